@@ -1,0 +1,10 @@
+"""Eight fake CPU devices, and every annotated shape checked as the tests run."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["videodit", "videodit_data"], "beartype.beartype")
