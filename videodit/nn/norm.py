@@ -1,0 +1,62 @@
+"""Normalisation, computed in float32 whatever the type of its input."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.nn import initializers
+from jaxtyping import Array, Float
+
+from videodit.nn.param import param
+
+
+def rms_norm(
+    x: Float[Array, "*shape"],
+    scale: Float[Array, "..."] | None = None,
+    eps: float = 1e-6,
+    axis: int | tuple[int, ...] = -1,
+) -> Float[Array, "*shape"]:
+    """`x / rms(x)` over `axis`, times `scale`; keeps the type of `x` (Zhang and Sennrich 2019)."""
+    x32 = x.astype(jnp.float32)
+    y = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=axis, keepdims=True) + eps)
+    return (y if scale is None else y * scale).astype(x.dtype)
+
+
+def layer_norm(
+    x: Float[Array, "*shape C"],
+    scale: Float[Array, "*#shape C"] | None = None,
+    bias: Float[Array, "*#shape C"] | None = None,
+    eps: float = 1e-6,
+) -> Float[Array, "*shape C"]:
+    """`(x - mean) / std` over the last dimension, times `scale`, plus `bias`; keeps the type of `x` (Ba et al. 2016).
+
+    `scale` and `bias` broadcast against `x`: one vector, or one a sample or a token as in adaptive normalisation.
+    """
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    y = centred * lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
+    y = y if scale is None else y * scale
+    y = y if bias is None else y + bias
+    return y.astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """`rms_norm` with a learned scale over the last dimension, which has the logical name `dim`."""
+
+    def __init__(self, size: int, *, dim: str | None, eps: float = 1e-6, rngs: nnx.Rngs):
+        self.eps = eps
+        self.scale = param(rngs.params(), initializers.ones, (size,), (dim,))
+
+    def __call__(self, x: Float[Array, "*shape C"]) -> Float[Array, "*shape C"]:
+        return rms_norm(x, self.scale[...], self.eps)
+
+
+class LayerNorm(nnx.Module):
+    """`layer_norm` with a learned scale and bias over the last dimension, which has the logical name `dim`."""
+
+    def __init__(self, size: int, *, dim: str | None, eps: float = 1e-6, rngs: nnx.Rngs):
+        self.eps = eps
+        self.scale = param(rngs.params(), initializers.ones, (size,), (dim,))
+        self.bias = param(rngs.params(), initializers.zeros, (size,), (dim,))
+
+    def __call__(self, x: Float[Array, "*shape C"]) -> Float[Array, "*shape C"]:
+        return layer_norm(x, self.scale[...], self.bias[...], self.eps)

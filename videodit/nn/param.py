@@ -1,0 +1,55 @@
+"""How a parameter is made: an array and the logical names of its dimensions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from videodit.shapes import RandomKey
+
+Dims = tuple[str | None, ...]
+Init = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
+
+
+def param(key: RandomKey, init: Init, shape: Sequence[int], dims: Dims, dtype: Any = jnp.float32) -> nnx.Param:
+    """A parameter whose dimensions have logical names, kept as the metadata `dims`.
+
+    Args:
+        key: randomness for `init`.
+        init: an initialiser of `jax.nn.initializers`' kind.
+        shape: the sizes.
+        dims: a name for every dimension, None where it has none; `videodit.parallel.rules` maps names to mesh axes.
+        dtype: storage type. Parameters are float32 unless there is a reason.
+
+    Raises:
+        ValueError: when `dims` does not name every dimension.
+    """
+    if len(dims) != len(shape):
+        raise ValueError(f"a parameter of shape {tuple(shape)} needs {len(shape)} dimension names, got {dims}")
+    return nnx.Param(init(key, tuple(shape), dtype), dims=dims)
+
+
+def is_variable(node: Any) -> bool:
+    """Whether a node of a state's tree is an `nnx.Variable`, for `is_leaf`."""
+    return isinstance(node, nnx.Variable)
+
+
+def dims_of(state: Any) -> Any:
+    """The tree of a state's dimension names: every variable replaced by its `dims`, or None if it has none.
+
+    The names are tuples, which JAX takes for branches: pass `is_leaf=lambda d: isinstance(d, tuple)` when mapping.
+    """
+    return jax.tree.map(lambda v: v.get_metadata().get("dims"), state, is_leaf=is_variable)
+
+
+def prepend_dim(state: nnx.State, name: str) -> nnx.State:
+    """The state with `name` put before the dimension names of every variable, as after `jax.vmap` of an initialiser."""
+
+    def rename(variable: nnx.Variable) -> nnx.Variable:
+        renamed = variable.replace(variable.get_raw_value())
+        renamed.set_metadata(dims=(name, *variable.get_metadata()["dims"]))
+        return renamed
+
+    return jax.tree.map(rename, state, is_leaf=is_variable)
