@@ -10,14 +10,11 @@ from videodit.nn.param import param
 
 
 def rms_norm(
-    x: Float[Array, "*shape"],
-    scale: Float[Array, "..."] | None = None,
-    eps: float = 1e-6,
-    axis: int | tuple[int, ...] = -1,
-) -> Float[Array, "*shape"]:
-    """`x / rms(x)` over `axis`, times `scale`; keeps the type of `x` (Zhang and Sennrich 2019)."""
+    x: Float[Array, "*shape C"], scale: Float[Array, "C"] | None = None, eps: float = 1e-6
+) -> Float[Array, "*shape C"]:
+    """`x / rms(x)` over the last dimension, times `scale`; keeps the type of `x` (Zhang and Sennrich 2019)."""
     x32 = x.astype(jnp.float32)
-    y = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=axis, keepdims=True) + eps)
+    y = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
     return (y if scale is None else y * scale).astype(x.dtype)
 
 

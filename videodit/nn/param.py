@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import PyTree
 
 from videodit.shapes import RandomKey
 
@@ -36,7 +37,7 @@ def is_variable(node: Any) -> bool:
     return isinstance(node, nnx.Variable)
 
 
-def dims_of(state: Any) -> Any:
+def dims_of(state: PyTree) -> PyTree:
     """The tree of a state's dimension names: every variable replaced by its `dims`, or None if it has none.
 
     The names are tuples, which JAX takes for branches: pass `is_leaf=lambda d: isinstance(d, tuple)` when mapping.
@@ -44,7 +45,7 @@ def dims_of(state: Any) -> Any:
     return jax.tree.map(lambda v: v.get_metadata().get("dims"), state, is_leaf=is_variable)
 
 
-def prepend_dim(state: nnx.State, name: str) -> nnx.State:
+def prepend_dim(state: PyTree, name: str) -> PyTree:
     """The state with `name` put before the dimension names of every variable, as after `jax.vmap` of an initialiser."""
 
     def rename(variable: nnx.Variable) -> nnx.Variable:

@@ -1,0 +1,242 @@
+"""A diffusion transformer over spacetime patches, conditioned on text (Peebles and Xie 2023; Wan 2025)."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+from jaxtyping import Array, Float
+
+from videodit.nn.attention import Attention, QKNorm, Rope
+from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token_grid, unpatchify
+from videodit.nn.linear import Linear
+from videodit.nn.mlp import MLP, MLPKind
+from videodit.nn.norm import LayerNorm, layer_norm
+from videodit.nn.param import param
+from videodit.nn.rope import Split, default_split, rope_tables
+from videodit.nn.stack import Remat, Stack
+from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextMask, TextSegments, Tokens, Video
+
+
+@dataclasses.dataclass(frozen=True)
+class DiTConfig:
+    """Shape and options of a `DiT`.
+
+    Attributes:
+        depth, width, num_heads, mlp_width: the transformer's size.
+        mlp: "gelu", or "gated" (two input matrices of `mlp_width`).
+        in_channels: channels of the latents.
+        patch: latents a token covers along (t, y, x).
+        text_width: size of the text encoder's output.
+        qk_norm: RMS norm of queries and keys over each "head", over all heads ("full") or "none".
+        cross_attn_norm: whether an affine LayerNorm comes before cross-attention.
+        time_freq_dim: size of the sinusoidal embedding of time.
+        rope_theta, rope_split: rotary base, and a head's dimensions that rotate with (t, y, x); None is Wan's split.
+        fps_reference: frames a second at which the temporal position of a frame is its index.
+        remat: what the backward pass keeps, "none" (all of it), "full" or "dots".
+        dtype: type of activations; parameters, norms, softmax and the residual additions are float32.
+        eps: of every norm.
+    """
+
+    depth: int
+    width: int
+    num_heads: int
+    mlp_width: int
+    mlp: MLPKind = "gelu"
+    in_channels: int = 16
+    patch: Patch = (1, 2, 2)
+    text_width: int = 4096
+    qk_norm: QKNorm = "head"
+    cross_attn_norm: bool = False
+    time_freq_dim: int = 256
+    rope_theta: float = 10000.0
+    rope_split: Split | None = None
+    fps_reference: float = 16.0
+    remat: Remat = "none"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    eps: float = 1e-6
+
+    def __post_init__(self):
+        if self.width % self.num_heads or self.head_dim % 2:
+            raise ValueError(f"width {self.width} does not split into {self.num_heads} heads of an even size")
+        if self.time_freq_dim % 2:
+            raise ValueError(f"time_freq_dim must be even, got {self.time_freq_dim}")
+        if sum(self.split) != self.head_dim or any(n % 2 for n in self.split):
+            raise ValueError(f"rope_split must be three even sizes that add up to {self.head_dim}, got {self.split}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def split(self) -> Split:
+        return default_split(self.head_dim) if self.rope_split is None else self.rope_split
+
+    @property
+    def patch_features(self) -> int:
+        return self.patch[0] * self.patch[1] * self.patch[2] * self.in_channels
+
+
+_WAN = {"qk_norm": "full", "cross_attn_norm": True}
+
+SIZES: dict[str, DiTConfig] = {
+    "toy": DiTConfig(depth=6, width=192, num_heads=4, mlp_width=768, text_width=128),
+    "S": DiTConfig(depth=12, width=384, num_heads=6, mlp_width=1536),
+    "B": DiTConfig(depth=12, width=768, num_heads=12, mlp_width=3072),
+    "L": DiTConfig(depth=24, width=1024, num_heads=16, mlp_width=4096),
+    "XL": DiTConfig(depth=28, width=1152, num_heads=16, mlp_width=4608),
+    "1.3b": DiTConfig(depth=30, width=1536, num_heads=12, mlp_width=8960, **_WAN),
+    "14b": DiTConfig(depth=40, width=5120, num_heads=40, mlp_width=13824, **_WAN),
+}
+
+
+class TimeEmbedding(nnx.Module):
+    """Time in [0, 1] to its embedding, and to the six modulations that all blocks share."""
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        self.freq_dim = cfg.time_freq_dim
+        small = initializers.normal(0.02)
+        self.up = Linear({"time_freq": cfg.time_freq_dim}, {"embed": cfg.width}, init=small, rngs=rngs)
+        self.out = Linear({"embed": cfg.width}, {None: cfg.width}, init=small, rngs=rngs)
+        self.modulation = Linear(
+            {"embed": cfg.width}, {"modulation": 6, None: cfg.width}, init=initializers.zeros, rngs=rngs
+        )
+
+    def __call__(self, t: Float[Array, "*batch"]) -> tuple[Float[Array, "*batch D"], Float[Array, "*batch 6 D"]]:
+        embedding = self.out(jax.nn.silu(self.up(sinusoidal(1000.0 * t, self.freq_dim))))
+        return embedding, self.modulation(jax.nn.silu(embedding))
+
+
+class TextEmbedding(nnx.Module):
+    """Two-layer map from the text encoder's output to the model's width."""
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        self.up = Linear({"text": cfg.text_width}, {"embed": cfg.width}, rngs=rngs)
+        self.out = Linear({"embed": cfg.width}, {None: cfg.width}, rngs=rngs)
+
+    def __call__(self, text_BSE: Text) -> Float[Array, "B S D"]:
+        return self.out(jax.nn.gelu(self.up(text_BSE), approximate=True))
+
+
+class Block(nnx.Module):
+    """Self-attention, cross-attention to text and an MLP; time modulates the first and the last (adaLN-Zero)."""
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        self.eps = cfg.eps
+        zeros = initializers.zeros
+        heads = {"num_heads": cfg.num_heads, "head_dim": cfg.head_dim, "qk_norm": cfg.qk_norm, "eps": cfg.eps}
+        self.modulation = param(rngs.params(), zeros, (6, cfg.width), (None, "embed"))
+        self.attention = Attention(cfg.width, **heads, rngs=rngs)
+        self.cross_norm = LayerNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs) if cfg.cross_attn_norm else None
+        self.cross_attention = Attention(cfg.width, **heads, out_init=zeros, rngs=rngs)
+        self.mlp = MLP(cfg.width, cfg.mlp_width, kind=cfg.mlp, rngs=rngs)
+
+    def __call__(
+        self,
+        x_BLD: Tokens,
+        time_Bl6D: Float[Array, "B #L 6 D"],
+        text_BSD: Float[Array, "B S D"],
+        rope: Rope,
+        segments_BL: Segments | None,
+        text_segments_BS: TextSegments,
+    ) -> Tokens:
+        modulation = jnp.moveaxis(time_Bl6D + self.modulation[...], -2, 0)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
+        y = layer_norm(x_BLD, 1 + scale, shift, self.eps)
+        y = self.attention(y, rope=rope, q_segments=segments_BL, kv_segments=segments_BL)
+        x_BLD = (x_BLD + gate * y).astype(x_BLD.dtype)
+        y = x_BLD if self.cross_norm is None else self.cross_norm(x_BLD)
+        x_BLD += self.cross_attention(y, text_BSD, q_segments=segments_BL, kv_segments=text_segments_BS)
+        y = self.mlp(layer_norm(x_BLD, 1 + mlp_scale, mlp_shift, self.eps))
+        return (x_BLD + mlp_gate * y).astype(x_BLD.dtype)
+
+
+class Head(nnx.Module):
+    """Modulated norm and the linear map to patches, which starts at zero."""
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        self.eps = cfg.eps
+        zeros = initializers.zeros
+        self.modulation = param(rngs.params(), zeros, (2, cfg.width), (None, "embed"))
+        self.out = Linear({"embed": cfg.width}, {"patch": cfg.patch_features}, init=zeros, rngs=rngs)
+
+    def __call__(self, x_BLD: Tokens, time_BlD: Float[Array, "B #L D"]) -> Patches:
+        shift, scale = jnp.moveaxis(time_BlD[..., None, :] + self.modulation[...], -2, 0)
+        return self.out(layer_norm(x_BLD, 1 + scale, shift, self.eps)).astype(jnp.float32)
+
+
+class DiT(nnx.Module):
+    """Velocity of noisy latents, given time and text.
+
+    At initialisation every block is the identity and the velocity is zero (adaLN-Zero, Peebles and Xie 2023). Time
+    enters through one network for all blocks plus a table for each (Chen et al. 2023); positions are rotary over
+    (t, y, x), so any size, length and frame rate, and several clips packed into one row, are one case.
+    """
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        self.cfg = cfg
+        self.patch_embedding = Linear({"patch": cfg.patch_features}, {"embed": cfg.width}, rngs=rngs)
+        self.time_embedding = TimeEmbedding(cfg, rngs=rngs)
+        self.text_embedding = TextEmbedding(cfg, rngs=rngs)
+        self.stack = Stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, remat=cfg.remat, rngs=rngs)
+        self.head = Head(cfg, rngs=rngs)
+
+    def tokens(
+        self,
+        x_BLP: Patches,
+        t: PerClip | Float[Array, "B L"],
+        positions_BL3: Positions,
+        text_BSE: Text,
+        text_segments_BS: TextSegments,
+        segments_BL: Segments | None = None,
+    ) -> Patches:
+        """Velocity of rows of tokens, in which several clips may be packed.
+
+        Args:
+            x_BLP: noisy patches, features in the order (t, y, x, channel).
+            t: time in [0, 1], for every row or for every token; 0 is data, 1 is noise.
+            positions_BL3: (t, y, x) of every token, in units of tokens.
+            text_BSE: outputs of the text encoder.
+            text_segments_BS: the segment whose tokens attend to a text token; 0 is padding.
+            segments_BL: the clip that a token belongs to, from 1; 0 is padding. None: one clip a row, segment 1.
+
+        Returns:
+            float32 velocities; those of padding mean nothing.
+        """
+        dtype = jnp.dtype(self.cfg.dtype)
+        t_Bl = t[:, None] if t.ndim == 1 else t
+        embedding_BlD, time_Bl6D = self.time_embedding(t_Bl)
+        text_BSD = self.text_embedding(text_BSE.astype(dtype))
+        rope = rope_tables(positions_BL3, self.cfg.split, self.cfg.rope_theta)
+        x_BLD = self.patch_embedding(x_BLP.astype(dtype))
+        x_BLD = self.stack(x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS)
+        return self.head(x_BLD, embedding_BlD)
+
+    def __call__(
+        self, x_BTYXC: Video, t: PerClip, text_BSE: Text, text_mask_BS: TextMask, fps_B: PerClip | None = None
+    ) -> Video:
+        """Velocity of noisy clips of latents, one clip a row.
+
+        Args:
+            x_BTYXC: noisy latents.
+            t: time in [0, 1] of every clip; 0 is data, 1 is noise.
+            text_BSE: outputs of the text encoder.
+            text_mask_BS: which text tokens are real; a clip may have none.
+            fps_B: frames a second of every clip, `fps_reference` by default.
+
+        Raises:
+            ValueError: when a side of the latents is not a multiple of the patch.
+        """
+        cfg = self.cfg
+        grid = token_grid(x_BTYXC.shape[1:4], cfg.patch)
+        time_step_B = jnp.ones_like(t) if fps_B is None else cfg.fps_reference / fps_B
+        v_BLP = self.tokens(
+            patchify(x_BTYXC, cfg.patch),
+            t,
+            grid_positions(grid, time_step_B),
+            text_BSE,
+            text_mask_BS.astype(jnp.int32),
+        )
+        return unpatchify(v_BLP, grid, cfg.patch)

@@ -1,0 +1,138 @@
+"""Attention, the one call that faster kernels will stand in for."""
+
+from typing import Literal, get_args
+
+import einops
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+from jaxtyping import Array, Bool, Float, Int
+
+from videodit.nn.linear import Linear
+from videodit.nn.norm import RMSNorm
+from videodit.nn.param import Init
+from videodit.nn.rope import rotate
+from videodit.shapes import Heads, Tokens
+
+QKNorm = Literal["head", "full", "none"]
+Rope = tuple[Float[Array, "B L h"], Float[Array, "B L h"]]
+
+
+def attention(
+    q_BLNH: Float[Array, "B L N H"],
+    k_BSNH: Float[Array, "B S N H"],
+    v_BSNH: Float[Array, "B S N H"],
+    *,
+    q_segments: Int[Array, "B L"] | None = None,
+    kv_segments: Int[Array, "B S"] | None = None,
+    bias_NLS: Float[Array, "N L S"] | None = None,
+    scale: float | None = None,
+) -> Float[Array, "B L N H"]:
+    """`softmax(q k' scale + bias) v` within segments; the softmax is float32, the result has the type of `q`.
+
+    Args:
+        q_segments: segment of every query. A query attends to the keys of its own segment. None: all in segment 1.
+        kv_segments: segment of every key, likewise; 0 is padding, which nothing attends to.
+        bias_NLS: added to the logits.
+        scale: 1 / sqrt(H) by default.
+
+    A query without any key of its segment gets zeros.
+    """
+    scale = q_BLNH.shape[-1] ** -0.5 if scale is None else scale
+    logits_BNLS = jnp.einsum("blnh,bsnh->bnls", q_BLNH * scale, k_BSNH, preferred_element_type=jnp.float32)
+    if bias_NLS is not None:
+        logits_BNLS += bias_NLS
+    mask = segment_mask(q_segments, kv_segments)
+    if mask is not None:
+        logits_BNLS = jnp.where(mask, logits_BNLS, jnp.finfo(jnp.float32).min)
+    weights_BNLS = jax.nn.softmax(logits_BNLS, axis=-1).astype(v_BSNH.dtype)
+    if mask is not None:
+        weights_BNLS = jnp.where(mask, weights_BNLS, 0)
+    return jnp.einsum("bnls,bsnh->blnh", weights_BNLS, v_BSNH)
+
+
+def segment_mask(
+    q_segments: Int[Array, "B L"] | None, kv_segments: Int[Array, "B S"] | None
+) -> Bool[Array, "B 1 #L #S"] | None:
+    """Which keys a query may attend to, for all heads; None if every query may attend to every key."""
+    if q_segments is None and kv_segments is None:
+        return None
+    q = jnp.ones((1, 1), jnp.int32) if q_segments is None else q_segments
+    kv = jnp.ones((1, 1), jnp.int32) if kv_segments is None else kv_segments
+    return (q[:, None, :, None] == kv[:, None, None, :]) & (kv != 0)[:, None, None, :]
+
+
+class Attention(nnx.Module):
+    """Multi-head attention with its projections, over the tokens themselves or over another sequence.
+
+    Args:
+        width: size of the tokens, in and out.
+        num_heads: number of heads.
+        head_dim: size of a head.
+        qk_norm: RMS norm with a learned scale on queries and keys: "head" over each head, "full" over all heads
+            together (as Wan does), or "none".
+        use_bias: whether the projections have biases.
+        scale: factor on the logits, 1 / sqrt(head_dim) by default.
+        init, q_init, out_init: initialisers of the kernels, seen as matrices [inputs, outputs].
+
+    Raises:
+        ValueError: for an unknown `qk_norm`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        head_dim: int,
+        *,
+        qk_norm: QKNorm = "none",
+        use_bias: bool = True,
+        scale: float | None = None,
+        eps: float = 1e-6,
+        init: Init = initializers.glorot_uniform(),  # noqa: B008
+        q_init: Init | None = None,
+        out_init: Init | None = None,
+        rngs: nnx.Rngs,
+    ):
+        if qk_norm not in get_args(QKNorm):
+            raise ValueError(f"qk_norm is one of {', '.join(get_args(QKNorm))}, got {qk_norm!r}")
+        self.qk_norm, self.scale = qk_norm, scale
+        embed, heads = {"embed": width}, {"heads": num_heads, "head_dim": head_dim}
+        self.q = Linear(embed, heads, use_bias=use_bias, init=q_init or init, rngs=rngs)
+        self.k = Linear(embed, heads, use_bias=use_bias, init=init, rngs=rngs)
+        self.v = Linear(embed, heads, use_bias=use_bias, init=init, rngs=rngs)
+        self.out = Linear(heads, embed, use_bias=use_bias, init=out_init or init, rngs=rngs)
+        norm = {
+            "head": lambda: RMSNorm(head_dim, dim="head_dim", eps=eps, rngs=rngs),
+            "full": lambda: RMSNorm(num_heads * head_dim, dim="heads", eps=eps, rngs=rngs),
+            "none": lambda: None,
+        }[qk_norm]
+        self.q_norm, self.k_norm = norm(), norm()
+
+    def __call__(
+        self,
+        x_BLD: Tokens,
+        kv_BSD: Float[Array, "B S D"] | None = None,
+        *,
+        rope: Rope | None = None,
+        q_segments: Int[Array, "B L"] | None = None,
+        kv_segments: Int[Array, "B S"] | None = None,
+        bias_NLS: Float[Array, "N L S"] | None = None,
+    ) -> Tokens:
+        """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys, the rest is as in `attention`."""
+        kv_BSD = x_BLD if kv_BSD is None else kv_BSD
+        q, k, v = self.q(x_BLD), self.k(kv_BSD), self.v(kv_BSD)
+        q, k = self._normalise(self.q_norm, q), self._normalise(self.k_norm, k)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
+        y_BLNH = attention(q, k, v, q_segments=q_segments, kv_segments=kv_segments, bias_NLS=bias_NLS, scale=self.scale)
+        return self.out(y_BLNH)
+
+    def _normalise(self, norm: RMSNorm | None, x_BLNH: Heads) -> Heads:
+        if self.qk_norm == "full":
+            heads = x_BLNH.shape[-2]
+            return einops.rearrange(
+                norm(einops.rearrange(x_BLNH, "b l n h -> b l (n h)")), "b l (n h) -> b l n h", n=heads
+            )
+        return x_BLNH if norm is None else norm(x_BLNH)

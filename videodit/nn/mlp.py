@@ -1,0 +1,52 @@
+"""Feed-forward networks."""
+
+from typing import Literal, get_args
+
+import jax
+from flax import nnx
+from jax.nn import initializers
+from jaxtyping import Array, Float
+
+from videodit.nn.linear import Linear
+from videodit.nn.param import Init
+
+MLPKind = Literal["gelu", "gated"]
+
+
+class MLP(nnx.Module):
+    """Token-wise feed-forward network with the tanh approximation of GELU.
+
+    "gelu" is `out(gelu(up(x)))`; "gated" is `out(gelu(gate(x)) * up(x))` (Shazeer 2020), as in T5 v1.1.
+
+    Args:
+        width: size of the input and of the output.
+        hidden: size of the hidden layer; a gated network has two of them.
+        kind: "gelu" or "gated".
+        use_bias: whether the layers have biases.
+        init: initialiser of every kernel, seen as a matrix [inputs, outputs].
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        kind: MLPKind = "gelu",
+        use_bias: bool = True,
+        init: Init = initializers.glorot_uniform(),  # noqa: B008
+        rngs: nnx.Rngs,
+    ):
+        if kind not in get_args(MLPKind):
+            raise ValueError(f"an MLP's kind is one of {', '.join(get_args(MLPKind))}, got {kind!r}")
+        outer, inner = {"embed": width}, {"mlp": hidden}
+        self.gate = Linear(outer, inner, use_bias=use_bias, init=init, rngs=rngs) if kind == "gated" else None
+        self.up = Linear(outer, inner, use_bias=use_bias, init=init, rngs=rngs)
+        self.out = Linear(inner, outer, use_bias=use_bias, init=init, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        if self.gate is None:
+            return self.out(jax.nn.gelu(self.up(x), approximate=True))
+        return self.out(jax.nn.gelu(self.gate(x), approximate=True) * self.up(x))
