@@ -1,0 +1,260 @@
+"""A data set: a directory of ArrayRecord shards and the manifest that describes them, built all or nothing.
+
+`build` writes into `DIR.partial`, one shard after the other, the manifest last, and then renames the directory. What
+was finished before an interruption is kept. `info` is at once the provenance of the data set and its identity: the same
+`info` means the same data.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from videodit_data.records import Record, RecordSource, even_ranges, shard_name, write_shard
+
+FILE = "manifest.json"
+FORMAT, VERSION = "videodit-data", 1
+
+Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: its file, hash and size, and for each clip the frames and the rate, so that no reader need scan."""
+
+    name: str
+    sha256: str
+    bytes: int
+    frames: tuple[int, ...]
+    fps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How many clips come from one source under one licence."""
+
+    source: str
+    licence: str
+    clips: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that did not become a clip, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set holds, where it comes from and what was left out of it."""
+
+    content: str  # "video" or "latent"
+    shards: tuple[Shard, ...]
+    origins: tuple[Origin, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def clips(self) -> int:
+        """Number of clips."""
+        return sum(len(shard.frames) for shard in self.shards)
+
+    @property
+    def frames(self) -> int:
+        """Frames of all clips together."""
+        return sum(sum(shard.frames) for shard in self.shards)
+
+    @property
+    def seconds(self) -> float:
+        """Length of all clips together."""
+        return sum(n / rate for shard in self.shards for n, rate in zip(shard.frames, shard.fps, strict=True))
+
+    @property
+    def bytes(self) -> int:
+        """Size of all shards together."""
+        return sum(shard.bytes for shard in self.shards)
+
+    def to_json(self) -> str:
+        """The text of manifest.json, one line a key."""
+        counts = {name: getattr(self, name) for name in ("clips", "frames", "seconds", "bytes")}
+        values = {"format": FORMAT, "version": VERSION, "counts": counts} | dataclasses.asdict(self)
+        lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def load(directory: str | os.PathLike[str]) -> Manifest:
+    """The manifest of the data set in `directory`. ValueError when there is none, or it does not fit its shards."""
+    directory = Path(directory)
+    if not (directory / FILE).is_file():
+        partial = _partial(directory)
+        hint = f"; an unfinished one lies in {partial}: run the command that made it again" if partial.is_dir() else ""
+        raise ValueError(f"{directory} is not a data set: expected a directory with a {FILE}{hint}.")
+    try:
+        values = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
+            raise ValueError(f"format and version must be {FORMAT} {VERSION}")
+        values.pop("counts")
+        shards = tuple(Shard(**{**s, "frames": tuple(s["frames"]), "fps": tuple(s["fps"])}) for s in values["shards"])
+        manifest = Manifest(
+            **values
+            | {"shards": shards}
+            | {"origins": tuple(Origin(**origin) for origin in values["origins"])}
+            | {"left_out": tuple(LeftOut(**left_out) for left_out in values["left_out"])}
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{directory / FILE} is not a manifest that this version can read: {error}.") from error
+    for shard in manifest.shards:
+        file = directory / shard.name
+        if not file.is_file() or file.stat().st_size != shard.bytes:
+            state = "is missing" if not file.is_file() else f"has {file.stat().st_size} bytes, not {shard.bytes}"
+            raise ValueError(f"{directory} is damaged: {shard.name} {state}; build or copy the data set again.")
+    return manifest
+
+
+def records(directory: str | os.PathLike[str]) -> RecordSource:
+    """Random access to all records of a data set, in the order in which they were written."""
+    return RecordSource([Path(directory) / shard.name for shard in load(directory).shards])
+
+
+def damaged(directory: str | os.PathLike[str]) -> list[str]:
+    """Names of the shards whose bytes are not those that were written; reads every shard."""
+    return [shard.name for shard in load(directory).shards if _sha256(Path(directory) / shard.name) != shard.sha256]
+
+
+def build(
+    directory: str | os.PathLike[str],
+    make: Callable[[range], Iterable[Record]],
+    clips: int,
+    *,
+    shards: int = 1,
+    name: str = "clips",
+    info: Mapping[str, Any],
+    left_out: Sequence[LeftOut] = (),
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write a data set of `clips` records over `shards` even shards; returns its manifest.
+
+    `make(range)` yields the records with those numbers; it is called once for every shard that is not there yet, so it
+    must depend on nothing but the numbers and what `info` says. `info` is plain JSON. Nothing is done when `directory`
+    already holds the data set of the same `info`. ValueError when it holds anything else, or on no clips at all.
+    """
+    directory = Path(directory)
+    info = json.loads(json.dumps(info))
+    if (finished := already_built(directory, info)) is not None:
+        return finished
+    if clips < 1 or not 1 <= shards <= clips:
+        raise ValueError(f"A data set needs at least one clip a shard, not {clips} clips in {shards} shards.")
+    partial = _start(directory, info)
+    names = [shard_name(name, index, shards) for index in range(shards)]
+    described, origins, contents = [], Counter(), set()
+    for shard, numbers in zip(names, even_ranges(clips, shards), strict=True):
+        if not (partial / shard).exists():
+            report = (lambda done: None) if progress is None else lambda done: progress("write", done, clips)
+            write_shard(partial / shard, _counted(make(numbers), numbers, report))
+        described.append(_describe(partial / shard, origins, contents))
+    if len(contents) != 1:
+        raise ValueError(f"{directory}: a data set holds videos or latents, not both.")
+    origins = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
+    manifest = Manifest(contents.pop(), tuple(described), origins, tuple(left_out), info, _versions())
+    for leftover in partial.iterdir():  # the maker's notes, such as a journal
+        if leftover.name not in names:
+            leftover.unlink()
+    write_whole(partial / FILE, manifest.to_json())
+    partial.rename(directory)
+    return manifest
+
+
+def already_built(directory: Path, info: Mapping[str, Any]) -> Manifest | None:
+    """The finished data set in `directory` if it is that of `info`, None if there is nothing yet.
+
+    ValueError when there is something else, which is never overwritten.
+    """
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return None
+    if not (directory / FILE).exists():
+        raise ValueError(f"{directory} exists and is not a data set; choose another place, nothing was written.")
+    manifest = load(directory)
+    if manifest.info != info:
+        changed = sorted(key for key in {*manifest.info, *info} if manifest.info.get(key) != info.get(key))
+        raise ValueError(
+            f"{directory} already holds a data set made from other input ({', '.join(changed)} differ); "
+            "choose another place or remove it, nothing was written."
+        )
+    return manifest
+
+
+def partial_directory(directory: Path) -> Path:
+    """Where a data set lies while it is being built; made if it is not there."""
+    partial = _partial(directory)
+    partial.mkdir(parents=True, exist_ok=True)
+    return partial
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it: readers see all of it or nothing."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+def _partial(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".partial")
+
+
+def _start(directory: Path, info: Mapping[str, Any]) -> Path:
+    """The partial directory, without shards that other `info` left there."""
+    partial = partial_directory(directory)
+    note = partial / "info.json"
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != info:
+        logging.getLogger(__name__).warning("%s: unfinished shards made from other input are discarded.", partial)
+        for shard in partial.glob("*.array_record"):
+            shard.unlink()
+    write_whole(note, json.dumps(info))
+    return partial
+
+
+def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], None]) -> Iterable[Record]:
+    done = numbers.start
+    for record in records:
+        yield record
+        done += 1
+        report(done)
+    if done != numbers.stop:
+        made = done - numbers.start
+        raise ValueError(f"{len(numbers)} records were to be made from number {numbers.start} on, not {made}.")
+
+
+def _describe(path: Path, origins: Counter[tuple[str, str]], contents: set[str]) -> Shard:
+    """Facts of a finished shard, read back from its file; its origins and kind of content are added to the tallies."""
+    frames, fps = [], []
+    for record in RecordSource([path]):
+        frames.append(record.frames)
+        fps.append(record.fps)
+        origins[record.source, record.licence] += 1
+        contents.add("video" if record.latent is None else "latent")
+    return Shard(path.name, _sha256(path), path.stat().st_size, tuple(frames), tuple(fps))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("videodit", "numpy", "av", "array_record"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # used from a checkout
+            found[package] = "not installed"
+    return found

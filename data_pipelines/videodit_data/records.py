@@ -1,0 +1,181 @@
+"""One clip as one record: a msgpack map in an ArrayRecord shard. No pickle anywhere."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import Float, Float32
+
+_OPTIONS = "group_size:1"  # every record readable alone, which random access needs
+_LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38}
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A VAE's mean and log-variance [t, y, x, C] as little-endian float16, or as bfloat16 bits in uint16."""
+
+    mean: bytes
+    logvar: bytes
+    shape: tuple[int, int, int, int]
+    dtype: str  # "float16" or "bfloat16"
+
+    def arrays(self) -> tuple[Float32[np.ndarray, "t y x C"], Float32[np.ndarray, "t y x C"]]:
+        """(mean, logvar) as float32."""
+        return _unpack_floats(self.mean, self.shape, self.dtype), _unpack_floats(self.logvar, self.shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A captioned clip. `height`, `width`, `frames` and `fps` describe the video, or the pixels that were encoded."""
+
+    id: str  # unique in its data set
+    video: bytes  # the encoded file; empty once latents stand in for it
+    captions: tuple[str, ...]
+    fps: float
+    height: int
+    width: int
+    frames: int
+    source: str  # where the clip comes from
+    licence: str
+    sha256: str  # of the encoded file
+    truth: dict[str, Any] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
+    latent: Latent | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.captions or self.frames < 1 or not self.fps > 0:
+            raise ValueError(
+                f"Record '{self.id}' needs an id, a caption, frames and a positive rate; it has "
+                f"{len(self.captions)} captions, {self.frames} frames, {self.fps} a second."
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clip."""
+        return self.frames / self.fps
+
+    def pack(self) -> bytes:
+        """The record as msgpack. ValueError when `truth` holds anything but plain values."""
+        try:
+            return msgpack.packb(dataclasses.asdict(self))
+        except TypeError as error:
+            raise ValueError(
+                f"Record '{self.id}' must hold only plain values and lists or maps of them: {error}."
+            ) from error
+
+
+def unpack(data: bytes) -> Record:
+    """Undoes `Record.pack`. ValueError when the bytes are no such record."""
+    try:
+        values = msgpack.unpackb(data, strict_map_key=False)
+        latent = values.pop("latent")
+        if latent is not None:
+            latent = Latent(**{**latent, "shape": tuple(latent["shape"])})
+        return Record(**{**values, "captions": tuple(values["captions"])}, latent=latent)
+    except (msgpack.UnpackException, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"Not a clip record of this format: {error}.") from error
+
+
+def from_video(
+    id: str,
+    video: bytes,
+    captions: Sequence[str],
+    *,
+    fps: float,
+    height: int,
+    width: int,
+    frames: int,
+    source: str,
+    licence: str,
+    truth: dict[str, Any] | None = None,
+) -> Record:
+    """A record of an encoded video, with its hash taken."""
+    digest = hashlib.sha256(video).hexdigest()
+    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth)
+
+
+def with_latent(
+    record: Record,
+    mean: Float[np.ndarray, "t y x C"],
+    logvar: Float[np.ndarray, "t y x C"],
+    *,
+    fps: float,
+    frames: int,
+    height: int,
+    width: int,
+    dtype: str = "float16",
+) -> Record:
+    """The record with latents in place of its video; the keywords describe the pixels that the VAE saw.
+
+    `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
+    """
+    if mean.shape != logvar.shape:
+        raise ValueError(f"Record '{record.id}': mean {mean.shape} and logvar {logvar.shape} differ in shape.")
+    packed = Latent(_pack_floats(mean, dtype), _pack_floats(logvar, dtype), mean.shape, dtype)
+    return dataclasses.replace(record, video=b"", latent=packed, fps=fps, frames=frames, height=height, width=width)
+
+
+def _pack_floats(values: Float[np.ndarray, "*shape"], dtype: str) -> bytes:
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if dtype not in _LARGEST:
+        raise ValueError(f"Latents are stored as float16 or bfloat16, not {dtype}.")
+    if not np.abs(values).max(initial=0) <= _LARGEST[dtype]:
+        raise ValueError(f"Latents must be finite and fit {dtype}, whose largest number is {_LARGEST[dtype]:g}.")
+    if dtype == "float16":
+        return values.astype("<f2").tobytes()
+    bits = values.view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))  # to nearest, ties to even
+    return (rounded >> np.uint32(16)).astype("<u2").tobytes()
+
+
+def _unpack_floats(data: bytes, shape: tuple[int, ...], dtype: str) -> Float32[np.ndarray, "*shape"]:
+    if dtype == "float16":
+        return np.frombuffer(data, "<f2").reshape(shape).astype(np.float32)
+    return (np.frombuffer(data, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(shape)
+
+
+class RecordSource(Sequence[Record]):
+    """Random access to the records of several shards, in order; safe to share between threads and to pickle."""
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]]):
+        self._data = ArrayRecordDataSource([os.fspath(path) for path in paths])
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Record {index} of {len(self)}.")
+        return unpack(self._data[index % len(self)])
+
+
+def shard_name(name: str, index: int, count: int) -> str:
+    """The file name of one shard of several, `NAME-00000-of-00004.array_record`."""
+    return f"{name}-{index:05d}-of-{count:05d}.array_record"
+
+
+def even_ranges(total: int, parts: int) -> list[range]:
+    """`total` items in `parts` consecutive ranges whose lengths differ by at most one."""
+    return [range(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
+
+
+def write_shard(path: Path, records: Iterable[Record]) -> None:
+    """Write one shard whole or not at all: under a temporary name, then renamed."""
+    scratch = path.with_name(path.name + ".tmp")
+    writer = ArrayRecordWriter(str(scratch), _OPTIONS)
+    try:
+        try:
+            for record in records:
+                writer.write(record.pack())
+        finally:
+            writer.close()
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

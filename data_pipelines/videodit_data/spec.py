@@ -1,0 +1,53 @@
+"""The contract between the data room and everything above it: one batch of numpy arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+
+
+class ArraySpec(NamedTuple):
+    """Shape and dtype of one array of a batch, known before any clip is read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+BatchSpec = Mapping[str, ArraySpec]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of captioned clips, as pixels or as latents.
+
+    B clips, T = 1 + 4k frames, Y and X pixels, t, y and x latent positions of C channels, S text tokens.
+    A row with an empty clip id is padding: its arrays are zero and it counts for nothing (`real` says which rows do).
+    """
+
+    video: Float32[np.ndarray, "B T Y X 3"] | None  # in [-1, 1]; None when latents are given
+    latent_mean: Float32[np.ndarray, "B t y x C"] | None
+    latent_logvar: Float32[np.ndarray, "B t y x C"] | None
+    text_ids: Int32[np.ndarray, "B S"]  # 0 is padding
+    text_mask: Bool[np.ndarray, "B S"]
+    fps: Float32[np.ndarray, " B"]  # frames a second of the clip as served
+    clip_ids: tuple[str, ...]  # host only
+    captions: tuple[str, ...]  # host only: the chosen caption, "" when dropped
+
+    @property
+    def real(self) -> Bool[np.ndarray, " B"]:
+        """True for rows that hold a clip, False for padding."""
+        return np.array([clip_id != "" for clip_id in self.clip_ids], dtype=bool)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that go to the devices, by field name; host-only and absent fields are left out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+
+def check_frames(frames: int) -> None:
+    """ValueError unless `frames` is 1 + 4k, the only clip lengths that a causal video VAE codes without remainder."""
+    if frames < 1 or frames % 4 != 1:
+        below = max(1, (frames - 1) // 4 * 4 + 1)
+        raise ValueError(f"A clip has 1 + 4k frames; {frames} is not such a number, {below} and {below + 4} are.")

@@ -1,0 +1,80 @@
+"""Pure functions between a decoded clip and a training example; all randomness comes in as a generator.
+
+Resizing is not here: `video.decode` scales while it converts a frame to RGB. Measured on 1280 x 720 H.264, that costs
+0.6 ms a frame to 64 x 114, against 12 ms for converting first and resizing the RGB picture with PIL's box filter.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+_TIE = 1e-6  # seconds: a target this close to the middle of two frames takes the earlier one, whatever the rounding
+
+
+def nearest(source_seconds: Float[np.ndarray, " N"], target_seconds: Float[np.ndarray, " T"]) -> Int[np.ndarray, " T"]:
+    """Index of the source time nearest to each target time; source times ascend, ties go to the earlier."""
+    middles = (source_seconds[1:] + source_seconds[:-1]) / 2
+    return np.searchsorted(middles + _TIE, target_seconds, side="left")
+
+
+def covers(frames: int, source_fps: float, count: int, fps: float) -> bool:
+    """Whether `frames` at `source_fps` reach far enough for `count` frames at `fps`, by nearest timestamp.
+
+    The last wanted time may lie at most half a source frame after the last source frame.
+    """
+    return (count - 1) / fps <= (frames - 0.5) / source_fps + _TIE
+
+
+def start_seconds(frames: int, source_fps: float, count: int, fps: float, rng: np.random.Generator | None) -> float:
+    """Where a window of `count` frames at `fps` starts: the beginning, or any source frame that leaves room for it.
+
+    Starting on a source frame keeps the window free of skipped or doubled frames when one rate divides the other.
+    """
+    room = frames - 1 - (count - 1) / fps * source_fps
+    if rng is None or room < 1:
+        return 0.0
+    return int(rng.integers(math.floor(room + _TIE) + 1)) / source_fps
+
+
+def cover_size(height: int, width: int, target_height: int, target_width: int) -> tuple[int, int]:
+    """The smallest (height, width) of the same aspect, to a pixel, that covers the target."""
+    scale = max(target_height / height, target_width / width)
+    return max(target_height, round(height * scale)), max(target_width, round(width * scale))
+
+
+def crop(
+    video_TYXC: UInt8[np.ndarray, "T Y X C"], height: int, width: int, rng: np.random.Generator | None
+) -> UInt8[np.ndarray, "T y x C"]:
+    """A view of height x width pixels: the centre, or a uniformly random place. ValueError when the clip is smaller."""
+    _, have_height, have_width, _ = video_TYXC.shape
+    if have_height < height or have_width < width:
+        raise ValueError(f"Cannot crop {height} x {width} pixels out of {have_height} x {have_width}.")
+    spare_height, spare_width = have_height - height, have_width - width
+    if rng is None:
+        top, left = spare_height // 2, spare_width // 2
+    else:
+        top, left = int(rng.integers(spare_height + 1)), int(rng.integers(spare_width + 1))
+    return video_TYXC[:, top : top + height, left : left + width]
+
+
+def normalise(
+    video: UInt8[np.ndarray, "*shape"], out: Float32[np.ndarray, "*shape"] | None = None
+) -> Float32[np.ndarray, "*shape"]:
+    """Bytes 0..255 to [-1, 1], both ends exact, into `out` when given."""
+    out = np.divide(video, np.float32(127.5), out=out, dtype=np.float32)
+    out -= 1
+    return out
+
+
+def denormalise(video: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """[-1, 1] to the nearest byte, clipped; undoes `normalise` exactly."""
+    return np.clip(np.rint((video + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def choose_caption(captions: tuple[str, ...], dropout: float, rng: np.random.Generator | None) -> str:
+    """One caption of several, or "" with probability `dropout`; without a generator, always the first."""
+    if rng is None:
+        return captions[0]
+    chosen, kept = int(rng.integers(len(captions))), rng.random() >= dropout
+    return captions[chosen] if kept else ""

@@ -1,0 +1,343 @@
+"""Video files in and out through PyAV: probe, verify, decode, encode. Frames are uint8 RGB [T, Y, X, 3].
+
+Frames are found by presentation time: one pass over the packets (nothing decoded) gives the ascending list of times, so
+that frame i is the i-th shown one whatever the rate does. AVI stores no such times: there, and wherever a packet lacks
+one, a constant rate is assumed and decoding starts at the beginning. A rotation written by a phone is applied; pixels
+are taken as square; decoding and encoding use one thread, because the loader runs many clips side by side.
+"""
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.logging
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from jaxtyping import Float64, Int64, UInt8
+
+from videodit_data.transforms import nearest
+
+Source = bytes | str | os.PathLike[str]
+
+# Area averaging, chroma at full resolution, and the same bytes on every machine.
+_SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
+
+av.logging.set_level(None)  # codecs report through exceptions, never on the terminal
+
+
+class VideoError(ValueError):
+    """A video that cannot be read or written; the message names the file and what was wrong."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts about a video: rate, number of frames, displayed size in pixels, length in seconds, codec, container."""
+
+    fps: float
+    frames: int
+    height: int
+    width: int
+    seconds: float
+    codec: str
+    container: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Timeline:
+    """When each frame is shown: ticks of the stream (ascending), seconds after the first frame, keyframes' ticks."""
+
+    ticks: Int64[np.ndarray, " N"]
+    seconds: Float64[np.ndarray, " N"]
+    keyframes: Int64[np.ndarray, " K"]
+    by_count: bool  # no presentation times: ticks are frame numbers in decoding order
+
+
+@dataclass(frozen=True)
+class _Opened:
+    label: str
+    container: av.container.InputContainer
+    stream: av.VideoStream
+
+
+@contextmanager
+def _opened(source: Source, name: str, strict: bool = False) -> Iterator[_Opened]:
+    is_bytes = isinstance(source, bytes)
+    label = name or (f"a video of {len(source)} bytes" if is_bytes else os.fspath(source))
+    try:
+        file = io.BytesIO(source) if is_bytes else os.fspath(source)
+        with av.open(file) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise VideoError(f"{label}: no video stream.")
+            stream.codec_context.thread_count = 1
+            if strict:
+                stream.codec_context.options = {"err_detect": "explode"}
+            yield _Opened(label, container, stream)
+    except av.FFmpegError as error:
+        raise VideoError(f"{label}: not readable as a video ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise VideoError(f"{label}: its metadata is not UTF-8.") from error
+
+
+def _timeline(clip: _Opened) -> _Timeline:
+    packets = [packet for packet in clip.container.demux(clip.stream) if packet.size and not packet.is_discard]
+    if not packets:
+        raise VideoError(f"{clip.label}: the video stream holds no frames.")
+    by_count = clip.container.format.name == "avi" or any(packet.pts is None for packet in packets)
+    if by_count:
+        ticks = np.arange(len(packets), dtype=np.int64)
+        return _Timeline(ticks, ticks / _declared_rates(clip)[0], ticks[:1], by_count)
+    ticks = np.sort(np.array([packet.pts for packet in packets], dtype=np.int64))
+    keyframes = np.sort(np.array([packet.pts for packet in packets if packet.is_keyframe], dtype=np.int64))
+    return _Timeline(ticks, (ticks - ticks[0]) * float(clip.stream.time_base), keyframes, by_count)
+
+
+def _declared_rates(clip: _Opened) -> list[float]:
+    rates = [float(rate) for rate in (clip.stream.average_rate, clip.stream.guessed_rate) if rate]
+    if not rates:
+        raise VideoError(f"{clip.label}: no frame rate.")
+    return rates
+
+
+def _rate(clip: _Opened, seconds: Float64[np.ndarray, " N"]) -> float:
+    """The header's rate where the timestamps bear it out (to 1%, for containers that round them), else theirs."""
+    declared = _declared_rates(clip)
+    if len(seconds) < 2 or seconds[-1] <= 0:
+        return declared[0]
+    measured = (len(seconds) - 1) / float(seconds[-1])
+    return next((rate for rate in declared if abs(rate / measured - 1) < 0.01), measured)
+
+
+def _info(clip: _Opened, frames: int, fps: float, shape: tuple[int, int]) -> VideoInfo:
+    return VideoInfo(
+        fps=fps,
+        frames=frames,
+        height=shape[0],
+        width=shape[1],
+        seconds=frames / fps,
+        codec=clip.stream.codec_context.name,
+        container=clip.container.format.name,
+        metadata=dict(clip.container.metadata),
+    )
+
+
+def probe(source: Source, *, name: str = "") -> VideoInfo:
+    """Facts from the header, the packets and the first frame; damage further on goes unnoticed (see `verify`).
+
+    `name` stands for the source in errors. VideoError when it is not a video or holds no frames.
+    """
+    with _opened(source, name) as clip:
+        timeline = _timeline(clip)
+        _, first = next(_frames_from(clip, timeline, int(timeline.ticks[0])), (0, None))
+        if first is None:
+            raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
+        return _info(clip, len(timeline.ticks), _rate(clip, timeline.seconds), _shown_size(first))
+
+
+def verify(source: Source, *, name: str = "") -> VideoInfo:
+    """Facts after decoding every frame once.
+
+    VideoError when the file is not a video, holds no frames, is damaged, or ends before its header says.
+    """
+    with _opened(source, name, strict=True) as clip:
+        ticks, shape, packets = [], (0, 0), 0
+        for packet in clip.container.demux(clip.stream):
+            packets += packet.size > 0
+            for frame in packet.decode():
+                if frame.is_corrupt or packet.is_corrupt:
+                    raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
+                shape = _shown_size(frame)
+                ticks.append(frame.pts)
+        if not ticks:
+            raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
+        if by_count := clip.container.format.name == "avi" or None in ticks:
+            ticks = list(range(len(ticks)))
+        unit = 1 / _declared_rates(clip)[0] if by_count else float(clip.stream.time_base)
+        seconds = (np.sort(np.array(ticks, dtype=np.int64)) - min(ticks)) * unit
+        info = _info(clip, len(ticks), _rate(clip, seconds), shape)
+        _check_whole(clip, packets, float(seconds[-1]) + 1 / info.fps, info.fps, source)
+        return info
+
+
+def _check_whole(clip: _Opened, packets: int, end: float, fps: float, source: Source) -> None:
+    """VideoError when the container promised more than it held: its own length, or a GIF's closing byte."""
+    stream, container = clip.stream, clip.container
+    if container.format.name == "gif":
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if not data.rstrip(b"\0").endswith(b";"):
+            raise VideoError(f"{clip.label}: truncated, the closing byte of the GIF is missing.")
+        return
+    lengths = []
+    if stream.duration is not None:
+        lengths.append(stream.duration * float(stream.time_base))
+    if container.duration is not None and (lengths or len(container.streams) == 1):
+        lengths.append(container.duration / av.time_base)
+    if tag := stream.metadata.get("DURATION"):
+        hours, minutes, rest = tag.split(":")
+        lengths.append(int(hours) * 3600 + int(minutes) * 60 + float(rest))
+    promised = min(lengths, default=end)
+    if (not stream.frames or packets < stream.frames) and end < promised - max(1.5 / fps, 0.02 * promised):
+        raise VideoError(f"{clip.label}: truncated after {end:.2f} of {promised:.2f} seconds.")
+
+
+def decode(
+    source: Source, start: int = 0, count: int | None = None, *, size: tuple[int, int] | None = None, name: str = ""
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """Frames `start` to `start + count` in the order they are shown (to the end when `count` is None).
+
+    Decoding begins at the keyframe before `start`. `size` = (height, width) scales by area averaging; a frame that
+    has the size already is not touched. VideoError when the frames are not there or cannot be decoded.
+    """
+    with _opened(source, name) as clip:
+        timeline = _timeline(clip)
+        have = len(timeline.ticks)
+        count = have - start if count is None else count
+        if start < 0 or count < 1 or start + count > have:
+            raise VideoError(f"{clip.label}: has {have} frames, cannot give {count} from frame {start} on.")
+        return _pictures(clip, timeline, np.arange(start, start + count), size)
+
+
+def decode_clip(
+    source: Source,
+    *,
+    fps: float | int,
+    frames: int,
+    start_seconds: float | int = 0.0,
+    size: tuple[int, int] | None = None,
+    name: str = "",
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """`frames` frames at `fps` from `start_seconds` on: for each time the frame shown nearest to it, ties the earlier.
+
+    `size` as in `decode`. VideoError when the last time lies more than half a frame after the last frame.
+    """
+    with _opened(source, name) as clip:
+        timeline = _timeline(clip)
+        wanted = start_seconds + np.arange(frames) / fps
+        reach = float(timeline.seconds[-1]) + 0.5 / _rate(clip, timeline.seconds)
+        if start_seconds < 0 or wanted[-1] > reach + 1e-6:
+            raise VideoError(
+                f"{clip.label}: {frames} frames at {fps:g} a second from {start_seconds:.3f} s on end at "
+                f"{wanted[-1]:.3f} s, the last frame is at {timeline.seconds[-1]:.3f} s."
+            )
+        return _pictures(clip, timeline, nearest(timeline.seconds, wanted), size)
+
+
+def _pictures(
+    clip: _Opened, timeline: _Timeline, indices: Int64[np.ndarray, " T"], size: tuple[int, int] | None
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """The frames at ascending `indices` of the timeline, each decoded and converted once."""
+    wanted, filled = timeline.ticks[indices], 0
+    reformatter, out = VideoReformatter(), None
+    for tick, frame in _frames_from(clip, timeline, int(wanted[0])):
+        # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
+        if tick < wanted[filled]:
+            continue
+        picture = _rgb(frame, size, reformatter)
+        if out is None:
+            out, size = np.empty((len(indices), *picture.shape), np.uint8), picture.shape[:2]
+        until = int(np.searchsorted(wanted, tick, side="right"))
+        out[filled:until] = picture
+        filled = until
+        if filled == len(wanted):
+            return out
+    raise VideoError(f"{clip.label}: ends after {filled} of the {len(wanted)} frames asked for; truncated or damaged.")
+
+
+def _frames_from(clip: _Opened, timeline: _Timeline, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames in presentation order from the keyframe at or before tick `first` on, each with its tick."""
+    container, stream, begin = clip.container, clip.stream, int(timeline.ticks[0])
+    if not timeline.by_count:
+        before = int(np.searchsorted(timeline.keyframes, first, side="right")) - 1
+        if before > 0:
+            container.seek(int(timeline.keyframes[before]), stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts is None or frame.pts > first:
+                    break  # this container cannot seek there: start over
+                yield frame.pts, frame
+                yield from ((frame.pts, frame) for frame in container.decode(stream) if frame.pts is not None)
+                return
+    container.seek(stream.start_time or begin, stream=stream)
+    for number, frame in enumerate(container.decode(stream)):
+        if timeline.by_count:
+            yield number, frame
+        elif frame.pts is not None:
+            yield frame.pts, frame
+
+
+def _turns(frame: av.VideoFrame) -> int:
+    """Quarter turns counter-clockwise from the coded to the displayed picture."""
+    return round(frame.rotation / 90) % 4
+
+
+def _shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+    return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
+
+
+def _rgb(
+    frame: av.VideoFrame, size: tuple[int, int] | None, reformatter: VideoReformatter
+) -> UInt8[np.ndarray, "Y X 3"]:
+    """The displayed picture as a view into the converted frame's memory."""
+    turns = _turns(frame)
+    height, width = (frame.height, frame.width) if size is None else size[::-1] if turns % 2 else size
+    rgb = reformatter.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
+    plane = rgb.planes[0]
+    return np.rot90(np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)), turns)
+
+
+def encode(
+    path: str | os.PathLike[str] | None,
+    frames: UInt8[np.ndarray, "T Y X 3"],
+    fps: float | int,
+    *,
+    metadata: dict[str, str] | None = None,
+    crf: int = 18,
+) -> bytes:
+    """H.264 (yuv420p, BT.709) in an mp4 that starts to play at once; written to `path`, if given, whole or not at all.
+
+    The same frames give the same bytes. `metadata` keeps its own keys. VideoError for odd sizes or a bad rate.
+    """
+    count, height, width, _ = frames.shape
+    if not count or height % 2 or width % 2 or not height or not width:
+        raise VideoError(f"H.264 needs at least one frame of even height and width, not {count} of {height} x {width}.")
+    if not fps > 0:
+        raise VideoError(f"A video's frame rate is positive, not {fps}.")
+    folder = None if path is None else Path(path).parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".encode-") as scratch:
+        file = Path(scratch) / "clip.mp4"  # a real file: moving the index to the front re-reads what was written
+        _write_mp4(file, frames, Fraction(fps).limit_denominator(1001), metadata or {}, crf)
+        data = file.read_bytes()
+        if path is not None:
+            file.replace(path)
+    return data
+
+
+def _write_mp4(
+    file: Path, frames: UInt8[np.ndarray, "T Y X 3"], rate: Fraction, metadata: dict[str, str], crf: int
+) -> None:
+    options = {"movflags": "faststart+use_metadata_tags", "fflags": "+bitexact"}
+    with av.open(str(file), "w", format="mp4", options=options) as container:
+        container.metadata.update(metadata)
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        codec, reformatter = stream.codec_context, VideoReformatter()
+        codec.thread_count = 1
+        codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+        codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        for picture in frames:
+            frame = reformatter.reformat(
+                av.VideoFrame.from_ndarray(picture, format="rgb24"),
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=_SCALING,
+                threads=1,
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
