@@ -1,0 +1,87 @@
+"""From noise to data: a solver on a schedule, with guidance."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from videodit.diffusion.guidance import Condition, ConditionalVelocityFn, guided
+from videodit.diffusion.path import VelocityFn
+from videodit.diffusion.solvers import Solver, euler, heun, integrate, unipc
+from videodit.diffusion.timesteps import resolution_shift, schedule
+
+SOLVERS = ("unipc", "euler", "heun")
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How to sample.
+
+    steps: solver steps; a step of Heun costs two evaluations of the model, one of the others one.
+    shift, base_tokens: as in training (`TimestepConfig`): more of the steps near the noise.
+    t_min: see `schedule`.
+    solver: "unipc", "euler" or "heun"; order: of UniPC, 1 to 3.
+    guidance: classifier-free guidance scale, 1 is none; interval and rescale as in `guided`.
+    """
+
+    steps: int = 30
+    shift: float = 1.0
+    base_tokens: int | None = None
+    t_min: float = 0.0
+    solver: str = "unipc"
+    order: int = 2
+    guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_rescale: float = 0.0
+
+    def __post_init__(self):
+        make_solver(self.solver, self.order)
+        schedule(self.steps, self.shift, t_min=self.t_min)
+
+    def times(self, num_tokens: int | None = None) -> Float[np.ndarray, "points"]:
+        """The times that the solver visits; `num_tokens` is needed if `base_tokens` is set."""
+        return schedule(self.steps, resolution_shift(self.shift, self.base_tokens, num_tokens), t_min=self.t_min)
+
+
+def make_solver(name: str, order: int = 2) -> Solver:
+    """The solver of that name; `ValueError` if there is none. `order` speaks to UniPC alone."""
+    match name:
+        case "unipc":
+            return unipc(order)
+        case "euler":
+            return euler()
+        case "heun":
+            return heun()
+    raise ValueError(f"solver {name!r} is unknown: use one of {SOLVERS}")
+
+
+def sample(
+    velocity_fn: VelocityFn,
+    noise: Float[Array, "B *dims"],
+    *,
+    steps: int,
+    shift: float = 1.0,
+    solver: str = "unipc",
+) -> Float[Array, "B *dims"]:
+    """Data from noise: float32, of the noise's shape. Pure and jit-compilable; everything but the noise is static."""
+    return integrate(make_solver(solver), velocity_fn, noise, schedule(steps, shift))
+
+
+def sample_conditioned(
+    cfg: SamplerConfig,
+    velocity_fn: ConditionalVelocityFn,
+    noise: Float[Array, "B *dims"],
+    cond: Condition,
+    uncond: Condition,
+    *,
+    num_tokens: int | None = None,
+) -> Float[Array, "B *dims"]:
+    """Data from noise under a condition, with everything that `cfg` says.
+
+    velocity_fn: `velocity(x, t, condition)`. cond, uncond: pytrees of equal structure with the batch first.
+    num_tokens: tokens of a clip, needed if `cfg.base_tokens` is set.
+    """
+    velocity = guided(
+        velocity_fn, cond, uncond, cfg.guidance, interval=cfg.guidance_interval, rescale=cfg.guidance_rescale
+    )
+    return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, cfg.times(num_tokens))

@@ -1,0 +1,159 @@
+"""Solvers of dx/dt = v(x, t) from noise (t = 1) to data (t = 0): Euler, Heun and UniPC, each run by one `lax.scan`.
+
+A solver is three pure functions. `table(times)` turns the host's times into rows of constants, one a step, in float64;
+`init(x)` makes the carry, whose first entry is the sample; `step(velocity, carry, row)` moves it on. What differs from
+step to step (order, step size, the ends of the path) lives in the rows, so that the step has no branches.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from videodit.diffusion.path import VelocityFn, alpha, data_from_velocity, half_log_snr, sigma
+
+Times = Float[np.ndarray, "points"]
+Rows = tuple[Any, ...]
+Carry = tuple[Any, ...]
+
+_T_EDGE = 1e-6  # half log-SNR is infinite at t = 0 and t = 1: it is read this far inside
+
+
+class Solver(NamedTuple):
+    """How to cross one grid of times; see the head of this file."""
+
+    table: Callable[[Times], Rows]
+    init: Callable[[Array], Carry]
+    step: Callable[[VelocityFn, Carry, Rows], Carry]
+
+
+def integrate(
+    solver: Solver, velocity_fn: VelocityFn, x: Float[Array, "B *dims"], times: Times
+) -> Float[Array, "B *dims"]:
+    """Carries `x` from `times[0]` to `times[-1]`; the state is float32 (float64 if `x` is), whatever the model's dtype.
+
+    times: falling numbers in [0, 1] on the host, one more than there are steps; they are compiled in.
+    Raises `ValueError` if they are not.
+    """
+    times = np.asarray(times, np.float64)
+    if len(times) < 2 or np.any(np.diff(times) >= 0) or times[0] > 1 or times[-1] < 0:
+        raise ValueError(f"solver times must be two or more numbers falling within [0, 1], not {times}")
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    rows = jax.tree.map(lambda row: jnp.asarray(row, x.dtype), solver.table(times))
+
+    def velocity(x, t):
+        return velocity_fn(x, jnp.full(len(x), t)).astype(x.dtype)
+
+    carry, _ = jax.lax.scan(lambda carry, row: (solver.step(velocity, carry, row), None), solver.init(x), rows)
+    return carry[0]
+
+
+def euler() -> Solver:
+    """First order, one evaluation a step: x + dt v. Exact where the path is straight."""
+
+    def step(velocity, carry, row):
+        (x,), (t, t_next) = carry, row
+        return (x + (t_next - t) * velocity(x, t),)
+
+    return Solver(lambda times: (times[:-1], times[1:]), lambda x: (x,), step)
+
+
+def heun() -> Solver:
+    """Second order, two evaluations a step: the mean of the velocities at both ends of an Euler step."""
+
+    def step(velocity, carry, row):
+        (x,), (t, t_next) = carry, row
+        dt = t_next - t
+        v = velocity(x, t)
+        v_next = velocity(x + dt * v, t_next)
+        return (x + dt * (v + v_next) / 2,)
+
+    return Solver(lambda times: (times[:-1], times[1:]), lambda x: (x,), step)
+
+
+def unipc(order: int = 2) -> Solver:
+    """UniPC of order 1 to 3, one evaluation a step (Zhao et al. 2023, "UniPC", B_2(h) = e^h - 1, data prediction).
+
+    The evaluation that step n makes at its predicted sample first corrects that sample (UniC), then predicts the next
+    one (UniP). Both are linear in the samples and data predictions at hand, so a step is two weighted sums.
+    Corrected samples have one order more than the predictor's (there, theorem 3.1 and corollary 3.2).
+    The order rises from 1 over the first steps, and falls back to 1 at the end of a grid that ends at t = 0, where the
+    half log-SNR is infinite. Raises `ValueError` for another order.
+    """
+    if order not in (1, 2, 3):
+        raise ValueError(f"UniPC of order {order} was asked for: orders are 1, 2 and 3")
+
+    def init(x):
+        return x, x, (jnp.zeros_like(x),) * order  # predicted sample, last corrected sample, past data predictions
+
+    def step(velocity, carry, row):
+        (x, x_last, past), (t, correct, predict) = carry, row
+        data = data_from_velocity(x, velocity(x, t), t)
+        x = _weighted(correct, (x_last, data, *past))
+        past = (data, *past[:-1])
+        return _weighted(predict, (x, *past)), x, past
+
+    return Solver(lambda times: _unipc_table(times, order), init, step)
+
+
+def _weighted(weights: Float[Array, "n"], values: tuple[Float[Array, "*dims"], ...]) -> Float[Array, "*dims"]:
+    return sum(w * value for w, value in zip(weights, values, strict=True))
+
+
+def _unipc_table(times: Times, order: int) -> Rows:
+    """Rows (t, weights of the corrector at t, weights of the predictor from t); lists of weights end in zeros."""
+    steps = len(times) - 1
+    left = np.arange(steps, 0, -1) if times[-1] == 0 else np.full(steps, order)
+    orders = np.minimum(np.minimum(np.arange(steps) + 1, left), order).tolist()
+    correct, predict = np.zeros((steps, order + 2)), np.zeros((steps, order + 1))
+    correct[0, 0] = 1  # nothing to correct yet: the sample itself
+    for n, p in enumerate(orders):
+        x_weight, data_weights = _unipc_step(times, n, p, corrector=False)
+        predict[n, : p + 1] = [x_weight, *data_weights]
+        if n + 1 < steps:
+            x_weight, data_weights = _unipc_step(times, n, p, corrector=True)
+            correct[n + 1, : p + 2] = [x_weight, *data_weights]
+    return times[:-1], correct, predict
+
+
+def _unipc_step(times: Times, n: int, order: int, *, corrector: bool) -> tuple[float, list[float]]:
+    """Weights of one step from times[n]: of the sample there, and of the data predictions, newest first.
+
+    With m_j the data prediction at times[j], D_j = m_j - m_n, r_j = (lambda_j - lambda_n) / h, and a dash for the next
+    time (the data-prediction form of Zhao et al. 2023, whose z = -h):
+
+        x' = (sigma' / sigma) x - alpha' (e^z - 1) m_n - alpha' B(z) sum_j rho_j D_j / r_j,        B(z) = e^z - 1
+
+    The factor of m_n outside the sum is written as alpha' - sigma' alpha / sigma, which stays exact at t = 0 and 1.
+    """
+    points = np.arange(n - 1, n - order, -1)
+    if corrector:
+        points = np.append(points, n + 1)
+    half_log_snrs = half_log_snr(np.clip(times, _T_EDGE, 1 - _T_EDGE))
+    h = half_log_snrs[n + 1] - half_log_snrs[n]
+    ratios = (half_log_snrs[points] - half_log_snrs[n]) / h
+
+    alphas, sigmas = alpha(times), sigma(times)
+    x_weight = sigmas[n + 1] / sigmas[n]
+    slopes = -alphas[n + 1] * np.expm1(-h) * _unipc_coefficients(ratios, h) / ratios
+    now = alphas[n + 1] - x_weight * alphas[n] - slopes.sum()
+    older, newer = slopes[: order - 1], slopes[order - 1 :]
+    return x_weight, [*newer, now, *older]
+
+
+def _unipc_coefficients(ratios: Float[np.ndarray, "k"], h: float) -> Float[np.ndarray, "k"]:
+    """The rho that match the Taylor series of the data prediction at k points: R(r) rho = b(h), R_ij = r_j^(i - 1).
+
+    For a single point 1/2 keeps the order whatever h is, and is the paper's choice.
+    """
+    if len(ratios) < 2:
+        return np.full(len(ratios), 0.5)
+    phi, b = np.expm1(-h) / -h - 1, []
+    for k in range(1, len(ratios) + 1):
+        b.append(phi * math.factorial(k) / np.expm1(-h))
+        phi = phi / -h - 1 / math.factorial(k + 1)
+    return np.linalg.solve(np.vander(ratios, increasing=True).T, np.array(b))
