@@ -59,7 +59,7 @@ def test_one_object_is_the_main_one_and_several_go_by_their_colours():
     "text", ["", "a red dog moves left", "a red circle moves left and", "red circle moves sideways"]
 )
 def test_what_the_grammar_does_not_make_is_refused(text):
-    with pytest.raises(ValueError, match="not a toyworld caption"):
+    with pytest.raises(ValueError, match="Not a toyworld caption"):
         parse(text)
 
 

@@ -106,10 +106,10 @@ def parse(text: str) -> list[Statement]:
     clauses = re.split("|".join(map(re.escape, JOINTS)), found["clauses"]) if found else []
     read = [_read_clause(clause) for clause in clauses]
     if found is None or any(clause is None for clause in read):
-        raise ValueError(f"not a toyworld caption: {text!r}; one is 'a small red circle moves left'")
+        raise ValueError(f"Not a toyworld caption: {text!r}; one is 'a small red circle moves left'.")
     said = found["count"]
     if said and _meaning(COUNTS, said) != str(len(clauses)):
-        raise ValueError(f"the toyworld caption {text!r} announces another number of objects than it describes")
+        raise ValueError(f"The toyworld caption {text!r} announces another number of objects than it describes.")
     statements = [
         Statement(kind, value, clause["colour"] if len(clauses) > 1 else None)
         for clause in read

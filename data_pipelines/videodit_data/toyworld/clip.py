@@ -40,9 +40,9 @@ class Format:
     def __post_init__(self) -> None:
         room_of(self.height, self.width)
         if self.frames < 1:
-            raise ValueError(f"a toyworld clip needs at least one frame, not {self.frames}")
+            raise ValueError(f"A toyworld clip needs at least one frame, not {self.frames}.")
         if not self.fps > 0:
-            raise ValueError(f"a toyworld clip needs a positive frame rate, not {self.fps}")
+            raise ValueError(f"A toyworld clip needs a positive frame rate, not {self.fps}.")
 
 
 def scene_of(seed: int, level: str, index: int, *, height: int, width: int) -> Scene:

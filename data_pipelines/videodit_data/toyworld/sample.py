@@ -60,7 +60,7 @@ def sample_scene(rng: np.random.Generator, level: Level, room: Vector) -> Scene:
             things = tuple(Thing(**asdict(draft), path=path) for draft, path in drawn)
             events = tuple(sorted(found.events, key=lambda event: event.time))
             return Scene(room, things, background, events, stage.pan, stage.drift, found.occluder)
-    raise ValueError(f"toyworld found no room for {count} objects in a frame of {room[0]:.2f} x {room[1]:.2f} units")
+    raise ValueError(f"Toyworld found no room for {count} objects in a frame of {room[0]:.2f} x {room[1]:.2f} units.")
 
 
 def _arrange(rng: np.random.Generator, stage: Stage, drafts: list[Draft]) -> _Arrangement | None:

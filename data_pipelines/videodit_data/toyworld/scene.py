@@ -71,6 +71,6 @@ def frame_times(frames: int) -> Float[np.ndarray, " T"]:
 def room_of(height: int, width: int) -> Vector:
     """The far corner (x, y) of a frame in units of its short side; `ValueError` if there is no frame."""
     if height < 1 or width < 1:
-        raise ValueError(f"toyworld frames need a positive height and width, not {height}x{width}")
+        raise ValueError(f"Toyworld frames need a positive height and width, not {height} x {width}.")
     short = min(height, width)
     return width / short, height / short

@@ -99,7 +99,7 @@ LEVELS: dict[str, Level] = {
 def level_named(name: str) -> Level:
     """The level of that name; `ValueError` lists the names there are."""
     if name not in LEVELS:
-        raise ValueError(f"toyworld has no level {name!r}: it has {', '.join(LEVELS)}")
+        raise ValueError(f"Toyworld has no level {name!r}; its levels are {', '.join(LEVELS)}.")
     return LEVELS[name]
 
 
