@@ -151,9 +151,13 @@ class RecordSource(Sequence[Record]):
         return len(self._data)
 
     def __getitem__(self, index: int) -> Record:  # type: ignore[override]
+        return unpack(self.packed(index))
+
+    def packed(self, index: int) -> bytes:
+        """The bytes of one record, for `unpack`."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"Record {index} of {len(self)}.")
-        return unpack(self._data[index % len(self)])
+        return self._data[index % len(self)]
 
 
 def shard_name(name: str, index: int, count: int) -> str:

@@ -107,12 +107,12 @@ def _declared_rates(clip: _Opened) -> list[float]:
 
 
 def _rate(clip: _Opened, seconds: Float64[np.ndarray, " N"]) -> float:
-    """The header's rate where the timestamps bear it out (to 1%, for containers that round them), else theirs."""
+    """The header's rate where it places the last frame to a quarter of a frame (containers round), else the average."""
     declared = _declared_rates(clip)
     if len(seconds) < 2 or seconds[-1] <= 0:
         return declared[0]
-    measured = (len(seconds) - 1) / float(seconds[-1])
-    return next((rate for rate in declared if abs(rate / measured - 1) < 0.01), measured)
+    intervals, span = len(seconds) - 1, float(seconds[-1])
+    return next((rate for rate in declared if abs(intervals - span * rate) < 0.25), intervals / span)
 
 
 def _info(clip: _Opened, frames: int, fps: float, shape: tuple[int, int]) -> VideoInfo:
@@ -215,12 +215,12 @@ def decode_clip(
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """`frames` frames at `fps` from `start_seconds` on: for each time the frame shown nearest to it, ties the earlier.
 
-    `size` as in `decode`. VideoError when the last time lies more than half a frame after the last frame.
+    `size` as in `decode`. VideoError when the last time lies more than a frame after the last frame.
     """
     with _opened(source, name) as clip:
         timeline = _timeline(clip)
         wanted = start_seconds + np.arange(frames) / fps
-        reach = float(timeline.seconds[-1]) + 0.5 / _rate(clip, timeline.seconds)
+        reach = float(timeline.seconds[-1]) + 1 / _rate(clip, timeline.seconds)
         if start_seconds < 0 or wanted[-1] > reach + 1e-6:
             raise VideoError(
                 f"{clip.label}: {frames} frames at {fps:g} a second from {start_seconds:.3f} s on end at "

@@ -1,0 +1,103 @@
+"""Captions to token ids: a sentencepiece model with T5's special ids, trained here or read from a file."""
+
+import io
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+from jaxtyping import Bool, Int32
+
+PAD, EOS, UNKNOWN = 0, 1, 2
+
+
+def train(captions: Iterable[str], vocabulary: int = 1024, *, model_type: str = "bpe") -> bytes:
+    """A sentencepiece model of at most `vocabulary` pieces, as bytes; the same captions give the same bytes.
+
+    `model_type` is "bpe" (Sennrich et al. 2016), which makes whole words even of few captions, or "unigram" (Kudo
+    2018), T5's own. Fewer pieces come out where the captions hold no more. ValueError when there is nothing to learn.
+    """
+    if model_type not in ("bpe", "unigram"):
+        raise ValueError(f"A tokenizer is of type bpe or unigram, not {model_type}.")
+    captions = [caption for caption in captions if caption.strip()]
+    if not captions:
+        raise ValueError("A tokenizer cannot be trained without captions.")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(captions),
+            model_writer=model,
+            vocab_size=vocabulary,
+            hard_vocab_limit=False,
+            model_type=model_type,
+            character_coverage=1.0,
+            max_sentence_length=1 << 20,  # longer captions would be passed over in silence
+            pad_id=PAD,
+            eos_id=EOS,
+            unk_id=UNKNOWN,
+            bos_id=-1,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ValueError(f"No tokenizer of {vocabulary} pieces can be trained on these captions: {error}.") from error
+    return model.getvalue()
+
+
+class Tokenizer:
+    """A sentencepiece model that ends every text with eos and pads with 0, as T5 does."""
+
+    def __init__(self, model: bytes | str | os.PathLike[str]):
+        """Read a model from its bytes or file. ValueError when it is not one, or has other special ids than T5's."""
+        label = "the given bytes" if isinstance(model, bytes) else os.fspath(model)
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise ValueError(f"No tokenizer model at {label}.")
+        self.model = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self._pieces = sentencepiece.SentencePieceProcessor()
+        try:
+            self._pieces.LoadFromSerializedProto(self.model)
+        except RuntimeError as error:
+            raise ValueError(f"Not a sentencepiece model: {label}.") from error
+        found = (self._pieces.pad_id(), self._pieces.eos_id(), self._pieces.unk_id())
+        if found != (PAD, EOS, UNKNOWN):
+            raise ValueError(f"{label}: pad, eos and unknown must be {PAD}, {EOS} and {UNKNOWN} as in T5, not {found}.")
+        self._warned = False
+
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
+        return Tokenizer, (self.model,)
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return self._pieces.get_piece_size()
+
+    def encode(self, texts: Sequence[str], length: int) -> tuple[Int32[np.ndarray, "B S"], Bool[np.ndarray, "B S"]]:
+        """(ids, mask) of `length` tokens a text, eos included; longer texts are cut before their eos.
+
+        The empty text is eos alone: what guidance takes as "no caption".
+        """
+        if length < 1:
+            raise ValueError(f"A text needs room for at least its eos, not {length} tokens.")
+        ids_BS = np.full((len(texts), length), PAD, np.int32)
+        mask_BS = np.zeros((len(texts), length), bool)
+        for row, text in enumerate(texts):
+            pieces = self._pieces.encode(text)
+            if len(pieces) > length - 1:
+                self._warn(text, len(pieces) + 1, length)
+            pieces = [*pieces[: length - 1], EOS]
+            ids_BS[row, : len(pieces)] = pieces
+            mask_BS[row, : len(pieces)] = True
+        return ids_BS, mask_BS
+
+    def decode(self, ids: Int32[np.ndarray, "B S"]) -> list[str]:
+        """The texts of `encode`'s ids, up to spelling that the model normalises."""
+        return [self._pieces.decode([int(piece) for piece in row if piece not in (PAD, EOS)]) for row in ids]
+
+    def _warn(self, text: str, tokens: int, length: int) -> None:
+        if not self._warned:
+            self._warned = True
+            logging.getLogger(__name__).warning(
+                "A caption of %d tokens is cut to %d, further ones without notice: '%s'.", tokens, length, text
+            )
