@@ -96,7 +96,7 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
     """The manifest of the data set in `directory`. ValueError when there is none, or it does not fit its shards."""
     directory = Path(directory)
     if not (directory / FILE).is_file():
-        partial = _partial(directory)
+        partial = partial_directory(directory)
         hint = f"; an unfinished one lies in {partial}: run the command that made it again" if partial.is_dir() else ""
         raise ValueError(f"{directory} is not a data set: expected a directory with a {FILE}{hint}.")
     try:
@@ -194,10 +194,8 @@ def already_built(directory: Path, info: Mapping[str, Any]) -> Manifest | None:
 
 
 def partial_directory(directory: Path) -> Path:
-    """Where a data set lies while it is being built; made if it is not there."""
-    partial = _partial(directory)
-    partial.mkdir(parents=True, exist_ok=True)
-    return partial
+    """Where a data set lies while it is being built."""
+    return directory.with_name(directory.name + ".partial")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -207,13 +205,10 @@ def write_whole(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
-def _partial(directory: Path) -> Path:
-    return directory.with_name(directory.name + ".partial")
-
-
 def _start(directory: Path, info: Mapping[str, Any]) -> Path:
     """The partial directory, without shards that other `info` left there."""
     partial = partial_directory(directory)
+    partial.mkdir(parents=True, exist_ok=True)
     note = partial / "info.json"
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) != info:
         logging.getLogger(__name__).warning("%s: unfinished shards made from other input are discarded.", partial)

@@ -1,0 +1,220 @@
+"""A folder of captioned video files to a data set: every file decoded once, every file accounted for.
+
+What was found out about each file is kept in a journal in `OUT.partial`, by the hash of its bytes: a run that was
+interrupted goes on where it stopped, and ends with the same bytes as one that was not.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from videodit_data import captions as beside
+from videodit_data.manifest import LeftOut, Manifest, Progress, already_built, build, partial_directory, write_whole
+from videodit_data.pool import ordered_map
+from videodit_data.records import Record
+from videodit_data.video import VideoError, VideoInfo, verify
+
+VIDEOS = (".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v")
+_JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A video file that has captions."""
+
+    name: str  # its path below the input folder
+    path: Path
+    captions: tuple[str, ...]
+    source: str
+    licence: str
+
+
+def ingest(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    captions: str | os.PathLike[str] | None = None,
+    source: str | None = None,
+    licence: str = "unknown",
+    clips_per_shard: int = 256,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Make a data set in `out` of the videos in `folder` and below; returns its manifest.
+
+    Captions come from a .json or .txt of the video's name, or else from a table (`captions`, or captions.jsonl or .csv
+    in the folder or the one above it). `source` (the folder's name if None) and `licence` hold where the captions do
+    not tell. Files that cannot be used are left out and listed with the reason; the input is only read. `threads`
+    decode side by side (up to 4 if None). Nothing is done when `out` is already made of the same input. ValueError when
+    the folder or table cannot be read, no clip is left, or `out` holds something else.
+    """
+    folder, out = Path(folder), Path(out)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of videos.")
+    if clips_per_shard < 1:
+        raise ValueError(f"A shard holds at least one clip, not {clips_per_shard}.")
+    report = progress or (lambda stage, done, total: None)
+    threads = threads or min(4, os.cpu_count() or 1)
+
+    table = beside.find_table(folder, None if captions is None else Path(captions))
+    files, left_out = _survey(folder, out, table, source or folder.resolve().name, licence)
+    hashes = _hash(files, threads, report)
+    info = {"made_by": "ingest", "clips_per_shard": clips_per_shard, "input": _digest(files, hashes, left_out)}
+    if (finished := already_built(out, info)) is not None:
+        return finished
+
+    partial = partial_directory(out)
+    partial.mkdir(parents=True, exist_ok=True)
+    facts = _verify(files, hashes, partial / _JOURNAL, threads, report)
+    left_out += [LeftOut(file.name, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str)]
+    left_out.sort(key=lambda left: left.file)
+    good = [clip for clip in zip(files, hashes, facts, strict=True) if isinstance(clip[2], VideoInfo)]
+    if not good:
+        shutil.rmtree(partial)
+        reasons = "".join(f"\n  {left.file}: {left.reason}" for left in left_out[:10])
+        raise ValueError(f"{folder} holds no video that can be used; {len(left_out)} files were left out:{reasons}")
+
+    def make(numbers: range) -> Iterator[Record]:
+        return (_record(*good[number]) for number in numbers)
+
+    shards = -(-len(good) // clips_per_shard)
+    return build(out, make, len(good), shards=shards, info=info, left_out=left_out, progress=progress)
+
+
+def _survey(
+    folder: Path, out: Path, table: Path | None, source: str, licence: str
+) -> tuple[list[_File], list[LeftOut]]:
+    """Videos with captions, by name, and all other files with the reason why they are not used."""
+    paths = {path.relative_to(folder).as_posix(): path for path in _walk(folder, out)}
+    tabled, left_out = _match(table, folder, paths)
+    stems = {path.with_suffix("") for path in paths.values() if path.suffix.lower() in VIDEOS}
+    files = []
+    for name, path in sorted(paths.items()):
+        if path.suffix.lower() not in VIDEOS:
+            caption_file = path.suffix in beside.SIDECARS
+            used = table is not None and path.resolve() == table.resolve()
+            if not used and not (caption_file and path.with_suffix("") in stems):
+                kind = "a caption file without a video of its name" if caption_file else "not a video file"
+                left_out.append(LeftOut(name, f"{kind} ({', '.join(VIDEOS)})"))
+            continue
+        if not os.access(path, os.R_OK):
+            left_out.append(LeftOut(name, "may not be read"))
+            continue
+        try:
+            found = beside.read_sidecar(path) or tabled.get(name)
+        except ValueError as error:
+            left_out.append(LeftOut(name, str(error)))
+            continue
+        if found is None or not found.texts:
+            left_out.append(LeftOut(name, "no caption"))
+        else:
+            files.append(_File(name, path, found.texts, found.source or source, found.licence or licence))
+    return files, left_out
+
+
+def _walk(folder: Path, out: Path) -> Iterator[Path]:
+    """Files in the folder and below, without hidden ones and without those of the data set that is being made."""
+    ours = {out.absolute(), partial_directory(out).absolute()}
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and not ours.intersection(path.absolute().parents):
+            yield path
+
+
+def _match(
+    table: Path | None, folder: Path, paths: dict[str, Path]
+) -> tuple[dict[str, beside.Captions], list[LeftOut]]:
+    """Rows of the table by the file they name, relative to the folder or to the table, and the rows that name none."""
+    tabled, left_out = {}, []
+    names = {path.resolve(): name for name, path in paths.items()}
+    for file, found in ({} if table is None else beside.read_table(table)).items():
+        places = [(folder / file), (table.parent / file)]
+        matches = [names[place.resolve()] for place in places if place.resolve() in names]
+        if matches:
+            tabled[matches[0]] = found
+        elif not any(place.exists() for place in places):
+            left_out.append(LeftOut(file, f"named in {table.name}, but not there"))
+    return tabled, left_out
+
+
+def _hash(files: Sequence[_File], threads: int, report: Progress) -> list[str]:
+    def sha256(file: _File) -> str:
+        with file.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    hashes = []
+    for value in ordered_map(sha256, files, threads):
+        hashes.append(value)
+        report("hash", len(hashes), len(files))
+    return hashes
+
+
+def _digest(files: Sequence[_File], hashes: Sequence[str], left_out: Sequence[LeftOut]) -> str:
+    """One hash over everything that the data set is made of."""
+    clips = [[f.name, digest, f.captions, f.source, f.licence] for f, digest in zip(files, hashes, strict=True)]
+    return hashlib.sha256(json.dumps([clips, [asdict(left) for left in left_out]]).encode()).hexdigest()
+
+
+def _verify(
+    files: Sequence[_File], hashes: Sequence[str], journal: Path, threads: int, report: Progress
+) -> list[VideoInfo | str]:
+    """Facts of each file, or why it cannot be used; only files that the journal does not know are decoded."""
+    known = _read_journal(journal)
+
+    def examine(clip: tuple[_File, str]) -> VideoInfo | str:
+        file, digest = clip
+        if (file.name, digest) in known:
+            return known[file.name, digest]
+        try:
+            return verify(file.path, name=file.name)
+        except VideoError as error:
+            return str(error).removeprefix(f"{file.name}: ").removesuffix(".")
+
+    facts: list[VideoInfo | str] = []
+    with journal.open("a", encoding="utf-8") as notes:
+        clips = list(zip(files, hashes, strict=True))
+        for (file, digest), fact in zip(clips, ordered_map(examine, clips, threads), strict=True):
+            if (file.name, digest) not in known:
+                fields: Any = fact if isinstance(fact, str) else asdict(fact)
+                notes.write(json.dumps({"file": file.name, "sha256": digest, "fact": fields}) + "\n")
+                notes.flush()
+            facts.append(fact)
+            report("verify", len(facts), len(files))
+    return facts
+
+
+def _read_journal(journal: Path) -> dict[tuple[str, str], VideoInfo | str]:
+    """What earlier runs noted; a last line that was not written to its end is cut off."""
+    known: dict[tuple[str, str], VideoInfo | str] = {}
+    if not journal.exists():
+        return known
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        write_whole(journal, "".join(lines := lines[:-1]))
+    for note in map(json.loads, lines):
+        fact = note["fact"]
+        known[note["file"], note["sha256"]] = fact if isinstance(fact, str) else VideoInfo(**fact)
+    return known
+
+
+def _record(file: _File, digest: str, info: VideoInfo) -> Record:
+    data = file.path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ValueError(f"{file.path} changed while it was ingested; run the command again.")
+    return Record(
+        id=file.name,
+        video=data,
+        captions=file.captions,
+        fps=info.fps,
+        height=info.height,
+        width=info.width,
+        frames=info.frames,
+        source=file.source,
+        licence=file.licence,
+        sha256=digest,
+    )

@@ -1,0 +1,127 @@
+"""What a data set holds, as facts, as a table and as a picture."""
+
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from videodit_data import manifest
+from videodit_data.records import Record
+from videodit_data.transforms import cover_size
+from videodit_data.video import decode
+
+_FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
+_LISTED = 100  # files left out that are printed
+
+
+def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:
+    """Counts, sizes, rates, sources and what was left out; sizes and captions from the first `look_at` records.
+
+    ValueError when `directory` is no data set.
+    """
+    described, records = manifest.load(directory), manifest.records(directory)
+    looked_at = min(look_at, len(records))
+    sizes, captions = Counter(), 0
+    for number in range(looked_at):
+        record = records[number]
+        sizes[f"{record.width} x {record.height}"] += 1
+        captions += len(record.captions)
+    rates = Counter(f"{rate:g}" for shard in described.shards for rate in shard.fps)
+    frames = [count for shard in described.shards for count in shard.frames]
+    return {
+        "directory": str(directory),
+        "content": described.content,
+        "clips": described.clips,
+        "frames": described.frames,
+        "shortest": min(frames),
+        "longest": max(frames),
+        "seconds": described.seconds,
+        "bytes": described.bytes,
+        "shards": len(described.shards),
+        "looked_at": looked_at,
+        "sizes": dict(sizes.most_common()),
+        "captions": captions,
+        "fps": dict(rates.most_common()),
+        "origins": [(origin.source, origin.licence, origin.clips) for origin in described.origins],
+        "left_out": [(left.file, left.reason) for left in described.left_out],
+        "info": dict(described.info),
+    }
+
+
+def print_summary(directory: str | os.PathLike[str], console: Console | None = None, *, look_at: int = 1000) -> None:
+    """Print `summary` as tables."""
+    console, facts = console or Console(), summary(directory, look_at=look_at)
+    table = Table("", Column(facts["directory"], overflow="fold"), title="Data set", title_justify="left")
+    table.add_row("clips", f"{facts['clips']} ({facts['content']}) in {facts['shards']} shards")
+    table.add_row("frames", f"{facts['frames']}; {facts['shortest']} to {facts['longest']} a clip")
+    table.add_row("length", f"{facts['seconds']:.1f} s")
+    table.add_row("size", f"{facts['bytes'] / 2**20:.1f} MiB")
+    table.add_row("frames a second", _counts(facts["fps"]))
+    table.add_row("width x height", f"{_counts(facts['sizes'])}, of the first {facts['looked_at']} clips")
+    table.add_row("captions", f"{facts['captions']} for the first {facts['looked_at']} clips")
+    for source, licence, clips in facts["origins"]:
+        table.add_row("source", escape(f"{source} ({licence}): {clips}"))
+    for key, value in facts["info"].items():
+        table.add_row(escape(key), escape(str(value)))
+    console.print(table)
+    if facts["left_out"]:
+        left_out = Table("file", "reason", title=f"Left out: {len(facts['left_out'])}", title_justify="left")
+        for file, reason in facts["left_out"][:_LISTED]:
+            left_out.add_row(escape(file), escape(reason))
+        console.print(left_out)
+        if len(facts["left_out"]) > _LISTED:
+            console.print(f"and {len(facts['left_out']) - _LISTED} more, all named in {manifest.FILE}")
+
+
+def _counts(values: dict[str, int]) -> str:
+    return ", ".join(f"{value}: {count}" for value, count in values.items())
+
+
+def contact_sheet(
+    directory: str | os.PathLike[str], path: str | os.PathLike[str], *, rows: int = 4, columns: int = 2
+) -> None:
+    """Write a picture of clips from all over the data set: first, middle and last frame, the caption below.
+
+    ValueError when `directory` is no data set, or holds latents, which show nothing.
+    """
+    if manifest.load(directory).content != "video":
+        raise ValueError(f"{directory} holds latents; a contact sheet needs videos.")
+    records = manifest.records(directory)
+    shown = min(rows * columns, len(records))
+    cells = [_cell(records[place * (len(records) - 1) // max(1, shown - 1)]) for place in range(shown)]
+    _grid(cells, min(columns, shown)).save(Path(path))
+
+
+def _cell(record: Record) -> Image.Image:
+    height, width = cover_size(record.height, record.width, _FRAME, 1)
+    moments = sorted({0, record.frames // 2, record.frames - 1})
+    frames = [decode(record.video, moment, 1, size=(height, width), name=record.id)[0] for moment in moments]
+    cell = Image.new("RGB", (3 * width + 2, height + _LINES * _LINE), "white")
+    for place, frame in enumerate(frames):
+        cell.paste(Image.fromarray(frame), (place * (width + 1), 0))
+    lines = textwrap.wrap(record.captions[0], width=max(1, 3 * width // 7), max_lines=_LINES, placeholder=" ...")
+    ImageDraw.Draw(cell).text((0, height), "\n".join(lines), "black", ImageFont.load_default(12), spacing=1)
+    return cell
+
+
+def _grid(cells: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Cells in rows; a row is as high as its highest cell, a column as wide as its widest."""
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    widths = [max(row[column].width for row in rows if column < len(row)) for column in range(columns)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    size = sum(widths) + _MARGIN * (columns + 1), sum(heights) + _MARGIN * (len(rows) + 1)
+    sheet, top = Image.new("RGB", size, "white"), _MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        left = _MARGIN
+        for cell, width in zip(row, widths, strict=False):
+            sheet.paste(cell, (left, top))
+            left += width + _MARGIN
+        top += height + _MARGIN
+    return sheet
