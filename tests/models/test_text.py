@@ -1,0 +1,108 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from videodit.models.text import TextConfig, TextEncoder, position_buckets
+
+TINY = TextConfig(vocab_size=40, width=24, depth=2, num_heads=2, head_dim=16, mlp_width=32)
+
+
+def reference_encoder(weights, shared_bias):
+    """The encoder of the reference cases with their weights, moved over by hand."""
+    cfg = TextConfig(256, 64, 3, 4, 16, 128, shared_bias=shared_bias)
+    encoder = TextEncoder(cfg, rngs=nnx.Rngs(0))
+
+    def layers(name):
+        return np.stack([weights[f"encoder.block.{i}.layer.{name}.weight"] for i in range(cfg.depth)])
+
+    heads = (cfg.depth, cfg.num_heads, cfg.head_dim, cfg.width)
+    block = encoder.stack.blocks
+    for name in "qkv":
+        kernel = layers(f"0.SelfAttention.{name}").reshape(heads)
+        getattr(block.attention, name).kernel[...] = jnp.moveaxis(kernel, -1, 1)
+    block.attention.out.kernel[...] = np.moveaxis(
+        layers("0.SelfAttention.o").reshape(cfg.depth, cfg.width, cfg.num_heads, cfg.head_dim), 1, -1
+    )
+    block.attention_norm.scale[...] = layers("0.layer_norm")
+    block.mlp_norm.scale[...] = layers("1.layer_norm")
+    block.mlp.gate.kernel[...] = layers("1.DenseReluDense.wi_0").swapaxes(1, 2)
+    block.mlp.up.kernel[...] = layers("1.DenseReluDense.wi_1").swapaxes(1, 2)
+    block.mlp.out.kernel[...] = layers("1.DenseReluDense.wo").swapaxes(1, 2)
+    if shared_bias:
+        encoder.bias.table[...] = weights["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
+    else:
+        block.bias.table[...] = layers("0.SelfAttention.relative_attention_bias")
+    encoder.embedding[...] = weights["shared.weight"]
+    encoder.norm.scale[...] = weights["encoder.final_layer_norm.weight"]
+    return encoder
+
+
+def relative_error(a, b):
+    return np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize(("case", "shared_bias"), [("t5_encoder", True), ("umt5_encoder", False)])
+def test_reference_weights_give_reference_outputs(golden, case, shared_bias):
+    weights, io = golden(case)
+    encoder = reference_encoder(weights, shared_bias)
+    short = encoder(jnp.asarray(io["in.input_ids"]), jnp.asarray(io["in.attention_mask"], bool))
+    long = encoder(jnp.asarray(io["in.long_ids"]), jnp.ones(io["in.long_ids"].shape, bool))
+    assert relative_error(short, io["out.last_hidden_state"]) < 1e-5
+    assert relative_error(long, io["out.long"]) < 1e-5
+
+
+def test_buckets_are_exact_near_and_logarithmic_far():
+    buckets = position_buckets(300, num_buckets=32, max_distance=128)
+    before, after = buckets[299, ::-1], buckets[0]  # by distance
+    assert list(before[:8]) == list(range(8))
+    # 8 * 16 ** (n / 8) is where the n-th logarithmic bucket begins: exact at every other n.
+    assert [before[d] for d in (8, 15, 16, 31, 32, 63, 64, 127, 128, 299)] == [8, 9, 10, 11, 12, 13, 14, 15, 15, 15]
+    assert np.all(after[1:] == before[1:] + 16)
+
+
+@pytest.mark.parametrize("shared_bias", [True, False])
+def test_padding_changes_nothing(shared_bias):
+    encoder = TextEncoder(dataclasses.replace(TINY, shared_bias=shared_bias), rngs=nnx.Rngs(0))
+    ids = jax.random.randint(jax.random.key(1), (2, 6), 1, 40)
+    alone = encoder(ids, jnp.ones((2, 6), bool))
+    padded = encoder(jnp.pad(ids, ((0, 0), (0, 3))), jnp.pad(jnp.ones((2, 6), bool), ((0, 0), (0, 3))))
+    np.testing.assert_allclose(padded[:, :6], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_positions_matter():
+    encoder = TextEncoder(TINY, rngs=nnx.Rngs(0))
+    ids, mask = jnp.array([[3, 4, 5, 6]]), jnp.ones((1, 4), bool)
+    swapped = encoder(ids[:, ::-1], mask)[:, ::-1]
+    assert float(jnp.abs(swapped - encoder(ids, mask)).max()) > 1e-3
+
+
+def test_text_without_a_token_is_finite():
+    encoder = TextEncoder(TINY, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(encoder)
+    ids, mask = jnp.zeros((1, 4), jnp.int32), jnp.zeros((1, 4), bool)
+    loss, grads = jax.value_and_grad(lambda s: nnx.merge(graph, s)(ids, mask).sum())(state)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in [loss, *jax.tree.leaves(grads)])
+
+
+def test_shared_bias_is_one_table_for_all_layers():
+    shared = nnx.state(TextEncoder(TINY, rngs=nnx.Rngs(0)))
+    own = nnx.state(TextEncoder(dataclasses.replace(TINY, shared_bias=False), rngs=nnx.Rngs(0)))
+    assert shared["bias"]["table"].shape == (32, 2)
+    assert own["stack"]["blocks"]["bias"]["table"].shape == (2, 32, 2)
+
+
+def test_bfloat16_is_close_to_float32():
+    encoder = TextEncoder(TINY, rngs=nnx.Rngs(0))
+    half = TextEncoder(dataclasses.replace(TINY, dtype="bfloat16"), rngs=nnx.Rngs(0))
+    ids, mask = jnp.array([[3, 4, 5, 6]]), jnp.ones((1, 4), bool)
+    assert half(ids, mask).dtype == jnp.bfloat16
+    assert relative_error(half(ids, mask).astype(jnp.float32), np.asarray(encoder(ids, mask))) < 0.05
+
+
+def test_buckets_must_split_in_four():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        dataclasses.replace(TINY, num_buckets=30)
