@@ -116,8 +116,6 @@ def with_latent(
 
     `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """
-    if mean.shape != logvar.shape:
-        raise ValueError(f"Record '{record.id}': mean {mean.shape} and logvar {logvar.shape} differ in shape.")
     packed = Latent(_pack_floats(mean, dtype), _pack_floats(logvar, dtype), mean.shape, dtype)
     return dataclasses.replace(record, video=b"", latent=packed, fps=fps, frames=frames, height=height, width=width)
 

@@ -144,7 +144,8 @@ def probe(source: Source, *, name: str = "") -> VideoInfo:
 def verify(source: Source, *, name: str = "") -> VideoInfo:
     """Facts after decoding every frame once.
 
-    VideoError when the file is not a video, holds no frames, is damaged, or ends before its header says.
+    VideoError when the file is not a video, holds no frames, ends before its header says, or is damaged in a way that
+    its codec notices: most have no checksums.
     """
     with _opened(source, name, strict=True) as clip:
         ticks, shape, packets = [], (0, 0), 0
@@ -288,7 +289,8 @@ def _rgb(
     height, width = (frame.height, frame.width) if size is None else size[::-1] if turns % 2 else size
     rgb = reformatter.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
     plane = rgb.planes[0]
-    return np.rot90(np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)), turns)
+    picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+    return np.rot90(picture, turns) if turns else picture
 
 
 def encode(

@@ -1,0 +1,190 @@
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from videodit_data import ingest as module
+from videodit_data import manifest, video
+from videodit_data.ingest import ingest
+
+Frames = Callable[..., np.ndarray]
+Writer = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, numbered: Frames, write_file: Writer) -> Path:
+    """Good clips of several containers, and everything that can be wrong with a file."""
+    root = tmp_path / "videos"
+    (root / "sub").mkdir(parents=True)
+    video.encode(root / "a.mp4", numbered(9), 8)
+    write_file(root / "b.gif", numbered(12, 16, 16), "gif", "gray")
+    write_file(root / "sub" / "c.webm", numbered(10), "libvpx-vp9")
+    write_file(root / "d.avi", numbered(10), "mpeg4")
+    whole = video.encode(None, numbered(24), 8)
+    (root / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    (root / "zero.mp4").touch()
+    (root / "text.mp4").write_text("not a video\n" * 100)
+    (root / "silent.mp4").write_bytes(whole)
+    (root / "broken.mp4").write_bytes(whole)
+    (root / "broken.json").write_text("{")
+    (root / "notes.md").write_text("notes")
+    (root / "lonely.txt").write_text("a caption of nothing")
+    (root / ".hidden.mp4").touch()
+    for name in ("a", "half", "zero", "text", "sub/c"):
+        (root / f"{name}.txt").write_text(f"first of {name}\nsecond of {name}\n")
+    (root / "b.json").write_text(json.dumps({"captions": ["a gif"], "source": "the web", "licence": "CC0-1.0"}))
+    (root / "captions.csv").write_text("file,caption\nd.avi,one\nd.avi,two\na.mp4,unused\ngone.mp4,nothing\n")
+    return root
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_good_files_become_records_and_others_are_named_with_a_reason(folder: Path, tmp_path: Path):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    made = ingest(folder, tmp_path / "set", clips_per_shard=3, licence="CC-BY-4.0")
+    records = {record.id: record for record in manifest.records(tmp_path / "set")}
+    assert list(records) == ["a.mp4", "b.gif", "d.avi", "sub/c.webm"]
+    assert [len(shard.frames) for shard in made.shards] == [2, 2]
+    assert records["a.mp4"].captions == ("first of a", "second of a")
+    assert records["d.avi"].captions == ("one", "two")
+    gif = records["b.gif"]
+    assert (gif.source, gif.licence, gif.captions) == ("the web", "CC0-1.0", ("a gif",))
+    assert (gif.frames, gif.fps, gif.height, gif.width) == (12, 8.0, 16, 16)
+    for name, record in records.items():
+        data = (folder / name).read_bytes()
+        assert record.video == data and record.sha256 == hashlib.sha256(data).hexdigest()
+    assert {(o.source, o.licence, o.clips) for o in made.origins} == {
+        ("videos", "CC-BY-4.0", 3),
+        ("the web", "CC0-1.0", 1),
+    }
+    reasons = {left.file: left.reason for left in made.left_out}
+    assert reasons.pop("half.mp4").startswith("not readable as a video")
+    assert reasons.pop("zero.mp4").startswith("not readable as a video")
+    assert reasons.pop("text.mp4").startswith("not readable as a video")
+    assert reasons.pop("broken.mp4").startswith("broken.json cannot be used")
+    assert reasons.pop("notes.md").startswith("not a video file")
+    assert reasons.pop("lonely.txt").startswith("a caption file without a video")
+    assert reasons == {"silent.mp4": "no caption", "gone.mp4": "named in captions.csv, but not there"}
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("stage", "done"), [("hash", 2), ("verify", 2), ("verify", 7), ("write", 1), ("write", 3)])
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, done: int, threads: int
+):
+    ingest(folder, tmp_path / "whole", clips_per_shard=2)
+    decoded = []
+
+    def counting(path: Path, *, name: str) -> video.VideoInfo:
+        decoded.append(name)
+        return video.verify(path, name=name)
+
+    def stop(*step: object) -> None:
+        if step[:2] == (stage, done):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "verify", counting)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(folder, tmp_path / "set", clips_per_shard=2, threads=threads, progress=stop)
+    assert not (tmp_path / "set").exists()
+    noted = len((tmp_path / "set.partial" / "journal.jsonl").read_text().splitlines()) if stage != "hash" else 0
+    decoded.clear()
+    ingest(folder, tmp_path / "set", clips_per_shard=2, threads=threads)
+    assert len(decoded) == 7 - noted
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+    assert not (tmp_path / "set.partial").exists()
+
+
+def test_a_journal_line_cut_short_is_forgotten(folder: Path, tmp_path: Path):
+    def stop(*step: object) -> None:
+        if step[:2] == ("verify", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(folder, tmp_path / "set", progress=stop)
+    journal = tmp_path / "set.partial" / "journal.jsonl"
+    journal.write_text(journal.read_text()[:-20])
+    ingest(folder, tmp_path / "set")
+    ingest(folder, tmp_path / "whole")
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+def test_a_second_run_does_nothing_and_other_input_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = ingest(folder, tmp_path / "set")
+    before = contents(tmp_path / "set")
+    monkeypatch.setattr(module, "verify", None)
+    assert ingest(folder, tmp_path / "set") == first
+    (folder / "a.txt").write_text("another caption")
+    with pytest.raises(ValueError, match=r"made from other input \(input differ\)"):
+        ingest(folder, tmp_path / "set")
+    assert contents(tmp_path / "set") == before
+
+
+def test_the_data_set_may_lie_inside_the_folder(folder: Path):
+    first = ingest(folder, folder / "set")
+    assert ingest(folder, folder / "set") == first
+
+
+@pytest.mark.parametrize("where", ["inside", "above", "given", "given from afar"])
+def test_a_table_may_lie_anywhere(tmp_path: Path, numbered: Frames, where: str):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "afar").mkdir()
+    video.encode(tmp_path / "videos" / "a.mp4", numbered(5), 8)
+    place, file = {
+        "inside": (tmp_path / "videos" / "captions.jsonl", "a.mp4"),
+        "above": (tmp_path / "captions.jsonl", "a.mp4"),
+        "given": (tmp_path / "afar" / "mine.jsonl", "a.mp4"),
+        "given from afar": (tmp_path / "afar" / "mine.jsonl", "../videos/a.mp4"),
+    }[where]
+    place.write_text(json.dumps({"file": file, "caption": "a cube"}) + "\n")
+    made = ingest(tmp_path / "videos", tmp_path / "set", captions=place if where.startswith("given") else None)
+    assert (made.clips, made.left_out) == (1, ())
+    assert manifest.records(tmp_path / "set")[0].captions == ("a cube",)
+
+
+def test_a_folder_without_usable_clips_says_why(tmp_path: Path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").touch()
+    (tmp_path / "videos" / "a.txt").write_text("nothing")
+    with pytest.raises(ValueError, match=r"no video that can be used; 1 files were left out:\n  a\.mp4: not readable"):
+        ingest(tmp_path / "videos", tmp_path / "set")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["videos"]
+
+
+def test_bad_requests_write_nothing(tmp_path: Path):
+    with pytest.raises(ValueError, match="is not a folder of videos"):
+        ingest(tmp_path / "nowhere", tmp_path / "set")
+    with pytest.raises(ValueError, match="at least one clip"):
+        ingest(tmp_path, tmp_path / "set", clips_per_shard=0)
+    with pytest.raises(ValueError, match="No caption table"):
+        ingest(tmp_path, tmp_path / "set", captions=tmp_path / "none.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_changes_meanwhile_is_found_out(folder: Path, tmp_path: Path):
+    def change(*step: object) -> None:
+        if step[:2] == ("verify", 7):
+            (folder / "b.gif").write_bytes(b"other")
+
+    with pytest.raises(ValueError, match=r"b\.gif changed while it was ingested"):
+        ingest(folder, tmp_path / "set", progress=change)
+
+
+def test_real_footage_with_the_table_above_it(real_clips: Path, tmp_path: Path):
+    (tmp_path / "videos").mkdir()
+    for name in ("hiker.mp4", "nasa_13013.mp4"):
+        (tmp_path / "videos" / name).symlink_to(real_clips / name)
+    table = (real_clips.parent / "captions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "captions.jsonl").write_text("".join(line for line in table if "hiker" in line or "nasa" in line))
+    made = ingest(tmp_path / "videos", tmp_path / "set")
+    assert (made.clips, made.left_out) == (2, ())
+    hiker = manifest.records(tmp_path / "set")[0]
+    assert (hiker.frames, hiker.height, hiker.width, hiker.fps) == (49, 480, 720, 8.0)
+    assert "mountain ridge" in hiker.captions[0]

@@ -1,0 +1,190 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from videodit_data import video
+
+Frames = Callable[..., np.ndarray]
+Writer = Callable[..., Path]
+
+# file name -> codec, pixel format, options: every container, with B-frames and several keyframes where it has them
+CONTAINERS = {
+    "clip.mp4": ("libx264", "yuv420p", {"g": "6", "bf": "2"}),
+    "clip.mov": ("libx264", "yuv420p", {"g": "6", "bf": "2"}),
+    "clip.mkv": ("libx264", "yuv420p", {"g": "6", "bf": "2"}),
+    "clip.webm": ("libvpx-vp9", "yuv420p", {"g": "6"}),
+    "vp8.webm": ("libvpx", "yuv420p", {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "clip.avi": ("mpeg4", "yuv420p", {"g": "6", "bf": "2", "qmax": "2"}),
+    "h264.avi": ("libx264", "yuv420p", {"g": "6", "bf": "2"}),
+    "clip.gif": ("gif", "gray", {}),
+}
+
+
+@pytest.fixture(params=CONTAINERS)
+def clip(request: pytest.FixtureRequest, tmp_path: Path, numbered: Frames, write_file: Writer) -> Path:
+    codec, pix_fmt, options = CONTAINERS[request.param]
+    return write_file(tmp_path / request.param, numbered(24), codec, pix_fmt, 8, options)
+
+
+def test_every_container_tells_its_facts(clip: Path):
+    info = video.verify(clip)
+    assert (info.frames, info.height, info.width, info.fps) == (24, 32, 48, 8.0)
+    assert info.seconds == 3.0
+    assert video.probe(clip) == info
+    assert video.probe(clip.read_bytes()) == info
+
+
+def test_frames_are_found_by_their_place_in_every_container(clip: Path, numbers: Callable):
+    everything = video.decode(clip)
+    assert numbers(everything) == list(range(24))
+    for start, count in ((0, 1), (5, 4), (6, 1), (11, 13), (23, 1)):
+        assert np.array_equal(video.decode(clip, start, count), everything[start : start + count]), start
+
+
+def test_clips_take_the_frame_nearest_in_time(clip: Path, numbers: Callable):
+    assert numbers(video.decode_clip(clip, fps=8, frames=9, start_seconds=1.25)) == list(range(10, 19))
+    assert numbers(video.decode_clip(clip, fps=4, frames=5, start_seconds=0.25)) == [2, 4, 6, 8, 10]
+    assert numbers(video.decode_clip(clip, fps=16, frames=5, start_seconds=0.5)) == [4, 4, 5, 5, 6]
+    assert numbers(video.decode_clip(clip, fps=5.0, frames=5)) == [0, 2, 3, 5, 6]
+
+
+def test_half_a_file_is_an_error_that_names_it(clip: Path):
+    half = clip.with_name("half" + clip.suffix)
+    half.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.raises(video.VideoError, match=r"half\.\w+: "):
+        video.verify(half)
+
+
+def test_a_variable_rate_is_followed(tmp_path: Path, numbered: Frames, numbers: Callable, write_file: Writer):
+    ticks = [0, 100, 200, 600, 700, 1400, 1500, 1600, 2000]
+    clip = write_file(tmp_path / "a.mkv", numbered(9), options={"g": "3"}, ticks=ticks)
+    assert video.verify(clip).fps == pytest.approx(8 / 2.0)
+    assert numbers(video.decode(clip, 4, 3)) == [4, 5, 6]
+    assert numbers(video.decode_clip(clip, fps=2, frames=5)) == [0, 3, 4, 6, 8]  # at 0, 500, 1000, 1500, 2000
+    assert numbers(video.decode_clip(clip, fps=10, frames=3, start_seconds=0.3)) == [2, 2, 3]
+
+
+def test_a_gif_of_uneven_delays_shows_each_frame_for_its_time(tmp_path: Path, numbered: Frames, numbers: Callable):
+    pictures = [Image.fromarray(frame) for frame in numbered(4)]
+    delays = [100, 500, 100, 100]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=delays)
+    assert numbers(video.decode_clip(tmp_path / "a.gif", fps=10, frames=5)) == [0, 1, 1, 1, 2]
+
+
+def test_colours_survive(tmp_path: Path):
+    colours = np.array([[220, 30, 40], [30, 60, 200], [40, 180, 60], [250, 250, 250], [5, 5, 5]], np.uint8)
+    frames = np.repeat(colours, 16, axis=0).reshape(1, 5 * 16, 1, 3).repeat(3, 0).repeat(32, 2)
+    back = video.decode(video.encode(None, frames, 8)).astype(int)
+    assert np.abs(back[:, 4::16] - frames[:, 4::16]).max() <= 4
+
+
+def test_encoding_is_deterministic_and_keeps_metadata(tmp_path: Path, numbered: Frames, numbers: Callable):
+    metadata = {"prompt": 'größer, "quoted"', "provenance": '{"seed": 1}'}
+    data = video.encode(tmp_path / "a.mp4", numbered(9), 30000 / 1001, metadata=metadata)
+    assert data == video.encode(None, numbered(9), 30000 / 1001, metadata=metadata)
+    assert (tmp_path / "a.mp4").read_bytes() == data
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    info = video.verify(data)
+    assert info.fps == pytest.approx(30000 / 1001) and metadata.items() <= info.metadata.items()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert numbers(video.decode(data)) == list(range(9))
+
+
+def test_one_picture_is_a_clip_of_one_frame(numbered: Frames):
+    data = video.encode(None, numbered(1), 8)
+    assert video.verify(data).frames == 1
+    assert video.decode_clip(data, fps=24, frames=1).shape == (1, 32, 48, 3)
+
+
+def test_a_failed_encoding_leaves_no_file(tmp_path: Path, numbered: Frames):
+    with pytest.raises(video.VideoError, match="even height and width, not 3 of 31 x 48"):
+        video.encode(tmp_path / "a.mp4", numbered(3, 31, 48), 8)
+    with pytest.raises(video.VideoError, match="rate is positive"):
+        video.encode(tmp_path / "a.mp4", numbered(3), 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scaling_averages_areas_and_leaves_the_own_size_alone():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(80, 176, (2, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    data = video.encode(None, frames, 8, crf=1)
+    whole = video.decode(data)
+    assert np.array_equal(video.decode(data, size=(64, 64)), whole)
+    small = video.decode(data, size=(16, 16)).astype(float)
+    assert small.shape == (2, 16, 16, 3)
+    grey = whole.reshape(2, 16, 4, 16, 4, 3).mean((2, 4, 5))
+    assert np.abs(small.mean(-1) - grey).max() < 4
+    assert video.decode(data, size=(128, 96)).shape == (2, 128, 96, 3)
+
+
+def test_a_rotated_file_is_shown_upright(tmp_path: Path):
+    frames = np.zeros((2, 32, 48, 3), np.uint8)
+    frames[:, :, :16] = 255  # a bright left third
+    data = bytearray(video.encode(None, frames, 8))
+    quarter = np.array([0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000], ">i4").tobytes()
+    place = data.index(b"tkhd") + 4 + 40
+    data[place : place + len(quarter)] = quarter
+    info = video.probe(bytes(data))
+    assert (info.height, info.width) == (48, 32) == (lambda v: (v.height, v.width))(video.verify(bytes(data)))
+    shown = video.decode(bytes(data))
+    assert shown.shape == (2, 48, 32, 3)
+    assert shown[:, :14].min() > 200 and shown[:, 20:].max() < 50  # turned clockwise, the left comes up
+    assert video.decode(bytes(data), size=(24, 16)).shape == (2, 24, 16, 3)
+
+
+@pytest.mark.parametrize("name", ["hiker.mp4", "nasa_13013.mp4"])
+def test_real_footage_verifies_and_seeks_exactly(real_clips: Path, name: str):
+    clip = real_clips / name
+    info = video.verify(clip)
+    assert video.probe(clip) == info
+    size = (36, 64)
+    everything = video.decode(clip, size=size)
+    assert len(everything) == info.frames
+    for start in (0, info.frames // 2, info.frames - 2):
+        assert np.array_equal(video.decode(clip, start, 2, size=size), everything[start : start + 2])
+    step = round(info.fps / 5)
+    sampled = video.decode_clip(clip, fps=info.fps / step, frames=5, start_seconds=9 / info.fps, size=size)
+    assert np.array_equal(sampled, everything[9 : 9 + 5 * step : step])
+
+
+def test_damage_inside_a_file_is_found():
+    rng = np.random.default_rng(0)
+    data = bytearray(video.encode(None, rng.integers(0, 256, (8, 64, 64, 3), np.uint8), 8))
+    middle = len(data) // 2
+    data[middle:] = bytes(len(data) - middle)
+    with pytest.raises(video.VideoError, match=r"^noise: "):
+        video.verify(bytes(data), name="noise")
+
+
+@pytest.mark.parametrize("content", [b"", b"these are words, not pictures\n" * 100])
+def test_what_is_no_video_says_so(tmp_path: Path, content: bytes):
+    (tmp_path / "fake.mp4").write_bytes(content)
+    for read in (video.probe, video.verify, video.decode):
+        with pytest.raises(video.VideoError, match=r"fake\.mp4: not readable as a video"):
+            read(tmp_path / "fake.mp4")
+        with pytest.raises(video.VideoError, match=f"a video of {len(content)} bytes: not readable"):
+            read(content)
+
+
+def test_a_missing_file_says_so():
+    with pytest.raises(video.VideoError, match=r"nowhere\.mp4: .*No such file"):
+        video.probe("nowhere.mp4")
+
+
+def test_frames_beyond_the_end_are_refused(numbered: Frames):
+    data = video.encode(None, numbered(9), 8)
+    with pytest.raises(video.VideoError, match="x: has 9 frames, cannot give 5 from frame 5 on"):
+        video.decode(data, 5, 5, name="x")
+    with pytest.raises(video.VideoError, match="has 9 frames"):
+        video.decode(data, -1, 2)
+    with pytest.raises(video.VideoError, match=r"the last frame is at 1\.000 s"):
+        video.decode_clip(data, fps=8, frames=9, start_seconds=0.5)
+
+
+def test_decoding_does_not_touch_the_file(tmp_path: Path, numbered: Frames):
+    data = video.encode(tmp_path / "a.mp4", numbered(5), 8)
+    video.decode(tmp_path / "a.mp4")
+    assert hashlib.sha256((tmp_path / "a.mp4").read_bytes()).digest() == hashlib.sha256(data).digest()
