@@ -1,0 +1,151 @@
+"""The autoencoder: shapes, causality, chunks, shortcuts, gradients, latent statistics."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from videodit.models.vae import VAE, VAEConfig, fold_shortcut, kl_divergence, sample_posterior, unfold_shortcut
+
+PLAIN = VAEConfig(channels=(4, 8, 8), strides=((1, 2), (2, 2)), latent_channels=4, blocks=1, time_kernel=(3, 3, 3))
+FAST = VAEConfig(
+    channels=(8, 8, 8),
+    strides=((2, 2), (2, 1)),
+    latent_channels=4,
+    blocks=1,
+    patch=2,
+    time_kernel=(1, 3, 1),
+    mid_attention=False,
+    shortcuts=True,
+)
+CONFIGS = pytest.mark.parametrize("cfg", [PLAIN, FAST], ids=["plain", "fast"])
+
+
+def perturbed(cfg: VAEConfig) -> VAE:
+    """An autoencoder whose zero-initialised layers count."""
+    vae = VAE(cfg, rngs=nnx.Rngs(0))
+    graphdef, params, rest = nnx.split(vae, nnx.Param, ...)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    return nnx.merge(graphdef, jax.tree.unflatten(tree, leaves), rest)
+
+
+def clip(frames: int, key: int = 0) -> jax.Array:
+    return jax.random.uniform(jax.random.key(key), (2, frames, 16, 16, 3), minval=-1.0)
+
+
+@CONFIGS
+@pytest.mark.parametrize("frames", [1, 5, 9])
+def test_shapes_are_those_promised(cfg, frames):
+    cfg = dataclasses.replace(cfg, strides=((2, 2), (2, 2)))
+    vae = VAE(cfg, rngs=nnx.Rngs(0))
+    mean, logvar = vae.encode(clip(frames))
+    assert mean.shape == logvar.shape == (2, *cfg.latent_shape(frames, 16, 16))
+    assert mean.shape[1] == 1 + (frames - 1) // 4
+    assert vae.decode(mean).shape == (2, frames, 16, 16, 3)
+
+
+@CONFIGS
+def test_encoding_in_chunks_equals_the_whole(cfg):
+    vae, video = perturbed(cfg), clip(9)
+    whole = vae.encode(video)
+    for chunk in (cfg.time_stride, 2 * cfg.time_stride):
+        for part, full in zip(vae.encode(video, chunk=chunk), whole, strict=True):
+            np.testing.assert_allclose(part, full, atol=2e-5, rtol=1e-4)
+
+
+@CONFIGS
+def test_decoding_in_chunks_equals_the_whole(cfg):
+    vae = perturbed(cfg)
+    z = jax.random.normal(jax.random.key(2), (1, *cfg.latent_shape(9, 16, 16)))
+    whole = vae.decode(z)
+    for chunk in (1, 2):
+        np.testing.assert_allclose(vae.decode(z, chunk=chunk), whole, atol=2e-5, rtol=1e-4)
+
+
+@CONFIGS
+def test_the_first_frame_is_coded_alone(cfg):
+    vae, video = perturbed(cfg), clip(9)
+    changed = video.at[:, 1:].set(clip(9, key=5)[:, 1:])
+    before, after = vae.encode(video)[0], vae.encode(changed)[0]
+    np.testing.assert_allclose(before[:, 0], after[:, 0], atol=1e-6)
+    np.testing.assert_allclose(before[:, :1], vae.encode(video[:, :1])[0], atol=1e-5)
+    assert jnp.abs(before[:, 1] - after[:, 1]).max() > 1e-3
+
+
+@CONFIGS
+def test_decoding_is_causal(cfg):
+    vae = perturbed(cfg)
+    z = jax.random.normal(jax.random.key(2), (1, *cfg.latent_shape(9, 16, 16)))
+    before, after = vae.decode(z), vae.decode(z.at[:, -1].add(1.0))
+    unchanged = 9 - cfg.time_stride
+    np.testing.assert_allclose(before[:, :unchanged], after[:, :unchanged], atol=1e-6)
+    assert jnp.abs(before[:, unchanged:] - after[:, unchanged:]).max() > 1e-3
+
+
+def test_shortcuts_undo_each_other():
+    """Averaging what was repeated gives it back, for all but the first frame, which pairs with zeros."""
+    x = jax.random.normal(jax.random.key(0), (1, 3, 4, 4, 8))
+    wide = unfold_shortcut(x, 4, (2, 2), starts_clip=True)
+    assert wide.shape == (1, 5, 8, 8, 4)
+    np.testing.assert_allclose(fold_shortcut(wide, 8, (2, 2), starts_clip=True)[:, 1:], x[:, 1:], atol=1e-6)
+
+
+def test_learns_to_reconstruct():
+    vae, video = VAE(FAST, rngs=nnx.Rngs(0)), clip(5)
+    graphdef, params, rest = nnx.split(vae, nnx.Param, ...)
+
+    @jax.jit
+    def step(params):
+        def loss(params):
+            vae = nnx.merge(graphdef, params, rest)
+            return jnp.mean(jnp.square(vae.decode(vae.encode(video)[0]) - video))
+
+        value, grads = jax.value_and_grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), value
+
+    losses = []
+    for _ in range(20):
+        params, value = step(params)
+        losses.append(float(value))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_statistics_normalise():
+    vae = VAE(PLAIN, rngs=nnx.Rngs(0))
+    z = 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (4, 2, 4, 4, 4))
+    vae.latent_mean.set_value(z.mean((0, 1, 2, 3)))
+    vae.latent_std.set_value(z.std((0, 1, 2, 3)))
+    normal = vae.normalise(z)
+    np.testing.assert_allclose(normal.mean((0, 1, 2, 3)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(normal.std((0, 1, 2, 3)), 1.0, atol=1e-5)
+    np.testing.assert_allclose(vae.denormalise(normal), z, atol=1e-5)
+
+
+def test_divergence_of_the_prior_is_zero_and_draws_have_its_spread():
+    mean, logvar = jnp.full((2, 4000), 1.5), jnp.full((2, 4000), jnp.log(0.25))
+    np.testing.assert_allclose(kl_divergence(jnp.zeros_like(mean), jnp.zeros_like(mean)), 0.0)
+    np.testing.assert_allclose(kl_divergence(mean, logvar), 0.5 * (1.5**2 + 0.25 - 1 - np.log(0.25)), rtol=1e-5)
+    drawn = sample_posterior(jax.random.key(0), mean, logvar)
+    np.testing.assert_allclose([drawn.mean(), drawn.std()], [1.5, 0.5], rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [((8, 16, 16), "take 1 \\+ 2k frames"), ((9, 15, 16), "take multiples of 4")]
+)
+def test_sizes_that_cannot_be_coded_are_refused(size, words):
+    with pytest.raises(ValueError, match=words):
+        PLAIN.latent_shape(*size)
+
+
+def test_configurations_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="one stride between levels"):
+        VAEConfig(channels=(8, 8), strides=((1, 2), (2, 2)), time_kernel=(3, 3))
+    with pytest.raises(ValueError, match="with 1 or 2 for both"):
+        VAEConfig(channels=(8, 8), strides=((3, 2),), time_kernel=(3, 3))
+    with pytest.raises(ValueError, match="positive multiple"):
+        VAE(PLAIN, rngs=nnx.Rngs(0)).encode(clip(5), chunk=1)

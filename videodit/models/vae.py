@@ -1,0 +1,361 @@
+"""Causal video autoencoder: 1 + 4k frames to 1 + k latent frames, the first frame coded alone.
+
+The layout follows Wan 2.1's autoencoder (arXiv:2503.20314, section 4.1): causal 3D convolutions, RMS norms, spatial
+attention in the middle, and a feature cache with which a clip is coded chunk by chunk at bounded memory.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import einops
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from videodit.nn.conv import CausalConv3d, FrameCache
+from videodit.nn.norm import RMSNorm
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEConfig:
+    """Sizes of the autoencoder.
+
+    Attributes:
+        latent_channels: channels of a latent.
+        channels: width of each level, finest first.
+        strides: (time, space) stride between one level and the next; time 1 or 2, space 1 or 2.
+        patch: side of the pixel squares folded into channels before the first level (space to depth).
+        blocks: residual blocks a level (the decoder has one more, as is usual).
+        shortcuts: parameter-free shortcuts around each level, by space to depth and back, which make the autoencoder
+            learn fast (DC-AE, arXiv:2410.10733; Wan 2.2).
+        time_kernel: taps in time of each level's residual blocks; 1 looks at one frame only.
+        mid_attention: spatial self-attention in the middle.
+        logvar_range: bounds of the posterior's log-variance.
+        dtype: compute type; parameters are float32.
+    """
+
+    latent_channels: int = 16
+    channels: tuple[int, ...] = (96, 192, 384, 384)
+    strides: tuple[tuple[int, int], ...] = ((1, 2), (2, 2), (2, 2))
+    patch: int = 1
+    blocks: int = 2
+    shortcuts: bool = False
+    time_kernel: tuple[int, ...] = (3, 3, 3, 3)
+    mid_attention: bool = True
+    logvar_range: tuple[float, float] = (-20.0, 10.0)
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        levels = len(self.channels)
+        if len(self.strides) != levels - 1 or len(self.time_kernel) != levels:
+            raise ValueError(
+                f"VAEConfig has {levels} channels, {len(self.strides)} strides and {len(self.time_kernel)} time_kernel "
+                f"entries: it needs one stride between levels ({levels - 1}) and one time_kernel a level ({levels})."
+            )
+        if not set(self.strides) <= {(1, 1), (1, 2), (2, 1), (2, 2)}:
+            raise ValueError(f"VAEConfig.strides is {self.strides}: each must be (time, space), with 1 or 2 for both.")
+
+    @property
+    def time_stride(self) -> int:
+        return math.prod(time for time, _ in self.strides)
+
+    @property
+    def space_stride(self) -> int:
+        return self.patch * math.prod(space for _, space in self.strides)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(T, Y, X, C) of the latent of a clip; ValueError when the clip does not divide."""
+        if (frames - 1) % self.time_stride:
+            raise ValueError(f"A clip of {frames} frames cannot be coded: take 1 + {self.time_stride}k frames.")
+        if height % self.space_stride or width % self.space_stride:
+            raise ValueError(f"A clip of {height}x{width} cannot be coded: take multiples of {self.space_stride}.")
+        return (
+            1 + (frames - 1) // self.time_stride,
+            height // self.space_stride,
+            width // self.space_stride,
+            self.latent_channels,
+        )
+
+
+class LatentStatistic(nnx.Variable):
+    """Mean or standard deviation of the latents of the training clips, a channel each. Measured, not learned."""
+
+
+class ResBlock(nnx.Module):
+    """Norm, SiLU, convolution, twice, beside a skip."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, time_kernel: int, rngs: nnx.Rngs):
+        self.norm1 = RMSNorm(in_channels, dim="conv_out", rngs=rngs)
+        self.conv1 = CausalConv3d(in_channels, out_channels, kernel=(time_kernel, 3), rngs=rngs)
+        self.norm2 = RMSNorm(out_channels, dim="conv_out", rngs=rngs)
+        self.conv2 = CausalConv3d(out_channels, out_channels, kernel=(time_kernel, 3), zero_init=True, rngs=rngs)
+        same = in_channels == out_channels
+        self.skip = None if same else CausalConv3d(in_channels, out_channels, kernel=(1, 1), rngs=rngs)
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        h_BTYXC = self.conv1(jax.nn.silu(self.norm1(x_BTYXC)), cache)
+        h_BTYXC = self.conv2(jax.nn.silu(self.norm2(h_BTYXC)), cache)
+        return h_BTYXC + (x_BTYXC if self.skip is None else self.skip(x_BTYXC, cache))
+
+
+class SpatialAttention(nnx.Module):
+    """One head of self-attention over the positions of each frame."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.norm = RMSNorm(channels, dim="conv_out", rngs=rngs)
+        self.qkv = CausalConv3d(channels, 3 * channels, kernel=(1, 1), rngs=rngs)
+        self.out = CausalConv3d(channels, channels, kernel=(1, 1), zero_init=True, rngs=rngs)
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        _, frames, height, _, _ = x_BTYXC.shape
+        qkv = einops.rearrange(
+            self.qkv(self.norm(x_BTYXC), cache), "b t y x (three c) -> three (b t) (y x) 1 c", three=3
+        )
+        mixed = jax.nn.dot_product_attention(*qkv)
+        mixed_BTYXC = einops.rearrange(mixed, "(b t) (y x) 1 c -> b t y x c", t=frames, y=height)
+        return x_BTYXC + self.out(mixed_BTYXC, cache)
+
+
+class Middle(nnx.Module):
+    """Residual block, attention, residual block at the coarsest level."""
+
+    def __init__(self, channels: int, *, time_kernel: int, attention: bool, rngs: nnx.Rngs):
+        self.first = ResBlock(channels, channels, time_kernel=time_kernel, rngs=rngs)
+        self.attention = SpatialAttention(channels, rngs=rngs) if attention else None
+        self.last = ResBlock(channels, channels, time_kernel=time_kernel, rngs=rngs)
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        x_BTYXC = self.first(x_BTYXC, cache)
+        if self.attention is not None:
+            x_BTYXC = self.attention(x_BTYXC, cache)
+        return self.last(x_BTYXC, cache)
+
+
+class Downsample(nnx.Module):
+    """Strided convolutions, first in space, then in time; the first frame of a clip skips the one in time."""
+
+    def __init__(self, channels: int, stride: tuple[int, int], *, rngs: nnx.Rngs):
+        time, space = stride
+        self.space = CausalConv3d(channels, channels, kernel=(1, 3), stride=(1, 2), rngs=rngs) if space == 2 else None
+        self.time = CausalConv3d(channels, channels, kernel=(3, 1), stride=(2, 1), rngs=rngs) if time == 2 else None
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        if self.space is not None:
+            x_BTYXC = self.space(x_BTYXC, cache)
+        if self.time is None:
+            return x_BTYXC
+        if not cache.starts_clip:
+            return self.time(x_BTYXC, cache)
+        first, rest = x_BTYXC[:, :1], x_BTYXC[:, 1:]
+        return jnp.concatenate([first, self.time(rest, cache, start=first)], axis=1)
+
+
+class Upsample(nnx.Module):
+    """The way back: two frames from each latent frame after the first, then twice the side."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int], *, rngs: nnx.Rngs):
+        time, space = stride
+        self.time = CausalConv3d(in_channels, 2 * in_channels, kernel=(3, 1), rngs=rngs) if time == 2 else None
+        self.scale = space
+        smooth = space > 1 or in_channels != out_channels
+        self.space = CausalConv3d(in_channels, out_channels, kernel=(1, 3), rngs=rngs) if smooth else None
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        if self.time is not None:
+            first = x_BTYXC[:, : 1 if cache.starts_clip else 0]
+            rest = self.time(x_BTYXC[:, first.shape[1] :], cache)
+            rest = einops.rearrange(rest, "b t y x (two c) -> b (t two) y x c", two=2)
+            x_BTYXC = jnp.concatenate([first, rest], axis=1)
+        if self.space is None:
+            return x_BTYXC
+        x_BTYXC = einops.repeat(x_BTYXC, "b t y x c -> b t (y r1) (x r2) c", r1=self.scale, r2=self.scale)
+        return self.space(x_BTYXC, cache)
+
+
+def fold_shortcut(x_BTYXC: Array, channels: int, stride: tuple[int, int], starts_clip: bool) -> Array:
+    """Space and time folded into channels, then averaged down to `channels`; the first frame pairs with zeros."""
+    time, space = stride
+    if starts_clip:
+        x_BTYXC = jnp.pad(x_BTYXC, ((0, 0), (time - 1, 0), (0, 0), (0, 0), (0, 0)))
+    folded = einops.rearrange(x_BTYXC, "b (t r) (y p) (x q) c -> b t y x (c r p q)", r=time, p=space, q=space)
+    return einops.reduce(folded, "b t y x (c group) -> b t y x c", "mean", c=channels)
+
+
+def unfold_shortcut(x_BTYXC: Array, channels: int, stride: tuple[int, int], starts_clip: bool) -> Array:
+    """The way back: channels repeated as needed and unfolded into time and space."""
+    time, space = stride
+    repeats = channels * time * space**2 // x_BTYXC.shape[-1]
+    wide = einops.repeat(x_BTYXC, "b t y x c -> b t y x (c repeats)", repeats=repeats)
+    wide = einops.rearrange(wide, "b t y x (c r p q) -> b (t r) (y p) (x q) c", r=time, p=space, q=space)
+    return wide[:, time - 1 :] if starts_clip else wide
+
+
+class EncoderLevel(nnx.Module):
+    """Residual blocks, then the stride to the next level."""
+
+    def __init__(self, in_channels: int, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
+        self.channels, time_kernel = cfg.channels[level], cfg.time_kernel[level]
+        widths = [in_channels, *[self.channels] * cfg.blocks]
+        self.blocks = nnx.List(
+            ResBlock(i, o, time_kernel=time_kernel, rngs=rngs) for i, o in itertools.pairwise(widths)
+        )
+        self.stride = cfg.strides[level] if level < len(cfg.strides) else None
+        self.downsample = Downsample(self.channels, self.stride, rngs=rngs) if self.stride else None
+        self.shortcut = cfg.shortcuts and self.stride is not None
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        h_BTYXC = x_BTYXC
+        for block in self.blocks:
+            h_BTYXC = block(h_BTYXC, cache)
+        if self.downsample is not None:
+            h_BTYXC = self.downsample(h_BTYXC, cache)
+        if self.shortcut:
+            h_BTYXC = h_BTYXC + fold_shortcut(x_BTYXC, self.channels, self.stride, cache.starts_clip)
+        return h_BTYXC
+
+
+class DecoderLevel(nnx.Module):
+    """Residual blocks, then the stride back to the next finer level."""
+
+    def __init__(self, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
+        channels, time_kernel = cfg.channels[level], cfg.time_kernel[level]
+        self.blocks = nnx.List(
+            ResBlock(channels, channels, time_kernel=time_kernel, rngs=rngs) for _ in range(cfg.blocks + 1)
+        )
+        self.channels, self.stride = cfg.channels[max(level - 1, 0)], cfg.strides[level - 1] if level else None
+        self.upsample = Upsample(channels, self.channels, self.stride, rngs=rngs) if self.stride else None
+        self.shortcut = cfg.shortcuts and self.stride is not None
+
+    def __call__(self, z_BTYXC: Array, cache: FrameCache) -> Array:
+        h_BTYXC = z_BTYXC
+        for block in self.blocks:
+            h_BTYXC = block(h_BTYXC, cache)
+        if self.upsample is not None:
+            h_BTYXC = self.upsample(h_BTYXC, cache)
+        if self.shortcut:
+            h_BTYXC = h_BTYXC + unfold_shortcut(z_BTYXC, self.channels, self.stride, cache.starts_clip)
+        return h_BTYXC
+
+
+class Head(nnx.Module):
+    """Norm, SiLU and convolution; with a shortcut, beside a linear map, so that the first thing learnt is linear."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, time_kernel: int, shortcut: bool, rngs: nnx.Rngs):
+        self.norm = RMSNorm(in_channels, dim="conv_out", rngs=rngs)
+        self.conv = CausalConv3d(in_channels, out_channels, kernel=(time_kernel, 3), zero_init=shortcut, rngs=rngs)
+        self.skip = CausalConv3d(in_channels, out_channels, kernel=(1, 1), rngs=rngs) if shortcut else None
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        h_BTYXC = self.conv(jax.nn.silu(self.norm(x_BTYXC)), cache)
+        return h_BTYXC if self.skip is None else h_BTYXC + self.skip(x_BTYXC, cache)
+
+
+class Encoder(nnx.Module):
+    """Clip to the mean and log-variance of its latent."""
+
+    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+        widths = (cfg.channels[0], *cfg.channels)
+        last = cfg.channels[-1]
+        self.conv_in = CausalConv3d(3 * cfg.patch**2, widths[0], kernel=(cfg.time_kernel[0], 3), rngs=rngs)
+        self.levels = nnx.List(EncoderLevel(widths[i], cfg, i, rngs=rngs) for i in range(len(cfg.channels)))
+        self.middle = Middle(last, time_kernel=cfg.time_kernel[-1], attention=cfg.mid_attention, rngs=rngs)
+        self.head = Head(
+            last, 2 * cfg.latent_channels, time_kernel=cfg.time_kernel[-1], shortcut=cfg.shortcuts, rngs=rngs
+        )
+        # A posterior as wide as the prior would drown the means at the start: begin with a narrow one.
+        bias = self.head.conv.bias
+        bias.set_value(bias[...].at[cfg.latent_channels :].set(-6.0))
+
+    def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
+        x_BTYXC = self.conv_in(x_BTYXC, cache)
+        for level in self.levels:
+            x_BTYXC = level(x_BTYXC, cache)
+        return self.head(self.middle(x_BTYXC, cache), cache)
+
+
+class Decoder(nnx.Module):
+    """Latent to clip."""
+
+    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+        first = cfg.channels[-1]
+        self.conv_in = CausalConv3d(cfg.latent_channels, first, kernel=(cfg.time_kernel[-1], 3), rngs=rngs)
+        self.middle = Middle(first, time_kernel=cfg.time_kernel[-1], attention=cfg.mid_attention, rngs=rngs)
+        self.levels = nnx.List(DecoderLevel(cfg, level, rngs=rngs) for level in reversed(range(len(cfg.channels))))
+        self.head = Head(
+            cfg.channels[0], 3 * cfg.patch**2, time_kernel=cfg.time_kernel[0], shortcut=cfg.shortcuts, rngs=rngs
+        )
+
+    def __call__(self, z_BTYXC: Array, cache: FrameCache) -> Array:
+        z_BTYXC = self.middle(self.conv_in(z_BTYXC, cache), cache)
+        for level in self.levels:
+            z_BTYXC = level(z_BTYXC, cache)
+        return self.head(z_BTYXC, cache)
+
+
+class VAE(nnx.Module):
+    """Causal video autoencoder; clips are [B, 1 + 4k, Y, X, 3] in [-1, 1], latents [B, 1 + k, Y/8, X/8, C]."""
+
+    def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
+        self.cfg = cfg
+        self.encoder = Encoder(cfg, rngs=rngs)
+        self.decoder = Decoder(cfg, rngs=rngs)
+        self.latent_mean = LatentStatistic(jnp.zeros((cfg.latent_channels,)))
+        self.latent_std = LatentStatistic(jnp.ones((cfg.latent_channels,)))
+
+    def encode(
+        self, video_BTYXC: Float[Array, "B T Y X 3"], *, chunk: int | None = None
+    ) -> tuple[Float[Array, "B t y x C"], Float[Array, "B t y x C"]]:
+        """Mean and log-variance of the posterior, float32.
+
+        Args:
+            video_BTYXC: clip in [-1, 1].
+            chunk: frames coded at a time after the first (a multiple of the time stride); None is the whole clip.
+        """
+        self.cfg.latent_shape(*video_BTYXC.shape[1:4])
+        folded = einops.rearrange(
+            video_BTYXC, "b t (y p) (x q) c -> b t y x (p q c)", p=self.cfg.patch, q=self.cfg.patch
+        )
+        moments = self._by_chunks(self.encoder, folded.astype(self.cfg.dtype), chunk, self.cfg.time_stride)
+        mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
+        return mean, jnp.clip(logvar, *self.cfg.logvar_range)
+
+    def decode(self, z_BTYXC: Float[Array, "B t y x C"], *, chunk: int | None = None) -> Float[Array, "B T Y X 3"]:
+        """Clip of a latent, float32, not clipped to [-1, 1]; `chunk` counts latent frames after the first."""
+        folded = self._by_chunks(self.decoder, z_BTYXC.astype(self.cfg.dtype), chunk, 1)
+        return einops.rearrange(
+            folded.astype(jnp.float32), "b t y x (p q c) -> b t (y p) (x q) c", p=self.cfg.patch, q=self.cfg.patch
+        )
+
+    def normalise(self, z_BTYXC: Float[Array, "B t y x C"]) -> Float[Array, "B t y x C"]:
+        """Latents with zero mean and unit variance a channel: what diffusion works on."""
+        return (z_BTYXC - self.latent_mean[...]) / self.latent_std[...]
+
+    def denormalise(self, z_BTYXC: Float[Array, "B t y x C"]) -> Float[Array, "B t y x C"]:
+        return z_BTYXC * self.latent_std[...] + self.latent_mean[...]
+
+    @staticmethod
+    def _by_chunks(coder: Encoder | Decoder, x_BTYXC: Array, chunk: int | None, unit: int) -> Array:
+        if chunk is None:
+            return coder(x_BTYXC, FrameCache())
+        if chunk < unit or chunk % unit:
+            raise ValueError(f"chunk is {chunk} frames: it must be a positive multiple of {unit}.")
+        parts, tails = [], None
+        starts = [0, *range(1, x_BTYXC.shape[1], chunk), x_BTYXC.shape[1]]
+        for start, stop in itertools.pairwise(starts):
+            cache = FrameCache(tails)
+            parts.append(coder(x_BTYXC[:, start:stop], cache))
+            tails = cache.next_tails()
+        return jnp.concatenate(parts, axis=1)
+
+
+def kl_divergence(mean: Float[Array, "B *D"], logvar: Float[Array, "B *D"]) -> Float[Array, " B"]:
+    """KL(N(mean, exp(logvar)) || N(0, 1)) of each sample, averaged over its latent values, nats (Kingma 2014, B)."""
+    kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar)
+    return jnp.mean(kl, axis=tuple(range(1, kl.ndim)))
+
+
+def sample_posterior(key: Array, mean: Float[Array, "*D"], logvar: Float[Array, "*D"]) -> Float[Array, "*D"]:
+    """A draw from the posterior by the reparametrisation trick."""
+    return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, mean.shape, mean.dtype)
