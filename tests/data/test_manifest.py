@@ -78,7 +78,7 @@ def test_an_interrupted_build_goes_on_with_the_shards_it_has(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         manifest.build(tmp_path / "set", stopping, 7, shards=3, info={"seed": 1})
     assert not (tmp_path / "set").exists()
-    with pytest.raises(ValueError, match="an unfinished one lies in .*set.partial"):
+    with pytest.raises(ValueError, match=r"an unfinished one lies in .*set\.partial"):
         manifest.load(tmp_path / "set")
     manifest.build(tmp_path / "set", counting, 7, shards=3, info={"seed": 1})
     assert asked == [range(2, 4), range(4, 7)]
