@@ -28,6 +28,7 @@ class _Arrangement:
     stage: Stage
     drafts: list[Draft] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
+    places: list[Float[np.ndarray, "M 2"]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     occluder: Occluder | None = None
 
@@ -37,14 +38,15 @@ class _Arrangement:
         if self.occluder and _distance(at, self.occluder).min() < draft.reach + 0.015:
             return False
         return all(
-            np.hypot(*(at - other.at(_MOMENTS)).T).min() >= draft.reach + near.reach + GAP
-            for near, other in zip(self.drafts, self.paths, strict=True)
+            np.hypot(*(at - there).T).min() >= draft.reach + near.reach + GAP
+            for near, there in zip(self.drafts, self.places, strict=True)
         )
 
     def add(self, drafts: list[Draft], paths: list[Path], events: list[Event]) -> None:
         first = len(self.drafts)
         self.drafts += drafts
         self.paths += paths
+        self.places += [path.at(_MOMENTS) for path in paths]
         self.events += [replace(event, objects=tuple(first + k for k in event.objects)) for event in events]
 
 

@@ -39,15 +39,15 @@ class Shape:
     inner: float = 1.0
     turn: float = -math.pi / 2
 
-    def outline(self, segments: int = 64) -> list[list[float]]:
+    def outline(self, segments: int = 48) -> list[list[float]]:
         """The corners [[x, y], ...] in order; a disc has `segments` of them."""
         if not self.tips:
             angles = (2 * math.pi * k / segments for k in range(segments))
-            return [[self.outer * math.cos(a), self.outer * math.sin(a)] for a in angles]
+            return [[round(self.outer * math.cos(a), 4), round(self.outer * math.sin(a), 4)] for a in angles]
         corners = (
             (self.inner if k % 2 else self.outer, self.turn + k * math.pi / self.tips) for k in range(2 * self.tips)
         )
-        return [[r * math.cos(a), r * math.sin(a)] for r, a in corners]
+        return [[round(r * math.cos(a), 4), round(r * math.sin(a), 4)] for r, a in corners]
 
     @property
     def area(self) -> float:

@@ -1,0 +1,224 @@
+"""The oracle against the truth: right on real clips, compressed or disturbed, and no to whatever is not so."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from videodit_data import toyworld, video
+from videodit_data.toyworld.clip import scene_of
+from videodit_data.toyworld.render import render
+from videodit_data.toyworld.scene import frame_times
+
+from videodit.evals.toyworld import World, adherence, observe, verify
+
+SETS = {"easy": 60, "medium": 50, "hard": 60}
+WORLDS = {level: World(**toyworld.world(level)) for level in SETS}
+NEUTRAL = np.array([40.0, 41.0, 44.0])
+
+
+@lru_cache
+def real_clips(level: str, side: int, count: int):
+    """(frames after H.264, captions, truth) of some clips."""
+    found = []
+    for clip in toyworld.clips(11, level, stop=count, format=toyworld.Format(side, side, 9, 8.0)):
+        found.append((video.decode(video.encode(None, clip.frames, 8.0)), clip.captions, clip.truth))
+    return found
+
+
+def true_statements(truth):
+    return [toyworld.Statement(**said) for said in truth["statements"]]
+
+
+def blurred(frames, sigma=1.0):
+    taps = np.exp(-0.5 * (np.arange(-3, 4) / sigma) ** 2)
+    frames = frames.astype(float)
+    for axis in (1, 2):
+        padded = np.pad(frames, [(3, 3) if k == axis else (0, 0) for k in range(4)], mode="edge")
+        size = frames.shape[axis]
+        frames = sum(tap * padded.take(range(k, k + size), axis=axis) for k, tap in enumerate(taps / taps.sum()))
+    return frames.round().astype(np.uint8)
+
+
+def agreement(clips, level, disturb=lambda frames: frames):
+    """By kind, how often the oracle says yes to what is so; and where it does not."""
+    verdicts = [
+        (index, verdict)
+        for index, (frames, _, truth) in enumerate(clips)
+        for verdict in verify(disturb(frames), true_statements(truth), WORLDS[level])
+    ]
+    return adherence(verdict for _, verdict in verdicts), [pair for pair in verdicts if not pair[1].holds]
+
+
+@pytest.mark.parametrize(("level", "side"), [("easy", 64), ("medium", 64), ("hard", 64), ("easy", 32)])
+def test_real_clips_agree_with_their_truth(level, side):
+    agreed, wrong = agreement(real_clips(level, side, SETS[level]), level)
+    assert set(agreed) == {"colour", "shape", "size", "motion", "count"} | (
+        {"permanence"} if level == "hard" else set()
+    )
+    assert min(agreed.values()) >= 0.98, (agreed, wrong)
+
+
+@pytest.mark.parametrize("level", SETS)
+def test_other_clips_captions_are_denied(level):
+    clips = real_clips(level, 64, SETS[level])
+    verdicts = []
+    for index, (frames, _, truth) in enumerate(clips):
+        subject = truth["objects"][0]["colour"] if len(truth["objects"]) > 1 else None
+        others = [toyworld.Statement("permanence", "reappears", subject)]
+        for step in (1, 2, 3):
+            others += toyworld.parse(clips[(index + step) % len(clips)][1][0])
+        false = [statement for statement in others if not toyworld.holds(statement, truth)]
+        verdicts += [(index, verdict) for verdict in verify(frames, false, WORLDS[level])]
+    asked = Counter(verdict.kind for _, verdict in verdicts)
+    assert set(asked) >= {"colour", "shape", "size", "motion", "permanence"} and min(asked.values()) >= 20
+    granted = adherence(verdict for _, verdict in verdicts)
+    assert max(granted.values()) <= 0.02, (granted, [pair for pair in verdicts if pair[1].holds])
+
+
+@pytest.mark.parametrize("level", SETS)
+@pytest.mark.parametrize("disturbance", ["noise", "blur", "float and faded"])
+def test_noise_blur_and_fading_do_not_matter(level, disturbance):
+    rng = np.random.default_rng(0)
+    disturb = {
+        "noise": lambda frames: np.clip(frames + rng.normal(0, 10, frames.shape), 0, 255).astype(np.uint8),
+        "blur": blurred,
+        "float and faded": lambda frames: (0.75 * (frames / 127.5 - 1) - 0.1).astype(np.float32),
+    }[disturbance]
+    agreed, wrong = agreement(real_clips(level, 64, SETS[level])[:20], level, disturb)
+    assert min(agreed.values()) >= 0.95, (agreed, wrong)
+
+
+@pytest.mark.parametrize("kind", ["black", "grey", "red", "noise", "coloured noise", "not a number", "backgrounds"])
+def test_a_clip_without_an_object_gets_no_for_everything(kind):
+    rng = np.random.default_rng(0)
+    empty = np.zeros((9, 64, 64, 3), np.uint8)
+    frames = {
+        "black": empty,
+        "grey": empty + np.uint8(90),
+        "red": empty + np.array([230, 40, 40], np.uint8),
+        "noise": np.repeat(rng.integers(0, 256, (9, 64, 64, 1), np.uint8), 3, axis=-1),
+        "coloured noise": rng.integers(0, 256, empty.shape, np.uint8),
+        "not a number": np.full(empty.shape, np.nan, np.float32),
+        "backgrounds": render(replace(scene_of(0, "hard", 4, height=64, width=64), things=()), frame_times(9), 64, 64),
+    }[kind]
+    every = {statement for *_, truth in real_clips("hard", 64, SETS["hard"]) for statement in true_statements(truth)}
+    every |= {statement for *_, truth in real_clips("easy", 64, SETS["easy"]) for statement in true_statements(truth)}
+    assert not any(verdict.holds for verdict in verify(frames, sorted(every, key=str), WORLDS["easy"]))
+
+
+def easy(index):
+    """An easy clip as it is rendered, and its object's truth."""
+    clip = toyworld.make_clip(21, "easy", index)
+    return clip.frames, clip.truth["objects"][0]
+
+
+def seen(frames, level="easy"):
+    (thing,) = observe(frames, WORLDS[level])
+    return thing
+
+
+def test_reversed_mirrored_and_halted_clips_move_otherwise():
+    backwards = {"left": "right", "right": "left", "up": "down", "down": "up", "clockwise": "anticlockwise"}
+    mirrored = {"left": "right", "right": "left", "clockwise": "anticlockwise"}
+    for index in range(12):
+        frames, thing = easy(index)
+        motion = thing["motion"]
+        assert seen(frames[::-1]).motion[0] == backwards.get(motion, motion)
+        assert seen(frames[:, :, ::-1]).motion[0] == mirrored.get(motion, motion)
+        assert seen(frames[:1].repeat(9, axis=0)).motion[0] == "still"
+        assert seen(frames[[4, 0, 7, 2, 8, 1, 5, 3, 6]]).motion[0] not in WORLDS["easy"].motions
+
+
+def test_exchanged_channels_change_the_colour_and_nothing_else():
+    turned = {"red": "green", "green": "blue", "blue": "red"}
+    checked = 0
+    for index in range(30):
+        frames, thing = easy(index)
+        if thing["colour"] in turned:
+            found = seen(frames[..., [2, 0, 1]])
+            assert found.colour[0] == turned[thing["colour"]]
+            assert (found.shape[0], found.motion[0]) == (thing["shape"], thing["motion"])
+            checked += 1
+    assert checked > 5
+
+
+def test_two_alike_are_two():
+    checked = 0
+    for index in range(20):
+        frames, thing = easy(index)
+        if thing["size"] == "small" and thing["motion"] in ("up", "down"):
+            x = thing["centre"][0][0]
+            doubled = np.maximum(frames, np.roll(frames, 32 if x < 0.5 else -32, axis=2))
+            assert len(observe(doubled, WORLDS["easy"])) == 2
+            assert not verify(doubled, [toyworld.Statement("count", "1")], WORLDS["easy"])[0].holds
+            checked += 1
+    assert checked
+
+
+def hiding_scene():
+    """A scene with one thing that passes behind an occluder, and the frames in which it is hidden."""
+    for index in range(60):
+        scene = scene_of(31, "hard", index, height=64, width=64)
+        if scene.occluder and len(scene.things) == 1:
+            return scene
+    raise AssertionError("no scene hides a thing")
+
+
+def test_permanence_wants_the_same_thing_behind_something_and_out_on_the_far_side():
+    scene = hiding_scene()
+    (thing,) = scene.things
+    times = frame_times(9)
+
+    def shown(scene=scene, times=times):
+        return render(scene, times, 64, 64)
+
+    def told(frames):
+        said = toyworld.Statement("permanence", "reappears")
+        verdict = verify(frames, [said], WORLDS["hard"])[0]
+        return verdict.holds, verdict.measured
+
+    assert told(shown()) == (True, "reappears")
+    bare = replace(scene, occluder=None)
+    assert told(shown(bare)) == (False, "always in view")
+    gone = shown(replace(scene, things=()))
+    assert told(np.concatenate([shown()[:5], gone[5:]]))[0] is False
+    assert told(np.concatenate([shown()[:4], shown()[3::-1]]))[0] is False
+    nothing = shown(replace(bare, things=()))
+    flicker = shown(bare)
+    flicker[4:6] = nothing[4:6]
+    assert told(flicker) == (False, "vanishes with nothing before it")
+    for changed in (
+        replace(thing, colour="red" if thing.colour != "red" else "blue"),
+        replace(thing, shape="star" if thing.shape != "star" else "square"),
+    ):
+        assert told(np.concatenate([shown()[:5], shown(replace(scene, things=(changed,)))[5:]]))[0] is False
+
+
+def test_verdicts_say_what_was_seen():
+    frames, thing = easy(3)
+    world = WORLDS["easy"]
+    wrong = next(name for name in world.palette if name != thing["colour"])
+    false, right, other = verify(
+        frames,
+        [
+            toyworld.Statement("colour", wrong),
+            toyworld.Statement("colour", thing["colour"]),
+            toyworld.Statement("shape", thing["shape"], wrong),
+        ],
+        world,
+    )
+    assert (false.holds, false.measured) == (False, thing["colour"])
+    assert (right.holds, right.measured) == (True, thing["colour"])
+    assert not other.holds and f"no {wrong} object" in other.measured
+    assert all(0 <= verdict.confidence <= 1 for verdict in (false, right, other))
+
+
+def test_errors_name_what_is_known():
+    with pytest.raises(ValueError, match="'spiral'"):
+        World(**{**toyworld.world("easy"), "motions": ["spiral"]})
+    with pytest.raises(ValueError, match="at least one entry in shapes"):
+        World(**{**toyworld.world("easy"), "shapes": {}})
+    with pytest.raises(ValueError, match="'mood'"):
+        verify(easy(0)[0], [toyworld.Statement("mood", "good")], WORLDS["easy"])

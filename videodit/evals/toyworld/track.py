@@ -1,0 +1,113 @@
+"""From colours to objects: pieces of one colour followed over the frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from videodit.evals.toyworld.segment import Hue, grown, labelled
+from videodit.evals.toyworld.world import World
+
+# Shares of an object's typical area: what a second object of the same colour must have, and what is no mere speck.
+ANOTHER, SPECK = 0.4, 0.05
+# An object is at least this share of the smallest there is (its edges may fade), at most this multiple of the largest.
+LEAST, MOST = 0.35, 2.0
+# In this share of the frames an object must be seen.
+PRESENT = 0.3
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object over a clip; lengths in pixels.
+
+    area: covered area a frame, 0 where it is not seen. centre: (x, y), not a number where it is not seen.
+    cut: whether it touches the frame's border. typical: its area when wholly seen.
+    """
+
+    hue: Hue
+    cover: Float[np.ndarray, "T Y X"]
+    area: Float[np.ndarray, " T"]
+    centre: Float[np.ndarray, "T 2"]
+    cut: Bool[np.ndarray, " T"]
+    typical: float
+
+    @property
+    def seen(self) -> Bool[np.ndarray, " T"]:
+        """The frames that show at least half of it."""
+        return self.area >= 0.5 * self.typical
+
+    def whole(self, among: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+        """Of some frames those that show all of it and nothing else, as far as its area among them tells.
+
+        Clear of the border, if any are; none if all show much less than the clip's other frames.
+        """
+        full = min(self.typical, float(self.area[among].max(initial=0)))
+        if full < 0.65 * self.typical:
+            return np.zeros_like(among)
+        fit = among & (self.area >= 0.85 * full) & (self.area <= 1.25 * full)
+        return fit & ~self.cut if (fit & ~self.cut).any() else fit
+
+
+def tracks_of(hues: list[Hue], world: World) -> list[Track]:
+    """All objects of a clip, the one that takes most room first."""
+    found = [track for hue in hues for track in _of_one_hue(hue, world)]
+    return sorted(found, key=lambda track: -float(track.area.mean()))
+
+
+def _of_one_hue(hue: Hue, world: World) -> list[Track]:
+    """Usually one object; several where many frames show several pieces of similar size."""
+    pieces = labelled(hue.mask)
+    _, height, width = pieces.shape
+    counts = np.bincount(pieces.ravel())
+    in_frame = [np.unique(piece[piece > 0]) for piece in pieces]
+    in_frame = [labels[np.argsort(-counts[labels])] for labels in in_frame]
+    largest = np.array([counts[labels[0]] for labels in in_frame if len(labels)])
+    if not len(largest):
+        return []
+    typical = float(np.quantile(largest, 0.8))
+    least, most = (area * min(height, width) ** 2 for area in world.area_range)
+    if not LEAST * least < typical < MOST * most:
+        return []
+    similar = np.array([(counts[labels] >= ANOTHER * typical).sum() for labels in in_frame])
+    if (similar > 0).mean() < PRESENT:
+        return []
+    several = max(k for k in range(1, similar.max() + 1) if k == 1 or (similar >= k).mean() >= PRESENT)
+    chosen = [labels[counts[labels] >= SPECK * typical][:several] for labels in in_frame]
+    return [_track(hue, pieces, chain) for chain in _chains(pieces, chosen, several)]
+
+
+def _chains(
+    pieces: Int[np.ndarray, "T Y X"], chosen: list[Int[np.ndarray, " _"]], several: int
+) -> Int[np.ndarray, "K T"]:
+    """Which piece each of several like-coloured objects is in each frame (0: none), each nearest to where it was."""
+    chains = np.zeros((several, len(pieces)), np.int64)
+    last: list[Float[np.ndarray, " 2"] | None] = [None] * several
+    for frame, labels in enumerate(chosen):
+        where = {int(label): np.argwhere(pieces[frame] == label).mean(axis=0) for label in labels}
+        pairs = [
+            (0.0 if before is None else float(np.hypot(*(at - before))), k, label)
+            for k, before in enumerate(last)
+            for label, at in where.items()
+        ]
+        for _, k, label in sorted(pairs):
+            if chains[k, frame] == 0 and label not in chains[:, frame]:
+                chains[k, frame], last[k] = label, where[label]
+    return chains
+
+
+def _track(hue: Hue, pieces: Int[np.ndarray, "T Y X"], chain: Int[np.ndarray, " T"]) -> Track:
+    mine = (pieces == chain[:, None, None]) & (chain > 0)[:, None, None]
+    others = (pieces > 0) & ~mine
+    cover = hue.cover * (grown(mine) & ~others)
+    _, height, width = cover.shape
+    area = cover.sum(axis=(1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x = (cover.sum(axis=1) @ (np.arange(width) + 0.5)) / area
+        y = (cover.sum(axis=2) @ (np.arange(height) + 0.5)) / area
+    border = np.ones((height, width), bool)
+    border[1:-1, 1:-1] = False
+    cut = ((cover > 0.5) & border).any(axis=(1, 2))
+    typical = float(np.quantile(area[area > 0], 0.75))
+    return Track(hue, cover, area, np.stack([x, y], axis=-1), cut, typical)
