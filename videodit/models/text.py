@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.nn import initializers
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from videodit.nn.attention import Attention
 from videodit.nn.mlp import MLP
@@ -75,7 +75,7 @@ class PositionBias(nnx.Module):
         shape = (cfg.num_buckets, cfg.num_heads)
         self.table = param(rngs.params(), initializers.normal(cfg.width**-0.5), shape, (None, "heads"))
 
-    def __call__(self, buckets_SS: np.ndarray) -> Float[Array, "N S S"]:
+    def __call__(self, buckets_SS: Int[Array, "S S"]) -> Float[Array, "N S S"]:
         return jnp.moveaxis(self.table[...], -1, 0)[:, buckets_SS]
 
 
@@ -103,7 +103,7 @@ class TextBlock(nnx.Module):
         self,
         x_BSD: Float[Array, "B S D"],
         mask_BS: TextMask,
-        buckets_SS: np.ndarray,
+        buckets_SS: Int[Array, "S S"],
         shared_bias_NSS: Float[Array, "N S S"] | None,
     ) -> Float[Array, "B S D"]:
         bias_NSS = shared_bias_NSS if self.bias is None else self.bias(buckets_SS)
@@ -125,7 +125,7 @@ class TextEncoder(nnx.Module):
     def __call__(self, ids_BS: TextIds, mask_BS: TextMask) -> Float[Array, "B S E"]:
         """Encode token ids; `mask` says which are real. Outputs at the others are finite and mean nothing."""
         cfg = self.cfg
-        buckets_SS = position_buckets(ids_BS.shape[1], cfg.num_buckets, cfg.max_distance)
+        buckets_SS = jnp.asarray(position_buckets(ids_BS.shape[1], cfg.num_buckets, cfg.max_distance))
         shared_bias_NSS = None if self.bias is None else self.bias(buckets_SS)
         x_BSD = self.embedding[...][ids_BS].astype(cfg.dtype)
         return self.norm(self.stack(x_BSD, mask_BS, buckets_SS, shared_bias_NSS))

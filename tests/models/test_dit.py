@@ -1,0 +1,170 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from videodit.models.dit import SIZES, DiT, DiTConfig
+from videodit.nn.embed import grid_positions, patchify
+from videodit.nn.param import dims_of
+from videodit.nn.rope import paired_order
+
+TINY = DiTConfig(depth=2, width=24, num_heads=2, mlp_width=32, in_channels=3, text_width=5, time_freq_dim=8)
+
+
+def random_model(cfg, seed=0):
+    """A model whose parameters are all random, so that nothing hides behind a zero initialisation."""
+    graph, state = nnx.split(DiT(cfg, rngs=nnx.Rngs(seed)))
+    leaves, tree = jax.tree.flatten(state)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    noisy = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return graph, jax.tree.unflatten(tree, noisy)
+
+
+def clip(shape, text=4, seed=0, channels=3):
+    """Latents, time, text and its mask for clips of shape (B, T, Y, X)."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    x = jax.random.normal(keys[0], (*shape, channels))
+    t = jax.random.uniform(keys[1], shape[:1])
+    return x, t, jax.random.normal(keys[2], (shape[0], text, 5)), jnp.ones((shape[0], text), bool)
+
+
+def load_reference(model, weights):
+    """Fill the model with a checkpoint in Wan's layout, by hand."""
+    cfg = model.cfg
+    depth, heads, size, width = cfg.depth, cfg.num_heads, cfg.head_dim, cfg.width
+    block = model.stack.blocks
+
+    def layers(name):
+        return np.stack([weights[f"blocks.{i}.{name}"] for i in range(depth)])
+
+    def fill(linear, name):
+        linear.kernel[...] = weights[f"{name}.weight"].T.reshape(linear.kernel.shape)
+        linear.bias[...] = weights[f"{name}.bias"].reshape(linear.bias.shape)
+
+    # Wan rotates neighbouring dimensions of queries and keys in self-attention, and rotates nothing in cross-attention.
+    kept, paired = np.arange(size), paired_order(size)
+    for ours, name, order in ((block.attention, "attn1", paired), (block.cross_attention, "attn2", kept)):
+        for part in "qkv":
+            linear, rows = getattr(ours, part), kept if part == "v" else order
+            kernel = layers(f"{name}.to_{part}.weight").reshape(depth, heads, size, width)[:, :, rows]
+            linear.kernel[...] = np.moveaxis(kernel, -1, 1)
+            linear.bias[...] = layers(f"{name}.to_{part}.bias").reshape(depth, heads, size)[:, :, rows]
+        for part in "qk":
+            scale = layers(f"{name}.norm_{part}.weight").reshape(depth, heads, size)[:, :, order]
+            getattr(ours, f"{part}_norm").scale[...] = scale.reshape(depth, -1)
+        kernel = layers(f"{name}.to_out.0.weight").reshape(depth, width, heads, size)
+        ours.out.kernel[...] = np.moveaxis(kernel, 1, -1)
+        ours.out.bias[...] = layers(f"{name}.to_out.0.bias")
+    for linear, name in ((block.mlp.up, "ffn.net.0.proj"), (block.mlp.out, "ffn.net.2")):
+        linear.kernel[...] = layers(f"{name}.weight").swapaxes(1, 2)
+        linear.bias[...] = layers(f"{name}.bias")
+    block.cross_norm.scale[...], block.cross_norm.bias[...] = layers("norm2.weight"), layers("norm2.bias")
+    block.modulation[...] = layers("scale_shift_table")[:, 0]
+
+    fill(model.time_embedding.up, "condition_embedder.time_embedder.linear_1")
+    fill(model.time_embedding.out, "condition_embedder.time_embedder.linear_2")
+    fill(model.time_embedding.modulation, "condition_embedder.time_proj")
+    fill(model.text_embedding.up, "condition_embedder.text_embedder.linear_1")
+    fill(model.text_embedding.out, "condition_embedder.text_embedder.linear_2")
+    patches = np.einsum("dctyx->tyxcd", weights["patch_embedding.weight"])
+    model.patch_embedding.kernel[...] = patches.reshape(-1, width)
+    model.patch_embedding.bias[...] = weights["patch_embedding.bias"]
+    fill(model.head.out, "proj_out")
+    model.head.modulation[...] = weights["scale_shift_table"][0]
+
+
+def test_reference_weights_give_reference_velocity(golden):
+    weights, io = golden("wan_t2v")
+    cfg = DiTConfig(
+        depth=2,
+        width=96,
+        num_heads=4,
+        mlp_width=160,
+        text_width=32,
+        time_freq_dim=64,
+        qk_norm="full",
+        cross_attn_norm=True,
+    )
+    model = DiT(cfg, rngs=nnx.Rngs(0))
+    load_reference(model, weights)
+    text = jnp.asarray(io["in.encoder_hidden_states"])
+    v = nnx.jit(model.__class__.__call__)(
+        model,
+        jnp.moveaxis(jnp.asarray(io["in.hidden_states"]), 1, -1),
+        jnp.asarray(io["in.timestep"] / 1000),
+        text,
+        jnp.ones(text.shape[:2], bool),
+    )
+    expected = np.moveaxis(io["out.sample"], 1, -1)
+    assert np.linalg.norm(v - expected) / np.linalg.norm(expected) < 1e-5
+
+
+def test_every_block_is_the_identity_at_first_and_the_velocity_is_zero():
+    model = DiT(TINY, rngs=nnx.Rngs(0))
+    inputs = clip((1, 1, 4, 4))
+    assert not np.any(model(*inputs))
+    x = jax.random.normal(jax.random.key(1), (1, 4, 24))
+    _, modulation = model.time_embedding(inputs[1][:, None])
+    ones = jnp.ones((1, 4), jnp.int32)
+    rope = (jnp.ones((1, 4, 6)), jnp.zeros((1, 4, 6)))
+    text = model.text_embedding(inputs[2])
+    np.testing.assert_array_equal(model.stack(x, modulation, text, rope, None, ones), x)
+
+
+@jax.jit
+def tokens(state, *args):
+    return nnx.merge(RANDOM[0], state).tokens(*args)
+
+
+@jax.jit
+def tokens_grad(state, ct, *args):
+    return jax.grad(lambda state: jnp.sum(ct * nnx.merge(RANDOM[0], state).tokens(*args)))(state)
+
+
+RANDOM = random_model(TINY)
+
+
+def row(x, t, text, mask, time_step=1.0):
+    """Arguments of `tokens` for one clip in a row of its own."""
+    grid = x.shape[1], x.shape[2] // 2, x.shape[3] // 2
+    positions = grid_positions(grid, jnp.full(x.shape[:1], time_step))
+    length = positions.shape[1]
+    return (
+        patchify(x, (1, 2, 2)),
+        jnp.broadcast_to(t[:, None], (x.shape[0], length)),
+        positions,
+        text,
+        mask.astype(jnp.int32),
+        jnp.ones((x.shape[0], length), jnp.int32),
+    )
+
+
+def packed(first, second, padding=2):
+    """Arguments of `tokens` for two clips in one row, with padding behind tokens and text."""
+    joined = [jnp.concatenate([a, b], axis=1) for a, b in zip(first[:4], second[:4], strict=True)]
+    joined += [jnp.concatenate([a, 2 * b], axis=1) for a, b in zip(first[4:], second[4:], strict=True)]
+    return [
+        jnp.pad(a, ((0, 0), (0, padding)) + ((0, 0),) * (a.ndim - 2), constant_values=a.ravel()[0] * (i < 4))
+        for i, a in enumerate(joined)
+    ]
+
+
+def test_two_clips_in_one_row_are_two_clips_alone():
+    first, second = row(*clip((1, 3, 4, 4), seed=1)), row(*clip((1, 1, 2, 6), text=3, seed=2), time_step=2.0)
+    together = packed(first, second)
+    v_first, v_second = (tokens(RANDOM[1], *args) for args in (first, second))
+    n, m = v_first.shape[1], v_second.shape[1]
+    v = tokens(RANDOM[1], *together)
+    np.testing.assert_allclose(v[:, :n], v_first, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(v[:, n : n + m], v_second, rtol=1e-5, atol=1e-5)
+
+    ct = jax.random.normal(jax.random.key(3), v.shape).at[:, n + m :].set(0)
+    g = tokens_grad(RANDOM[1], ct, *together)
+    g_first = tokens_grad(RANDOM[1], ct[:, :n], *first)
+    g_second = tokens_grad(RANDOM[1], ct[:, n : n + m], *second)
+    for both, a, b in zip(*map(jax.tree.leaves, (g, g_first, g_second)), strict=True):
+        scale = float(jnp.abs(a + b).max())
+        np.testing.assert_allclose(both, a + b, rtol=1e-5, atol=1e-5 * scale)

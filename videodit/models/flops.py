@@ -1,0 +1,97 @@
+"""What a model costs: parameters and multiply-accumulates, counted from its configuration."""
+
+import dataclasses
+
+from videodit.models.dit import DiTConfig
+from videodit.models.text import TextConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-accumulates (MACs) of matrix products in one forward pass over one sample.
+
+    Elementwise work (norms, softmax, rotations, biases) is not counted: it is bound by memory, not by arithmetic.
+    """
+
+    params: int = 0
+    macs: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.params + other.params, self.macs + other.macs)
+
+    def __rmul__(self, copies: int) -> "Cost":
+        return Cost(copies * self.params, copies * self.macs)
+
+    @property
+    def forward_flops(self) -> int:
+        """Two floating-point operations a MAC."""
+        return 2 * self.macs
+
+    @property
+    def train_flops(self) -> int:
+        """Forward and backward: every product has two in its gradient. Work done again under remat does not count."""
+        return 3 * self.forward_flops
+
+
+def _linear(inputs: int, outputs: int, uses: int, bias: bool = True) -> Cost:
+    """A linear layer applied to `uses` vectors."""
+    return Cost(inputs * outputs + bias * outputs, inputs * outputs * uses)
+
+
+def _attention(width: int, inner: int, queries: int, keys: int, bias: bool = True) -> Cost:
+    """Projections of an attention layer, and its two products."""
+    projections = 2 * _linear(width, inner, keys, bias) + _linear(width, inner, queries, bias)
+    return projections + _linear(inner, width, queries, bias) + Cost(macs=2 * queries * keys * inner)
+
+
+def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int) -> Cost:
+    """Cost of a `DiT` on one clip of so many tokens, with one time for the clip."""
+    width = cfg.width
+    qk_scales = Cost(params={"head": 2 * cfg.head_dim, "full": 2 * width, "none": 0}[cfg.qk_norm])
+    block = (
+        _attention(width, width, tokens, tokens)
+        + _attention(width, width, tokens, text_tokens)
+        + 2 * qk_scales
+        + Cost(params=2 * width * cfg.cross_attn_norm)
+        + (2 if cfg.mlp == "gated" else 1) * _linear(width, cfg.mlp_width, tokens)
+        + _linear(cfg.mlp_width, width, tokens)
+        + Cost(params=6 * width)
+    )
+    time = _linear(cfg.time_freq_dim, width, 1) + _linear(width, width, 1) + _linear(width, 6 * width, 1)
+    text = _linear(cfg.text_width, width, text_tokens) + _linear(width, width, text_tokens)
+    head = Cost(params=2 * width) + _linear(width, cfg.patch_features, tokens)
+    return _linear(cfg.patch_features, width, tokens) + time + text + cfg.depth * block + head
+
+
+def text_cost(cfg: TextConfig, tokens: int) -> Cost:
+    """Cost of a `TextEncoder` on one text of so many tokens, padding included."""
+    bias_table = Cost(params=cfg.num_buckets * cfg.num_heads)
+    block = (
+        _attention(cfg.width, cfg.num_heads * cfg.head_dim, tokens, tokens, bias=False)
+        + 2 * _linear(cfg.width, cfg.mlp_width, tokens, bias=False)
+        + _linear(cfg.mlp_width, cfg.width, tokens, bias=False)
+        + Cost(params=2 * cfg.width)
+    )
+    tables = bias_table if cfg.shared_bias else cfg.depth * bias_table
+    return Cost(params=(cfg.vocab_size + 1) * cfg.width) + cfg.depth * block + tables
+
+
+def class_dit_macs(cfg: DiTConfig, tokens: int = 256, patch_features: int = 16) -> int:
+    """MACs of the original class-conditional DiT of this depth and width (Peebles and Xie 2023, table 4).
+
+    It has adaLN in every block from the sum of time and class, no cross-attention, and predicts variances too. The
+    published figures count every linear layer, both products of attention, and one MAC an element for each modulated
+    norm (`x * scale + shift`); the defaults are 256 x 256 images: latents of 32 x 32 x 4 in patches of 2 x 2.
+    """
+    width = cfg.width
+    modulated_norm = Cost(macs=tokens * width)
+    block = (
+        _attention(width, width, tokens, tokens)
+        + _linear(width, cfg.mlp_width, tokens)
+        + _linear(cfg.mlp_width, width, tokens)
+        + _linear(width, 6 * width, 1)
+        + 2 * modulated_norm
+    )
+    time = _linear(cfg.time_freq_dim, width, 1) + _linear(width, width, 1)
+    head = _linear(width, 2 * width, 1) + modulated_norm + _linear(width, 2 * patch_features, tokens)
+    return (_linear(patch_features, width, tokens) + time + cfg.depth * block + head).macs
