@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from videodit_data.records import Record, unpack
 from videodit_data.spec import ArraySpec, BatchSpec
-from videodit_data.tokenize import Tokenizer
+from videodit_data.tokenize import NoTokenizer, Tokenizer
 from videodit_data.transforms import choose_caption, cover_size, covers, crop, normalise, start_seconds
 from videodit_data.video import decode_clip
 
@@ -68,7 +68,7 @@ class MakeExample:
     """Packed record and generator to example; empty bytes give a row of padding. Pure, and can be pickled."""
 
     shape: ClipShape
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | NoTokenizer
     text_length: int
     caption_dropout: float
     augment: bool

@@ -24,7 +24,7 @@ from videodit_data import manifest
 from videodit_data.examples import ClipShape, MakeExample, batch_spec, collate
 from videodit_data.records import RecordSource
 from videodit_data.spec import Batch, BatchSpec, check_frames
-from videodit_data.tokenize import Tokenizer
+from videodit_data.tokenize import NoTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,14 @@ class Loader(Iterator[Batch]):
     rows hold no clip, or `dropped` clips are not served.
     """
 
-    def __init__(self, config: LoaderConfig, tokenizer: Tokenizer, *, process_index: int = 0, process_count: int = 1):
+    def __init__(
+        self,
+        config: LoaderConfig,
+        tokenizer: Tokenizer | NoTokenizer,
+        *,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
         """Open the data set. ValueError when there is none, no clip is long enough, or the options do not fit."""
         _check(config, process_index, process_count)
         self.config = config
@@ -200,7 +207,7 @@ def _pass(config: LoaderConfig, clips: int) -> tuple[int | None, int, int]:
     return math.ceil(clips / config.batch_size), -clips % config.batch_size if config.remainder == "pad" else 0, 0
 
 
-def _identity(config: LoaderConfig, described: manifest.Manifest, tokenizer: Tokenizer) -> dict[str, Any]:
+def _identity(config: LoaderConfig, described: manifest.Manifest, tokenizer: Tokenizer | NoTokenizer) -> dict[str, Any]:
     """What the sequence of batches depends on, in plain JSON."""
     served = ("frames", "height", "width", "fps", "batch_size", "text_length", "caption_dropout", "seed")
     order = ("shuffle", "repeat", "augment", "remainder")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videodit_data.tokenize import EOS, PAD, Tokenizer, train
+from videodit_data.tokenize import EOS, PAD, NoTokenizer, Tokenizer, train
 
 CAPTIONS = [
     f"a {size} {colour} {shape} moves {way}"
@@ -84,3 +84,9 @@ def test_bad_requests_are_refused(tokenizer: Tokenizer):
         tokenizer.encode(["a"], 0)
     with pytest.raises(ValueError, match="No tokenizer of 5 pieces"):
         train(CAPTIONS, 5)
+
+
+def test_without_a_tokenizer_every_caption_is_empty():
+    ids, mask = NoTokenizer().encode(["a red circle", ""], 4)
+    assert ids.tolist() == [[1, 0, 0, 0]] * 2
+    assert mask.tolist() == [[True, False, False, False]] * 2

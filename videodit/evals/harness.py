@@ -11,7 +11,7 @@ from videodit.evals.toyworld import Statement, Verdict, World, verify
 
 
 @dataclass(frozen=True)
-class Adherence:
+class Scores:
     """How many statements of each kind were checked, and what share of them held.
 
     share, count: by kind. all: the share of clips of which every statement held. clips: how many were judged.
@@ -30,7 +30,7 @@ def judge(
     return [verify(clip, stated, world) for clip, stated in zip(clips, statements, strict=True)]
 
 
-def adherence(verdicts: Sequence[Sequence[Verdict]]) -> Adherence:
+def scores(verdicts: Sequence[Sequence[Verdict]]) -> Scores:
     """Shares of the statements that hold, by kind.
 
     Raises:
@@ -41,7 +41,7 @@ def adherence(verdicts: Sequence[Sequence[Verdict]]) -> Adherence:
     holds: dict[str, list[bool]] = defaultdict(list)
     for verdict in (verdict for clip in verdicts for verdict in clip):
         holds[verdict.kind].append(verdict.holds)
-    return Adherence(
+    return Scores(
         share={kind: float(np.mean(values)) for kind, values in sorted(holds.items())},
         count={kind: len(values) for kind, values in sorted(holds.items())},
         all=float(np.mean([all(verdict.holds for verdict in clip) for clip in verdicts])),

@@ -28,9 +28,9 @@ class Statement:
         return asdict(self)
 
 
-def about(thing: Mapping[str, Any], subject: str | None, *, size: bool = True, motion: bool = True) -> list[Statement]:
+def about(thing: Mapping[str, Any], subject: str | None, *, motion: bool = True) -> list[Statement]:
     """Every statement that holds of one object of a clip's truth, under the name `subject`."""
-    kinds = ["colour", "shape", *["size"] * size, *["motion"] * motion]
+    kinds = ["colour", "shape", "size", *["motion"] * motion]
     said = [Statement(kind, thing[kind], subject) for kind in kinds]
     return said + [Statement("permanence", REAPPEARS, subject)] * bool(thing["occluded"])
 

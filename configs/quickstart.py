@@ -1,0 +1,90 @@
+"""Toyworld, end to end, on two CPU cores: an autoencoder, then a transformer on its latents.
+
+Command:   make quickstart   (or: videodit quickstart --workdir runs/quickstart)
+One stage: videodit train --config configs/quickstart.py:vae --workdir runs/quickstart/vae
+           videodit train --config configs/quickstart.py:dit --workdir runs/quickstart/dit
+Hardware:  2 CPU cores, 4 GiB of memory.
+Result:    see README.md, which shows the figures of one run.
+"""
+
+from ml_collections import ConfigDict
+
+from videodit.diffusion.sample import SamplerConfig
+from videodit.models.dit import DiTConfig
+from videodit.models.text import TextConfig
+from videodit.models.vae import VAEConfig
+from videodit.train.config import DataConfig, DiTRun, VAERun
+from videodit.train.config_io import to_config_dict
+from videodit.train.optim import OptimConfig
+
+WORKDIR = "runs/quickstart"
+CLIP = {"frames": 9, "height": 32, "width": 32, "fps": 8.0}
+
+
+def vae() -> VAERun:
+    """4x4 pixels and 4 frames to a latent of 16 channels: clips of 9 x 32 x 32 become 3 x 8 x 8."""
+    return VAERun(
+        steps=1300,
+        data=DataConfig(
+            path=f"{WORKDIR}/data/train",
+            eval_path=f"{WORKDIR}/data/heldout",
+            batch_size=4,
+            num_threads=1,
+            prefetch=4,
+            **CLIP,
+        ),
+        model=VAEConfig(
+            channels=(64, 64, 64),
+            strides=((2, 1), (2, 1)),
+            patch=4,
+            blocks=1,
+            time_kernel=(1, 1, 1),
+            mid_attention=False,
+            shortcuts=True,
+        ),
+        optim=OptimConfig(lr=2e-3, warmup=100, final=0.02, b2=0.99, weight_decay=0.0),
+        l2=1.0,
+        kl=1e-4,
+        ema=0.99,
+        log_every=20,
+        eval_every=650,
+        save_every=325,
+        sample_every=650,
+        keep=1,
+    )
+
+
+def dit() -> DiTRun:
+    """48 tokens of 2 x 2 latents; the text encoder is trained along."""
+    return DiTRun(
+        steps=1500,
+        data=DataConfig(
+            path=f"{WORKDIR}/data/train-latents",
+            eval_path=f"{WORKDIR}/data/heldout-latents",
+            batch_size=32,
+            text_length=24,
+            num_threads=1,
+            prefetch=4,
+            **CLIP,
+        ),
+        model=DiTConfig(depth=6, width=128, num_heads=4, mlp_width=512, text_width=128, fps_reference=8.0),
+        text=TextConfig(vocab_size=256, width=128, depth=2, num_heads=4, head_dim=32, mlp_width=256),
+        tokenizer=f"{WORKDIR}/data/tokenizer.model",
+        vae=f"{WORKDIR}/vae",
+        sampler=SamplerConfig(steps=16, guidance=3.0),
+        optim=OptimConfig(lr=2e-3, warmup=100, final=0.02, b2=0.99, weight_decay=0.01),
+        ema=0.99,
+        log_every=20,
+        eval_every=500,
+        save_every=250,
+        sample_every=500,
+        keep=1,
+    )
+
+
+def get_config(variant: str = "dit") -> ConfigDict:
+    """The configuration of one stage."""
+    variants = {"vae": vae, "dit": dit}
+    if variant not in variants:
+        raise ValueError(f"configs/quickstart.py has the variants {' and '.join(variants)}, not '{variant}'")
+    return to_config_dict(variants[variant]())

@@ -1,0 +1,28 @@
+"""The causal video autoencoder: 8 x 8 pixels and 4 frames to a latent of 16 channels.
+
+Command:   videodit train --config configs/vae.py --workdir runs/vae --config.data.path=DATA
+Hardware:  one accelerator of 80 GiB or 8 of 16 GiB.
+Result:    none is published yet; traced abstractly by the tests.
+"""
+
+from ml_collections import ConfigDict
+
+from videodit.models.vae import VAEConfig
+from videodit.train.config import DataConfig, VAERun
+from videodit.train.config_io import to_config_dict
+from videodit.train.optim import OptimConfig
+
+
+def get_config() -> ConfigDict:
+    """The configuration."""
+    return to_config_dict(
+        VAERun(
+            steps=200_000,
+            data=DataConfig(
+                path="data/train", eval_path="data/heldout", frames=17, height=256, width=256, fps=8.0, batch_size=32
+            ),
+            model=VAEConfig(dtype="bfloat16"),
+            kl=1e-6,
+            optim=OptimConfig(lr=1e-4, warmup=1000, weight_decay=0.0),
+        )
+    )

@@ -1,0 +1,180 @@
+"""The front door: the whole way in small, and a clear sentence for every mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from videodit_data import video
+
+from videodit.cli import main
+
+TINY = Path(__file__).with_name("tiny.py")
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+
+def run(*args: object) -> int:
+    return main([str(arg) for arg in args])
+
+
+def train(root: Path, variant: str, data: str, held: str, *more: str) -> int:
+    paths = [f"--config.data.path={root / data}", f"--config.data.eval_path={root / held}"]
+    if variant == "dit":
+        paths += [f"--config.tokenizer={root / 'tokenizer.model'}", f"--config.vae={root / 'vae'}"]
+    return run("train", "--config", f"{TINY}:{variant}", "--workdir", root / variant, *paths, *more)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole way: data, tokenizer, autoencoder, latents, transformer."""
+    root = tmp_path_factory.mktemp("cli")
+    size = ("--height", 32, "--width", 32, "--processes", 1)
+    assert run("data", "toyworld", "--out", root / "train", "--clips", 12, *size) == 0
+    assert run("data", "toyworld", "--out", root / "held", "--clips", 8, "--seed", 1, *size) == 0
+    assert run("data", "tokenizer", root / "train", "--out", root / "tokenizer.model", "--vocabulary", 128) == 0
+    assert train(root, "vae", "train", "held") == 0
+    for name in ("train", "held"):
+        assert run("data", "encode", root / name, "--vae", root / "vae", "--out", root / f"{name}-latents") == 0
+    assert train(root, "dit", "train-latents", "held-latents") == 0
+    return root
+
+
+def test_a_run_leaves_metrics_pictures_and_a_checkpoint(root):
+    for workdir in (root / "vae", root / "dit"):
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        assert {line["step"] for line in lines} == {1, 2}
+        assert any("eval/loss_t0.5" in line or "eval/psnr" in line for line in lines)
+        assert list((workdir / "samples").glob("*.png"))
+        assert (workdir / "checkpoints" / "2").is_dir()
+
+
+def test_samples_play_and_say_where_they_come_from(root):
+    out = root / "made" / "red.mp4"
+    prompt = "a small red circle moves left"
+    assert run("sample", "--checkpoint", root / "dit", "--prompt", prompt, "--out", out, "--seed", 3) == 0
+    info = video.probe(out)
+    assert (info.frames, info.height, info.width, info.fps) == (9, 16, 16, 8.0)
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert facts == json.loads(info.metadata["comment"])
+    assert (facts["prompt"], facts["seed"], facts["step"], facts["weights"]) == (prompt, 3, 2, "ema")
+    assert facts["versions"]["jax"]
+
+
+def test_the_same_seed_makes_the_same_clip_at_any_batch(root):
+    prompts = root / "prompts.txt"
+    prompts.write_text("a red circle moves left\n\na blue star bounces\na green square moves up\n")
+    for batch in (1, 3):
+        out = root / f"batch{batch}"
+        assert run("sample", "--checkpoint", root / "dit", "--prompts", prompts, "--out", out, "--batch", batch) == 0
+    for index in range(3):
+        one, three = (video.decode(root / f"batch{n}" / f"{index:04d}.mp4", 0, 9) for n in (1, 3))
+        assert np.abs(one.astype(int) - three).max() <= 2
+
+
+def test_other_sizes_lengths_and_kinds_of_file(root):
+    base = ("sample", "--checkpoint", root / "dit", "--prompt", "a red star", "--height", 24, "--width", 32)
+    assert run(*base, "--frames", 5, "--fps", 4, "--steps", 3, "--solver", "euler", "--out", root / "x.gif") == 0
+    animation = Image.open(root / "x.gif")
+    assert (animation.n_frames, animation.size) == (5, (32, 24))
+    assert "a red star" in animation.info["comment"].decode()
+    assert run(*base, "--guidance", 1, "--out", root / "x.png") == 0
+    assert "a red star" in Image.open(root / "x.png").text["videodit"]
+
+
+def test_scores_and_report(root):
+    out = root / "scores"
+    assert run("eval", "--checkpoint", root / "dit", "--data", root / "held", "--out", out, "--clips", 8) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert {"colour", "shape", "motion"} <= set(metrics["caption_adherence"])
+    assert metrics["prompts"] == 8
+    assert set(metrics["oracle_on_real_clips"]) == set(metrics["caption_adherence"])
+    assert metrics["vae_psnr"] > 0
+    html = (out / "report.html").read_text()
+    assert "data:video/mp4;base64," in html
+    assert len(list((out / "samples").glob("*.mp4"))) == 8
+
+
+def test_inspect_draws_what_a_data_set_holds(root, capsys):
+    assert run("data", "inspect", root / "train", "--sheet", root / "sheet.png") == 0
+    assert "12" in capsys.readouterr().out
+    assert Image.open(root / "sheet.png").size[0] > 100
+
+
+MISTAKES = {
+    "unknown key": (["train", "--config", f"{TINY}:vae", "--config.model.chanels=3"], "did you mean 'model.channels'"),
+    "wrong type": (["train", "--config", f"{TINY}:vae", "--config.steps=many"], "steps must be an int, not 'many'"),
+    "missing config": (["train", "--config", "configs/tinny.py"], "no configuration file"),
+    "unknown variant": (["train", "--config", f"{TINY}:gan"], "variants vae and dit"),
+    "missing data": (["train", "--config", f"{TINY}:vae", "--config.data.path=nowhere"], "nowhere"),
+    "no checkpoint": (
+        ["sample", "--checkpoint", "nowhere", "--prompt", "x", "--out", "x.mp4"],
+        "not a run's directory",
+    ),
+    "odd suffix": (["sample", "--checkpoint", "nowhere", "--prompt", "x", "--out", "x.avi"], "must end in one of .mp4"),
+    "stray option": (["sample", "--checkpoint", "a", "--prompt", "x", "--out", "x.mp4", "--fast"], "'--fast'"),
+    "no folder": (["data", "ingest", "nowhere", "--out", "x"], "not a folder of videos"),
+    "no data set": (["data", "inspect", "nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_and_writes_nothing(mistake, tmp_path, monkeypatch, capsys):
+    args, words = MISTAKES[mistake]
+    if args[0] == "train":
+        args = [*args, "--workdir", "workdir"]
+    monkeypatch.chdir(tmp_path)
+    assert run(*args) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("videodit: ") and len(said.strip().splitlines()) == 1
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match="not a folder"):
+        run("data", "ingest", "nowhere", "--out", "x", "--debug")
+
+
+def test_a_workdir_of_another_run_is_left_alone(root, capsys):
+    before = sorted((p, p.stat().st_mtime_ns) for p in (root / "vae").rglob("*"))
+    assert train(root, "vae", "train", "held", "--config.seed=9") == 2
+    assert "seed is 0 there and 9 here" in capsys.readouterr().err
+    assert sorted((p, p.stat().st_mtime_ns) for p in (root / "vae").rglob("*")) == before
+
+
+def test_an_autoencoder_cannot_be_sampled(root, capsys):
+    assert run("sample", "--checkpoint", root / "vae", "--prompt", "x", "--out", root / "no.mp4") == 2
+    assert "kind 'vae'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["eval"], ["quickstart"], ["data"], ["data", "ingest"]])
+def test_help_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "videodit" in capsys.readouterr().out
+
+
+def test_help_is_quick_because_it_loads_no_jax():
+    code = "import sys; from videodit.cli.main import _parser; _parser(); sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not (SHARED / "data" / "videos").is_dir(), reason="needs the clips of ../shared/data/videos")
+def test_real_footage_goes_the_whole_way(tmp_path):
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    for name in ("hiker.mp4", "nasa_13013.mp4"):
+        (folder / name).write_bytes((SHARED / "data" / "videos" / name).read_bytes())
+    captions = SHARED / "data" / "captions.jsonl"
+    assert run("data", "ingest", folder, "--out", tmp_path / "clips", "--captions", captions) == 0
+    assert run("data", "tokenizer", tmp_path / "clips", "--out", tmp_path / "tokenizer.model", "--vocabulary", 128) == 0
+    assert train(tmp_path, "vae", "clips", "clips") == 0
+    assert train(tmp_path, "dit", "clips", "clips") == 0  # from pixels: the step runs the autoencoder
+    prompt = "The silhouette of a hiker with a backpack on a mountain ridge at sunset."
+    assert run("sample", "--checkpoint", tmp_path / "dit", "--prompt", prompt, "--out", tmp_path / "hiker.mp4") == 0
+    assert video.probe(tmp_path / "hiker.mp4").frames == 9

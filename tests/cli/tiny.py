@@ -1,0 +1,42 @@
+"""A configuration that trains in seconds; tests write its path with `--config`."""
+
+from ml_collections import ConfigDict
+
+from videodit.diffusion.sample import SamplerConfig
+from videodit.models.dit import DiTConfig
+from videodit.models.text import TextConfig
+from videodit.models.vae import VAEConfig
+from videodit.train.config import DataConfig, DiTRun, VAERun
+from videodit.train.config_io import to_config_dict
+
+
+def get_config(variant: str) -> ConfigDict:
+    """The smallest autoencoder ("vae") and transformer ("dit") of the quickstart's shape."""
+    data = DataConfig(
+        path="train", eval_path=None, frames=9, height=16, width=16, fps=8.0, batch_size=8, eval_clips=8, text_length=16
+    )
+    common = {"steps": 2, "data": data, "log_every": 1, "eval_every": 2, "sample_every": 2, "save_every": 2}
+    if variant == "vae":
+        model = VAEConfig(
+            channels=(8, 8, 8),
+            strides=((2, 1), (2, 1)),
+            patch=4,
+            blocks=1,
+            latent_channels=4,
+            time_kernel=(1, 1, 1),
+            mid_attention=False,
+            shortcuts=True,
+        )
+        return to_config_dict(VAERun(model=model, statistics_clips=8, **common))
+    if variant == "dit":
+        return to_config_dict(
+            DiTRun(
+                model=DiTConfig(depth=1, width=16, num_heads=2, mlp_width=16, in_channels=4, text_width=8),
+                text=TextConfig(vocab_size=128, width=8, depth=1, num_heads=1, head_dim=8, mlp_width=8),
+                tokenizer="tokenizer.model",
+                vae="vae",
+                sampler=SamplerConfig(steps=2, guidance=2.0),
+                **common,
+            )
+        )
+    raise ValueError(f"tiny.py has the variants vae and dit, not '{variant}'")

@@ -1,0 +1,138 @@
+"""`videodit data`: captioned video data sets built, ingested, looked at, and coded as latents."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+EXAMPLES = """examples:
+  videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
+  videodit data inspect data/footage --sheet sheet.png    a table, and a picture of some clips
+  videodit data toyworld --out data/toy --clips 2000 --level easy
+  videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
+  videodit data encode data/toy --vae runs/vae --out data/toy-latents
+"""
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    shape = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [common]}
+    parser = commands.add_parser("data", help="build, ingest, inspect and encode data sets", **shape)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    action = actions.add_parser("ingest", help="a folder of captioned videos to a data set", **shape)
+    action.add_argument("folder", type=Path, help="folder of videos, with captions beside them")
+    action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
+    action.add_argument("--captions", type=Path, help="captions.jsonl or .csv, where it is not in the folder")
+    action.add_argument("--source", help="where the videos come from, where the captions do not say")
+    action.add_argument("--licence", default="unknown", help="their licence, where the captions do not say")
+    action.set_defaults(command=ingest)
+
+    action = actions.add_parser("inspect", help="what a data set holds, and what was left out", **shape)
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--sheet", type=Path, help="contact sheet; DATASET/contact_sheet.png if not given")
+    action.set_defaults(command=inspect)
+
+    action = actions.add_parser("toyworld", help="generate captioned clips with ground truth", **shape)
+    action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
+    action.add_argument("--clips", type=int, default=1000)
+    action.add_argument("--level", default="easy", help="easy, medium or hard")
+    action.add_argument("--seed", type=int, default=0)
+    action.add_argument("--height", type=int, default=64)
+    action.add_argument("--width", type=int, default=64)
+    action.add_argument("--frames", type=int, default=9)
+    action.add_argument("--fps", type=float, default=8.0)
+    action.add_argument("--processes", type=int, default=2)
+    action.set_defaults(command=toyworld)
+
+    action = actions.add_parser("tokenizer", help="train a sentencepiece model on the captions", **shape)
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--out", type=Path, required=True, help="file of the model")
+    action.add_argument("--vocabulary", type=int, default=1024, help="pieces at most")
+    action.set_defaults(command=tokenizer)
+
+    action = actions.add_parser("encode", help="code a data set as a VAE's latents, once", **shape)
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--vae", type=Path, required=True, help="workdir of the autoencoder")
+    action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
+    action.set_defaults(command=encode)
+
+
+def ingest(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.ingest import ingest as ingest_folder
+    from videodit_data.inspect import print_summary
+
+    with Bar(console) as bar:
+        ingest_folder(
+            args.folder, args.out, captions=args.captions, source=args.source, licence=args.licence, progress=bar
+        )
+    print_summary(args.out, console)
+    return 0
+
+
+def inspect(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.inspect import contact_sheet, print_summary
+    from videodit_data.manifest import load
+
+    print_summary(args.dataset, Console())
+    if load(args.dataset).content == "video":
+        sheet = args.sheet or args.dataset / "contact_sheet.png"
+        contact_sheet(args.dataset, sheet)
+        console.print(f"contact sheet: {sheet}", highlight=False)
+    return 0
+
+
+def toyworld(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.toyworld import build
+
+    names = ("clips", "level", "seed", "height", "width", "frames", "fps", "processes")
+    with Bar(console) as bar:
+        build(args.out, shards=-(-args.clips // 1024), progress=bar, **{name: getattr(args, name) for name in names})
+    return 0
+
+
+def tokenizer(args: argparse.Namespace, console: Console) -> int:
+    train_tokenizer(args.dataset, args.out, args.vocabulary)
+    return 0
+
+
+def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
+    """Writes a sentencepiece model of a data set's captions."""
+    from videodit_data.manifest import records
+    from videodit_data.tokenize import train
+
+    model = train((caption for record in records(dataset) for caption in record.captions), vocabulary)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".part")
+    partial.write_bytes(model)
+    partial.replace(out)
+
+
+def encode(args: argparse.Namespace, console: Console) -> int:
+    from videodit.cli.latents import encode_dataset
+
+    with Bar(console) as bar:
+        encode_dataset(args.dataset, args.vae, args.out, progress=bar)
+    return 0
+
+
+class Bar:
+    """A progress bar that `videodit_data` can call: what is being done, how many are done, of how many."""
+
+    def __init__(self, console: Console):
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._bar = Progress(*columns, console=console)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total)
+        self._bar.update(self._tasks[what], completed=done)

@@ -1,0 +1,59 @@
+"""`videodit COMMAND`: the parser, and the one place where errors become a sentence and an exit status."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from videodit.cli import data, evaluate, quickstart, sample, train
+
+COMMANDS = (quickstart, train, sample, evaluate, data)
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    args, rest = _parser().parse_known_args(argv)
+    console = Console(stderr=True)
+    try:
+        if rest and not getattr(args, "takes_overrides", False):
+            raise ValueError(
+                f"'{rest[0]}' is not an option of `videodit {args.name}`: see `videodit {args.name} --help`"
+            )
+        if rest:
+            args.overrides = rest
+        return args.command(args, console)
+    except KeyboardInterrupt:
+        console.print("interrupted: the same command goes on from what is saved")
+        return INTERRUPTED
+    except (ValueError, OSError, RuntimeError) as error:
+        if args.debug:
+            raise
+        console.print(f"videodit: {_sentence(error)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        return USER_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="videodit", description="Train, sample and score video diffusion transformers in JAX."
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(debug=False)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add_parser(commands, common)
+    return parser
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

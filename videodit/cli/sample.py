@@ -1,0 +1,79 @@
+"""`videodit sample`: clips for prompts."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from videodit.cli.models import Pipeline
+    from videodit.diffusion.sample import SamplerConfig
+
+EXAMPLES = """examples:
+  videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
+  videodit sample --checkpoint runs/quickstart/dit --prompts prompts.txt --out samples/ --guidance 3 --seed 7
+  videodit sample --checkpoint runs/quickstart/dit --prompt "a blue star bounces" --steps 50 --out star.gif
+"""
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "sample",
+        parents=[common],
+        help="generate clips from text",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
+    parser.add_argument("--step", type=int, help="checkpoint to take; the last one if not given")
+    parser.add_argument("--weights", choices=("ema", "params"), default="ema", help="averaged weights or the last ones")
+    prompts = parser.add_mutually_exclusive_group(required=True)
+    prompts.add_argument("--prompt", help="what to show")
+    prompts.add_argument("--prompts", type=Path, help="file with one prompt a line; --out is a folder then")
+    parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
+    for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
+        parser.add_argument(f"--{name}", type=kind, help="as in training if not given")
+    parser.add_argument("--steps", type=int, help="solver steps; as configured if not given")
+    parser.add_argument("--solver", help="unipc, euler or heun; as configured if not given")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance; as configured if not given")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=8, help="clips generated at a time")
+    parser.set_defaults(command=command)
+
+
+def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit.cli.models import Pipeline
+    from videodit.cli.outputs import check_suffix, write_clip
+
+    prompts, paths = _prompts(args)
+    for path in paths:
+        check_suffix(path)
+    pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step)
+    sampler = sampler_of(args, pipeline)
+    data = pipeline.run.data
+    size = tuple(getattr(args, name) or getattr(data, name) for name in ("frames", "height", "width"))
+    fps = args.fps or data.fps
+    clips = pipeline.generate(prompts, size=size, fps=fps, sampler=sampler, seed=args.seed, batch=args.batch)
+    for index, (path, prompt, frames) in enumerate(zip(paths, prompts, clips, strict=True)):
+        facts = pipeline.provenance(prompt=prompt, seed=args.seed, index=index, sampler=dataclasses.asdict(sampler))
+        write_clip(path, frames, fps, facts)
+        console.print(f"{path}: {prompt}", highlight=False, markup=False)
+    return 0
+
+
+def sampler_of(args: argparse.Namespace, pipeline: "Pipeline") -> "SamplerConfig":
+    """The run's sampler with what the command line changes."""
+    names = ("steps", "solver", "guidance")
+    changed = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return dataclasses.replace(pipeline.run.sampler, **changed)
+
+
+def _prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
+    if args.prompt is not None:
+        return [args.prompt], [args.out]
+    prompts = [line.strip() for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not prompts:
+        raise ValueError(f"{args.prompts} holds no prompt: write one a line")
+    return prompts, [args.out / f"{index:04d}.mp4" for index in range(len(prompts))]

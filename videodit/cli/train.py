@@ -1,0 +1,113 @@
+"""`videodit train`: a configuration, its data and a workdir to a trained model."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from videodit_data.loader import LoaderConfig
+    from videodit_data.spec import Batch
+
+    from videodit.train.config import Run
+    from videodit.train.loop import Outcome
+
+EXAMPLES = """examples:
+  videodit train --config configs/quickstart.py:vae --workdir runs/vae
+  videodit train --config configs/quickstart.py:dit --workdir runs/dit --config.model.depth=12
+  the same command goes on with an interrupted run, bit for bit
+"""
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "train",
+        parents=[common],
+        help="train an autoencoder or a transformer",
+        description="Train what a configuration file describes; override any key of it with --config.KEY=VALUE.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configuration file")
+    parser.add_argument("--workdir", required=True, type=Path, help="where checkpoints, metrics and pictures go")
+    parser.set_defaults(command=command, takes_overrides=True, overrides=[])
+
+
+def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit.train.config_io import load
+
+    outcome = train_run(load(args.config, args.overrides), args.workdir, console)
+    if not outcome.interrupted_by:
+        console.print(f"trained to step {outcome.step}: {args.workdir}", highlight=False)
+    return 0
+
+
+def train_run(run: "Run", workdir: Path, console: Console) -> "Outcome":
+    """Opens the data of a run, and its autoencoder if it needs one, and trains it to its last step.
+
+    Raises:
+        ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run.
+    """
+    from videodit_data.loader import Loader
+
+    from videodit.cli.models import task_of, tokenizer_of
+    from videodit.train.loop import train
+
+    tokenizer = tokenizer_of(run)
+    config = loader_config(run)
+    held_out = run.data.eval_path and Passes(_held_out(config, run), tokenizer, run.data.eval_clips)
+    loader = Loader(config, tokenizer)
+    try:
+        return train(run, task_of(run), loader, held_out, workdir, console=console)
+    finally:
+        loader.close()
+
+
+def loader_config(run: "Run") -> "LoaderConfig":
+    """How the training clips of a run are read."""
+    from videodit_data.loader import LoaderConfig
+
+    data = run.data
+    return LoaderConfig(
+        path=data.path,
+        frames=data.frames,
+        height=data.height,
+        width=data.width,
+        fps=data.fps,
+        batch_size=data.batch_size,
+        text_length=data.text_length,
+        caption_dropout=data.caption_dropout,
+        seed=run.seed,
+        num_threads=data.num_threads,
+        prefetch=data.prefetch,
+    )
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Held-out batches that can be gone through again and again: each time the first `clips` of one data set."""
+
+    config: "LoaderConfig"
+    tokenizer: Any
+    clips: int
+
+    def __iter__(self) -> Iterator["Batch"]:
+        from videodit_data.loader import Loader
+
+        loader = Loader(self.config, self.tokenizer)
+        try:
+            for index, batch in enumerate(loader):
+                if index * self.config.batch_size >= self.clips:
+                    break
+                yield batch
+        finally:
+            loader.close()
+
+
+def _held_out(config: "LoaderConfig", run: "Run") -> "LoaderConfig":
+    from dataclasses import replace
+
+    return replace(config.evaluation(), path=run.data.eval_path)
