@@ -1,0 +1,45 @@
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tests.train.toy import ToyLoader, host_batch
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.train.feed import Feed, to_devices
+
+
+def rows():
+    return NamedSharding(make_mesh(MeshConfig()), PartitionSpec("data"))
+
+
+def test_batches_arrive_in_order_over_the_devices():
+    feed = Feed(ToyLoader(), rows())
+    for number in range(3):
+        fed, host = next(feed), host_batch(number, 8)
+        np.testing.assert_array_equal(fed.batch.video, host.video)
+        np.testing.assert_array_equal(fed.batch.text_mask, host.text_mask)
+        assert fed.batch.video.addressable_shards[0].data.shape[0] == 1
+        assert fed.clip_ids == host.clip_ids
+        assert fed.batch.latent_mean is None
+
+
+def test_the_state_is_that_of_what_was_handed_out_not_of_what_is_in_flight():
+    loader = ToyLoader()
+    feed = Feed(loader, rows())
+    assert feed.state == {"number": 0}
+    for number in range(1, 4):
+        next(feed)
+        assert feed.state == {"number": number}
+        assert loader.number == number + 1, "one batch ahead"
+
+
+def test_a_finite_loader_hands_out_every_batch():
+    assert [fed.loader_state["number"] for fed in Feed(ToyLoader(end=3), rows())] == [1, 2, 3]
+
+
+def test_rows_that_fill_up_a_batch_are_marked_and_the_first_rows_can_be_taken():
+    host = host_batch(0, 4)
+    host = type(host)(**{**vars(host), "clip_ids": ("a", "", "c", "")})
+    whole = NamedSharding(make_mesh(MeshConfig()), PartitionSpec())
+    assert to_devices(host, whole).real.tolist() == [True, False, True, False]
+    first = to_devices(host, whole, 3)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(first)} == {3}

@@ -1,0 +1,120 @@
+import io
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.train.toy import ToyLoader, ToyTask, checkpoint_steps, digest, host_batch, toy_run
+from videodit.parallel.mesh import MeshConfig
+from videodit.train.loop import train
+from videodit.train.metrics import read_metrics
+from videodit.train.report import NonFiniteLoss
+
+TIMED = {"clips_per_s", "tokens_per_s", "mfu"}
+
+
+def toy_train(run, workdir, *, loader=None, held_out=None, devices=1):
+    console = Console(file=io.StringIO(), width=200)
+    loader = ToyLoader() if loader is None else loader
+    outcome = train(run, ToyTask(), loader, held_out, workdir, devices=jax.devices()[:devices], console=console)
+    return outcome, console.file.getvalue()
+
+
+def numbers(workdir):
+    """What was logged, without what a clock decides."""
+    return [{name: value for name, value in entry.items() if name not in TIMED} for entry in read_metrics(workdir)]
+
+
+def test_two_and_two_steps_are_four_steps_bit_for_bit(tmp_path):
+    run, held_out = toy_run(steps=4, eval_every=2, sample_every=4), [host_batch(100, 8), host_batch(101, 8)]
+    straight, text = toy_train(run, tmp_path / "a", held_out=held_out)
+    toy_train(replace(run, steps=2), tmp_path / "b", held_out=held_out)
+    resumed, _ = toy_train(run, tmp_path / "b", held_out=held_out)
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+    assert [entry["step"] for entry in numbers(tmp_path / "a")] == [1, 2, 2, 3, 4, 4]
+    assert digest(straight.state) == digest(resumed.state)
+    assert straight.step == resumed.step == 4
+    assert checkpoint_steps(tmp_path / "b") == [2, 4]
+    assert "step 4/4  loss" in text
+    assert (tmp_path / "a" / "samples" / "00000004.png").is_file()
+
+
+def test_a_run_that_is_done_does_nothing_more(tmp_path):
+    run = toy_run(steps=1)
+    done, _ = toy_train(run, tmp_path)
+    before = numbers(tmp_path)
+    again, _ = toy_train(run, tmp_path)
+    assert digest(done.state) == digest(again.state)
+    assert numbers(tmp_path) == before
+
+
+def test_sharded_training_is_that_of_one_device(tmp_path):
+    run = toy_run(steps=3, save_every=0)
+    alone, _ = toy_train(run, tmp_path / "one")
+    for mesh in (MeshConfig(data=8), MeshConfig(data=2, fsdp=4)):
+        workdir = tmp_path / f"fsdp{mesh.fsdp}"
+        sharded, _ = toy_train(replace(run, mesh=mesh), workdir, devices=8)
+        for here, there in zip(numbers(tmp_path / "one"), numbers(workdir), strict=True):
+            assert here == pytest.approx(there, rel=1e-4)
+        for here, there in zip(jax.tree.leaves(alone.state), jax.tree.leaves(sharded.state), strict=True):
+            np.testing.assert_allclose(here, there, rtol=1e-3, atol=1e-4)
+        kernel = sharded.state.params["up"]["kernel"]
+        assert kernel.addressable_shards[0].data.shape[1] == kernel.shape[1] // mesh.fsdp
+        moment = next(m for m in jax.tree.leaves(sharded.state.opt_state) if m.shape == kernel.shape)
+        assert moment.sharding == kernel.sharding
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoints(tmp_path):
+    run = toy_run(steps=8, save_every=2)
+    with pytest.raises(NonFiniteLoss) as raised:
+        toy_train(run, tmp_path, loader=ToyLoader(poison=5))
+    message = str(raised.value)
+    assert "step 6 is not finite (loss nan" in message
+    assert "clip5.0, clip5.1" in message
+    assert "the last good checkpoint is that of step 4" in message
+    assert checkpoint_steps(tmp_path) == [2, 4]
+    assert numbers(tmp_path)[-1]["step"] == 5
+    resumed, _ = toy_train(run, tmp_path)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(resumed.state.params))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_returns_and_leaves_the_handlers_as_they_were(tmp_path, number):
+    class Interrupting(ToyLoader):
+        def __next__(self):
+            if self.number == 3:
+                signal.raise_signal(number)
+            return super().__next__()
+
+    before = signal.getsignal(number)
+    outcome, text = toy_train(toy_run(steps=100, save_every=50), tmp_path, loader=Interrupting())
+    assert outcome.interrupted_by == signal.Signals(number).name
+    assert 2 <= outcome.step <= 4
+    assert checkpoint_steps(tmp_path) == [outcome.step]
+    assert f"saved at step {outcome.step}, from which the same command goes on" in text
+    assert signal.getsignal(number) is before
+
+
+def test_a_workdir_of_another_run_is_refused_and_left_alone(tmp_path):
+    toy_train(toy_run(steps=1), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    other = toy_run(steps=2, seed=1, kl=0.5)
+    with pytest.raises(ValueError, match=r"another run: kl is 0.0001 there and 0.5 here; seed is 0 there and 1 here"):
+        toy_train(other, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="size 1 does not divide over mesh axes data=8"):
+        toy_train(replace(toy_run(), optim=replace(toy_run().optim, micro_batches=8)), tmp_path / "a", devices=8)
+    with pytest.raises(ValueError, match="does not fit 1 devices"):
+        toy_train(toy_run(mesh=MeshConfig(fsdp=2)), tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_end_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="the training data end at step 2 of 4: a loader must be endless"):
+        toy_train(toy_run(steps=4), tmp_path, loader=ToyLoader(end=2))

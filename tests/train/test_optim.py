@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from videodit.train.optim import OptimConfig, decayed, ema_decay, learning_rate, make_optimizer, update_ema
+
+
+def rates(steps, **options):
+    schedule = learning_rate(OptimConfig(lr=2.0, **options), steps)
+    return np.array([schedule(jnp.int32(i)) for i in range(steps + 1)])
+
+
+def test_warm_up_is_linear_whatever_follows():
+    for schedule in ("cosine", "wsd", "constant"):
+        np.testing.assert_allclose(rates(20, schedule=schedule, warmup=4)[:5], [0, 0.5, 1, 1.5, 2], rtol=1e-6)
+
+
+def test_cosine_ends_at_its_final_part_and_is_half_way_in_the_middle():
+    values = rates(20, warmup=4, final=0.1)
+    np.testing.assert_allclose(values[[12, 20]], [(2 + 0.2) / 2, 0.2], rtol=1e-5)
+    assert (np.diff(values[4:]) < 0).all()
+
+
+def test_wsd_holds_the_peak_and_falls_linearly_at_the_end():
+    values = rates(20, schedule="wsd", warmup=4, decay=5)
+    np.testing.assert_allclose(values[4:16], 2)
+    np.testing.assert_allclose(np.diff(values[15:]), -0.4, rtol=1e-5)
+    np.testing.assert_allclose(values[-1], 0, atol=1e-6)
+
+
+def test_a_schedule_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="8 steps of warm-up and 5 of decay do not fit in a run of 10 steps"):
+        learning_rate(OptimConfig(schedule="wsd", warmup=8, decay=5), 10)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"warmup": -1}, {"micro_batches": 0}, {"clip": -1.0}])
+def test_senseless_values_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        OptimConfig(**wrong)
+
+
+def test_only_kernels_decay():
+    params = {
+        "a": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+        "norm": {"scale": jnp.ones(2)},
+        "table": jnp.ones((3, 2)),
+    }
+    assert decayed(params) == {"a": {"kernel": True, "bias": False}, "norm": {"scale": False}, "table": False}
+    cfg = OptimConfig(lr=0.1, weight_decay=0.5, schedule="constant")
+    optimizer = make_optimizer(cfg, learning_rate(cfg, 10))
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    after = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(after["a"]["kernel"], 1 - 0.1 * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(after["table"], 1)
+
+
+def test_clipping_bounds_the_gradient_that_adam_sees():
+    params = {"kernel": jnp.zeros(3)}
+    grads = {"kernel": jnp.array([300.0, 0.0, 400.0])}
+    for clip, norm in ((1.0, 1.0), (0.0, 500.0)):
+        cfg = OptimConfig(clip=clip)
+        optimizer = make_optimizer(cfg, learning_rate(cfg, 10))
+        _, state = optimizer.update(grads, optimizer.init(params), params)
+        mu = optax.tree.get(state, "mu")["kernel"]
+        np.testing.assert_allclose(np.linalg.norm(mu) / (1 - cfg.b1), norm, rtol=1e-5)
+
+
+def test_the_average_forgets_the_init_early_and_settles_at_its_decay():
+    assert float(ema_decay(0.999, jnp.int32(0))) == pytest.approx(0.1)
+    assert float(ema_decay(0.999, jnp.int32(10**6))) == pytest.approx(0.999)
+    ema = params = {"w": jnp.zeros(())}
+    for step in range(50):
+        params = {"w": jnp.ones(())}
+        ema = update_ema(ema, params, ema_decay(0.999, jnp.int32(step)))
+    assert float(ema["w"]) > 0.99999

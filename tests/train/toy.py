@@ -1,0 +1,153 @@
+"""A trainable thing that compiles in a second, and a loader that needs no files."""
+
+import hashlib
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from videodit.models.vae import VAEConfig
+from videodit.nn.linear import Linear
+from videodit.nn.param import param
+from videodit.train.config import DataConfig, Run, VAERun
+from videodit.train.loop import train
+from videodit.train.optim import OptimConfig
+
+FRAMES, SIDE = 5, 8
+
+
+class Count(nnx.Variable):
+    """Something that is not trained."""
+
+
+class ToyModel(nnx.Module):
+    """Two matrices over the pixels of a frame."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        features = SIDE * SIDE * 3
+        self.up = Linear({None: features}, {"embed": width}, rngs=rngs)
+        self.down = Linear({"embed": width}, {None: features}, rngs=rngs)
+        self.scale = param(rngs.params(), jax.nn.initializers.ones, (features,), (None,))
+        self.count = Count(jnp.ones((3,)))
+
+    def __call__(self, video_BTYXC: jax.Array) -> jax.Array:
+        flat = video_BTYXC.reshape(*video_BTYXC.shape[:2], -1)
+        out = self.scale[...] * self.down(jax.nn.silu(self.up(flat)))
+        return out.reshape(video_BTYXC.shape)
+
+
+class ToyTask:
+    """Denoising. Frozen weights only shift the target, but they travel as real ones do."""
+
+    tokens_per_clip, flops_per_clip = FRAMES, 1e6
+
+    def init(self, rngs: nnx.Rngs) -> ToyModel:
+        return ToyModel(16, rngs)
+
+    def frozen(self) -> dict[str, Any]:
+        return {"shift": jnp.float32(0.1)}
+
+    def draw(self, batch: Any, key: jax.Array) -> jax.Array:
+        return jax.random.normal(key, batch.video.shape)
+
+    def loss(
+        self, model: ToyModel, frozen: Any, batch: Any, draws: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        error = model(batch.video + 0.1 * draws) - batch.video - frozen["shift"]
+        return jnp.mean(error**2, (1, 2, 3, 4)), {"l1": jnp.mean(jnp.abs(error), (1, 2, 3, 4))}
+
+    def evaluate(self, model: ToyModel, frozen: Any, batch: Any, key: jax.Array) -> dict[str, jax.Array]:
+        return {"loss": self.loss(model, frozen, batch, self.draw(batch, key))[0]}
+
+    def sample(self, model: ToyModel, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
+        return jnp.clip(model(batch.video), -1, 1)
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    video: Any
+    text_ids: Any
+    text_mask: Any
+    fps: Any
+    clip_ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    latent_mean: Any = None
+    latent_logvar: Any = None
+
+
+def host_batch(number: int, size: int, *, frames: int = FRAMES, side: int = SIDE, length: int = 4) -> HostBatch:
+    """The batch of that number: the same at every call."""
+    rng = np.random.default_rng(number)
+    ids = rng.integers(1, 16, (size, length), dtype=np.int32)
+    return HostBatch(
+        video=rng.uniform(-1, 1, (size, frames, side, side, 3)).astype(np.float32),
+        text_ids=ids,
+        text_mask=ids > 3,
+        fps=np.full(size, 8, np.float32),
+        clip_ids=tuple(f"clip{number}.{row}" for row in range(size)),
+        captions=tuple(f"caption {row}" for row in range(size)),
+    )
+
+
+class ToyLoader:
+    """Endless batches by number; batch `poison` holds NaN."""
+
+    def __init__(self, size: int = 8, poison: int | None = None, end: int | None = None, **shape: int):
+        self.size, self.poison, self.end, self.shape, self.number = size, poison, end, shape, 0
+
+    def __next__(self) -> HostBatch:
+        if self.number == self.end:
+            raise StopIteration
+        batch = host_batch(self.number, self.size, **self.shape)
+        if self.number == self.poison:
+            batch = replace(batch, video=np.full_like(batch.video, np.nan))
+        self.number += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        return {"number": self.number}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self.number = state["number"]
+
+
+def toy_run(**changes: Any) -> Run:
+    """A run for `ToyTask`, which takes nothing from the model's configuration."""
+    data = DataConfig(path="none", frames=FRAMES, height=SIDE, width=SIDE, fps=8.0, batch_size=8)
+    model = VAEConfig(latent_channels=2, channels=(4, 4), strides=((2, 2),), time_kernel=(1, 1), blocks=1)
+    optim = OptimConfig(lr=1e-2, schedule="constant")
+    every = {"log_every": 1, "eval_every": 0, "save_every": 2, "sample_every": 0}
+    return replace(VAERun(steps=4, data=data, model=model, optim=optim, **every), **changes)
+
+
+def main(workdir: str, steps: str, delay: str) -> None:
+    """Trains in a process of its own, which tests may kill; `delay` is the least time of a step, in seconds."""
+
+    class Slow(ToyLoader):
+        def __next__(self) -> HostBatch:
+            time.sleep(float(delay))
+            return super().__next__()
+
+    train(toy_run(steps=int(steps)), ToyTask(), Slow(), None, Path(workdir), devices=jax.devices()[:1])
+
+
+def digest(tree: Any) -> str:
+    """A hash of every bit of a tree of arrays."""
+    seen = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        seen.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return seen.hexdigest()
+
+
+def checkpoint_steps(workdir: Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Training: configuration, state, one pure step, one loop."""

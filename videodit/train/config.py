@@ -1,0 +1,127 @@
+"""The configuration of a run: one tree of frozen dataclasses."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from videodit.diffusion.sample import SamplerConfig
+from videodit.diffusion.timesteps import TimestepConfig
+from videodit.models.dit import DiTConfig
+from videodit.models.text import TextConfig
+from videodit.models.vae import VAEConfig
+from videodit.parallel.mesh import MeshConfig
+from videodit.train.optim import OptimConfig, learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read, and as what clips.
+
+    path, eval_path: data sets to train on and to evaluate on (a directory each); None holds nothing out.
+    frames, height, width, fps: the clips' size; frames are 1 + 4k.
+    batch_size: clips of a step, over all processes.
+    eval_clips: held-out clips of one evaluation.
+    text_length: tokens of a caption, padded or cut.
+    caption_dropout: share of captions left empty, so that the model learns to do without (guidance needs that).
+    num_threads, prefetch: threads that read and decode, and batches that they may be ahead.
+    """
+
+    path: str
+    eval_path: str | None = None
+    frames: int
+    height: int
+    width: int
+    fps: float
+    batch_size: int
+    eval_clips: int = 64
+    text_length: int = 32
+    caption_dropout: float = 0.1
+    num_threads: int = 4
+    prefetch: int = 2
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "fps", "batch_size", "eval_clips", "text_length", "num_threads"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"caption_dropout is {self.caption_dropout}: it is a share from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every run has.
+
+    seed: of the initial weights and of every step's noise.
+    steps: the step to end at.
+    ema: decay of the weights' moving average.
+    log_every, eval_every, save_every, sample_every: steps between metrics, evaluations, checkpoints and pictures. An
+        evaluation, a checkpoint and a picture are also made at the end; 0 never evaluates or draws, and saves at the
+        end only.
+    keep: checkpoints kept, the latest ones.
+    """
+
+    kind: str
+    seed: int = 0
+    steps: int
+    data: DataConfig
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: float = 0.999
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    log_every: int = 10
+    eval_every: int = 1000
+    save_every: int = 1000
+    sample_every: int = 1000
+    keep: int = 2
+
+    def __post_init__(self):
+        for name in ("steps", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("eval_every", "save_every", "sample_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be a number of steps, or 0 for never")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}: a decay lies from 0 up to, but not including, 1")
+        if self.data.batch_size % self.optim.micro_batches:
+            raise ValueError(
+                f"data.batch_size {self.data.batch_size} does not divide into {self.optim.micro_batches} micro_batches"
+            )
+        learning_rate(self.optim, self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAERun(Run):
+    """Training of the autoencoder: a weighted sum of errors, each a mean over a clip's values, and the divergence.
+
+    l1, l2: weights of the absolute and of the squared error of pixels.
+    gradient: weight of the absolute error of differences between neighbouring pixels, which keeps edges sharp.
+    kl: weight of the divergence, nats a latent value.
+    """
+
+    kind: Literal["vae"] = "vae"
+    model: VAEConfig
+    l1: float = 1.0
+    l2: float = 0.0
+    gradient: float = 0.0
+    kl: float = 1e-4
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.model.latent_shape(self.data.frames, self.data.height, self.data.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTRun(Run):
+    """Training of the text-to-video transformer and its text encoder by flow matching in a frozen VAE's latents.
+
+    tokenizer: path of the sentencepiece model.
+    vae: path of the VAE's export.
+    timesteps, sampler: the times trained at, and how periodic samples are made.
+    """
+
+    kind: Literal["dit"] = "dit"
+    model: DiTConfig
+    text: TextConfig
+    tokenizer: str
+    vae: str
+    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)

@@ -1,0 +1,111 @@
+"""From the loader's numpy batches to arrays over the mesh, one batch ahead of the step."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jax.sharding import Sharding
+
+
+@runtime_checkable
+class HostBatch(Protocol):
+    """What a loader yields: numpy arrays with the batch first, None for what it does not give, and plain strings."""
+
+    video: Any  # float32 [B, T, Y, X, 3] in [-1, 1], or None
+    latent_mean: Any  # float32 [B, T, Y, X, C], or None
+    latent_logvar: Any
+    text_ids: Any  # int32 [B, S], 0 is padding
+    text_mask: Any  # bool [B, S]
+    fps: Any  # float32 [B]
+    clip_ids: tuple[str, ...]  # "" for a row that only fills up the batch
+    captions: tuple[str, ...]
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """An endless iterator of batches that can say where it is, as plain JSON, and go back there."""
+
+    def __next__(self) -> Any: ...
+    def get_state(self) -> Any: ...
+    def set_state(self, state: Any) -> None: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Batch:
+    """A batch on the devices. Its leaves are arrays, or their shapes where nothing is allocated.
+
+    video: `shapes.Video` of pixels, or None when latents are given; latent_mean, latent_logvar: the other way round.
+    text_ids: `shapes.TextIds`, text_mask: `shapes.TextMask`, fps: `shapes.PerClip`.
+    real: bool [B], False for rows that only fill up the batch and count for nothing.
+    """
+
+    video: Any
+    latent_mean: Any
+    latent_logvar: Any
+    text_ids: Any
+    text_mask: Any
+    fps: Any
+    real: Any
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A batch on the devices, what people call its clips, and where the loader stood after it."""
+
+    batch: Batch
+    clip_ids: tuple[str, ...]
+    captions: tuple[str, ...]
+    loader_state: Any
+
+
+class Feed:
+    """Iterates over a loader, keeping one batch in flight to the devices while another is used.
+
+    `state` is the loader's position after the last batch handed out, not after the one in flight: what a checkpoint
+    must hold. Nothing here closes the loader.
+    """
+
+    def __init__(self, loader: Loader, sharding: Sharding):
+        self._loader = loader
+        self._sharding = sharding
+        self._ahead: Fed | None = None
+        self.state: Any = copy.deepcopy(loader.get_state())
+
+    def __iter__(self) -> Iterator[Fed]:
+        return self
+
+    def __next__(self) -> Fed:
+        current = self._ahead or self._load()
+        if current is None:
+            raise StopIteration
+        self._ahead = self._load()
+        self.state = current.loader_state
+        return current
+
+    def _load(self) -> Fed | None:
+        host = next(self._loader, None)  # type: ignore[call-overload]
+        if host is None:
+            return None
+        batch, state = to_devices(host, self._sharding), copy.deepcopy(self._loader.get_state())
+        return Fed(batch, host.clip_ids, host.captions, state)
+
+
+def to_devices(host: HostBatch, sharding: Sharding, rows: int | None = None) -> Batch:
+    """This process's share of a batch, or the first `rows` of it, as global arrays laid out as `sharding` says."""
+
+    def place(array: np.ndarray | None) -> jax.Array | None:
+        return None if array is None else jax.make_array_from_process_local_data(sharding, array[:rows])
+
+    return Batch(
+        video=place(host.video),
+        latent_mean=place(host.latent_mean),
+        latent_logvar=place(host.latent_logvar),
+        text_ids=place(host.text_ids),
+        text_mask=place(host.text_mask),
+        fps=place(host.fps),
+        real=place(np.array([clip_id != "" for clip_id in host.clip_ids])),
+    )

@@ -1,0 +1,140 @@
+"""The loop: evaluate, save, next batch, dispatch, then log the step before."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from rich.console import Console
+
+from videodit.parallel.mesh import make_mesh
+from videodit.parallel.rules import sharding_for
+from videodit.train.checkpoint import Checkpoints
+from videodit.train.config import Run
+from videodit.train.evaluation import HeldOut
+from videodit.train.feed import Feed, HostBatch, Loader
+from videodit.train.interruption import Interruption
+from videodit.train.metrics import MetricsLog
+from videodit.train.optim import learning_rate, make_optimizer
+from videodit.train.progress import TerminalProgress
+from videodit.train.report import Report
+from videodit.train.speed import Meter, peak_flops
+from videodit.train.state import TrainState, abstract_state, init_state, shardings_of
+from videodit.train.step import make_train_step
+from videodit.train.tasks import Task
+from videodit.train.workdir import claim
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended.
+
+    state: on the devices. step: updates made. interrupted_by: the signal that stopped it early, or None.
+    metrics: the latest value of every number that was logged.
+    """
+
+    state: TrainState
+    step: int
+    interrupted_by: str | None
+    metrics: dict[str, float]
+
+
+def train(
+    run: Run,
+    task: Task,
+    train_data: Loader,
+    eval_data: Iterable[HostBatch] | None,
+    workdir: Path,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    console: Console | None = None,
+) -> Outcome:
+    """Trains to `run.steps`, going on from the last checkpoint in `workdir` if there is one, bit for bit.
+
+    A first SIGTERM or Ctrl-C saves at the current step and returns; a second one does not wait.
+
+    Args:
+        train_data: an endless loader of batches of `run.data.batch_size` clips.
+        eval_data: held-out batches, gone through at every evaluation; None evaluates and draws nothing.
+        devices: what to train on; all devices if None.
+        console: where progress is shown; standard error if None.
+
+    Raises:
+        ValueError: before anything is written, when the workdir holds another run or a batch does not divide.
+        NonFiniteLoss: when the loss or its gradient is no longer a number.
+    """
+    if jax.process_count() > 1:
+        raise ValueError("training runs in one process, over all of its devices: there are several processes")
+    mesh = make_mesh(run.mesh, devices)
+    rows = sharding_for(("batch",), (run.data.batch_size // run.optim.micro_batches,), mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+    schedule = learning_rate(run.optim, run.steps)
+    optimizer = make_optimizer(run.optim, schedule)
+    graphdef, abstract = abstract_state(task.init, optimizer, mesh)
+    claim(workdir, run)
+
+    with ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        stop = stack.enter_context(Interruption())
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", run.keep))
+        restored = checkpoints.restore(abstract)
+        if restored is None:
+            state = init_state(task.init, optimizer, abstract, jax.random.key(run.seed))
+        else:
+            state, loader_state = restored
+            train_data.set_state(loader_state)
+        start = step = int(state.step)
+
+        log = stack.enter_context(closing(MetricsLog(workdir, start)))
+        progress = stack.enter_context(TerminalProgress(run.kind, start, run.steps, run.data.batch_size, console))
+        report = Report(log, progress, _meter(run, task, mesh), checkpoints, log_every=run.log_every, steps=run.steps)
+        train_step = make_train_step(run, task, graphdef, optimizer, schedule, shardings_of(abstract))
+        held_out = None if eval_data is None else HeldOut(task, graphdef, eval_data, run.seed, rows, whole)
+        frozen = jax.device_put(task.frozen(), whole)
+        feed = Feed(train_data, rows)
+        progress.say(_opening(task, state, mesh, start))
+
+        def due(every: int) -> bool:
+            return step > start and every > 0 and (step % every == 0 or step == run.steps)
+
+        while True:
+            if held_out and due(run.eval_every):
+                report.pause()
+                report.announce(step, held_out.metrics(state, frozen))
+            if held_out and due(run.sample_every):
+                report.pause()
+                log.picture(step, held_out.picture(state, frozen))
+            if due(run.save_every) or stop.name or step >= run.steps:
+                report.pause()
+                checkpoints.save(state, feed.state)
+            if stop.name or step >= run.steps:
+                break
+            fed = next(feed, None)
+            if fed is None:
+                raise ValueError(f"the training data end at step {step} of {run.steps}: a loader must be endless")
+            state, metrics = train_step(state, fed.batch, frozen)
+            step += 1
+            report.settle()
+            report.expect(step, metrics, fed.clip_ids)
+        saved = checkpoints.latest()
+        if stop.name:
+            progress.say(f"stopped by {stop.name}; saved at step {saved}, from which the same command goes on")
+    return Outcome(state, step, stop.name, report.latest)
+
+
+def _meter(run: Run, task: Task, mesh: Mesh) -> Meter:
+    peak = peak_flops(mesh.devices.flat[0].device_kind)
+    return Meter(run.data.batch_size, task.tokens_per_clip, task.flops_per_clip, peak and peak * mesh.size)
+
+
+def _opening(task: Task, state: TrainState, mesh: Mesh, start: int) -> str:
+    params = sum(p.size for p in jax.tree.leaves(state.params))
+    kind = mesh.devices.flat[0].device_kind
+    words = [f"{params / 1e6:.2f}M parameters on {mesh.size} x {kind}"]
+    if start:
+        words.append(f"going on from step {start}")
+    if task.flops_per_clip and peak_flops(kind) is None:
+        words.append("no MFU, since the peak of this device is not known")
+    return "; ".join(words)

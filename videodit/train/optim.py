@@ -1,0 +1,92 @@
+"""The optimiser: AdamW on kernels' terms, its learning-rate schedule, and the moving average of the weights."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW (Loshchilov and Hutter 2019), its schedule, and the size of a micro-batch.
+
+    lr: peak learning rate.
+    schedule: "cosine" falls from the peak over the whole run; "wsd" (warm-up, stable, decay: Hu et al. 2024, MiniCPM)
+        holds the peak and falls linearly in the last `decay` steps; "constant" holds it.
+    warmup: steps of linear rise from zero.
+    decay: steps of the fall of "wsd".
+    final: the last learning rate, as a part of the peak.
+    b1, b2, eps: Adam's moments.
+    weight_decay: times the learning rate; kernels only (no biases, norms, embedding or modulation tables).
+    clip: largest global norm of a gradient; 0 never clips.
+    micro_batches: parts that a batch is cut into, one after another, to save memory; the result is that of the batch.
+    """
+
+    lr: float = 1e-4
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    warmup: int = 0
+    decay: int = 0
+    final: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    micro_batches: int = 1
+
+    def __post_init__(self):
+        if self.lr <= 0:
+            raise ValueError(f"lr is {self.lr}: it must be above 0")
+        if min(self.warmup, self.decay) < 0:
+            raise ValueError(f"warmup is {self.warmup} and decay is {self.decay}: both count steps from 0 up")
+        if self.micro_batches < 1:
+            raise ValueError(f"micro_batches is {self.micro_batches}: it must be at least 1")
+        if self.clip < 0:
+            raise ValueError(f"clip is {self.clip}: it must be above 0, or 0 for no clipping")
+
+
+def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
+    """The learning rate as a function of the step, for a run of `steps` steps.
+
+    Raises:
+        ValueError: when warm-up and decay do not fit in the run.
+    """
+    fall = cfg.decay if cfg.schedule == "wsd" else 0
+    if cfg.warmup + fall > steps:
+        raise ValueError(f"{cfg.warmup} steps of warm-up and {fall} of decay do not fit in a run of {steps} steps")
+    last = cfg.lr * cfg.final
+    if cfg.schedule == "cosine":
+        after = optax.cosine_decay_schedule(cfg.lr, max(steps - cfg.warmup, 1), cfg.final)
+    elif cfg.schedule == "wsd":
+        after = optax.linear_schedule(cfg.lr, last, max(fall, 1), transition_begin=steps - fall - cfg.warmup)
+    else:
+        after = optax.constant_schedule(cfg.lr)
+    if not cfg.warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, cfg.lr, cfg.warmup), after], [cfg.warmup])
+
+
+def make_optimizer(cfg: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Clipping by global norm, then AdamW that decays kernels alone."""
+    adamw = optax.adamw(
+        schedule, b1=cfg.b1, b2=cfg.b2, eps=cfg.eps, weight_decay=cfg.weight_decay, mask=decayed, nesterov=False
+    )
+    return optax.chain(optax.clip_by_global_norm(cfg.clip), adamw) if cfg.clip else adamw
+
+
+def decayed(params: PyTree) -> PyTree[bool]:
+    """Which parameters weight decay acts on: those called `kernel`, the matrices between one width and another."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", None) == "kernel", params)
+
+
+def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """The decay of the average after `step` updates: min(decay, (1 + step) / (10 + step)), so the init is soon gone."""
+    return jnp.minimum(jnp.float32(decay), (1.0 + step) / (10.0 + step))
+
+
+def update_ema(ema: PyTree[Array], params: PyTree[Array], decay: Float[Array, ""]) -> PyTree[Array]:
+    """The average moved towards the parameters: decay ema + (1 - decay) params, float32."""
+    return jax.tree.map(lambda e, p: e * decay + p.astype(e.dtype) * (1 - decay), ema, params)

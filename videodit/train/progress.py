@@ -1,0 +1,67 @@
+"""A run on the terminal: a live bar where there is one, a plain line every few seconds where there is not."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LIVE_SECONDS, PLAIN_SECONDS = 0.5, 5.0
+
+
+class TerminalProgress:
+    """Shows how far a run is and how fast it goes; a context manager.
+
+    Args:
+        label: what the terminal calls the run.
+        start: the step that the run starts or resumes from.
+        steps: the step that it ends at.
+        clips: clips of a batch.
+        console: where to write; standard error if None.
+    """
+
+    def __init__(self, label: str, start: int, steps: int, clips: int, console: Console | None = None):
+        self._console = console or Console(stderr=True)
+        self._label, self._steps, self._clips = label, steps, clips
+        self._live = self._console.is_terminal
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+        self._bar = Progress(
+            *columns, TimeRemainingColumn(), console=self._console, refresh_per_second=2, disable=not self._live
+        )
+        self._task = self._bar.add_task(label, total=steps, completed=start, note="compiling")
+        self._first: tuple[float, int] | None = None  # when and at which step the first update came
+        self._shown: tuple[float, int] = (float("-inf"), start)
+
+    def __enter__(self) -> "TerminalProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Writes a line; a live bar stays below it."""
+        self._console.print(f"{self._label}: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def update(self, step: int, loss: float) -> None:
+        """Notes that a step is complete; shows it if the last showing is long enough ago, or the run is at its end."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, step
+        (shown_at, shown_step), due = self._shown, LIVE_SECONDS if self._live else PLAIN_SECONDS
+        if now - shown_at < due and step < self._steps:
+            return
+        rate = self._clips * (step - shown_step) / (now - shown_at)
+        self._shown = now, step
+        note = f"loss {loss:.4f}" + (f"  {rate:.3g} clips/s" if rate else "")
+        if self._live:
+            self._bar.update(self._task, completed=step, note=note)
+        else:
+            self.say(f"step {step}/{self._steps}  {note}{self._eta(now, step)}")
+
+    def _eta(self, now: float, step: int) -> str:
+        """The time left at the speed so far, evaluations and saves included."""
+        if self._first is None or step == self._first[1] or step == self._steps:
+            return ""
+        left = round((self._steps - step) * (now - self._first[0]) / (step - self._first[1]))
+        hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
+        return f"  {hours}:{minutes:02}:{seconds:02} left" if hours else f"  {minutes}:{seconds:02} left"

@@ -1,0 +1,63 @@
+"""How fast a run goes, in clips and tokens a second and as a share of what the chips can do."""
+
+import time
+
+# Peak dense bf16 FLOP/s of one JAX device by the beginning of its `device_kind`, from the makers' data sheets.
+# The first match counts.
+PEAKS = (
+    ("TPU v4 lite", 137e12),
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5e", 197e12),
+    ("TPU v5", 459e12),
+    ("TPU v6", 918e12),
+    ("TPU7", 1153.5e12),  # a chip is two devices
+    ("NVIDIA A100", 312e12),
+    ("NVIDIA H100 PCIe", 756e12),
+    ("NVIDIA H100", 989e12),
+    ("NVIDIA H200", 989e12),
+)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak dense bf16 FLOP/s of a device by its `device_kind`; None for a kind that is not in the table."""
+    return next((peak for kind, peak in PEAKS if device_kind.startswith(kind)), None)
+
+
+class Meter:
+    """Measures speed between two readings; pauses (compiling, evaluating, saving) count for nothing.
+
+    Args:
+        clips: clips of a batch.
+        tokens: video tokens of a clip.
+        flops: FLOPs that one clip costs in training; None if not known.
+        peak: FLOP/s of all devices together; None if not known.
+    """
+
+    def __init__(self, clips: int, tokens: int, flops: float | None, peak: float | None):
+        self.clips, self.tokens, self.flops, self.peak = clips, tokens, flops, peak
+        self._last: float | None = None
+        self._seconds, self._steps = 0.0, 0
+
+    def tick(self) -> None:
+        """Notes that a step is complete."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self._seconds += now - self._last
+            self._steps += 1
+        self._last = now
+
+    def pause(self) -> None:
+        """Leaves out the time from now until the next step is complete."""
+        self._last = None
+
+    def read(self) -> dict[str, float]:
+        """`clips_per_s`, `tokens_per_s` and, where known, `mfu` since the last reading; empty without a step."""
+        if not self._steps:
+            return {}
+        rate = self.clips * self._steps / max(self._seconds, 1e-9)
+        self._seconds, self._steps = 0.0, 0
+        speed = {"clips_per_s": rate, "tokens_per_s": rate * self.tokens}
+        if self.flops and self.peak:
+            speed["mfu"] = rate * self.flops / self.peak
+        return {name: float(f"{value:.4g}") for name, value in speed.items()}

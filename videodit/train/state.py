@@ -1,0 +1,98 @@
+"""Everything that a step changes, as one pytree of arrays, and how it comes to be on the mesh."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from videodit.parallel.rules import shard_tree
+from videodit.shapes import RandomKey
+
+Init = Callable[[nnx.Rngs], nnx.Module]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """The state of training. Its leaves are arrays, or their shapes and shardings where nothing is allocated.
+
+    step: int32 scalar, updates made so far.
+    params, ema: nested dicts of float32 parameters, and their moving average.
+    opt_state: the optimiser's.
+    buffers: the model's variables that are not trained; the step carries them along.
+    """
+
+    step: Any
+    params: Any
+    ema: Any
+    opt_state: Any
+    buffers: Any
+
+
+def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:
+    """A model as its structure, its parameters and its other variables, both nested dicts of arrays.
+
+    `nnx.merge` of the three is the model again.
+    """
+    graphdef, params, buffers = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
+
+
+def abstract_model(init: Init, mesh: Mesh | None) -> tuple[nnx.GraphDef, Any, Any]:
+    """The structure of a model, and the shapes of its parameters and other variables with their places; no allocation.
+
+    mesh: where it will be; None is the first device.
+    """
+    graphdef, *variables = nnx.split(nnx.eval_shape(lambda: init(nnx.Rngs(0))), nnx.Param, ...)
+
+    def placed(state: Any) -> Any:
+        shapes = nnx.to_pure_dict(state)
+        if mesh is None:
+            return jax.tree.map(lambda x: _at(x, SingleDeviceSharding(jax.devices()[0])), shapes)
+        return jax.tree.map(_at, shapes, nnx.to_pure_dict(shard_tree(state, mesh)))
+
+    return graphdef, *map(placed, variables)
+
+
+def abstract_state(init: Init, optimizer: optax.GradientTransformation, mesh: Mesh) -> tuple[nnx.GraphDef, TrainState]:
+    """The structure of the model, and the state as shapes with their places on the mesh; no allocation.
+
+    The optimiser's moments lie where their parameters lie; what has no parameter is on every device.
+    """
+    graphdef, params, buffers = abstract_model(init, mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+    opt_state = optax.tree.map_params(
+        optimizer,
+        lambda moment, param: _at(moment, param.sharding),
+        jax.eval_shape(optimizer.init, params),
+        params,
+        transform_non_params=lambda x: _at(x, whole),
+    )
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return graphdef, TrainState(step, params, params, opt_state, buffers)
+
+
+def shardings_of(abstract: Any) -> Any:
+    """The places of the leaves of a tree of shapes or arrays."""
+    return jax.tree.map(lambda x: x.sharding, abstract)
+
+
+def init_state(init: Init, optimizer: optax.GradientTransformation, abstract: TrainState, key: RandomKey) -> TrainState:
+    """A fresh state, computed where `abstract` says that it belongs. The average starts at the parameters."""
+
+    def fresh(key: RandomKey) -> TrainState:
+        _, params, buffers = split(init(nnx.Rngs(key)))
+        return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params), buffers)
+
+    # XLA on CPU takes minutes to optimise the many small random generators of an init, which runs once.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(fresh, out_shardings=shardings_of(abstract), compiler_options=options)(key)
+
+
+def _at(x: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

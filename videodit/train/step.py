@@ -1,0 +1,84 @@
+"""One update: a pure function of the state and a batch."""
+
+from collections.abc import Callable
+
+import einops
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from videodit.train.config import Run
+from videodit.train.feed import Batch
+from videodit.train.optim import ema_decay, update_ema
+from videodit.train.state import TrainState
+from videodit.train.tasks import Task
+
+Metrics = dict[str, Float[Array, ""]]
+TrainStep = Callable[[TrainState, Batch, PyTree], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    run: Run,
+    task: Task,
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    shardings: TrainState | None = None,
+) -> TrainStep:
+    """The compiled `(state, batch, frozen) -> (state, metrics)`; it consumes the state that it is given.
+
+    The noise of a step comes from the run's seed and the step's number alone, and a batch cut into micro-batches gives
+    the gradient of the whole. Metrics are float32 scalars on the devices: loss, what the task adds, grad_norm,
+    param_norm, lr, and finite (0 if the loss or the gradient is not).
+
+    Args:
+        shardings: where the new state goes; None leaves it to the compiler.
+    """
+
+    def step(state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
+        draws = task.draw(batch, jax.random.fold_in(jax.random.key(run.seed), state.step))
+
+        def summed(params: PyTree, batch: Batch, draws: PyTree) -> tuple[Array, Metrics]:
+            loss_B, aux = task.loss(nnx.merge(graphdef, params, state.buffers), frozen, batch, draws)
+            sums = {name: jnp.sum(value_B, where=batch.real) for name, value_B in {"loss": loss_B, **aux}.items()}
+            return sums["loss"], sums
+
+        sums, grads = _accumulate(summed, state.params, batch, draws, run.optim.micro_batches)
+        sums, grads = jax.tree.map(lambda x: x / jnp.maximum(batch.real.sum(), 1), (sums, grads))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = update_ema(state.ema, params, ema_decay(run.ema, state.step))
+        grad_norm = optax.tree.norm(grads)
+        metrics = sums | {
+            "grad_norm": grad_norm,
+            "param_norm": optax.tree.norm(params),
+            "lr": jnp.asarray(schedule(state.step), jnp.float32),
+            "finite": jnp.isfinite(sums["loss"] + grad_norm).astype(jnp.float32),
+        }
+        return TrainState(state.step + 1, params, ema, opt_state, state.buffers), metrics
+
+    out = None if shardings is None else (shardings, None)
+    return jax.jit(step, donate_argnums=0, out_shardings=out)
+
+
+def _accumulate(
+    summed: Callable[..., tuple[Array, Metrics]], params: PyTree, batch: Batch, draws: PyTree, parts: int
+) -> tuple[Metrics, PyTree]:
+    """Sums of the metrics and of the gradient over a batch, one part of it at a time."""
+    gradient = jax.grad(summed, has_aux=True)
+    if parts == 1:
+        grads, sums = gradient(params, batch, draws)
+        return sums, grads
+
+    # Rows are dealt out like cards, so that every device keeps its own: no row moves between devices.
+    dealt = jax.tree.map(lambda x: einops.rearrange(x, "(b parts) ... -> parts b ...", parts=parts), (batch, draws))
+
+    def add(total: PyTree, part: tuple[Batch, PyTree]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, gradient(params, *part)), None
+
+    first = jax.tree.map(lambda x: x[0], dealt)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *first))
+    grads, sums = jax.lax.scan(add, zeros, dealt)[0]
+    return sums, grads

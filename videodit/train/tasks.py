@@ -1,0 +1,170 @@
+"""The two things that are trained, behind one protocol: one loop, one step and one checkpointer serve both."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from videodit.diffusion.objective import loss_at
+from videodit.diffusion.timesteps import sample_timesteps
+from videodit.models.vae import VAE, kl_divergence
+from videodit.shapes import PerClip, RandomKey, Video
+from videodit.train.config import DiTRun, VAERun
+from videodit.train.feed import Batch
+from videodit.train.state import split
+from videodit.train.text_to_video import TextToVideo, generate, num_tokens
+
+Aux = dict[str, PerClip]
+EVAL_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+@runtime_checkable
+class Task(Protocol):
+    """An objective. Everything but `init` and `frozen` is a pure function that the step compiles.
+
+    tokens_per_clip: latent positions or tokens of a clip. flops_per_clip: FLOPs of training on one; None if unknown.
+    """
+
+    tokens_per_clip: int
+    flops_per_clip: float | None
+
+    def init(self, rngs: nnx.Rngs) -> nnx.Module:
+        """A fresh model: what is trained."""
+        ...
+
+    def frozen(self) -> PyTree:
+        """Arrays that the loss needs and nobody trains; None if there are none."""
+        ...
+
+    def draw(self, batch: Batch, key: RandomKey) -> PyTree[Array]:
+        """All the randomness of a step, the batch as first dim of every array, so that it can be cut like the batch."""
+        ...
+
+    def loss(self, model: Any, frozen: PyTree, batch: Batch, draws: PyTree) -> tuple[PerClip, Aux]:
+        """One loss a clip, and other numbers a clip that are worth logging."""
+        ...
+
+    def evaluate(self, model: Any, frozen: PyTree, batch: Batch, key: RandomKey) -> Aux:
+        """Held-out numbers a clip, repeatable for a given key."""
+        ...
+
+    def sample(self, model: Any, frozen: PyTree, batch: Batch, key: RandomKey) -> Float[Array, "B T Y X 3"]:
+        """Clips in [-1, 1] to be shown beside those of the batch."""
+        ...
+
+
+class VAETask:
+    """Autoencoding: the errors of the reconstruction and the divergence of the posterior, weighted as the run says."""
+
+    def __init__(self, run: VAERun):
+        self.run = run
+        self.latent_shape = run.model.latent_shape(run.data.frames, run.data.height, run.data.width)
+        frames, height, width, _ = self.latent_shape
+        self.tokens_per_clip = frames * height * width
+        self.flops_per_clip = None
+
+    def init(self, rngs: nnx.Rngs) -> VAE:
+        return VAE(self.run.model, rngs=rngs)
+
+    def frozen(self) -> None:
+        return None
+
+    def draw(self, batch: Batch, key: RandomKey) -> Array:
+        return jax.random.normal(key, (len(batch.video), *self.latent_shape))
+
+    def loss(self, model: VAE, frozen: None, batch: Batch, draws: Video) -> tuple[PerClip, Aux]:
+        mean, logvar = model.encode(batch.video)
+        video = model.decode(mean + jnp.exp(0.5 * logvar) * draws)
+        error = video - batch.video
+        aux = {"l1": _mean(jnp.abs(error)), "l2": _mean(jnp.square(error)), "kl": kl_divergence(mean, logvar)}
+        if self.run.gradient:
+            aux["gradient"] = sum(_mean(jnp.abs(jnp.diff(error, axis=axis))) for axis in (2, 3))
+        return sum(getattr(self.run, name) * value_B for name, value_B in aux.items()), aux
+
+    def evaluate(self, model: VAE, frozen: None, batch: Batch, key: RandomKey) -> Aux:
+        """L1 and PSNR (dB, of the range [-1, 1]) of the reconstruction from the posterior's mean."""
+        mean, logvar = model.encode(batch.video)
+        error = jnp.clip(model.decode(mean), -1.0, 1.0) - batch.video
+        psnr_B = 10 * jnp.log10(4.0 / jnp.maximum(_mean(jnp.square(error)), 1e-10))
+        return {"l1": _mean(jnp.abs(error)), "psnr": psnr_B, "kl": kl_divergence(mean, logvar)}
+
+    def sample(self, model: VAE, frozen: None, batch: Batch, key: RandomKey) -> Video:
+        """The reconstruction from the posterior's mean."""
+        return jnp.clip(model.decode(model.encode(batch.video)[0]), -1.0, 1.0)
+
+
+class DiTTask:
+    """Flow matching on the normalised latents of a frozen autoencoder, given text.
+
+    Batches hold clips, which the step encodes, or the moments of their latents.
+
+    Args:
+        vae: the autoencoder; one of shapes alone (`nnx.eval_shape`) will do for tracing.
+    """
+
+    def __init__(self, run: DiTRun, vae: VAE):
+        self.run = run
+        self._vae, *self._frozen = split(vae)
+        self.size = run.data.frames, run.data.height, run.data.width
+        self.latent_shape = vae.cfg.latent_shape(*self.size)
+        if run.model.in_channels != vae.cfg.latent_channels:
+            raise ValueError(
+                f"model.in_channels is {run.model.in_channels}, but the latents of {run.vae} have "
+                f"{vae.cfg.latent_channels} channels"
+            )
+        self.tokens_per_clip = num_tokens(run.model, self.latent_shape)
+        self.flops_per_clip = None
+
+    def init(self, rngs: nnx.Rngs) -> TextToVideo:
+        return TextToVideo(self.run.model, self.run.text, rngs=rngs)
+
+    def frozen(self) -> PyTree:
+        return self._frozen
+
+    def draw(self, batch: Batch, key: RandomKey) -> dict[str, Array]:
+        latent_key, time_key, noise_key = jax.random.split(key, 3)
+        shape = batch.size, *self.latent_shape
+        return {
+            "latent": jax.random.normal(latent_key, shape),
+            "t": sample_timesteps(self.run.timesteps, time_key, shape[:1], num_tokens=self.tokens_per_clip),
+            "noise": jax.random.normal(noise_key, shape),
+        }
+
+    def loss(self, model: TextToVideo, frozen: PyTree, batch: Batch, draws: dict[str, Array]) -> tuple[PerClip, Aux]:
+        latents = self._latents(frozen, batch, draws["latent"])
+        condition = model.condition(batch.text_ids, batch.text_mask, batch.fps)
+        return loss_at(lambda x, t: model.velocity(x, t, condition), latents, draws["noise"], draws["t"]), {}
+
+    def evaluate(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Aux:
+        """The loss at fixed times and noise on the posterior's mean: `loss`, and one like `loss_t0.1` for each time."""
+        latents = self._latents(frozen, batch, None)
+        noise = jax.random.normal(key, latents.shape)
+        condition = model.condition(batch.text_ids, batch.text_mask, batch.fps)
+
+        def at(t: Array) -> PerClip:
+            return loss_at(lambda x, t: model.velocity(x, t, condition), latents, noise, jnp.full(batch.size, t))
+
+        loss_KB = jax.lax.map(at, jnp.asarray(EVAL_TIMES))
+        return {"loss": loss_KB.mean(0)} | {f"loss_t{t}": loss_KB[k] for k, t in enumerate(EVAL_TIMES)}
+
+    def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
+        """Clips generated for the batch's captions."""
+        vae, keys = nnx.merge(self._vae, *frozen), jax.random.split(key, batch.size)
+        text = batch.text_ids, batch.text_mask, batch.fps
+        return jnp.clip(generate(model, vae, self.run.sampler, keys, *text, self.size), -1.0, 1.0)
+
+    def _latents(self, frozen: PyTree, batch: Batch, noise: Video | None) -> Video:
+        """Normalised latents: a draw from the posterior, or its mean without noise."""
+        vae = nnx.merge(self._vae, *frozen)
+        if batch.video is None:
+            mean, logvar = batch.latent_mean, batch.latent_logvar
+        else:
+            mean, logvar = vae.encode(batch.video)
+        drawn = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
+        return jax.lax.stop_gradient(vae.normalise(drawn))
+
+
+def _mean(x: Float[Array, "B *dims"]) -> PerClip:
+    return jnp.mean(x, axis=tuple(range(1, x.ndim)))

@@ -1,0 +1,79 @@
+"""Whose a run's directory is: it holds one run, and goes on with that one only."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from videodit.provenance import provenance
+from videodit.train.config import Run
+from videodit.train.config_io import from_json, to_json
+from videodit.train.schema import to_tree
+
+# What may change when a run goes on: how long and how it is run, not what it is.
+FREE = (
+    "steps",
+    "log_every",
+    "eval_every",
+    "save_every",
+    "sample_every",
+    "keep",
+    "mesh",
+    "data.num_threads",
+    "data.prefetch",
+    "data.eval_clips",
+)
+
+
+def claim(workdir: Path, run: Run) -> None:
+    """Makes the directory this run's own, or finds that it is.
+
+    Raises:
+        ValueError: when it holds another run, naming the keys that differ; nothing has been written then.
+    """
+    path = workdir / "config.json"
+    if path.exists() and (found := list(differences(read_run(workdir), run))):
+        raise ValueError(f"{workdir} holds another run: {'; '.join(found)}; take its configuration or another workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write(path, to_json(run))
+    facts = provenance(to_json(run), command=sys.argv, devices=[str(device) for device in jax.devices()])
+    _write(workdir / "provenance.json", json.dumps(facts, indent=2) + "\n")
+
+
+def read_run(workdir: Path) -> Run:
+    """The run that a directory holds.
+
+    Raises:
+        ValueError: when it holds none.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{workdir} is not a run's directory: it has no config.json")
+    return from_json(path.read_text(encoding="utf-8"))
+
+
+def differences(held: Run, given: Run) -> Iterator[str]:
+    """Words every key in which two runs differ, but for those that may change when a run goes on."""
+    there, here = dict(_leaves(to_tree(held))), dict(_leaves(to_tree(given)))
+    for key in sorted(there.keys() | here.keys()):
+        free = any(key == name or key.startswith(f"{name}.") for name in FREE)
+        if not free and there.get(key) != here.get(key):
+            yield f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
