@@ -222,3 +222,17 @@ def test_errors_name_what_is_known():
         World(**{**toyworld.world("easy"), "shapes": {}})
     with pytest.raises(ValueError, match="'mood'"):
         verify(easy(0)[0], [toyworld.Statement("mood", "good")], WORLDS["easy"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_clip_gets_an_answer(seed):
+    rng = np.random.default_rng(seed)
+    said = [toyworld.Statement(kind, "red") for kind in toyworld.KINDS]
+    for _ in range(15):
+        frames, block = int(rng.choice([1, 2, 5, 9])), int(rng.choice([1, 4, 8]))
+        height, width = (int(side) * 8 for side in rng.integers(1, 5, 2))
+        coarse = rng.integers(0, 256, (frames, height // block, width // block, 3))
+        coarse[rng.random(coarse.shape[:3]) < 0.7] = rng.integers(0, 256)
+        clip = np.kron(coarse, np.ones((1, block, block, 1), int)).astype(np.uint8)
+        for verdict in verify(clip, said, WORLDS["easy"]):
+            assert 0 <= verdict.confidence <= 1 and verdict.measured

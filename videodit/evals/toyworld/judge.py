@@ -92,7 +92,7 @@ def _sighting(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world: Wor
         (track.hue.name, track.hue.margin),
         (shape or "unclear", min(1.0, margin / 0.05)),
         _size(track, shape, short, world),
-        (motion or "unclear", surely) if motion in (*world.motions, None) else (str(motion), surely),
+        (motion or "unclear", surely),
         (permanence_of(track, video_TYXC, world), 1.0),
         track.centre / short,
         track.area / short**2,
@@ -107,4 +107,5 @@ def _size(track: Track, shape: str | None, short: int, world: World) -> tuple[st
     ranked = sorted(off, key=lambda name: off[name])
     if len(ranked) == 1:
         return ranked[0], 1.0
-    return ranked[0], (off[ranked[1]] - off[ranked[0]]) / (off[ranked[1]] + off[ranked[0]])
+    near, far = off[ranked[0]], off[ranked[1]]
+    return ranked[0], (far - near) / max(far + near, 1e-9)

@@ -75,7 +75,9 @@ def _of_one_hue(hue: Hue, world: World) -> list[Track]:
         return []
     several = max(k for k in range(1, similar.max() + 1) if k == 1 or (similar >= k).mean() >= PRESENT)
     chosen = [labels[counts[labels] >= SPECK * typical][:several] for labels in in_frame]
-    return [_track(hue, pieces, chain) for chain in _chains(pieces, chosen, several)]
+    tracks = [_track(hue, pieces, chain) for chain in _chains(pieces, chosen, several)]
+    # What hardly differs from its background has a hue, but covers nothing.
+    return [track for track in tracks if track.typical > LEAST * least]
 
 
 def _chains(
@@ -109,5 +111,5 @@ def _track(hue: Hue, pieces: Int[np.ndarray, "T Y X"], chain: Int[np.ndarray, " 
     border = np.ones((height, width), bool)
     border[1:-1, 1:-1] = False
     cut = ((cover > 0.5) & border).any(axis=(1, 2))
-    typical = float(np.quantile(area[area > 0], 0.75))
+    typical = float(np.quantile(area[area > 0], 0.75)) if area.any() else 0.0
     return Track(hue, cover, area, np.stack([x, y], axis=-1), cut, typical)
