@@ -77,11 +77,12 @@ def test_the_same_seed_makes_the_same_clip_at_any_batch(root):
 def test_other_sizes_lengths_and_kinds_of_file(root):
     base = ("sample", "--checkpoint", root / "dit", "--prompt", "a red star", "--height", 24, "--width", 32)
     assert run(*base, "--frames", 5, "--fps", 4, "--steps", 3, "--solver", "euler", "--out", root / "x.gif") == 0
-    animation = Image.open(root / "x.gif")
-    assert (animation.n_frames, animation.size) == (5, (32, 24))
-    assert "a red star" in animation.info["comment"].decode()
+    with Image.open(root / "x.gif") as animation:
+        assert (animation.n_frames, animation.size) == (5, (32, 24))
+        assert "a red star" in animation.info["comment"].decode()
     assert run(*base, "--guidance", 1, "--out", root / "x.png") == 0
-    assert "a red star" in Image.open(root / "x.png").text["videodit"]
+    with Image.open(root / "x.png") as sheet:
+        assert "a red star" in sheet.text["videodit"]
 
 
 def test_scores_and_report(root):
@@ -100,7 +101,8 @@ def test_scores_and_report(root):
 def test_inspect_draws_what_a_data_set_holds(root, capsys):
     assert run("data", "inspect", root / "train", "--sheet", root / "sheet.png") == 0
     assert "12" in capsys.readouterr().out
-    assert Image.open(root / "sheet.png").size[0] > 100
+    with Image.open(root / "sheet.png") as sheet:
+        assert sheet.size[0] > 100
 
 
 MISTAKES = {

@@ -27,7 +27,7 @@ def get_config(variant: str) -> ConfigDict:
             mid_attention=False,
             shortcuts=True,
         )
-        return to_config_dict(VAERun(model=model, statistics_clips=8, **common))
+        return to_config_dict(VAERun(model=model, **common))
     if variant == "dit":
         return to_config_dict(
             DiTRun(

@@ -1,6 +1,6 @@
 """Trained models opened for use: an autoencoder from its workdir, and a transformer with all that it needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from videodit import provenance
 from videodit.diffusion.sample import SamplerConfig
 from videodit.evals.pixel import psnr
 from videodit.models.vae import VAE
+from videodit.train import latents
 from videodit.train.checkpoint import Which, checkpoint_step, restore_params
 from videodit.train.config import DiTRun, Run, VAERun
 from videodit.train.config_io import to_json
+from videodit.train.feed import HostBatch
 from videodit.train.pictures import to_uint8
 from videodit.train.state import abstract_model
 from videodit.train.tasks import DiTTask, Task, VAETask
@@ -59,7 +61,16 @@ def load_vae(workdir: Path, step: int | None = None) -> tuple[VAE, VAERun, dict[
     if not isinstance(run, VAERun):
         raise ValueError(f"{workdir} holds a run of kind '{run.kind}': an autoencoder is wanted, of kind 'vae'")
     model, step = _restore(workdir, VAETask(run), "ema", step)
+    latents.load(model, workdir)
     return model, run, {"config": provenance.fingerprint(to_json(run)), "step": step}
+
+
+def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
+    """Measures the latents of a trained autoencoder, with averaged weights, unless that has been done."""
+    if not (workdir / latents.FILE).exists():
+        model, _ = _restore(workdir, VAETask(read_run(workdir)), "ema", None)
+        latents.measure(model, batches)
+        latents.save(model, workdir)
 
 
 def _restore(workdir: Path, task: Task, which: Which, step: int | None) -> tuple[Any, int]:

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   videodit train --config configs/quickstart.py:dit --workdir runs/dit --config.model.depth=12
   the same command goes on with an interrupted run, bit for bit
 """
+LATENT_CLIPS = 256  # of which the latents are measured
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,12 +49,14 @@ def command(args: argparse.Namespace, console: Console) -> int:
 def train_run(run: "Run", workdir: Path, console: Console) -> "Outcome":
     """Opens the data of a run, and its autoencoder if it needs one, and trains it to its last step.
 
+    The latents of a trained autoencoder are measured then, on training clips, for transformers to come.
+
     Raises:
         ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run.
     """
     from videodit_data.loader import Loader
 
-    from videodit.cli.models import task_of, tokenizer_of
+    from videodit.cli.models import measure_latents, task_of, tokenizer_of
     from videodit.train.loop import train
 
     tokenizer = tokenizer_of(run)
@@ -61,9 +64,12 @@ def train_run(run: "Run", workdir: Path, console: Console) -> "Outcome":
     held_out = run.data.eval_path and Passes(_held_out(config, run), tokenizer, run.data.eval_clips)
     loader = Loader(config, tokenizer)
     try:
-        return train(run, task_of(run), loader, held_out, workdir, console=console)
+        outcome = train(run, task_of(run), loader, held_out, workdir, console=console)
     finally:
         loader.close()
+    if run.kind == "vae" and not outcome.interrupted_by:
+        measure_latents(workdir, Passes(config.evaluation(), tokenizer, LATENT_CLIPS))
+    return outcome
 
 
 def loader_config(run: "Run") -> "LoaderConfig":

@@ -51,6 +51,11 @@ class Batch:
     fps: Any
     real: Any
 
+    @property
+    def size(self) -> int:
+        """Rows of the batch."""
+        return self.real.shape[0]
+
 
 @dataclass(frozen=True)
 class Fed:

@@ -1,0 +1,68 @@
+"""What a trained autoencoder's latents look like: their mean and spread, measured once and kept in its workdir."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, PyTree
+
+from videodit.models.vae import VAE
+from videodit.shapes import Video
+from videodit.train.feed import HostBatch
+
+FILE = "latents.json"
+
+
+def measure(vae: VAE, batches: Iterable[HostBatch]) -> None:
+    """Sets the autoencoder's statistics to those of the batches' latents, a channel each.
+
+    The spread counts the posterior's variance too, since it is draws from the posterior that diffusion learns.
+    Rows that only fill up a batch do not count.
+    """
+    graphdef, state = nnx.split(vae)
+
+    @jax.jit
+    def moments(state: PyTree, video: Video) -> tuple[Array, Array]:
+        mean, logvar = nnx.merge(graphdef, state).encode(video)
+        return mean.mean((1, 2, 3)), (jnp.square(mean) + jnp.exp(logvar)).mean((1, 2, 3))
+
+    first, second = [], []
+    for batch in batches:
+        real = [clip_id != "" for clip_id in batch.clip_ids]
+        one, two = jax.device_get(moments(state, batch.video))
+        first.append(one[real].astype(np.float64))
+        second.append(two[real].astype(np.float64))
+    mean = np.concatenate(first).mean(axis=0)
+    std = np.sqrt(np.concatenate(second).mean(axis=0) - np.square(mean))
+    _set(vae, mean, std)
+
+
+def save(vae: VAE, workdir: Path) -> None:
+    """Writes the statistics into the autoencoder's workdir."""
+    values = {"mean": vae.latent_mean[...].tolist(), "std": vae.latent_std[...].tolist()}
+    partial = workdir / f"{FILE}.part"
+    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, workdir / FILE)
+
+
+def load(vae: VAE, workdir: Path) -> None:
+    """Sets the statistics to those that the autoencoder's workdir holds.
+
+    Raises:
+        ValueError: when there are none, because its training has not ended.
+    """
+    path = workdir / FILE
+    if not path.is_file():
+        raise ValueError(f"{workdir} has no {FILE}: train the autoencoder to its end, which measures its latents")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    _set(vae, values["mean"], values["std"])
+
+
+def _set(vae: VAE, mean: object, std: object) -> None:
+    vae.latent_mean.set_value(jnp.asarray(mean, jnp.float32))
+    vae.latent_std.set_value(jnp.asarray(std, jnp.float32))
