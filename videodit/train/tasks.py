@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from videodit.diffusion.objective import loss_at
 from videodit.diffusion.timesteps import sample_timesteps
+from videodit.models.flops import dit_cost, text_cost
 from videodit.models.vae import VAE, kl_divergence
 from videodit.shapes import PerClip, RandomKey, Video
 from videodit.train.config import DiTRun, VAERun
@@ -24,7 +25,8 @@ EVAL_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 class Task(Protocol):
     """An objective. Everything but `init` and `frozen` is a pure function that the step compiles.
 
-    tokens_per_clip: latent positions or tokens of a clip. flops_per_clip: FLOPs of training on one; None if unknown.
+    tokens_per_clip: latent positions or tokens of a clip. flops_per_clip: FLOPs of training on one clip, of what is
+    trained; None if unknown.
     """
 
     tokens_per_clip: int
@@ -115,7 +117,9 @@ class DiTTask:
                 f"{vae.cfg.latent_channels} channels"
             )
         self.tokens_per_clip = num_tokens(run.model, self.latent_shape)
-        self.flops_per_clip = None
+        length = run.data.text_length
+        cost = dit_cost(run.model, self.tokens_per_clip, length) + text_cost(run.text, length)
+        self.flops_per_clip = float(cost.train_flops)
 
     def init(self, rngs: nnx.Rngs) -> TextToVideo:
         return TextToVideo(self.run.model, self.run.text, rngs=rngs)
