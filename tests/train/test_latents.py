@@ -1,0 +1,49 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.train.toy import fast_jit, host_batch
+from videodit.models.vae import VAE, VAEConfig
+from videodit.train import latents
+
+CONFIG = VAEConfig(
+    latent_channels=2, channels=(4, 4), strides=((2, 2),), time_kernel=(1, 1), blocks=1, mid_attention=False
+)
+
+
+@pytest.fixture
+def vae():
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
+    return nnx.merge(graphdef, fast_jit(lambda: nnx.state(VAE(CONFIG, rngs=nnx.Rngs(0))))())
+
+
+def test_draws_from_the_posteriors_of_real_clips_are_normalised(vae):
+    batches = [host_batch(n, 8) for n in range(2)]
+    filler = replace(
+        batches[1],
+        clip_ids=("a", *[""] * 7),
+        video=np.concatenate([batches[1].video[:1], np.ones((7, 5, 8, 8, 3), np.float32)]),
+    )
+    latents.measure(vae, [batches[0], filler])
+    clips = np.concatenate([batches[0].video, batches[1].video[:1]])
+    mean, logvar = jax.device_get(fast_jit(vae.encode)(jnp.asarray(clips)))
+    draws = mean + np.exp(logvar / 2) * np.random.default_rng(0).standard_normal((500, *mean.shape))
+    normal = (draws - np.asarray(vae.latent_mean[...])) / np.asarray(vae.latent_std[...])
+    np.testing.assert_allclose(normal.mean((0, 1, 2, 3, 4)), 0, atol=0.01)
+    np.testing.assert_allclose(normal.std((0, 1, 2, 3, 4)), 1, atol=0.01)
+
+
+def test_what_was_measured_comes_back_and_what_was_not_is_named(vae, tmp_path):
+    with pytest.raises(ValueError, match=r"has no latents.json: train the autoencoder to its end"):
+        latents.load(vae, tmp_path)
+    vae.latent_mean.set_value(jnp.array([0.1, -0.2]))
+    vae.latent_std.set_value(jnp.array([1.5, 0.7]))
+    latents.save(vae, tmp_path)
+    before = np.asarray(vae.latent_std[...])
+    vae.latent_std.set_value(jnp.ones(2))
+    latents.load(vae, tmp_path)
+    np.testing.assert_array_equal(vae.latent_std[...], before)
