@@ -1,14 +1,10 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 
-from videodit.models.dit import SIZES, DiT, DiTConfig
+from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.embed import grid_positions, patchify
-from videodit.nn.param import dims_of
 from videodit.nn.rope import paired_order
 
 TINY = DiTConfig(depth=2, width=24, num_heads=2, mlp_width=32, in_channels=3, text_width=5, time_freq_dim=8)
