@@ -135,4 +135,4 @@ class Bar:
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what, total=total)
-        self._bar.update(self._tasks[what], completed=done)
+        self._bar.update(self._tasks[what], completed=done, total=total)

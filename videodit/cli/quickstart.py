@@ -52,6 +52,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     size = {"height": vae.data.height, "width": vae.data.width, "frames": vae.data.frames, "fps": vae.data.fps}
     with Bar(console) as bar:
         build(data / "train", clips=TRAIN_CLIPS, level="easy", seed=0, shards=4, processes=2, progress=bar, **size)
+    with Bar(console) as bar:
         build(data / "heldout", clips=HELDOUT_CLIPS, level="easy", seed=1, progress=bar, **size)
     if not Path(dit.tokenizer).exists():
         train_tokenizer(data / "train", Path(dit.tokenizer), dit.text.vocab_size)
@@ -61,8 +62,8 @@ def command(args: argparse.Namespace, console: Console) -> int:
         return INTERRUPTED
 
     console.rule("3/5  latents")
-    with Bar(console) as bar:
-        for split in ("train", "heldout"):
+    for split in ("train", "heldout"):
+        with Bar(console) as bar:
             encode_dataset(data / split, workdir / "vae", data / f"{split}-latents", progress=bar)
 
     console.rule("4/5  transformer")
