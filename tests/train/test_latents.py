@@ -42,7 +42,8 @@ def test_what_was_measured_comes_back_and_what_was_not_is_named(vae, tmp_path):
         latents.load(vae, tmp_path)
     vae.latent_mean.set_value(jnp.array([0.1, -0.2]))
     vae.latent_std.set_value(jnp.array([1.5, 0.7]))
-    latents.save(vae, tmp_path)
+    latents.save(vae, tmp_path, 7)
+    assert latents.measured_at(tmp_path) == 7
     before = np.asarray(vae.latent_std[...])
     vae.latent_std.set_value(jnp.ones(2))
     latents.load(vae, tmp_path)

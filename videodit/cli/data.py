@@ -126,13 +126,14 @@ class Bar:
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> "Bar":
-        self._bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        if self._tasks:  # stopping a bar that never started would leave an empty line
+            self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:
+            self._bar.start()
             self._tasks[what] = self._bar.add_task(what, total=total)
         self._bar.update(self._tasks[what], completed=done, total=total)

@@ -67,10 +67,10 @@ def load_vae(workdir: Path, step: int | None = None) -> tuple[VAE, VAERun, dict[
 
 def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
     """Measures the latents of a trained autoencoder, with averaged weights, unless that has been done."""
-    if not (workdir / latents.FILE).exists():
-        model, _ = _restore(workdir, VAETask(read_run(workdir)), "ema", None)
+    if latents.measured_at(workdir) != checkpoint_step(workdir / "checkpoints"):
+        model, step = _restore(workdir, VAETask(read_run(workdir)), "ema", None)
         latents.measure(model, batches)
-        latents.save(model, workdir)
+        latents.save(model, workdir, step)
 
 
 def _restore(workdir: Path, task: Task, which: Which, step: int | None) -> tuple[Any, int]:

@@ -42,12 +42,18 @@ def measure(vae: VAE, batches: Iterable[HostBatch]) -> None:
     _set(vae, mean, std)
 
 
-def save(vae: VAE, workdir: Path) -> None:
-    """Writes the statistics into the autoencoder's workdir."""
-    values = {"mean": vae.latent_mean[...].tolist(), "std": vae.latent_std[...].tolist()}
+def save(vae: VAE, workdir: Path, step: int) -> None:
+    """Writes the statistics into the autoencoder's workdir, and the step whose weights they were measured with."""
+    values = {"step": step, "mean": vae.latent_mean[...].tolist(), "std": vae.latent_std[...].tolist()}
     partial = workdir / f"{FILE}.part"
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, workdir / FILE)
+
+
+def measured_at(workdir: Path) -> int | None:
+    """The step whose latents were measured; None if none have been."""
+    path = workdir / FILE
+    return json.loads(path.read_text(encoding="utf-8"))["step"] if path.is_file() else None
 
 
 def load(vae: VAE, workdir: Path) -> None:
