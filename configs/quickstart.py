@@ -57,7 +57,7 @@ def vae() -> VAERun:
 def dit() -> DiTRun:
     """48 tokens of 2 x 2 latents; the text encoder is trained along."""
     return DiTRun(
-        steps=1500,
+        steps=700,
         data=DataConfig(
             path=f"{WORKDIR}/data/train-latents",
             eval_path=f"{WORKDIR}/data/heldout-latents",
@@ -75,9 +75,9 @@ def dit() -> DiTRun:
         optim=OptimConfig(lr=2e-3, warmup=100, final=0.02, b2=0.99, weight_decay=0.01),
         ema=0.99,
         log_every=20,
-        eval_every=500,
-        save_every=250,
-        sample_every=500,
+        eval_every=350,
+        save_every=175,
+        sample_every=350,
         keep=1,
     )
 
