@@ -74,6 +74,8 @@ class HeldOut:
         rows: list[np.ndarray] = []
         captions: list[str] = []
         for index, frames in enumerate(made):
+            if not host.clip_ids[index]:
+                continue  # a row that only fills up the batch: it has no caption and no frame rate
             if host.video is not None:
                 rows.append(host.video[index])
                 captions.append("")
