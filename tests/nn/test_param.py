@@ -1,0 +1,39 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.nn import initializers
+
+from videodit.nn.linear import Linear
+from videodit.nn.param import dims_of, param, prepend_dim
+
+
+def is_dims(node):
+    return isinstance(node, tuple)
+
+
+def test_every_dimension_needs_a_name():
+    with pytest.raises(ValueError, match="2 dimension names"):
+        param(jax.random.key(0), initializers.ones, (2, 3), ("embed",))
+
+
+@pytest.mark.parametrize("make", [lambda make: make(), nnx.eval_shape])
+def test_names_outlive_split_merge_grad_and_abstract_init(make):
+    layer = make(lambda: Linear({"embed": 3}, {"mlp": 4}, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(layer)
+    expected = {"kernel": ("embed", "mlp"), "bias": ("mlp",)}
+    assert dict(dims_of(nnx.state(nnx.merge(graph, state)))) == expected
+    x = jnp.ones((2, 3))
+    grads = jax.eval_shape(jax.grad(lambda s: nnx.merge(graph, s)(x).sum()), state)
+    assert dict(dims_of(grads)) == expected
+
+
+def test_a_vmapped_initialiser_gets_its_dimension_in_front():
+    def init(key):
+        return nnx.state(Linear({"embed": 3}, {"mlp": 4}, rngs=nnx.Rngs(key)))
+
+    stacked = jax.vmap(init)(jax.random.split(jax.random.key(0), 5))
+    named = prepend_dim(stacked, "layer")
+    assert dict(dims_of(named)) == {"kernel": ("layer", "embed", "mlp"), "bias": ("layer", "mlp")}
+    assert dict(dims_of(stacked)) == {"kernel": ("embed", "mlp"), "bias": ("mlp",)}  # the original is untouched
+    assert named["kernel"].shape == (5, 3, 4)
