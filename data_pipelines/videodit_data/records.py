@@ -64,7 +64,7 @@ class Record:
     def pack(self) -> bytes:
         """The record as msgpack. ValueError when `truth` holds anything but plain values."""
         try:
-            return msgpack.packb(dataclasses.asdict(self))
+            return msgpack.packb(vars(self) | {"latent": self.latent and vars(self.latent)})
         except TypeError as error:
             raise ValueError(
                 f"Record '{self.id}' must hold only plain values and lists or maps of them: {error}."

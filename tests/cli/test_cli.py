@@ -65,7 +65,7 @@ def test_samples_play_and_say_where_they_come_from(root):
 
 def test_the_same_seed_makes_the_same_clip_at_any_batch(root):
     prompts = root / "prompts.txt"
-    prompts.write_text("a red circle moves left\n\na blue star bounces\na green square moves up\n")
+    prompts.write_text("a red circle moves left\n\na blue diamond bounces\na green square moves up\n")
     for batch in (1, 3):
         out = root / f"batch{batch}"
         assert run("sample", "--checkpoint", root / "dit", "--prompts", prompts, "--out", out, "--batch", batch) == 0
@@ -75,14 +75,14 @@ def test_the_same_seed_makes_the_same_clip_at_any_batch(root):
 
 
 def test_other_sizes_lengths_and_kinds_of_file(root):
-    base = ("sample", "--checkpoint", root / "dit", "--prompt", "a red star", "--height", 24, "--width", 32)
+    base = ("sample", "--checkpoint", root / "dit", "--prompt", "a red diamond", "--height", 24, "--width", 32)
     assert run(*base, "--frames", 5, "--fps", 4, "--steps", 3, "--solver", "euler", "--out", root / "x.gif") == 0
     with Image.open(root / "x.gif") as animation:
         assert (animation.n_frames, animation.size) == (5, (32, 24))
-        assert "a red star" in animation.info["comment"].decode()
+        assert "a red diamond" in animation.info["comment"].decode()
     assert run(*base, "--guidance", 1, "--out", root / "x.png") == 0
     with Image.open(root / "x.png") as sheet:
-        assert "a red star" in sheet.text["videodit"]
+        assert "a red diamond" in sheet.text["videodit"]
 
 
 def test_scores_and_report(root):

@@ -42,10 +42,10 @@ def test_one_object_is_the_main_one_and_several_go_by_their_colours():
         Statement("motion", "left"),
         Statement("count", "1"),
     ]
-    two = parse("the blue star rebounds off the wall, while a box in cyan slides up behind the bar")
+    two = parse("the blue diamond rebounds off the wall, while a box in cyan slides up behind the bar")
     assert two == [
         Statement("colour", "blue", "blue"),
-        Statement("shape", "star", "blue"),
+        Statement("shape", "diamond", "blue"),
         Statement("motion", "bounce", "blue"),
         Statement("colour", "cyan", "cyan"),
         Statement("shape", "square", "cyan"),
@@ -65,7 +65,7 @@ def test_what_the_grammar_does_not_make_is_refused(text):
 
 def test_a_wrong_announcement_is_refused():
     with pytest.raises(ValueError, match="another number of objects"):
-        parse("three objects: a red circle moves left and a blue star bounces")
+        parse("three objects: a red circle moves left and a blue diamond bounces")
 
 
 def test_the_vocabulary_is_small():

@@ -191,7 +191,7 @@ def test_permanence_wants_the_same_thing_behind_something_and_out_on_the_far_sid
     assert told(flicker) == (False, "vanishes with nothing before it")
     for changed in (
         replace(thing, colour="red" if thing.colour != "red" else "blue"),
-        replace(thing, shape="star" if thing.shape != "star" else "square"),
+        replace(thing, shape="diamond" if thing.shape != "diamond" else "square"),
     ):
         assert told(np.concatenate([shown()[:5], shown(replace(scene, things=(changed,)))[5:]]))[0] is False
 

@@ -4,8 +4,9 @@ import pytest
 from flax import nnx
 from jax.nn import initializers
 
+from videodit.nn.conv import CausalConv3d
 from videodit.nn.linear import Linear
-from videodit.nn.param import dims_of, param, prepend_dim
+from videodit.nn.param import dims_of, matrix_axes, param, prepend_dim
 
 
 def is_dims(node):
@@ -37,3 +38,19 @@ def test_a_vmapped_initialiser_gets_its_dimension_in_front():
     assert dict(dims_of(named)) == {"kernel": ("layer", "embed", "mlp"), "bias": ("layer", "mlp")}
     assert dict(dims_of(stacked)) == {"kernel": ("embed", "mlp"), "bias": ("mlp",)}  # the original is untouched
     assert named["kernel"].shape == (5, 3, 4)
+
+
+def test_matrices_know_their_inputs_and_outputs_alone_and_stacked():
+    def init(key):
+        rngs = nnx.Rngs(key)
+        layers = {"out": Linear({"heads": 2, "head_dim": 3}, {"embed": 4}, rngs=rngs)}
+        return nnx.state(nnx.Dict(layers | {"conv": CausalConv3d(2, 3, rngs=rngs)}))
+
+    state = init(jax.random.key(0))
+    axes = nnx.to_pure_dict(matrix_axes(state))
+    assert axes == {
+        "out": {"kernel": ((0, 1), (2,)), "bias": None},
+        "conv": {"kernel": ((0, 1, 2, 3), (4,)), "bias": None},
+    }
+    stacked = prepend_dim(jax.vmap(init)(jax.random.split(jax.random.key(0), 5)), "layer")
+    assert nnx.to_pure_dict(matrix_axes(stacked))["out"]["kernel"] == ((1, 2), (3,))

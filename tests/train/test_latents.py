@@ -37,6 +37,14 @@ def test_draws_from_the_posteriors_of_real_clips_are_normalised(vae):
     np.testing.assert_allclose(normal.std((0, 1, 2, 3, 4)), 1, atol=0.01)
 
 
+def test_one_spread_for_all_keeps_the_channels_in_proportion(vae):
+    batches = [host_batch(0, 8)]
+    latents.measure(vae, batches)
+    each = np.asarray(vae.latent_std[...])
+    latents.measure(vae, batches, "global")
+    np.testing.assert_allclose(vae.latent_std[...], np.sqrt(np.mean(each**2)), rtol=1e-6)
+
+
 def test_what_was_measured_comes_back_and_what_was_not_is_named(vae, tmp_path):
     with pytest.raises(ValueError, match=r"has no latents.json: train the autoencoder to its end"):
         latents.load(vae, tmp_path)

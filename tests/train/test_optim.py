@@ -3,7 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
+from videodit.nn.linear import Linear
+from videodit.nn.param import matrix_axes
+from videodit.nn.stack import Stack
 from videodit.train.optim import OptimConfig, decayed, ema_decay, learning_rate, make_optimizer, update_ema
 
 
@@ -65,6 +69,37 @@ def test_clipping_bounds_the_gradient_that_adam_sees():
         _, state = optimizer.update(grads, optimizer.init(params), params)
         mu = optax.tree.get(state, "mu")["kernel"]
         np.testing.assert_allclose(np.linalg.norm(mu) / (1 - cfg.b1), norm, rtol=1e-5)
+
+
+def test_muon_turns_the_matrices_of_stacks_by_orthogonal_updates_of_a_set_size():
+    model = Stack(
+        lambda rngs: Linear({"embed": 8}, {"heads": 2, "head_dim": 2}, rngs=rngs), 3, remat="none", rngs=nnx.Rngs(0)
+    )
+    state = nnx.state(model, nnx.Param)
+    params, axes = nnx.to_pure_dict(state), nnx.to_pure_dict(matrix_axes(state))
+    cfg = OptimConfig(kind="muon", lr=0.5, muon_rms=0.2, weight_decay=0.0, schedule="constant")
+    optimizer = make_optimizer(cfg, learning_rate(cfg, 10), axes)
+    grads = jax.tree.map(lambda p: jax.random.normal(jax.random.key(1), p.shape), params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    kernel = -np.asarray(updates["blocks"]["kernel"]).reshape(3, 8, 4)
+    for update, grad in zip(kernel, np.asarray(grads["blocks"]["kernel"]).reshape(3, 8, 4), strict=True):
+        u, _, vt = np.linalg.svd(grad, full_matrices=False)
+        # Newton-Schulz with Muon's coefficients ends within 0.7 to 1.2 of one.
+        singular = np.diag(u.T @ update @ vt.T) / (0.5 * 0.2 * np.sqrt(8))
+        assert singular.min() > 0.6 and singular.max() < 1.3
+    bias = np.asarray(updates["blocks"]["bias"])
+    np.testing.assert_array_equal(np.sign(bias), -np.sign(grads["blocks"]["bias"]))
+    assert np.ptp(np.abs(bias)) < 1e-3 < np.abs(bias).min(), "biases take Adam's steps, all of one size at first"
+
+
+def test_muon_decays_kernels_as_adamw_does():
+    params = {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones(3)}
+    axes = {"kernel": ((1,), (2,)), "bias": None}
+    cfg = OptimConfig(kind="muon", lr=0.1, weight_decay=0.5, schedule="constant")
+    optimizer = make_optimizer(cfg, learning_rate(cfg, 10), axes)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.1 * 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0)
 
 
 def test_the_average_forgets_the_init_early_and_settles_at_its_decay():

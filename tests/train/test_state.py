@@ -5,9 +5,11 @@ import optax
 from flax import nnx
 
 from tests.train.toy import ToyTask
+from videodit.nn.linear import Linear
+from videodit.nn.stack import Stack
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.optim import OptimConfig, learning_rate, make_optimizer
-from videodit.train.state import abstract_model, abstract_state, init_state, split
+from videodit.train.state import abstract_model, abstract_state, init_state, matrices, split
 
 
 def adam():
@@ -35,6 +37,21 @@ def test_moments_lie_where_their_parameters_lie():
     for name in ("mu", "nu"):
         moments = optax.tree.get(abstract.opt_state, name)
         assert jax.tree.map(lambda x: x.sharding, moments) == jax.tree.map(lambda x: x.sharding, abstract.params)
+
+
+def test_moments_of_muon_lie_where_their_parameters_lie():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+
+    def init(rngs: nnx.Rngs) -> nnx.Module:
+        return Stack(lambda rngs: Linear({"embed": 8}, {None: 8}, rngs=rngs), 2, remat="none", rngs=rngs)
+
+    cfg = OptimConfig(kind="muon")
+    optimizer = make_optimizer(cfg, learning_rate(cfg, 10), matrices(init))
+    _, abstract = abstract_state(init, optimizer, mesh)
+    moments = [x for x in jax.tree.leaves(abstract.opt_state) if x.shape == (2, 8, 8)]
+    assert len(moments) == 1, "a matrix under Muon has one moment"
+    assert moments[0].sharding == abstract.params["blocks"]["kernel"].sharding
+    assert "fsdp" in str(moments[0].sharding.spec)
 
 
 def test_init_does_not_depend_on_the_mesh():

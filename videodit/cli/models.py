@@ -68,8 +68,9 @@ def load_vae(workdir: Path, step: int | None = None) -> tuple[VAE, VAERun, dict[
 def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
     """Measures the latents of a trained autoencoder, with averaged weights, unless that has been done."""
     if latents.measured_at(workdir) != checkpoint_step(workdir / "checkpoints"):
-        model, step = _restore(workdir, VAETask(read_run(workdir)), "ema", None)
-        latents.measure(model, batches)
+        run = read_run(workdir)
+        model, step = _restore(workdir, VAETask(run), "ema", None)
+        latents.measure(model, batches, run.spread)
         latents.save(model, workdir, step)
 
 

@@ -94,6 +94,7 @@ class CausalConv3d(nnx.Module):
             jax.nn.initializers.zeros if zero_init else init,
             (time, space, space, in_channels, out_channels),
             (None, None, None, "conv_in", "conv_out"),
+            inputs=4,
         )
         self.bias = param(rngs.params(), jax.nn.initializers.zeros, (out_channels,), ("conv_out",))
 

@@ -35,7 +35,11 @@ class Linear(nnx.Module):
         matrix = math.prod(into.values()), math.prod(out.values())
         shape, dims = (*into.values(), *out.values()), (*into, *out)
         self.kernel = param(
-            rngs.params(), lambda key, shape, dtype: init(key, matrix, dtype).reshape(shape), shape, dims
+            rngs.params(),
+            lambda key, shape, dtype: init(key, matrix, dtype).reshape(shape),
+            shape,
+            dims,
+            inputs=len(into),
         )
         self.bias = param(rngs.params(), initializers.zeros, tuple(out.values()), tuple(out)) if use_bias else None
 

@@ -14,7 +14,9 @@ Dims = tuple[str | None, ...]
 Init = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
 
 
-def param(key: RandomKey, init: Init, shape: Sequence[int], dims: Dims, dtype: Any = jnp.float32) -> nnx.Param:
+def param(
+    key: RandomKey, init: Init, shape: Sequence[int], dims: Dims, dtype: Any = jnp.float32, *, inputs: int = 0
+) -> nnx.Param:
     """A parameter whose dimensions have logical names, kept as the metadata `dims`.
 
     Args:
@@ -23,13 +25,14 @@ def param(key: RandomKey, init: Init, shape: Sequence[int], dims: Dims, dtype: A
         shape: the sizes.
         dims: a name for every dimension, None where it has none; `videodit.parallel.rules` maps names to mesh axes.
         dtype: storage type. Parameters are float32 unless there is a reason.
+        inputs: of the matrix of a linear map, how many leading dimensions are its inputs; 0 for all else.
 
     Raises:
         ValueError: when `dims` does not name every dimension.
     """
     if len(dims) != len(shape):
         raise ValueError(f"a parameter of shape {tuple(shape)} needs {len(shape)} dimension names, got {dims}")
-    return nnx.Param(init(key, tuple(shape), dtype), dims=dims)
+    return nnx.Param(init(key, tuple(shape), dtype), dims=dims, inputs=inputs)
 
 
 def is_variable(node: Any) -> bool:
@@ -43,6 +46,23 @@ def dims_of(state: PyTree) -> PyTree:
     The names are tuples, which JAX takes for branches: pass `is_leaf=lambda d: isinstance(d, tuple)` when mapping.
     """
     return jax.tree.map(lambda v: v.get_metadata().get("dims"), state, is_leaf=is_variable)
+
+
+def matrix_axes(state: PyTree) -> PyTree:
+    """For every variable that is the matrix of a linear map, its input and its output axes; None for all others.
+
+    The axis that stacks a matrix over layers is neither. The axes are tuples: see `dims_of` about mapping over them.
+    """
+
+    def axes(variable: nnx.Variable) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        metadata = variable.get_metadata()
+        if not metadata.get("inputs"):
+            return None
+        first = int(metadata["dims"][0] == "layer")
+        middle, last = first + metadata["inputs"], len(metadata["dims"])
+        return tuple(range(first, middle)), tuple(range(middle, last))
+
+    return jax.tree.map(axes, state, is_leaf=is_variable)
 
 
 def prepend_dim(state: PyTree, name: str) -> PyTree:

@@ -11,6 +11,8 @@ from videodit.models.vae import VAEConfig
 from videodit.parallel.mesh import MeshConfig
 from videodit.train.optim import OptimConfig, learning_rate
 
+Spread = Literal["channel", "global"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -95,6 +97,7 @@ class VAERun(Run):
     l1, l2: weights of the absolute and of the squared error of pixels.
     gradient: weight of the absolute error of differences between neighbouring pixels, which keeps edges sharp.
     kl: weight of the divergence, nats a latent value.
+    spread: what latents are divided by for diffusion, a spread for each "channel" or one for all ("global").
     """
 
     kind: Literal["vae"] = "vae"
@@ -103,6 +106,7 @@ class VAERun(Run):
     l2: float = 0.0
     gradient: float = 0.0
     kl: float = 1e-4
+    spread: Spread = "channel"
 
     def __post_init__(self):
         super().__post_init__()

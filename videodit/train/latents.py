@@ -13,16 +13,18 @@ from jaxtyping import Array, PyTree
 
 from videodit.models.vae import VAE
 from videodit.shapes import Video
+from videodit.train.config import Spread
 from videodit.train.feed import HostBatch
 
 FILE = "latents.json"
 
 
-def measure(vae: VAE, batches: Iterable[HostBatch]) -> None:
-    """Sets the autoencoder's statistics to those of the batches' latents, a channel each.
+def measure(vae: VAE, batches: Iterable[HostBatch], spread: Spread = "channel") -> None:
+    """Sets the autoencoder's statistics to those of the batches' latents: a mean a channel, and a spread.
 
-    The spread counts the posterior's variance too, since it is draws from the posterior that diffusion learns.
-    Rows that only fill up a batch do not count.
+    A spread a channel gives each the same say in what diffusion learns; one for all ("global", Rombach et al. 2022)
+    leaves those that tell more about the pixels stronger. The spread counts the posterior's variance too, since it is
+    draws from the posterior that diffusion learns. Rows that only fill up a batch do not count.
     """
     graphdef, state = nnx.split(vae)
 
@@ -38,7 +40,8 @@ def measure(vae: VAE, batches: Iterable[HostBatch]) -> None:
         first.append(one[real].astype(np.float64))
         second.append(two[real].astype(np.float64))
     mean = np.concatenate(first).mean(axis=0)
-    std = np.sqrt(np.concatenate(second).mean(axis=0) - np.square(mean))
+    variance = np.concatenate(second).mean(axis=0) - np.square(mean)
+    std = np.sqrt(variance if spread == "channel" else np.full_like(variance, variance.mean()))
     _set(vae, mean, std)
 
 

@@ -1,4 +1,4 @@
-"""The optimiser: AdamW on kernels' terms, its learning-rate schedule, and the moving average of the weights."""
+"""The optimiser: AdamW or Muon, its learning-rate schedule, and the moving average of the weights."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
+from optax.contrib import MuonDimensionNumbers, muon
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov and Hutter 2019), its schedule, and the size of a micro-batch.
+    """The optimiser, its schedule, and the size of a micro-batch.
 
+    kind: "adamw" (Loshchilov and Hutter 2019); or "muon" (Jordan et al. 2024) for the matrices of linear maps and
+        convolutions, whose momentum it makes orthogonal, and AdamW for all else.
     lr: peak learning rate.
     schedule: "cosine" falls from the peak over the whole run; "wsd" (warm-up, stable, decay: Hu et al. 2024, MiniCPM)
         holds the peak and falls linearly in the last `decay` steps; "constant" holds it.
@@ -20,11 +23,14 @@ class OptimConfig:
     decay: steps of the fall of "wsd".
     final: the last learning rate, as a part of the peak.
     b1, b2, eps: Adam's moments.
+    muon_rms: root mean square of Muon's update at a learning rate of 1. 0.2 is near Adam's, so that one learning rate
+        serves both (Liu et al. 2025, arXiv:2502.16982).
     weight_decay: times the learning rate; kernels only (no biases, norms, embedding or modulation tables).
     clip: largest global norm of a gradient; 0 never clips.
     micro_batches: parts that a batch is cut into, one after another, to save memory; the result is that of the batch.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-4
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     warmup: int = 0
@@ -33,6 +39,7 @@ class OptimConfig:
     b1: float = 0.9
     b2: float = 0.95
     eps: float = 1e-8
+    muon_rms: float = 0.2
     weight_decay: float = 0.01
     clip: float = 1.0
     micro_batches: int = 1
@@ -69,12 +76,39 @@ def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, cfg.lr, cfg.warmup), after], [cfg.warmup])
 
 
-def make_optimizer(cfg: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Clipping by global norm, then AdamW that decays kernels alone."""
-    adamw = optax.adamw(
-        schedule, b1=cfg.b1, b2=cfg.b2, eps=cfg.eps, weight_decay=cfg.weight_decay, mask=decayed, nesterov=False
+def make_optimizer(
+    cfg: OptimConfig, schedule: optax.Schedule, matrices: PyTree | None = None
+) -> optax.GradientTransformation:
+    """Clipping by global norm, then the optimiser; weight decay acts on kernels alone.
+
+    Args:
+        matrices: input and output axes of the parameters that Muon is for, None for the others (`matrix_axes`).
+    """
+    if cfg.kind == "muon":
+        update = _muon(cfg, schedule, matrices)
+    else:
+        update = optax.adamw(schedule, b1=cfg.b1, b2=cfg.b2, eps=cfg.eps, weight_decay=cfg.weight_decay, mask=decayed)
+    return optax.chain(optax.clip_by_global_norm(cfg.clip), update) if cfg.clip else update
+
+
+def _muon(cfg: OptimConfig, schedule: optax.Schedule, matrices: PyTree) -> optax.GradientTransformation:
+    numbers = jax.tree.map(
+        lambda axes: None if axes is None else MuonDimensionNumbers(*axes),
+        matrices,
+        is_leaf=lambda node: node is None or isinstance(node, tuple),
     )
-    return optax.chain(optax.clip_by_global_norm(cfg.clip), adamw) if cfg.clip else adamw
+    step = muon(
+        1.0,
+        muon_weight_dimension_numbers=numbers,
+        consistent_rms=cfg.muon_rms,
+        adam_b1=cfg.b1,
+        adam_b2=cfg.b2,
+        eps=cfg.eps,
+    )
+    # The step points downhill already, hence the signs.
+    return optax.chain(
+        step, optax.add_decayed_weights(-cfg.weight_decay, mask=decayed), optax.scale_by_schedule(schedule)
+    )
 
 
 def decayed(params: PyTree) -> PyTree[bool]:

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from videodit.nn.param import matrix_axes
 from videodit.parallel.rules import shard_tree
 from videodit.shapes import RandomKey
 
@@ -43,6 +44,12 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, An
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
 
 
+def matrices(init: Init) -> dict[str, Any]:
+    """Input and output axes of a model's matrices and convolutions, None for its other parameters (`matrix_axes`)."""
+    params = nnx.state(nnx.eval_shape(lambda: init(nnx.Rngs(0))), nnx.Param)
+    return nnx.to_pure_dict(matrix_axes(params))
+
+
 def abstract_model(init: Init, mesh: Mesh | None) -> tuple[nnx.GraphDef, Any, Any]:
     """The structure of a model, and the shapes of its parameters and other variables with their places; no allocation.
 
@@ -66,13 +73,14 @@ def abstract_state(init: Init, optimizer: optax.GradientTransformation, mesh: Me
     """
     graphdef, params, buffers = abstract_model(init, mesh)
     whole = NamedSharding(mesh, PartitionSpec())
-    opt_state = optax.tree.map_params(
-        optimizer,
-        lambda moment, param: _at(moment, param.sharding),
-        jax.eval_shape(optimizer.init, params),
-        params,
-        transform_non_params=lambda x: _at(x, whole),
-    )
+    places = {path: param.sharding for path, param in jax.tree.leaves_with_path(params)}
+
+    def placed(path: tuple[Any, ...], x: Any) -> jax.ShapeDtypeStruct:
+        # A moment's path in the state ends in its parameter's; only a moment has a path that does.
+        ends = (path[start:] for start in range(len(path)))
+        return _at(x, next((places[end] for end in ends if end in places), whole))
+
+    opt_state = jax.tree.map_with_path(placed, jax.eval_shape(optimizer.init, params))
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     return graphdef, TrainState(step, params, params, opt_state, buffers)
 

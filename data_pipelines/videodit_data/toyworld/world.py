@@ -61,11 +61,12 @@ class Shape:
         return -min(xs), max(xs), -min(ys), max(ys)
 
 
+# Shapes that differ still when blurred: in corners, in which way they point, in how long they are.
 SHAPES: dict[str, Shape] = {
     "circle": Shape(0),
     "square": Shape(4, 1.25, 1.25 * math.cos(math.pi / 4), turn=-math.pi / 4),
     "triangle": Shape(3, 1.35, 1.35 * math.cos(math.pi / 3)),
-    "star": Shape(5, 1.3, 0.6),
+    "diamond": Shape(2, 1.5, 0.85),
 }
 
 TONES: dict[str, RGB] = {"black": (10, 10, 12), "dark grey": (34, 35, 38), "grey": (60, 61, 63)}
