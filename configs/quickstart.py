@@ -10,6 +10,7 @@ Result:    see README.md, which shows the figures of one run.
 from ml_collections import ConfigDict
 
 from videodit.diffusion.sample import SamplerConfig
+from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
@@ -24,7 +25,7 @@ CLIP = {"frames": 9, "height": 32, "width": 32, "fps": 8.0}
 def vae() -> VAERun:
     """4x4 pixels and 4 frames to a latent of 16 channels: clips of 9 x 32 x 32 become 3 x 8 x 8."""
     return VAERun(
-        steps=1300,
+        steps=560,
         data=DataConfig(
             path=f"{WORKDIR}/data/train",
             eval_path=f"{WORKDIR}/data/heldout",
@@ -42,14 +43,15 @@ def vae() -> VAERun:
             mid_attention=False,
             shortcuts=True,
         ),
-        optim=OptimConfig(lr=2e-3, warmup=100, final=0.02, b2=0.99, weight_decay=0.0),
+        optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.0),
         l2=1.0,
-        kl=1e-4,
+        kl=1e-3,
+        spread="global",
         ema=0.99,
         log_every=20,
-        eval_every=650,
-        save_every=325,
-        sample_every=650,
+        eval_every=280,
+        save_every=140,
+        sample_every=280,
         keep=1,
     )
 
@@ -67,12 +69,16 @@ def dit() -> DiTRun:
             prefetch=4,
             **CLIP,
         ),
-        model=DiTConfig(depth=6, width=128, num_heads=4, mlp_width=512, text_width=128, fps_reference=8.0),
+        model=DiTConfig(
+            depth=6, width=128, num_heads=4, mlp_width=512, text_width=128, fps_reference=8.0, remat="dots"
+        ),
         text=TextConfig(vocab_size=256, width=128, depth=2, num_heads=4, head_dim=32, mlp_width=256),
         tokenizer=f"{WORKDIR}/data/tokenizer.model",
         vae=f"{WORKDIR}/vae",
-        sampler=SamplerConfig(steps=16, guidance=3.0),
-        optim=OptimConfig(lr=2e-3, warmup=100, final=0.02, b2=0.99, weight_decay=0.01),
+        # How things move is settled while there is more noise than signal: train and sample there.
+        timesteps=TimestepConfig(shift=3.0),
+        sampler=SamplerConfig(steps=20, guidance=3.0, shift=3.0),
+        optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.01),
         ema=0.99,
         log_every=20,
         eval_every=350,

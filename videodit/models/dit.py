@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Literal
 
-import einops
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -19,8 +18,6 @@ from videodit.nn.param import param
 from videodit.nn.rope import Split, default_split, rope_tables
 from videodit.nn.stack import Remat, Stack
 from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextMask, TextSegments, Tokens, Video
-
-POSITION_PERIOD = 100.0  # of the slowest wave, in tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +35,6 @@ class DiTConfig:
         time_freq_dim: size of the sinusoidal embedding of time.
         rope_theta, rope_split: rotary base, and a head's dimensions that rotate with (t, y, x); None is Wan's split.
         fps_reference: frames a second at which the temporal position of a frame is its index.
-        position_freq_dim: size of a sinusoidal embedding of each of (t, y, x) that is mapped and added to the tokens;
-            0 leaves positions to the rotation, which knows distances only. Absolute positions are learnt sooner.
         remat: what the backward pass keeps, "none" (all of it), "full" or "dots".
         dtype: type of activations; parameters, norms, softmax and the residual additions are float32.
         eps: of every norm.
@@ -59,7 +54,6 @@ class DiTConfig:
     rope_theta: float = 10000.0
     rope_split: Split | None = None
     fps_reference: float = 16.0
-    position_freq_dim: int = 0
     remat: Remat = "none"
     dtype: Literal["float32", "bfloat16"] = "float32"
     eps: float = 1e-6
@@ -67,10 +61,8 @@ class DiTConfig:
     def __post_init__(self):
         if self.width % self.num_heads or self.head_dim % 2:
             raise ValueError(f"width {self.width} does not split into {self.num_heads} heads of an even size")
-        if self.time_freq_dim % 2 or self.position_freq_dim % 2:
-            raise ValueError(
-                f"time_freq_dim and position_freq_dim must be even, got {self.time_freq_dim}, {self.position_freq_dim}"
-            )
+        if self.time_freq_dim % 2:
+            raise ValueError(f"time_freq_dim must be even, got {self.time_freq_dim}")
         if sum(self.split) != self.head_dim or any(n % 2 for n in self.split):
             raise ValueError(f"rope_split must be three even sizes that add up to {self.head_dim}, got {self.split}")
 
@@ -186,9 +178,6 @@ class DiT(nnx.Module):
     def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
         self.cfg = cfg
         self.patch_embedding = Linear({"patch": cfg.patch_features}, {"embed": cfg.width}, rngs=rngs)
-        waves = {"position_freq": 3 * cfg.position_freq_dim}
-        absolute = cfg.position_freq_dim > 0
-        self.position_embedding = Linear(waves, {"embed": cfg.width}, use_bias=False, rngs=rngs) if absolute else None
         self.time_embedding = TimeEmbedding(cfg, rngs=rngs)
         self.text_embedding = TextEmbedding(cfg, rngs=rngs)
         self.stack = Stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, remat=cfg.remat, rngs=rngs)
@@ -222,9 +211,6 @@ class DiT(nnx.Module):
         text_BSD = self.text_embedding(text_BSE.astype(dtype))
         rope = rope_tables(positions_BL3, self.cfg.split, self.cfg.rope_theta)
         x_BLD = self.patch_embedding(x_BLP.astype(dtype))
-        if self.position_embedding is not None:
-            waves = sinusoidal(positions_BL3, self.cfg.position_freq_dim, POSITION_PERIOD)
-            x_BLD += self.position_embedding(einops.rearrange(waves, "b l three f -> b l (three f)").astype(dtype))
         x_BLD = self.stack(x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS)
         return self.head(x_BLD, embedding_BlD)
 
