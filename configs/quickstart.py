@@ -23,9 +23,9 @@ CLIP = {"frames": 9, "height": 32, "width": 32, "fps": 8.0}
 
 
 def vae() -> VAERun:
-    """4x4 pixels and 4 frames to a latent of 16 channels: clips of 9 x 32 x 32 become 3 x 8 x 8."""
+    """4x4 pixels and 4 frames to a latent of 12 channels: clips of 9 x 32 x 32 become 3 x 8 x 8."""
     return VAERun(
-        steps=560,
+        steps=600,
         data=DataConfig(
             path=f"{WORKDIR}/data/train",
             eval_path=f"{WORKDIR}/data/heldout",
@@ -35,6 +35,7 @@ def vae() -> VAERun:
             **CLIP,
         ),
         model=VAEConfig(
+            latent_channels=12,
             channels=(64, 64, 64),
             strides=((2, 1), (2, 1)),
             patch=4,
@@ -45,13 +46,13 @@ def vae() -> VAERun:
         ),
         optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.0),
         l2=1.0,
-        kl=1e-3,
+        kl=3e-3,
         spread="global",
         ema=0.99,
         log_every=20,
-        eval_every=280,
-        save_every=140,
-        sample_every=280,
+        eval_every=300,
+        save_every=150,
+        sample_every=300,
         keep=1,
     )
 
@@ -59,7 +60,7 @@ def vae() -> VAERun:
 def dit() -> DiTRun:
     """48 tokens of 2 x 2 latents; the text encoder is trained along."""
     return DiTRun(
-        steps=700,
+        steps=740,
         data=DataConfig(
             path=f"{WORKDIR}/data/train-latents",
             eval_path=f"{WORKDIR}/data/heldout-latents",
@@ -70,7 +71,15 @@ def dit() -> DiTRun:
             **CLIP,
         ),
         model=DiTConfig(
-            depth=6, width=128, num_heads=4, mlp_width=512, text_width=128, fps_reference=8.0, remat="dots"
+            depth=6,
+            width=128,
+            num_heads=4,
+            mlp_width=512,
+            in_channels=12,
+            text_width=128,
+            pooled_text=True,
+            fps_reference=8.0,
+            remat="dots",
         ),
         text=TextConfig(vocab_size=256, width=128, depth=2, num_heads=4, head_dim=32, mlp_width=256),
         tokenizer=f"{WORKDIR}/data/tokenizer.model",
@@ -81,9 +90,9 @@ def dit() -> DiTRun:
         optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.01),
         ema=0.99,
         log_every=20,
-        eval_every=350,
-        save_every=175,
-        sample_every=350,
+        eval_every=370,
+        save_every=185,
+        sample_every=370,
         keep=1,
     )
 

@@ -10,7 +10,9 @@ from videodit.nn.rope import paired_order
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.parallel.rules import shard_tree, sharding_for
 
-TINY = DiTConfig(depth=2, width=24, num_heads=2, mlp_width=32, in_channels=3, text_width=5, time_freq_dim=8)
+TINY = DiTConfig(
+    depth=2, width=24, num_heads=2, mlp_width=32, in_channels=3, text_width=5, time_freq_dim=8, pooled_text=True
+)
 
 
 def random_model(cfg, seed=0):
@@ -106,7 +108,7 @@ def test_every_block_is_the_identity_at_first_and_the_velocity_is_zero():
     inputs = clip((1, 1, 4, 4))
     assert not np.any(model(*inputs))
     x = jax.random.normal(jax.random.key(1), (1, 4, 24))
-    _, modulation = model.time_embedding(inputs[1][:, None])
+    _, modulation = model.time_embedding(inputs[1][:, None], None)
     ones = jnp.ones((1, 4), jnp.int32)
     rope = (jnp.ones((1, 4, 6)), jnp.zeros((1, 4, 6)))
     text = model.text_embedding(inputs[2])

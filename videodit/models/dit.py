@@ -32,6 +32,8 @@ class DiTConfig:
         text_width: size of the text encoder's output.
         qk_norm: RMS norm of queries and keys over each "head", over all heads ("full") or "none".
         cross_attn_norm: whether an affine LayerNorm comes before cross-attention.
+        pooled_text: whether the mean of the text tokens modulates the blocks along with time (Esser et al. 2024), a
+            shorter way to them than cross-attention.
         time_freq_dim: size of the sinusoidal embedding of time.
         rope_theta, rope_split: rotary base, and a head's dimensions that rotate with (t, y, x); None is Wan's split.
         fps_reference: frames a second at which the temporal position of a frame is its index.
@@ -50,6 +52,7 @@ class DiTConfig:
     text_width: int = 4096
     qk_norm: QKNorm = "head"
     cross_attn_norm: bool = False
+    pooled_text: bool = False
     time_freq_dim: int = 256
     rope_theta: float = 10000.0
     rope_split: Split | None = None
@@ -104,8 +107,12 @@ class TimeEmbedding(nnx.Module):
             {"embed": cfg.width}, {"modulation": 6, None: cfg.width}, init=initializers.zeros, rngs=rngs
         )
 
-    def __call__(self, t: Float[Array, "*batch"]) -> tuple[Float[Array, "*batch D"], Float[Array, "*batch 6 D"]]:
-        embedding = self.out(jax.nn.silu(self.up(sinusoidal(1000.0 * t, self.freq_dim))))
+    def __call__(
+        self, t_Bl: Float[Array, "B l"], pooled_BlD: Float[Array, "B #l2 D"] | None
+    ) -> tuple[Float[Array, "B l3 D"], Float[Array, "B l3 6 D"]]:
+        embedding = self.out(jax.nn.silu(self.up(sinusoidal(1000.0 * t_Bl, self.freq_dim))))
+        if pooled_BlD is not None:
+            embedding += pooled_BlD
         return embedding, self.modulation(jax.nn.silu(embedding))
 
 
@@ -118,6 +125,17 @@ class TextEmbedding(nnx.Module):
 
     def __call__(self, text_BSE: Text) -> Float[Array, "B S D"]:
         return self.out(jax.nn.gelu(self.up(text_BSE), approximate=True))
+
+
+def pool(text_BSD: Text, text_segments_BS: TextSegments, segments_BL: Segments | None) -> Float[Array, "B l D"]:
+    """The mean in float32 of the text of each token's segment, of the first segment if `segments_BL` is None.
+
+    Zeros where a segment has no text.
+    """
+    segments_Bl = jnp.ones((1, 1), jnp.int32) if segments_BL is None else segments_BL
+    mine_BlS = (segments_Bl[:, :, None] == text_segments_BS[:, None]) & (text_segments_BS != 0)[:, None]
+    total_BlD = jnp.einsum("bls,bsd->bld", mine_BlS.astype(jnp.float32), text_BSD.astype(jnp.float32))
+    return total_BlD / jnp.maximum(mine_BlS.sum(-1, keepdims=True), 1)
 
 
 class Block(nnx.Module):
@@ -207,8 +225,9 @@ class DiT(nnx.Module):
         """
         dtype = jnp.dtype(self.cfg.dtype)
         t_Bl = t[:, None] if t.ndim == 1 else t
-        embedding_BlD, time_Bl6D = self.time_embedding(t_Bl)
         text_BSD = self.text_embedding(text_BSE.astype(dtype))
+        pooled_BlD = pool(text_BSD, text_segments_BS, segments_BL) if self.cfg.pooled_text else None
+        embedding_BlD, time_Bl6D = self.time_embedding(t_Bl, pooled_BlD)
         rope = rope_tables(positions_BL3, self.cfg.split, self.cfg.rope_theta)
         x_BLD = self.patch_embedding(x_BLP.astype(dtype))
         x_BLD = self.stack(x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS)

@@ -11,7 +11,7 @@ import numpy as np
 from videodit_data.toyworld import place
 from videodit_data.toyworld.physics import Vector
 from videodit_data.toyworld.scene import Background
-from videodit_data.toyworld.world import MOTIONS, PALETTE, SHAPES, TEXTURES, TONES, Level
+from videodit_data.toyworld.world import PALETTE, SHAPES, TEXTURES, TONES, Level
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def draw_things(rng: np.random.Generator, level: Level, stage: Stage, count: int
     shapes = rng.permutation(list(SHAPES))[:count]
     drafts = []
     for index, (colour, shape) in enumerate(zip(colours, shapes, strict=True)):
-        size, motion = str(rng.choice(list(level.sizes))), str(rng.choice(MOTIONS))
+        size, motion = str(rng.choice(list(level.sizes))), str(rng.choice(level.motions))
         if stage.collides and index < 2:
             size, motion = "small", "bounce"
         if stage.hides and index == 0:

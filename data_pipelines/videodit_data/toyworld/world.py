@@ -76,23 +76,30 @@ TEXTURES: tuple[str, ...] = ("gradient", "striped", "checkered", "cloudy")
 
 @dataclass(frozen=True)
 class Level:
-    """What scenes of one difficulty may hold; `sizes` are ranges of the object's radius, the rest are chances."""
+    """What scenes of one difficulty may hold.
+
+    sizes: ranges of the object's radius. most_objects, motions: what there may be. textured: whether backgrounds are
+    more than plain. pan, occluder, collision: chances.
+    """
 
     name: str
     sizes: dict[str, tuple[float, float]]
     most_objects: int = 1
+    motions: tuple[str, ...] = MOTIONS
     textured: bool = False
     pan: float = 0.0
     occluder: float = 0.0
     collision: float = 0.0
 
 
+_SMALLER = {"small": (0.085, 0.1), "large": (0.135, 0.155)}
+
 LEVELS: dict[str, Level] = {
     level.name: level
     for level in (
-        Level("easy", {"small": (0.13, 0.155), "large": (0.2, 0.23)}),
-        Level("medium", {"small": (0.085, 0.1), "large": (0.135, 0.155)}, 2, textured=True, pan=0.5),
-        Level("hard", {"small": (0.085, 0.1), "large": (0.135, 0.155)}, 3, True, pan=0.5, occluder=0.5, collision=0.4),
+        Level("easy", {"small": (0.15, 0.17), "large": (0.22, 0.245)}, motions=MOTIONS[:4]),
+        Level("medium", _SMALLER, 2, textured=True, pan=0.5),
+        Level("hard", _SMALLER, 3, textured=True, pan=0.5, occluder=0.5, collision=0.4),
     )
 }
 
@@ -113,6 +120,6 @@ def world(level: str) -> dict[str, Any]:
     return {
         "palette": {name: list(rgb) for name, rgb in PALETTE.items()},
         "shapes": {name: shape.outline() for name, shape in SHAPES.items()},
-        "motions": list(MOTIONS),
+        "motions": list(level_named(level).motions),
         "sizes": {name: list(span) for name, span in level_named(level).sizes.items()},
     }
