@@ -84,10 +84,10 @@ def dit() -> DiTRun:
         text=TextConfig(vocab_size=256, width=128, depth=2, num_heads=4, head_dim=32, mlp_width=256),
         tokenizer=f"{WORKDIR}/data/tokenizer.model",
         vae=f"{WORKDIR}/vae",
-        # How things move is settled while there is more noise than signal: train and sample there.
-        timesteps=TimestepConfig(shift=3.0),
-        sampler=SamplerConfig(steps=20, guidance=3.0, shift=3.0),
-        optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.01),
+        # What moves, and how, is settled while there is more noise than signal: train and sample there.
+        timesteps=TimestepConfig(shift=5.0, std=1.2),
+        sampler=SamplerConfig(steps=24, guidance=3.0, shift=5.0),
+        optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2.6e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.01),
         ema=0.99,
         log_every=20,
         eval_every=370,
