@@ -42,7 +42,7 @@ def _launch(axis: int, along: float, across: float, speed: float) -> Launch:
 
 
 def straight(rng: np.random.Generator, motion: str, span: tuple[Vector, Vector]) -> Launch:
-    """A straight motion of 0.36 to 0.5 units that ends in view."""
+    """A straight motion of 0.36 to 0.5 units, or as far as there is room, that ends in view."""
     axis, sign = DIRECTIONS[motion]
     low, high = span[axis]
     travel = rng.uniform(min(TRAVEL[0], high - low), min(TRAVEL[1], high - low))
