@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.train.toy import fast_jit
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.embed import grid_positions, patchify
 from videodit.nn.rope import paired_order
@@ -115,12 +116,12 @@ def test_every_block_is_the_identity_at_first_and_the_velocity_is_zero():
     np.testing.assert_array_equal(model.stack(x, modulation, text, rope, None, ones), x)
 
 
-@jax.jit
+@fast_jit
 def tokens(state, *args):
     return nnx.merge(RANDOM[0], state).tokens(*args)
 
 
-@jax.jit
+@fast_jit
 def tokens_grad(state, ct, *args):
     return jax.grad(lambda state: jnp.sum(ct * nnx.merge(RANDOM[0], state).tokens(*args)))(state)
 
@@ -176,7 +177,7 @@ def test_gradients_on_eight_devices_are_those_of_one(sizes):
     graph, state = RANDOM
     batch = clip((8, 1, 4, 4))
 
-    @jax.jit
+    @fast_jit
     def gradients(state, batch):
         return jax.grad(lambda state: jnp.mean(jnp.square(nnx.merge(graph, state)(*batch))))(state)
 
