@@ -9,7 +9,7 @@ from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
-from videodit.nn.attention import Attention, QKNorm, Rope
+from videodit.nn.attention import Attention, QKNorm, Rope, segment_mask
 from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token_grid, unpatchify
 from videodit.nn.linear import Linear
 from videodit.nn.mlp import MLP, MLPKind
@@ -132,8 +132,7 @@ def pool(text_BSD: Text, text_segments_BS: TextSegments, segments_BL: Segments |
 
     Zeros where a segment has no text.
     """
-    segments_Bl = jnp.ones((1, 1), jnp.int32) if segments_BL is None else segments_BL
-    mine_BlS = (segments_Bl[:, :, None] == text_segments_BS[:, None]) & (text_segments_BS != 0)[:, None]
+    mine_BlS = segment_mask(segments_BL, text_segments_BS)[:, 0]
     total_BlD = jnp.einsum("bls,bsd->bld", mine_BlS.astype(jnp.float32), text_BSD.astype(jnp.float32))
     return total_BlD / jnp.maximum(mine_BlS.sum(-1, keepdims=True), 1)
 
