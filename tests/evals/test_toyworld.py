@@ -145,16 +145,11 @@ def test_exchanged_channels_change_the_colour_and_nothing_else():
 
 
 def test_two_alike_are_two():
-    checked = 0
-    for index in range(20):
-        frames, thing = easy(index)
-        if thing["size"] == "small" and thing["motion"] in ("up", "down"):
-            x = thing["centre"][0][0]
-            doubled = np.maximum(frames, np.roll(frames, 32 if x < 0.5 else -32, axis=2))
-            assert len(observe(doubled, WORLDS["easy"])) == 2
-            assert not verify(doubled, [toyworld.Statement("count", "1")], WORLDS["easy"])[0].holds
-            checked += 1
-    assert checked
+    for index in range(10):
+        frames, _ = easy(index)
+        doubled = np.concatenate([frames, frames], axis=2)
+        assert len(observe(doubled, WORLDS["easy"])) == 2
+        assert not verify(doubled, [toyworld.Statement("count", "1")], WORLDS["easy"])[0].holds
 
 
 def hiding_scene():

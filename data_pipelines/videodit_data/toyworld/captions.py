@@ -20,7 +20,13 @@ from videodit_data.toyworld.statements import REAPPEARS, Statement
 from videodit_data.toyworld.world import PALETTE, TEXTURES, TONES
 
 SIZES = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
-SHAPES = {"circle": ("circle", "disc"), "square": ("square", "box"), "triangle": ("triangle",), "diamond": ("diamond",)}
+SHAPES = {
+    "circle": ("circle", "disc"),
+    "square": ("square", "box"),
+    "rectangle": ("rectangle", "oblong"),
+    "triangle": ("triangle",),
+    "diamond": ("diamond",),
+}
 COLOURS = {name: (name,) for name in PALETTE}
 COUNTS = {"2": ("two objects: ", "there are two objects: "), "3": ("three objects: ", "there are three objects: ")}
 

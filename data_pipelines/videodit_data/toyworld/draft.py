@@ -33,12 +33,12 @@ class Draft:
     @cached_property
     def reach(self) -> float:
         """The radius of the circle around it."""
-        return SHAPES[self.shape].outer * self.radius
+        return SHAPES[self.shape].reach * self.radius
 
     @property
     def mass(self) -> float:
         """Its area: everything is equally dense."""
-        return SHAPES[self.shape].area * self.radius**2
+        return math.pi * self.radius**2
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def draw_background(rng: np.random.Generator, level: Level) -> Background:
 def draw_things(rng: np.random.Generator, level: Level, stage: Stage, count: int) -> list[Draft]:
     """Things of distinct colours and shapes; those that hide or collide are small and move accordingly."""
     colours = rng.permutation(list(PALETTE))[:count]
-    shapes = rng.permutation(list(SHAPES))[:count]
+    shapes = rng.permutation(list(level.shapes))[:count]
     drafts = []
     for index, (colour, shape) in enumerate(zip(colours, shapes, strict=True)):
         size, motion = str(rng.choice(list(level.sizes))), str(rng.choice(level.motions))

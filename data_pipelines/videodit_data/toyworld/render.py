@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -30,21 +31,24 @@ def render(scene: Scene, times: Float[np.ndarray, " T"], height: int, width: int
 def signed_distance(
     shape: Shape, x: Float[np.ndarray, "*#dims"], y: Float[np.ndarray, "*#dims"]
 ) -> Float[np.ndarray, "*dims"]:
-    """Distance to the outline of a shape of radius 1 around the origin, negative inside, mitred at its tips.
+    """Distance to the outline of a shape of radius 1 around the origin, negative inside, mitred at its corners."""
+    if not shape.corners:
+        return np.hypot(x, y) - np.float32(1)
+    edges = zip(shape.corners, shape.corners[1:] + shape.corners[:1], strict=True)
+    return reduce(np.maximum, (_beyond(start, end, x, y) for start, end in edges))
 
-    All sectors between a tip and the notch beside it are alike: the point is folded into one, whose edge is a line.
-    """
-    distance = np.hypot(x, y)
-    if not shape.tips:
-        return distance - np.float32(shape.outer)
-    sector = 2 * math.pi / shape.tips
-    angle = np.mod(np.arctan2(y, x) - np.float32(shape.turn), np.float32(sector))
-    angle = np.minimum(angle, np.float32(sector) - angle)
-    notch_x, notch_y = shape.inner * math.cos(sector / 2), shape.inner * math.sin(sector / 2)
-    edge_x, edge_y = notch_x - shape.outer, notch_y
-    length = math.hypot(edge_x, edge_y)
-    normal_x, normal_y = np.float32(edge_y / length), np.float32(-edge_x / length)
-    return (distance * np.cos(angle) - np.float32(shape.outer)) * normal_x + distance * np.sin(angle) * normal_y
+
+def _beyond(
+    start: tuple[float, float],
+    end: tuple[float, float],
+    x: Float[np.ndarray, "*#dims"],
+    y: Float[np.ndarray, "*#dims"],
+) -> Float[np.ndarray, "*dims"]:
+    """How far points lie to the left of the line from `start` to `end`."""
+    along_x, along_y = end[0] - start[0], end[1] - start[1]
+    length = math.hypot(along_x, along_y)
+    out_x, out_y = along_y / length, -along_x / length
+    return np.float32(out_x) * x + np.float32(out_y) * y - np.float32(out_x * start[0] + out_y * start[1])
 
 
 def _background(
@@ -83,7 +87,7 @@ def _paint_thing(
     pixels: int,
 ) -> None:
     """Paints in place, touching only the window of each frame that the thing can reach."""
-    reach = thing.outline.outer * thing.radius + 2 / pixels
+    reach = thing.outline.reach * thing.radius + 2 / pixels
     colour = np.array(PALETTE[thing.colour], np.float32)
     for frame, (x, y) in enumerate(centre_T2):
         columns = slice(*np.searchsorted(x_TX[frame], (x - reach, x + reach)))

@@ -72,7 +72,7 @@ def _object(scene: Scene, thing: Thing, times: Float[np.ndarray, " T"]) -> dict[
         "radius": round(thing.radius, 5),
         "centre": np.round(centre_T2 - scene.camera(times), 5).tolist(),
         "visible": np.round(visible_T, 3).tolist(),
-        "mean_area": round(float(thing.outline.area * thing.radius**2 * visible_T.mean()), 5),
+        "mean_area": round(float(np.pi * thing.radius**2 * visible_T.mean()), 5),
         "occluded": bool((hidden_TP.mean(axis=-1) > 1 - HIDDEN).any()),
     }
 
@@ -80,7 +80,7 @@ def _object(scene: Scene, thing: Thing, times: Float[np.ndarray, " T"]) -> dict[
 @lru_cache
 def _interior(shape: str) -> Float[np.ndarray, "P 2"]:
     """Points spread evenly over a shape of radius 1."""
-    grid = np.linspace(-1.4, 1.4, 29)
+    grid = np.linspace(-1.7, 1.7, 35)
     x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
     return np.stack([x, y], axis=-1)[signed_distance(SHAPES[shape], x, y) <= 0]
 

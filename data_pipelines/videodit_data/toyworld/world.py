@@ -32,27 +32,23 @@ FEWEST_MOVING_FRAMES = 5
 
 @dataclass(frozen=True)
 class Shape:
-    """A regular star of `tips` points between two radii (a disc where `tips` is 0), in units of the object's radius."""
+    """A convex polygon by its corners (x, y), clockwise on the screen; a disc of radius 1 where there are none.
 
-    tips: int
-    outer: float = 1.0
-    inner: float = 1.0
-    turn: float = -math.pi / 2
+    Its area is a disc's of radius 1, so that an object's radius says how large it is whatever its shape.
+    """
+
+    corners: tuple[tuple[float, float], ...] = ()
 
     def outline(self, segments: int = 48) -> list[list[float]]:
-        """The corners [[x, y], ...] in order; a disc has `segments` of them."""
-        if not self.tips:
-            angles = (2 * math.pi * k / segments for k in range(segments))
-            return [[round(self.outer * math.cos(a), 4), round(self.outer * math.sin(a), 4)] for a in angles]
-        corners = (
-            (self.inner if k % 2 else self.outer, self.turn + k * math.pi / self.tips) for k in range(2 * self.tips)
-        )
-        return [[round(r * math.cos(a), 4), round(r * math.sin(a), 4)] for r, a in corners]
+        """The corners [[x, y], ...]; a disc has `segments` of them."""
+        angles = (2 * math.pi * k / segments for k in range(segments))
+        corners = self.corners or ((math.cos(angle), math.sin(angle)) for angle in angles)
+        return [[round(x, 4), round(y, 4)] for x, y in corners]
 
-    @property
-    def area(self) -> float:
-        """The area of an object of radius 1."""
-        return self.tips * self.outer * self.inner * math.sin(math.pi / self.tips) if self.tips else math.pi
+    @cached_property
+    def reach(self) -> float:
+        """The radius of the circle around it."""
+        return max((math.hypot(x, y) for x, y in self.corners), default=1.0)
 
     @cached_property
     def box(self) -> tuple[float, float, float, float]:
@@ -61,12 +57,24 @@ class Shape:
         return -min(xs), max(xs), -min(ys), max(ys)
 
 
-# Shapes that differ still when blurred: in corners, in which way they point, in how long they are.
+def _polygon(*corners: tuple[float, float]) -> Shape:
+    """The shape with these corners once it is scaled to the area of a disc of radius 1."""
+    ahead = corners[1:] + corners[:1]
+    twice = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(corners, ahead, strict=True))
+    scale = math.sqrt(2 * math.pi / twice)
+    return Shape(tuple((scale * x, scale * y) for x, y in corners))
+
+
+def _rectangle(aspect: float) -> Shape:
+    return _polygon((-aspect, -1.0), (aspect, -1.0), (aspect, 1.0), (-aspect, 1.0))
+
+
 SHAPES: dict[str, Shape] = {
-    "circle": Shape(0),
-    "square": Shape(4, 1.25, 1.25 * math.cos(math.pi / 4), turn=-math.pi / 4),
-    "triangle": Shape(3, 1.35, 1.35 * math.cos(math.pi / 3)),
-    "diamond": Shape(2, 1.5, 0.85),
+    "circle": Shape(),
+    "square": _rectangle(1.0),
+    "rectangle": _rectangle(2.4),
+    "triangle": _polygon((0.0, -2.0), (math.sqrt(3), 1.0), (-math.sqrt(3), 1.0)),
+    "diamond": _polygon((0.0, -1.65), (1.0, 0.0), (0.0, 1.65), (-1.0, 0.0)),
 }
 
 TONES: dict[str, RGB] = {"black": (10, 10, 12), "dark grey": (34, 35, 38), "grey": (60, 61, 63)}
@@ -78,13 +86,14 @@ TEXTURES: tuple[str, ...] = ("gradient", "striped", "checkered", "cloudy")
 class Level:
     """What scenes of one difficulty may hold.
 
-    sizes: ranges of the object's radius. most_objects, motions: what there may be. textured: whether backgrounds are
-    more than plain. pan, occluder, collision: chances.
+    sizes: ranges of the object's radius. most_objects, shapes, motions: what there may be. textured: whether
+    backgrounds are more than plain. pan, occluder, collision: chances.
     """
 
     name: str
     sizes: dict[str, tuple[float, float]]
     most_objects: int = 1
+    shapes: tuple[str, ...] = tuple(SHAPES)
     motions: tuple[str, ...] = MOTIONS
     textured: bool = False
     pan: float = 0.0
@@ -93,11 +102,14 @@ class Level:
 
 
 _SMALLER = {"small": (0.085, 0.1), "large": (0.135, 0.155)}
+_LARGER = {"small": (0.15, 0.165), "large": (0.21, 0.23)}
+# They differ in how long they are and which way they point, which survives any blur: a square's corners do not.
+_UNLIKE = ("circle", "rectangle", "triangle", "diamond")
 
 LEVELS: dict[str, Level] = {
     level.name: level
     for level in (
-        Level("easy", {"small": (0.15, 0.17), "large": (0.22, 0.245)}, motions=MOTIONS[:4]),
+        Level("easy", _LARGER, shapes=_UNLIKE, motions=MOTIONS[:4]),
         Level("medium", _SMALLER, 2, textured=True, pan=0.5),
         Level("hard", _SMALLER, 3, textured=True, pan=0.5, occluder=0.5, collision=0.4),
     )
@@ -119,7 +131,7 @@ def world(level: str) -> dict[str, Any]:
     """
     return {
         "palette": {name: list(rgb) for name, rgb in PALETTE.items()},
-        "shapes": {name: shape.outline() for name, shape in SHAPES.items()},
+        "shapes": {name: SHAPES[name].outline() for name in level_named(level).shapes},
         "motions": list(level_named(level).motions),
         "sizes": {name: list(span) for name, span in level_named(level).sizes.items()},
     }
