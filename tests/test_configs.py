@@ -14,7 +14,7 @@ from videodit.train.config import DiTRun, VAERun
 from videodit.train.config_io import from_config_dict, load
 from videodit.train.feed import Batch
 from videodit.train.optim import learning_rate, make_optimizer
-from videodit.train.state import abstract_state, matrices
+from videodit.train.state import abstract_state, matrices, shapes_of
 from videodit.train.step import make_train_step
 from videodit.train.tasks import DiTTask, VAETask
 
@@ -36,10 +36,10 @@ def test_traces_abstractly(name):
     file, _, variant = name.partition(":")
     run = load(f"{CONFIGS / file}.py" + (f":{variant}" if variant else ""))
     task = VAETask(run) if isinstance(run, VAERun) else DiTTask(run, abstract_vae(run))
-    schedule = learning_rate(run.optim, run.steps)
-    optimizer = make_optimizer(run.optim, schedule, matrices(task.init))
+    schedule, model = learning_rate(run.optim, run.steps), shapes_of(task.init)
+    optimizer = make_optimizer(run.optim, schedule, matrices(model))
     mesh = make_mesh(run.mesh)
-    graphdef, state = abstract_state(task.init, optimizer, mesh)
+    graphdef, state = abstract_state(model, optimizer, mesh)
     step = make_train_step(run, task, graphdef, optimizer, schedule)
     new, metrics = jax.eval_shape(step, state, abstract_batch(run), task.frozen())
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)

@@ -41,7 +41,12 @@ def test_parameters_are_those_of_the_model(size):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"mlp": "gated", "qk_norm": "full"}, {"qk_norm": "none", "cross_attn_norm": True, "in_channels": 5}],
+    [
+        {},
+        {"mlp": "gated", "qk_norm": "full"},
+        {"qk_norm": "none", "cross_attn_norm": True, "in_channels": 5},
+        {"pooled_text": True},
+    ],
 )
 def test_macs_are_those_of_the_program(options):
     cfg = dataclasses.replace(TOY, **options)

@@ -9,7 +9,7 @@ from tests.train.toy import ToyTask, digest
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.checkpoint import Checkpoints, checkpoint_step, restore_params
 from videodit.train.optim import OptimConfig, learning_rate, make_optimizer
-from videodit.train.state import abstract_model, abstract_state, init_state
+from videodit.train.state import abstract_model, abstract_state, init_state, shapes_of
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def sharded():
     cfg = OptimConfig()
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     optimizer = make_optimizer(cfg, learning_rate(cfg, 10))
-    _, abstract = abstract_state(ToyTask().init, optimizer, mesh)
+    _, abstract = abstract_state(shapes_of(ToyTask().init), optimizer, mesh)
     state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(0))
     ema = jax.tree.map(lambda x: 2 * x, state.params)
     return abstract, type(state)(state.step, state.params, ema, state.opt_state, state.buffers)
@@ -64,7 +64,7 @@ def test_weights_alone_open_on_another_number_of_devices(tmp_path, sharded):
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(at(state, 3), None)
     for mesh in (None, make_mesh(MeshConfig(data=1, fsdp=2), jax.devices()[:2])):
-        graphdef, params, buffers = abstract_model(ToyTask().init, mesh)
+        graphdef, params, buffers = abstract_model(shapes_of(ToyTask().init), mesh)
         for which, expected in (("ema", state.ema), ("params", state.params)):
             restored, rest = restore_params(tmp_path, checkpoint_step(tmp_path), which, params, buffers)
             assert digest(restored) == digest(expected)

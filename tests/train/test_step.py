@@ -9,7 +9,7 @@ from tests.train.toy import ToyTask, host_batch, toy_run
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.feed import to_devices
 from videodit.train.optim import OptimConfig, learning_rate, make_optimizer
-from videodit.train.state import abstract_state, init_state, shardings_of
+from videodit.train.state import abstract_state, init_state, shapes_of, shardings_of
 from videodit.train.step import make_train_step
 
 RUN = toy_run(ema=0.5, optim=OptimConfig(lr=1e-2, schedule="constant", clip=0.0))
@@ -20,7 +20,7 @@ def prepare(run):
     mesh = make_mesh(MeshConfig(), jax.devices()[:2])
     schedule = learning_rate(run.optim, run.steps)
     optimizer = make_optimizer(run.optim, schedule)
-    graphdef, abstract = abstract_state(ToyTask().init, optimizer, mesh)
+    graphdef, abstract = abstract_state(shapes_of(ToyTask().init), optimizer, mesh)
     state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(run.seed))
     step = make_train_step(run, ToyTask(), graphdef, optimizer, schedule, shardings_of(abstract))
     rows = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))

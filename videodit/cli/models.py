@@ -22,7 +22,7 @@ from videodit.train.config import DiTRun, Run, VAERun
 from videodit.train.config_io import to_json
 from videodit.train.feed import HostBatch
 from videodit.train.pictures import to_uint8
-from videodit.train.state import abstract_model
+from videodit.train.state import abstract_model, shapes_of
 from videodit.train.tasks import DiTTask, Task, VAETask
 from videodit.train.text_to_video import TextToVideo, generate
 from videodit.train.workdir import read_run
@@ -77,7 +77,7 @@ def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
 def _restore(workdir: Path, task: Task, which: Which, step: int | None) -> tuple[Any, int]:
     directory = workdir / "checkpoints"
     step = checkpoint_step(directory, step)
-    graphdef, params, buffers = abstract_model(task.init, None)
+    graphdef, params, buffers = abstract_model(shapes_of(task.init), None)
     return nnx.merge(graphdef, *restore_params(directory, step, which, params, buffers)), step
 
 

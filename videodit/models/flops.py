@@ -59,6 +59,7 @@ def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int) -> Cost:
     )
     time = _linear(cfg.time_freq_dim, width, 1) + _linear(width, width, 1) + _linear(width, 6 * width, 1)
     text = _linear(cfg.text_width, width, text_tokens) + _linear(width, width, text_tokens)
+    text += Cost(macs=cfg.pooled_text * width * text_tokens)
     head = Cost(params=2 * width) + _linear(width, cfg.patch_features, tokens)
     return _linear(cfg.patch_features, width, tokens) + time + text + cfg.depth * block + head
 

@@ -21,7 +21,7 @@ from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.progress import TerminalProgress
 from videodit.train.report import Report
 from videodit.train.speed import Meter, peak_flops
-from videodit.train.state import TrainState, abstract_state, init_state, matrices, shardings_of
+from videodit.train.state import TrainState, abstract_state, init_state, matrices, shapes_of, shardings_of
 from videodit.train.step import make_train_step
 from videodit.train.tasks import Task
 from videodit.train.workdir import claim
@@ -71,8 +71,9 @@ def train(
     rows = sharding_for(("batch",), (run.data.batch_size // run.optim.micro_batches,), mesh)
     whole = NamedSharding(mesh, PartitionSpec())
     schedule = learning_rate(run.optim, run.steps)
-    optimizer = make_optimizer(run.optim, schedule, matrices(task.init))
-    graphdef, abstract = abstract_state(task.init, optimizer, mesh)
+    model = shapes_of(task.init)
+    optimizer = make_optimizer(run.optim, schedule, matrices(model))
+    graphdef, abstract = abstract_state(model, optimizer, mesh)
     claim(workdir, run)
 
     with ExitStack() as stack:

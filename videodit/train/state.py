@@ -44,18 +44,22 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, An
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(buffers)
 
 
-def matrices(init: Init) -> dict[str, Any]:
+def shapes_of(init: Init) -> nnx.Module:
+    """A model of shapes in place of arrays; no allocation."""
+    return nnx.eval_shape(lambda: init(nnx.Rngs(0)))
+
+
+def matrices(model: nnx.Module) -> dict[str, Any]:
     """Input and output axes of a model's matrices and convolutions, None for its other parameters (`matrix_axes`)."""
-    params = nnx.state(nnx.eval_shape(lambda: init(nnx.Rngs(0))), nnx.Param)
-    return nnx.to_pure_dict(matrix_axes(params))
+    return nnx.to_pure_dict(matrix_axes(nnx.state(model, nnx.Param)))
 
 
-def abstract_model(init: Init, mesh: Mesh | None) -> tuple[nnx.GraphDef, Any, Any]:
-    """The structure of a model, and the shapes of its parameters and other variables with their places; no allocation.
+def abstract_model(model: nnx.Module, mesh: Mesh | None) -> tuple[nnx.GraphDef, Any, Any]:
+    """The structure of a model, and the shapes of its parameters and other variables with their places.
 
-    mesh: where it will be; None is the first device.
+    model: of shapes (`shapes_of`). mesh: where it will be; None is the first device.
     """
-    graphdef, *variables = nnx.split(nnx.eval_shape(lambda: init(nnx.Rngs(0))), nnx.Param, ...)
+    graphdef, *variables = nnx.split(model, nnx.Param, ...)
 
     def placed(state: Any) -> Any:
         shapes = nnx.to_pure_dict(state)
@@ -66,12 +70,14 @@ def abstract_model(init: Init, mesh: Mesh | None) -> tuple[nnx.GraphDef, Any, An
     return graphdef, *map(placed, variables)
 
 
-def abstract_state(init: Init, optimizer: optax.GradientTransformation, mesh: Mesh) -> tuple[nnx.GraphDef, TrainState]:
-    """The structure of the model, and the state as shapes with their places on the mesh; no allocation.
+def abstract_state(
+    model: nnx.Module, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> tuple[nnx.GraphDef, TrainState]:
+    """The structure of a model of shapes, and the state as shapes with their places on the mesh; no allocation.
 
     The optimiser's moments lie where their parameters lie; what has no parameter is on every device.
     """
-    graphdef, params, buffers = abstract_model(init, mesh)
+    graphdef, params, buffers = abstract_model(model, mesh)
     whole = NamedSharding(mesh, PartitionSpec())
     places = {path: param.sharding for path, param in jax.tree.leaves_with_path(params)}
 
