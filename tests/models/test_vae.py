@@ -35,11 +35,6 @@ def random_vae(cfg: VAEConfig) -> VAE:
     return nnx.merge(graphdef, jax.tree.unflatten(tree, leaves), rest)
 
 
-def fast(function, **options):
-    """`jax.jit` for programs that run once: XLA does not optimise them, which saves most of a test's time."""
-    return jax.jit(functools.partial(function, **options), compiler_options={"xla_backend_optimization_level": 0})
-
-
 def clip(frames: int, key: int = 0) -> jax.Array:
     return jax.random.uniform(jax.random.key(key), (2, frames, 16, 16, 3), minval=-1.0)
 
@@ -49,18 +44,18 @@ def clip(frames: int, key: int = 0) -> jax.Array:
 def test_shapes_are_those_promised(cfg, frames):
     cfg = dataclasses.replace(cfg, strides=((2, 2), (2, 2)))
     vae = VAE(cfg, rngs=nnx.Rngs(0))
-    mean, logvar = fast(vae.encode)(clip(frames))
+    mean, logvar = jax.jit(vae.encode)(clip(frames))
     assert mean.shape == logvar.shape == (2, *cfg.latent_shape(frames, 16, 16))
     assert mean.shape[1] == 1 + (frames - 1) // 4
-    assert fast(vae.decode)(mean).shape == (2, frames, 16, 16, 3)
+    assert jax.jit(vae.decode)(mean).shape == (2, frames, 16, 16, 3)
 
 
 @CONFIGS
 def test_encoding_in_chunks_equals_the_whole(cfg):
     vae, video = random_vae(cfg), clip(9)
-    whole = fast(vae.encode)(video)
+    whole = jax.jit(vae.encode)(video)
     for chunk in (cfg.time_stride, 2 * cfg.time_stride):
-        for part, full in zip(fast(vae.encode, chunk=chunk)(video), whole, strict=True):
+        for part, full in zip(jax.jit(functools.partial(vae.encode, chunk=chunk))(video), whole, strict=True):
             np.testing.assert_allclose(part, full, atol=2e-5, rtol=1e-4)
 
 
@@ -68,16 +63,16 @@ def test_encoding_in_chunks_equals_the_whole(cfg):
 def test_decoding_in_chunks_equals_the_whole(cfg):
     vae = random_vae(cfg)
     z = jax.random.normal(jax.random.key(2), (1, *cfg.latent_shape(9, 16, 16)))
-    whole = fast(vae.decode)(z)
+    whole = jax.jit(vae.decode)(z)
     for chunk in (1, 2):
-        np.testing.assert_allclose(fast(vae.decode, chunk=chunk)(z), whole, atol=2e-5, rtol=1e-4)
+        np.testing.assert_allclose(jax.jit(functools.partial(vae.decode, chunk=chunk))(z), whole, atol=2e-5, rtol=1e-4)
 
 
 @CONFIGS
 def test_the_first_frame_is_coded_alone(cfg):
     vae, video = random_vae(cfg), clip(9)
     changed = video.at[:, 1:].set(clip(9, key=5)[:, 1:])
-    encode = fast(vae.encode)
+    encode = jax.jit(vae.encode)
     before, after = encode(video)[0], encode(changed)[0]
     np.testing.assert_allclose(before[:, 0], after[:, 0], atol=1e-6)
     np.testing.assert_allclose(before[:, :1], encode(video[:, :1])[0], atol=1e-5)
@@ -88,7 +83,7 @@ def test_the_first_frame_is_coded_alone(cfg):
 def test_decoding_is_causal(cfg):
     vae = random_vae(cfg)
     z = jax.random.normal(jax.random.key(2), (1, *cfg.latent_shape(9, 16, 16)))
-    decode = fast(vae.decode)
+    decode = jax.jit(vae.decode)
     before, after = decode(z), decode(z.at[:, -1].add(1.0))
     unchanged = 9 - cfg.time_stride
     np.testing.assert_allclose(before[:, :unchanged], after[:, :unchanged], atol=1e-6)
@@ -107,7 +102,7 @@ def test_learns_to_reconstruct():
     vae, video = VAE(FAST, rngs=nnx.Rngs(0)), clip(5)
     graphdef, params, rest = nnx.split(vae, nnx.Param, ...)
 
-    @fast
+    @jax.jit
     def step(params):
         def loss(params):
             vae = nnx.merge(graphdef, params, rest)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.train.toy import fast_jit, host_batch
+from tests.train.toy import host_batch
 from videodit.models.vae import VAE, VAEConfig
 from videodit.train import latents
 
@@ -18,7 +18,7 @@ CONFIG = VAEConfig(
 @pytest.fixture
 def vae():
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
-    return nnx.merge(graphdef, fast_jit(lambda: nnx.state(VAE(CONFIG, rngs=nnx.Rngs(0))))())
+    return nnx.merge(graphdef, jax.jit(lambda: nnx.state(VAE(CONFIG, rngs=nnx.Rngs(0))))())
 
 
 def test_draws_from_the_posteriors_of_real_clips_are_normalised(vae):
@@ -30,7 +30,7 @@ def test_draws_from_the_posteriors_of_real_clips_are_normalised(vae):
     )
     latents.measure(vae, [batches[0], filler])
     clips = np.concatenate([batches[0].video, batches[1].video[:1]])
-    mean, logvar = jax.device_get(fast_jit(vae.encode)(jnp.asarray(clips)))
+    mean, logvar = jax.device_get(jax.jit(vae.encode)(jnp.asarray(clips)))
     draws = mean + np.exp(logvar / 2) * np.random.default_rng(0).standard_normal((500, *mean.shape))
     normal = (draws - np.asarray(vae.latent_mean[...])) / np.asarray(vae.latent_std[...])
     np.testing.assert_allclose(normal.mean((0, 1, 2, 3, 4)), 0, atol=0.01)

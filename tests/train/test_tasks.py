@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from tests.train.toy import fast_jit, host_batch
+from tests.train.toy import host_batch
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
@@ -42,7 +42,7 @@ def device_batch(**changes):
 def built(make, seed):
     """A model with noise on its weights: fresh ones hold zeros that hide mistakes."""
     graphdef = nnx.graphdef(nnx.eval_shape(make))
-    state = fast_jit(lambda: nnx.state(make()))()
+    state = jax.jit(lambda: nnx.state(make()))()
     rng = np.random.default_rng(seed)
     noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), state)
     return nnx.merge(graphdef, noisy)
@@ -59,7 +59,7 @@ def vae():
 @pytest.fixture(scope="module")
 def moments(vae):
     """Mean and log-variance of the latents of the batch's clips, on the host."""
-    return jax.device_get(fast_jit(vae.encode)(device_batch().video))
+    return jax.device_get(jax.jit(vae.encode)(device_batch().video))
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def dit(vae):
 def test_the_vae_loss_is_the_weighted_sum_of_its_parts(vae, moments):
     task, batch, (mean, logvar) = VAETask(VAE_RUN), device_batch(), moments
     draws = np.random.default_rng(1).standard_normal((4, *task.latent_shape), np.float32)
-    loss_B, aux = fast_jit(lambda draws: task.loss(vae, None, batch, draws))(draws)
-    error = np.asarray(fast_jit(vae.decode)(mean + np.exp(logvar / 2) * draws) - batch.video)
+    loss_B, aux = jax.jit(lambda draws: task.loss(vae, None, batch, draws))(draws)
+    error = np.asarray(jax.jit(vae.decode)(mean + np.exp(logvar / 2) * draws) - batch.video)
     parts = {
         "l1": np.abs(error).mean((1, 2, 3, 4)),
         "l2": (error**2).mean((1, 2, 3, 4)),
@@ -88,10 +88,10 @@ def test_the_vae_loss_is_the_weighted_sum_of_its_parts(vae, moments):
 
 def test_the_vae_is_evaluated_on_what_it_shows(vae):
     task, batch = VAETask(VAE_RUN), device_batch()
-    shown = np.asarray(fast_jit(lambda: task.sample(vae, None, batch, jax.random.key(0)))())
+    shown = np.asarray(jax.jit(lambda: task.sample(vae, None, batch, jax.random.key(0)))())
     assert shown.shape == batch.video.shape
     assert np.abs(shown).max() <= 1
-    values = fast_jit(lambda: task.evaluate(vae, None, batch, jax.random.key(0)))()
+    values = jax.jit(lambda: task.evaluate(vae, None, batch, jax.random.key(0)))()
     mse = ((shown - np.asarray(batch.video)) ** 2).mean((1, 2, 3, 4))
     np.testing.assert_allclose(values["psnr"], 10 * np.log10(4 / mse), rtol=1e-4)
 
@@ -99,17 +99,17 @@ def test_the_vae_is_evaluated_on_what_it_shows(vae):
 def test_the_transformer_learns_velocities_of_normalised_latents(dit, moments):
     (task, model), (mean, logvar) = dit, moments
     batch = device_batch()
-    draws = fast_jit(lambda: task.draw(batch, jax.random.key(3)))()
+    draws = jax.jit(lambda: task.draw(batch, jax.random.key(3)))()
     assert {name: value.shape for name, value in draws.items()} == {
         "t": (4,),
         "latent": (4, 3, 4, 4, 2),
         "noise": (4, 3, 4, 4, 2),
     }
-    loss = fast_jit(lambda batch: task.loss(model, task.frozen(), batch, draws)[0])
+    loss = jax.jit(lambda batch: task.loss(model, task.frozen(), batch, draws)[0])
     z = (mean + np.exp(logvar / 2) * draws["latent"] - jnp.array([0.5, -0.5])) / jnp.array([2.0, 0.5])
     t = draws["t"][:, None, None, None, None]
 
-    @fast_jit
+    @jax.jit
     def velocity(x):
         return model.velocity(x, draws["t"], model.condition(batch.text_ids, batch.text_mask, batch.fps))
 
@@ -121,7 +121,7 @@ def test_the_transformer_learns_velocities_of_normalised_latents(dit, moments):
 
 def test_held_out_loss_is_the_mean_over_fixed_times_and_repeats(dit):
     task, model = dit
-    evaluate = fast_jit(lambda key: task.evaluate(model, task.frozen(), device_batch(), key))
+    evaluate = jax.jit(lambda key: task.evaluate(model, task.frozen(), device_batch(), key))
     values = evaluate(jax.random.key(0))
     assert set(values) == {"loss"} | {f"loss_t{t}" for t in EVAL_TIMES}
     np.testing.assert_allclose(values["loss"], np.mean([values[f"loss_t{t}"] for t in EVAL_TIMES], axis=0), rtol=1e-5)
@@ -131,7 +131,7 @@ def test_held_out_loss_is_the_mean_over_fixed_times_and_repeats(dit):
 
 def test_samples_are_clips_that_heed_their_captions_and_keys(dit):
     task, model = dit
-    sample = fast_jit(lambda batch, key: task.sample(model, task.frozen(), batch, key))
+    sample = jax.jit(lambda batch, key: task.sample(model, task.frozen(), batch, key))
     clips = sample(device_batch(), jax.random.key(0))
     assert clips.shape == (4, 5, 8, 8, 3)
     assert np.abs(clips).max() <= 1

@@ -137,11 +137,6 @@ def main(workdir: str, steps: str, delay: str) -> None:
     train(toy_run(steps=int(steps)), ToyTask(), Slow(), None, Path(workdir), devices=jax.devices()[:1])
 
 
-def fast_jit(function: Any) -> Any:
-    """`jax.jit` for programs that run once: XLA does not optimise them, which saves most of the time of a test."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def digest(tree: Any) -> str:
     """A hash of every bit of a tree of arrays."""
     seen = hashlib.sha256()
