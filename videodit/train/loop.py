@@ -138,4 +138,5 @@ def _opening(task: Task, state: TrainState, mesh: Mesh, start: int) -> str:
         words.append(f"going on from step {start}")
     if task.flops_per_clip and peak_flops(kind) is None:
         words.append("no MFU, since the peak of this device is not known")
+    words.append("compiling the step")
     return "; ".join(words)
