@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
+    # XLA for CPU compiles in two thirds of the time, and what it makes runs as fast. It reads this when it is loaded.
+    os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
+
     from videodit_data.toyworld import build
 
     from videodit.cli.data import Bar, train_tokenizer
