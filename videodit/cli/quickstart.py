@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   Ctrl-C stops it; the same command goes on where it stopped
 """
 CONFIG = Path("configs/quickstart.py")
-TRAIN_CLIPS, HELDOUT_CLIPS = 2500, 128
+TRAIN_CLIPS, HELDOUT_CLIPS = 3000, 128
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
