@@ -9,6 +9,17 @@ from videodit_data.toyworld.build import Recipe, build
 TINY = {"level": "hard", "seed": 7, "height": 16, "width": 24, "frames": 5, "fps": 8.0}
 
 
+def test_small_clips_are_coded_to_the_same_bytes_whatever_lies_in_memory(tmp_path):
+    frames, rng = make_clip(1, "easy", 5, Format(32, 32, 9, 8.0)).frames, np.random.default_rng(0)
+    coded = set()
+    for _ in range(40):
+        litter = [rng.bytes(int(size)) for size in rng.integers(1, 60_000, 30)]
+        video.encode(tmp_path / "clip.mp4", frames, 8.0)
+        coded.add((tmp_path / "clip.mp4").read_bytes())
+        del litter
+    assert len(coded) == 1
+
+
 def test_two_processes_write_what_one_writes_and_records_hold_the_clips(tmp_path):
     seen = []
     one = build(tmp_path / "one", clips=5, shards=2, **TINY, progress=lambda *step: seen.append(step))
