@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.train.toy import fresh
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.embed import grid_positions, patchify
 from videodit.nn.rope import paired_order
@@ -16,8 +17,7 @@ TINY = DiTConfig(
 
 
 def fresh_model(cfg):
-    graph = nnx.graphdef(nnx.eval_shape(lambda: DiT(cfg, rngs=nnx.Rngs(0))))
-    return graph, jax.jit(lambda: nnx.state(DiT(cfg, rngs=nnx.Rngs(0))))()
+    return fresh(lambda: DiT(cfg, rngs=nnx.Rngs(0)))
 
 
 def random_model(cfg):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.train.toy import host_batch
+from tests.train.toy import fresh, host_batch
 from videodit.models.vae import VAE, VAEConfig
 from videodit.train import latents
 
@@ -17,8 +17,7 @@ CONFIG = VAEConfig(
 
 @pytest.fixture
 def vae():
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
-    return nnx.merge(graphdef, jax.jit(lambda: nnx.state(VAE(CONFIG, rngs=nnx.Rngs(0))))())
+    return nnx.merge(*fresh(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
 
 
 def test_draws_from_the_posteriors_of_real_clips_are_normalised(vae):

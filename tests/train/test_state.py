@@ -45,9 +45,9 @@ def test_moments_of_muon_lie_where_their_parameters_lie():
     def init(rngs: nnx.Rngs) -> nnx.Module:
         return Stack(lambda rngs: Linear({"embed": 8}, {None: 8}, rngs=rngs), 2, remat="none", rngs=rngs)
 
-    cfg = OptimConfig(kind="muon")
-    optimizer = make_optimizer(cfg, learning_rate(cfg, 10), matrices(shapes_of(init)))
-    _, abstract = abstract_state(shapes_of(init), optimizer, mesh)
+    cfg, model = OptimConfig(kind="muon"), shapes_of(init)
+    optimizer = make_optimizer(cfg, learning_rate(cfg, 10), matrices(model))
+    _, abstract = abstract_state(model, optimizer, mesh)
     moments = [x for x in jax.tree.leaves(abstract.opt_state) if x.shape == (2, 8, 8)]
     assert len(moments) == 1, "a matrix under Muon has one moment"
     assert moments[0].sharding == abstract.params["blocks"]["kernel"].sharding

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from tests.train.toy import host_batch
+from tests.train.toy import fresh, host_batch
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
@@ -41,8 +41,7 @@ def device_batch(**changes):
 
 def built(make, seed):
     """A model with noise on its weights: fresh ones hold zeros that hide mistakes."""
-    graphdef = nnx.graphdef(nnx.eval_shape(make))
-    state = jax.jit(lambda: nnx.state(make()))()
+    graphdef, state = fresh(make)
     rng = np.random.default_rng(seed)
     noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), state)
     return nnx.merge(graphdef, noisy)

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,11 @@ def main(workdir: str, steps: str, delay: str) -> None:
             return super().__next__()
 
     train(toy_run(steps=int(steps)), ToyTask(), Slow(), None, Path(workdir), devices=jax.devices()[:1])
+
+
+def fresh(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
+    """A new module in its parts, initialised by one program rather than by one for every weight."""
+    return nnx.graphdef(nnx.eval_shape(make)), jax.jit(lambda: nnx.state(make()))()
 
 
 def digest(tree: Any) -> str:
