@@ -95,17 +95,16 @@ def test_the_vae_is_evaluated_on_what_it_shows(vae):
     np.testing.assert_allclose(values["psnr"], 10 * np.log10(4 / mse), rtol=1e-4)
 
 
-def test_the_transformer_learns_velocities_of_normalised_latents(dit, moments):
-    (task, model), (mean, logvar) = dit, moments
-    batch = device_batch()
+@pytest.mark.parametrize("posterior", ["mean", "draw"])
+def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, moments, posterior):
+    (_, model), (mean, logvar) = dit, moments
+    task, batch = DiTTask(replace(DIT_RUN, posterior=posterior), vae), device_batch()
     draws = jax.jit(lambda: task.draw(batch, jax.random.key(3)))()
-    assert {name: value.shape for name, value in draws.items()} == {
-        "t": (4,),
-        "latent": (4, 3, 4, 4, 2),
-        "noise": (4, 3, 4, 4, 2),
-    }
+    latent = {"latent": (4, 3, 4, 4, 2)} if posterior == "draw" else {}
+    assert {name: x.shape for name, x in draws.items()} == {"t": (4,), "noise": (4, 3, 4, 4, 2)} | latent
+    around = np.exp(logvar / 2) * draws["latent"] if latent else 0
     loss = jax.jit(lambda batch: task.loss(model, task.frozen(), batch, draws)[0])
-    z = (mean + np.exp(logvar / 2) * draws["latent"] - jnp.array([0.5, -0.5])) / jnp.array([2.0, 0.5])
+    z = (mean + around - jnp.array([0.5, -0.5])) / jnp.array([2.0, 0.5])
     t = draws["t"][:, None, None, None, None]
 
     @jax.jit

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import PyTree
 from videodit_data import manifest
 from videodit_data.examples import ClipShape, pixels
 from videodit_data.records import Record, with_latent
@@ -14,6 +16,7 @@ from videodit_data.transforms import normalise
 
 from videodit.cli.models import load_vae
 from videodit.models.vae import VAE
+from videodit.shapes import Video
 
 CLIPS_AT_A_TIME = 32
 
@@ -61,17 +64,20 @@ def encode_dataset(
 
 
 class Coder:
-    """Codes records a full batch at a time, so that one program is compiled."""
+    """Codes records a full batch at a time, so that one program is compiled, and once for all data sets."""
 
     def __init__(self, vae: VAE):
-        graphdef, state = nnx.split(vae)
-        self._encode = jax.jit(lambda state, video: nnx.merge(graphdef, state).encode(video))
-        self._state = state
+        self._graphdef, self._state = nnx.split(vae)
 
     def __call__(self, records: list[Record], shape: ClipShape) -> Iterator[Record]:
         video = np.zeros((CLIPS_AT_A_TIME, shape.frames, shape.height, shape.width, 3), np.float32)
         for out, record in zip(video, records, strict=False):
             normalise(pixels(record, shape), out)
-        means, logvars = jax.device_get(self._encode(self._state, video))
+        means, logvars = jax.device_get(_encode(self._graphdef, self._state, video))
         for record, mean, logvar in zip(records, means, logvars, strict=False):
             yield with_latent(record, mean, logvar, **asdict(shape))
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode(graphdef: nnx.GraphDef, state: PyTree, video: Video) -> PyTree:
+    return nnx.merge(graphdef, state).encode(video)

@@ -12,6 +12,7 @@ from videodit.parallel.mesh import MeshConfig
 from videodit.train.optim import OptimConfig, learning_rate
 
 Spread = Literal["channel", "global"]
+Posterior = Literal["mean", "draw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,7 @@ class DiTRun(Run):
 
     tokenizer: path of the sentencepiece model.
     vae: path of the VAE's export.
+    posterior: what is learnt of a clip, the "mean" of its latents' posterior, or a new "draw" from it at each step.
     timesteps, sampler: the times trained at, and how periodic samples are made.
     """
 
@@ -127,5 +129,6 @@ class DiTRun(Run):
     text: TextConfig
     tokenizer: str
     vae: str
+    posterior: Posterior = "mean"
     timesteps: TimestepConfig = field(default_factory=TimestepConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

@@ -23,15 +23,15 @@ def measure(vae: VAE, batches: Iterable[HostBatch], spread: Spread = "channel") 
     """Sets the autoencoder's statistics to those of the batches' latents: a mean a channel, and a spread.
 
     A spread a channel gives each the same say in what diffusion learns; one for all ("global", Rombach et al. 2022)
-    leaves those that tell more about the pixels stronger. The spread counts the posterior's variance too, since it is
-    draws from the posterior that diffusion learns. Rows that only fill up a batch do not count.
+    leaves those that tell more about the pixels stronger. It is that of the posteriors' means, which diffusion learns.
+    Rows that only fill up a batch do not count.
     """
     graphdef, state = nnx.split(vae)
 
     @jax.jit
     def moments(state: PyTree, video: Video) -> tuple[Array, Array]:
-        mean, logvar = nnx.merge(graphdef, state).encode(video)
-        return mean.mean((1, 2, 3)), (jnp.square(mean) + jnp.exp(logvar)).mean((1, 2, 3))
+        mean, _ = nnx.merge(graphdef, state).encode(video)
+        return mean.mean((1, 2, 3)), jnp.square(mean).mean((1, 2, 3))
 
     first, second = [], []
     for batch in batches:

@@ -130,14 +130,14 @@ class DiTTask:
     def draw(self, batch: Batch, key: RandomKey) -> dict[str, Array]:
         latent_key, time_key, noise_key = jax.random.split(key, 3)
         shape = batch.size, *self.latent_shape
-        return {
-            "latent": jax.random.normal(latent_key, shape),
+        drawn = {"latent": jax.random.normal(latent_key, shape)} if self.run.posterior == "draw" else {}
+        return drawn | {
             "t": sample_timesteps(self.run.timesteps, time_key, shape[:1], num_tokens=self.tokens_per_clip),
             "noise": jax.random.normal(noise_key, shape),
         }
 
     def loss(self, model: TextToVideo, frozen: PyTree, batch: Batch, draws: dict[str, Array]) -> tuple[PerClip, Aux]:
-        latents = self._latents(frozen, batch, draws["latent"])
+        latents = self._latents(frozen, batch, draws.get("latent"))
         condition = model.condition(batch.text_ids, batch.text_mask, batch.fps)
         return loss_at(lambda x, t: model.velocity(x, t, condition), latents, draws["noise"], draws["t"]), {}
 

@@ -80,9 +80,10 @@ def _object(scene: Scene, thing: Thing, times: Float[np.ndarray, " T"]) -> dict[
 @lru_cache
 def _interior(shape: str) -> Float[np.ndarray, "P 2"]:
     """Points spread evenly over a shape of radius 1."""
-    grid = np.linspace(-1.7, 1.7, 35)
+    outline = SHAPES[shape]
+    grid = np.linspace(-outline.reach, outline.reach, 35)
     x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
-    return np.stack([x, y], axis=-1)[signed_distance(SHAPES[shape], x, y) <= 0]
+    return np.stack([x, y], axis=-1)[signed_distance(outline, x, y) <= 0]
 
 
 def _covered(points_TP2: Float[np.ndarray, "T P 2"], occluder: Occluder | None) -> Any:
