@@ -25,7 +25,7 @@ CLIP = {"frames": 9, "height": 32, "width": 32, "fps": 8.0}
 def vae() -> VAERun:
     """4x4 pixels and 4 frames to a latent of 12 channels: clips of 9 x 32 x 32 become 3 x 8 x 8."""
     return VAERun(
-        steps=420,
+        steps=440,
         data=DataConfig(
             path=f"{WORKDIR}/data/train",
             eval_path=f"{WORKDIR}/data/heldout",
@@ -51,9 +51,9 @@ def vae() -> VAERun:
         spread="global",
         ema=0.99,
         log_every=20,
-        eval_every=420,
-        save_every=210,
-        sample_every=420,
+        eval_every=440,
+        save_every=220,
+        sample_every=440,
         keep=1,
     )
 
@@ -61,7 +61,7 @@ def vae() -> VAERun:
 def dit() -> DiTRun:
     """48 tokens of 2 x 2 latents; the text encoder is trained along."""
     return DiTRun(
-        steps=760,
+        steps=640,
         data=DataConfig(
             path=f"{WORKDIR}/data/train-latents",
             eval_path=f"{WORKDIR}/data/heldout-latents",
@@ -91,9 +91,9 @@ def dit() -> DiTRun:
         optim=OptimConfig(kind="muon", muon_rms=1.0, lr=1.9e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.01),
         ema=0.99,
         log_every=20,
-        eval_every=380,
-        save_every=190,
-        sample_every=760,
+        eval_every=320,
+        save_every=160,
+        sample_every=640,
         keep=1,
     )
 

@@ -79,7 +79,7 @@ def test_motions_are_what_they_are_called(level):
                 axis, sign = DIRECTIONS[thing.motion]
                 assert (sign * step[:, axis] > 0).all()
                 assert np.allclose(step[:, 1 - axis], 0)
-                assert abs(at[-1] - at[0])[axis] >= 0.25
+                assert abs(at[-1] - at[0])[axis] >= 0.2
             elif thing.motion == "clockwise":
                 turn = step[:-1, 0] * step[1:, 1] - step[:-1, 1] * step[1:, 0]
                 assert (turn > 0).all()

@@ -102,7 +102,7 @@ class Level:
 
 
 _SMALLER = {"small": (0.085, 0.1), "large": (0.135, 0.155)}
-_LARGER = {"small": (0.15, 0.165), "large": (0.21, 0.23)}
+_LARGER = {"small": (0.16, 0.175), "large": (0.225, 0.245)}
 # They differ in how long they are and which way they point, which survives any blur: a square's corners do not.
 _UNLIKE = ("circle", "rectangle", "triangle", "diamond")
 
