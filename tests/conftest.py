@@ -9,4 +9,4 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["videodit", "videodit_data"], "beartype.beartype")
+install_import_hook(["videodit", "videodit_data", "videodit_kernels"], "beartype.beartype")

@@ -1,0 +1,1 @@
+"""Pallas kernels for video transformers; knows nothing of videodit."""

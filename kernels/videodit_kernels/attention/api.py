@@ -1,0 +1,97 @@
+"""The one call: which implementation serves, and errors that say why one cannot."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Num
+
+from videodit_kernels.attention import reference, xla
+from videodit_kernels.attention.masks import Mask
+from videodit_kernels.attention.tpu import op as tpu
+
+Implementation = Literal["reference", "xla", "tpu", "tpu_interpret"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def attention(
+    q: Num[Array, "B T N H"],
+    k: Num[Array, "B S M H"],
+    v: Num[Array, "B S M H"],
+    *,
+    mask: Mask | None = None,
+    segment_ids: Array | tuple[Array, Array] | None = None,
+    scale: float | None = None,
+    return_lse: bool = False,
+    implementation: str | None = None,
+) -> Num[Array, "B T N H"] | tuple[Num[Array, "B T N H"], Float[Array, "B T N"]]:
+    """`softmax(scale q k' + mask) v`, softmax and sums in float32.
+
+    Args:
+        q: queries [B, T, N, H], bfloat16 or float32.
+        k, v: keys and values [B, S, M, H], M a divisor of N: query head n reads head n // (N / M).
+        mask: who may attend to whom, by place.
+        segment_ids: int [B, T], or a pair [B, T] and [B, S]: a query attends to the keys with its own id. Padding is a
+            segment of its own.
+        scale: 1 / sqrt(H) by default.
+        return_lse: also return the log-sum-exp of the logits, float32 [B, T, N], -inf where a query has no key;
+            differentiable, so that `merge` joins attention over parts of the keys.
+        implementation: None for the best that serves this backend.
+
+    Returns [B, T, N, H] in the type of `q`; zeros where a query has no key.
+
+    Raises:
+        ValueError: for shapes or types that do not fit, or an implementation that cannot serve the call.
+    """
+    segments = _segments(segment_ids)
+    _check(q, k, v, segments)
+    scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    name = implementation or _best(jax.default_backend())
+    if name not in get_args(Implementation):
+        raise ValueError(f"implementation is one of {', '.join(get_args(Implementation))}, got {implementation!r}")
+    out, lse = _serve(name)(q, k, v, mask=mask, segments=segments, scale=scale)
+    return (out, lse) if return_lse else out
+
+
+def _serve(name: str) -> Callable[..., tuple[Array, Array]]:
+    if name == "reference":
+        return reference.attention
+    if name == "xla":
+        return xla.attention
+    backend = jax.default_backend()
+    if name == "tpu" and backend != "tpu":
+        raise ValueError(
+            f"implementation 'tpu' needs a TPU, and the backend is {backend}; 'tpu_interpret' runs anywhere"
+        )
+    return functools.partial(tpu.attention, interpret=name == "tpu_interpret")
+
+
+@functools.cache
+def _best(backend: str) -> Implementation:
+    name: Implementation = "tpu" if backend == "tpu" else "xla"
+    _LOG.info("attention on %s is %r", backend, name)
+    return name
+
+
+def _segments(ids: Array | tuple[Array, Array] | None) -> tuple[Array, Array] | None:
+    return ids if ids is None or isinstance(ids, tuple) else (ids, ids)
+
+
+def _check(q: Array, k: Array, v: Array, segments: tuple[Array, Array] | None) -> None:
+    if not (q.ndim == k.ndim == v.ndim == 4):
+        raise ValueError(f"q, k and v are [B, T, N, H]; got shapes {q.shape}, {k.shape}, {v.shape}")
+    if k.shape != v.shape or (q.shape[0], q.shape[3]) != (k.shape[0], k.shape[3]) or q.shape[2] % k.shape[2]:
+        raise ValueError(
+            "k and v have one shape, q has their batch and head dim and a multiple of their heads; "
+            f"got q {q.shape}, k {k.shape}, v {v.shape}"
+        )
+    if not (q.dtype == k.dtype == v.dtype) or q.dtype not in (jnp.bfloat16, jnp.float32):
+        raise ValueError(f"q, k and v are all bfloat16 or all float32; got {q.dtype}, {k.dtype}, {v.dtype}")
+    for name, x, ids in [] if segments is None else zip("qk", (q, k), segments, strict=True):
+        if ids.shape != x.shape[:2] or not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(f"segment ids of {name} are integers {x.shape[:2]}; got {ids.dtype} {ids.shape}")

@@ -1,0 +1,190 @@
+"""Which keys a query may attend to: descriptions whose size does not grow with the sequence.
+
+A mask gives every token a few integer labels (its frame, its place in a grid) and a rule over their differences. So one
+rule serves every reader: `dense` writes the mask out, a kernel judges single pairs from the labels of their tokens, and
+`blocks.classify` judges whole blocks from the ranges of theirs.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from videodit_kernels.attention.tiles import Grid, coordinates, tile_counts
+
+
+class Span(NamedTuple):
+    """Allows a pair whose labels in row `label` have `low <= key - query <= high`."""
+
+    label: int
+    low: int
+    high: int
+
+
+# A pair is allowed if some span of every clause allows it.
+Rule = tuple[tuple[Span, ...], ...]
+# Labels of the queries [rows, T] and of the keys [rows, S], int32.
+Labels = tuple[np.ndarray, np.ndarray]
+
+_FAR = 2**30
+
+
+class Mask(abc.ABC):
+    """Base of the masks below; `a & b` allows what both allow."""
+
+    rule: Rule
+
+    @abc.abstractmethod
+    def labels(self, q_len: int, kv_len: int) -> Labels:
+        """Labels of the tokens of two sequences; `ValueError` if the mask does not fit their lengths."""
+
+    def __and__(self, other: Mask) -> Mask:
+        return Both(self, other)
+
+
+@dataclass(frozen=True)
+class FrameCausal(Mask):
+    """A frame attends to itself and to the frames before it.
+
+    Args:
+        frame: tokens a frame.
+        window: how many frames a frame sees, itself included; all by default.
+        sinks: how many of the first frames every later frame sees besides (StreamingLLM, arXiv:2309.17453).
+        start: the frame that the first query belongs to, where the keys begin earlier than the queries.
+
+    The last frame may be cut short.
+    """
+
+    frame: int
+    window: int | None = None
+    sinks: int = 0
+    start: int = 0
+
+    def __post_init__(self):
+        for name, least in (("frame", 1), ("window", 1), ("sinks", 0), ("start", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"FrameCausal.{name} is at least {least}, got {value}")
+
+    @property
+    def rule(self) -> Rule:
+        if self.window is None:
+            return ((Span(0, -_FAR, 0),),)
+        return (Span(0, -_FAR, 0),), (
+            Span(0, 1 - self.window, 0),
+            *([Span(1, 0, self.sinks - 1)] if self.sinks else []),
+        )
+
+    def labels(self, q_len: int, kv_len: int) -> Labels:
+        q = self.start + np.arange(q_len, dtype=np.int32) // self.frame
+        kv = np.arange(kv_len, dtype=np.int32) // self.frame
+        if self.window is None or not self.sinks:
+            return q[None], kv[None]
+        return np.stack([q, np.zeros_like(q)]), np.stack([kv, kv])
+
+
+@dataclass(frozen=True)
+class _Window(Mask):
+    """A window of fixed size around every query; it moves inwards at the borders, so that it always fits.
+
+    Args:
+        grid: tokens (t, h, w) of the video, in tile order (`tiles.to_tiles`).
+        tile: the tile (t, h, w) of that order.
+        window: size (t, h, w) of the window.
+    """
+
+    grid: Grid
+    tile: Grid
+    window: Grid
+
+    def __post_init__(self):
+        for name in ("grid", "tile", "window"):
+            sizes = getattr(self, name)
+            if len(sizes) != 3 or min(sizes) < 1:
+                raise ValueError(f"{type(self).__name__}.{name} is (t, h, w), each at least 1; got {sizes}")
+
+    @property
+    def rule(self) -> Rule:
+        return tuple((Span(dim, 0, size - 1),) for dim, size in enumerate(self.window))
+
+    @property
+    def _places(self) -> tuple[np.ndarray, Grid]:
+        """Place [3, T] of every token, and how many places there are."""
+        raise NotImplementedError
+
+    @cached_property
+    def _labels(self) -> Labels:
+        places, counts = self._places
+        size = np.minimum(self.window, counts)[:, None]
+        first = np.clip(places - size // 2, 0, np.array(counts)[:, None] - size)
+        return first.astype(np.int32), places.astype(np.int32)
+
+    def labels(self, q_len: int, kv_len: int) -> Labels:
+        tokens = math.prod(self.grid)
+        if (q_len, kv_len) != (tokens, tokens):
+            raise ValueError(
+                f"{type(self).__name__} over a grid {self.grid} is for {tokens} tokens, "
+                f"got {q_len} queries and {kv_len} keys"
+            )
+        return self._labels
+
+
+class LocalWindow(_Window):
+    """A window of `window` tokens (t, h, w) around every query (neighbourhood attention, arXiv:2204.07143)."""
+
+    @property
+    def _places(self) -> tuple[np.ndarray, Grid]:
+        return coordinates(self.grid, self.tile), self.grid
+
+
+class SlidingTiles(_Window):
+    """A window of `window` tiles (t, h, w) around every query's tile (sliding tile attention, arXiv:2502.04507)."""
+
+    @property
+    def _places(self) -> tuple[np.ndarray, Grid]:
+        return coordinates(self.grid, self.tile) // np.array(self.tile)[:, None], tile_counts(self.grid, self.tile)
+
+
+@dataclass(frozen=True)
+class Both(Mask):
+    """What both masks allow."""
+
+    first: Mask
+    second: Mask
+
+    @cached_property
+    def _rows(self) -> int:
+        return 1 + max(span.label for clause in self.first.rule for span in clause)
+
+    @property
+    def rule(self) -> Rule:
+        moved = (tuple(s._replace(label=s.label + self._rows) for s in clause) for clause in self.second.rule)
+        return (*self.first.rule, *moved)
+
+    def labels(self, q_len: int, kv_len: int) -> Labels:
+        a, b = self.first.labels(q_len, kv_len), self.second.labels(q_len, kv_len)
+        return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
+
+
+def allows(rule: Rule, q_labels, kv_labels):
+    """Whether pairs are allowed, from their labels: sequences of int arrays, a row each, that broadcast together."""
+    everything = None
+    for clause in rule:
+        some = None
+        for label, low, high in clause:
+            difference = kv_labels[label] - q_labels[label]
+            within = difference == low if low == high else (difference >= low) & (difference <= high)
+            some = within if some is None else some | within
+        everything = some if everything is None else everything & some
+    return everything
+
+
+def dense(mask: Mask, q_len: int, kv_len: int) -> np.ndarray:
+    """The mask written out, bool [T, S]."""
+    q, kv = mask.labels(q_len, kv_len)
+    return allows(mask.rule, q[:, :, None], kv[:, None, :])

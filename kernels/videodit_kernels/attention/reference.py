@@ -1,0 +1,55 @@
+"""Attention as the formulas say, with the mask written out: what every other implementation is held to."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from videodit_kernels.attention.masks import Mask, dense
+
+
+def allowed(mask: Mask | None, segments: tuple[Array, Array] | None, q_len: int, kv_len: int) -> Array | None:
+    """Who may attend to whom, bool [B or 1, 1, T, S]; None where everyone may attend to everyone."""
+    parts = []
+    if mask is not None:
+        parts.append(jnp.asarray(dense(mask, q_len, kv_len))[None, None])
+    if segments is not None:
+        parts.append((segments[0][:, :, None] == segments[1][:, None, :])[:, None])
+    return None if not parts else parts[0] if len(parts) == 1 else parts[0] & parts[1]
+
+
+def softmax(
+    q: Array, k: Array, *, mask: Mask | None, segments: tuple[Array, Array] | None, scale: float
+) -> tuple[Array, Array]:
+    """Weights [B, N, T, S], zeros where a query has no key, and their log-sum-exp [B, T, N], -inf there; float32."""
+    k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
+    logits = scale * jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32, precision=_exact(q))
+    may = allowed(mask, segments, q.shape[1], k.shape[1])
+    if may is not None:
+        logits = jnp.where(may, logits, -jnp.inf)
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
+    weights = jnp.exp(logits - top)
+    total = weights.sum(-1, keepdims=True)
+    some = total > 0
+    safe = jnp.where(some, total, 1.0)
+    lse = jnp.where(some, jnp.log(safe) + top, -jnp.inf)
+    return weights / safe, lse[..., 0].swapaxes(1, 2)
+
+
+def attention(
+    q: Array, k: Array, v: Array, *, mask: Mask | None, segments: tuple[Array, Array] | None, scale: float
+) -> tuple[Array, Array]:
+    """`softmax(scale q k') v` [B, T, N, H] in the type of `q`, and the log-sum-exp [B, T, N] in float32.
+
+    Logits, softmax and sums are float32; the products read their operands as they come, the weights in the type of `v`.
+    """
+    weights, lse = softmax(q, k, mask=mask, segments=segments, scale=scale)
+    v = jnp.repeat(v, q.shape[2] // v.shape[2], axis=2)
+    out = jnp.einsum(
+        "bnts,bsnh->btnh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32, precision=_exact(v)
+    )
+    return out.astype(q.dtype), lse
+
+
+def _exact(x: Array) -> jax.lax.Precision | None:
+    return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None

@@ -1,0 +1,209 @@
+"""The backward kernel: all three gradients in one pass, five products a block, everything transposed as in the forward.
+
+    P' = exp2(K Q' - lse),  dS' = P' (V dO' - delta),  dV' += dO' P,  dK' += Q' dS,  dQ' += K' dS'
+
+The keys stay while the queries go by. dQ', to which every block adds, is kept whole in VMEM, so that no partial dQ is
+written and summed; sequences longer than `MOST_QUERIES` are cut by the caller. Neighbouring chunks are interleaved:
+the scores of one are made while the products that read the scores of the one before are under way.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from videodit_kernels.attention.tpu.common import (
+    LOG2_E,
+    NT,
+    TN,
+    Labels,
+    Problem,
+    Table,
+    compiler_params,
+    dot,
+    permitted,
+    struct,
+    visit_as,
+)
+
+# dQ' in float32, and the result twice, take 1 KiB a query at a head dim of 128.
+MOST_QUERIES = 32768
+
+
+def backward(
+    q: Array,
+    k: Array,
+    v: Array,
+    d_out: Array,
+    lse: Array,
+    delta: Array,
+    labels: Labels | None,
+    plan: Table | None,
+    *,
+    problem: Problem,
+    kv_dtype: jnp.dtype,
+) -> tuple[Array, Array, Array]:
+    """Gradients of q [B, N, T, H] in its type, and of k and v a query head, [B, N, S, H] in `kv_dtype`.
+
+    Args:
+        q, k, v, labels: as in `forward`; T at most `MOST_QUERIES`.
+        d_out: gradient of the output, [B, N, T, H].
+        lse: of `forward`, but so large that nothing is left where a query has no key.
+        delta: `sum(out * d_out)` less the gradient of the natural log-sum-exp, float32 [B, N, 1, T].
+        plan: `visits` of the blocks of keys, [B or 1, S / block, visits]; None to visit all without a mask.
+    """
+    (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
+    assert q_len <= MOST_QUERIES, q_len
+    group = heads // k.shape[1]
+    rows = kv_len // blocks.kv
+    steps = q_len // blocks.q if plan is None else plan.shape[-1]
+
+    def entry(b, j, i, plan_ref):
+        return plan_ref[0][((b if plan.shape[0] > 1 else 0) * rows + j) * steps + i]
+
+    def q_block(b, j, i, plan_ref):
+        return entry(b, j, i, plan_ref) // 4 if plan_ref else i
+
+    def q_at(b, n, j, i, *plan_ref):
+        return b, n, q_block(b, j, i, plan_ref), 0
+
+    def row_at(b, n, j, i, *plan_ref):
+        return b, n, 0, q_block(b, j, i, plan_ref)
+
+    def kernel(*refs):
+        plan_ref, refs = (refs[:1], refs[1:]) if plan is not None else ((), refs)
+        q_labels, kv_labels, refs = (*refs[:2], refs[2:]) if labels is not None else (None, None, refs)
+        b, j, i = pl.program_id(0), pl.program_id(2), pl.program_id(3)
+        tile = _Tile(*refs, q_labels, kv_labels, problem, q_block(b, j, i, plan_ref))
+        pl.when((j == 0) & (i == 0))(tile.start_head)
+        pl.when(i == 0)(tile.start_keys)
+        if plan is None:
+            tile.visit(masked=False)
+        else:
+            visit_as(entry(b, j, i, plan_ref) % 4, tile.visit)
+        pl.when(i == steps - 1)(tile.finish_keys)
+        pl.when((j == rows - 1) & (i == steps - 1))(tile.finish_head)
+
+    label_specs = []
+    if labels is not None:
+        q_rows, kv_rows = labels.q.shape[1], labels.kv.shape[1]
+        each = labels.q.shape[0] > 1, labels.kv.shape[0] > 1
+        label_specs = [
+            pl.BlockSpec((None, q_rows, blocks.q), lambda *at: (at[0] if each[0] else 0, 0, q_at(*at)[2])),
+            pl.BlockSpec((None, kv_rows, blocks.kv), lambda b, n, j, i, *_: (b if each[1] else 0, 0, j)),
+        ]
+    q_spec = pl.BlockSpec((None, None, blocks.q, dim), q_at)
+    kv_spec = pl.BlockSpec((None, None, blocks.kv, dim), lambda b, n, j, i, *_: (b, n // group, j, 0))
+    row_spec = pl.BlockSpec((None, None, 1, blocks.q), row_at)
+    d_kv_spec = pl.BlockSpec((None, None, blocks.kv, dim), lambda b, n, j, i, *_: (b, n, j, 0))
+    d_kv = struct((batch, heads, kv_len, dim), kv_dtype)
+    call = pl.pallas_call(
+        kernel,
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=int(plan is not None),
+            grid=(batch, heads, rows, steps),
+            in_specs=[*label_specs, q_spec, kv_spec, kv_spec, q_spec, row_spec, row_spec],
+            out_specs=[
+                pl.BlockSpec((None, None, q_len, dim), lambda b, n, j, i, *_: (b, n, 0, 0)),
+                d_kv_spec,
+                d_kv_spec,
+            ],
+            scratch_shapes=[
+                pltpu.VMEM((q_len // blocks.q, dim, blocks.q), jnp.float32),
+                *[pltpu.VMEM((dim, blocks.kv), jnp.float32)] * 2,
+                *[pltpu.VMEM((dim, blocks.q), q.dtype)] * 2,
+                *[pltpu.VMEM((2, blocks.d_keys, blocks.d_queries), q.dtype)] * 2,
+            ],
+        ),
+        out_shape=[struct(q.shape, q.dtype), d_kv, d_kv],
+        compiler_params=compiler_params(("parallel", "parallel", "arbitrary", "arbitrary")),
+        interpret=problem.interpret,
+        name="videodit_attention_bwd",
+    )
+    scalars = [] if plan is None else [jnp.asarray(plan).reshape(-1)]
+    return call(*scalars, *([] if labels is None else map(jnp.asarray, labels)), q, k, v, d_out, lse, delta)
+
+
+class _Tile:
+    """One grid step. Sums are transposed, [H, tokens]; `p` and `ds` hold two chunks, [keys, queries]."""
+
+    def __init__(
+        self, q, k, v, d_out, lse, delta, dq, dk, dv, dq_sum, dk_sum, dv_sum, q_t, d_out_t, p, ds,
+        q_labels, kv_labels, problem, block,
+    ):  # fmt: skip
+        self.q, self.k, self.v, self.d_out, self.lse, self.delta = q, k, v, d_out, lse, delta
+        self.dq, self.dk, self.dv = dq, dk, dv
+        self.dq_sum, self.dk_sum, self.dv_sum = dq_sum, dk_sum, dv_sum
+        self.q_t, self.d_out_t, self.p, self.ds = q_t, d_out_t, p, ds
+        self.q_labels, self.kv_labels, self.problem, self.block = q_labels, kv_labels, problem, block
+
+    def start_head(self):
+        def clear(at, _):
+            self.dq_sum[at] = jnp.zeros(self.dq_sum.shape[1:], jnp.float32)
+
+        lax.fori_loop(0, self.dq_sum.shape[0], clear, None)
+
+    def start_keys(self):
+        self.dk_sum[...] = jnp.zeros(self.dk_sum.shape, jnp.float32)
+        self.dv_sum[...] = jnp.zeros(self.dv_sum.shape, jnp.float32)
+
+    def finish_keys(self):
+        self.dk[...] = (self.problem.scale * self.dk_sum[...]).T.astype(self.dk.dtype)
+        self.dv[...] = self.dv_sum[...].T.astype(self.dv.dtype)
+
+    def finish_head(self):
+        size = self.dq_sum.shape[2]
+
+        def write(at, _):
+            queries = pl.ds(pl.multiple_of(at * size, size), size)
+            self.dq[queries, :] = (self.problem.scale * self.dq_sum[at]).T.astype(self.dq.dtype)
+
+        lax.fori_loop(0, self.dq_sum.shape[0], write, None)
+
+    def visit(self, masked: bool):
+        """Add a block of queries to the sums."""
+        self.q_t[...] = self.q[...].T
+        self.d_out_t[...] = self.d_out[...].T
+        blocks = self.problem.blocks
+        count = (blocks.q // blocks.d_queries) * (blocks.kv // blocks.d_keys)
+        if masked:
+
+            def both(x, _):
+                self._scores(x, 0, masked)
+                self._products(x, 0)
+
+            lax.fori_loop(0, count, both, None)
+            return
+        self._scores(0, 0, masked)
+        for x in range(count):
+            if x + 1 < count:
+                self._scores(x + 1, (x + 1) % 2, masked)
+            self._products(x, x % 2)
+
+    def _where(self, x):
+        """The queries and the keys of chunk `x`."""
+        blocks = self.problem.blocks
+        across = blocks.q // blocks.d_queries
+        starts = x % across * blocks.d_queries, x // across * blocks.d_keys
+        if not isinstance(x, int):
+            starts = [
+                pl.multiple_of(s, size) for s, size in zip(starts, (blocks.d_queries, blocks.d_keys), strict=True)
+            ]
+        return pl.ds(starts[0], blocks.d_queries), pl.ds(starts[1], blocks.d_keys)
+
+    def _scores(self, x, slot: int, masked: bool):
+        queries, keys = self._where(x)
+        scores = dot(self.k[keys, :], self.q[queries, :], NT) * (self.problem.scale * LOG2_E)
+        p = jnp.exp2(scores - self.lse[:, queries])
+        if masked:
+            p = jnp.where(permitted(self.problem.rule, self.q_labels[:, queries], self.kv_labels[:, keys].T), p, 0.0)
+        dp = dot(self.v[keys, :], self.d_out[queries, :], NT)
+        self.ds[slot] = (p * (dp - self.delta[:, queries])).astype(self.ds.dtype)
+        self.p[slot] = p.astype(self.p.dtype)
+
+    def _products(self, x, slot: int):
+        queries, keys = self._where(x)
+        p, ds = self.p[slot], self.ds[slot]
+        self.dv_sum[:, keys] += dot(self.d_out_t[:, queries], p, NT)
+        self.dk_sum[:, keys] += dot(self.q_t[:, queries], ds, NT)
+        self.dq_sum[self.block, :, queries] += dot(self.k[keys, :], ds, TN)

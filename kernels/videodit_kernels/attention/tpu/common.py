@@ -1,0 +1,100 @@
+"""What the forward and the backward kernel share: products, block sizes, and the blocks that a grid walks over."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE
+from videodit_kernels.attention.masks import Rule, allows
+
+LOG2_E = 1.4426950408889634
+
+# Contracted dims of a matrix product: a b', a' b, a b.
+NT = (((1,), (1,)), ((), ()))
+TN = (((0,), (0,)), ((), ()))
+NN = (((1,), (0,)), ((), ()))
+
+
+def dot(a: Array, b: Array, dims) -> Array:
+    """A product summed in float32; float32 operands are not rounded to bfloat16."""
+    precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    return lax.dot_general(a, b, dims, precision=precision, preferred_element_type=jnp.float32)
+
+
+class Blocks(NamedTuple):
+    """Tokens that a grid step holds, and tokens of them that one product takes at once."""
+
+    q: int = 2048
+    kv: int = 2048
+    keys: int = 512  # in the forward kernel, where a product takes all queries of the block
+    d_queries: int = 256  # in the backward kernel
+    d_keys: int = 256
+
+
+class Problem(NamedTuple):
+    """What a kernel is compiled for."""
+
+    rule: Rule  # empty: everyone attends to everyone
+    scale: float
+    blocks: Blocks
+    interpret: bool | pltpu.InterpretParams
+
+
+# numpy where it is known when tracing.
+Table = Array | np.ndarray
+
+
+class Labels(NamedTuple):
+    """Labels of the tokens, int32 [B or 1, rows, T] and [B or 1, rows, S]."""
+
+    q: Table
+    kv: Table
+
+
+def visits(kinds):
+    """What to visit in every row of a table of `blocks.classify`, int32 of its shape or narrower.
+
+    An entry is `4 * column + kind`, those to visit first; the others repeat the last one with the kind EMPTY, so that
+    nothing more is fetched.
+    """
+    xp = np if isinstance(kinds, np.ndarray) else jnp
+    # A stable sort puts the blocks to visit first, in order.
+    order = xp.argsort(kinds == EMPTY, axis=-1, stable=True)
+    kinds = xp.take_along_axis(kinds, order, axis=-1)
+    count = (kinds != EMPTY).sum(-1, keepdims=True)
+    last = xp.take_along_axis(order, xp.maximum(count - 1, 0), axis=-1)
+    plan = 4 * xp.where(xp.arange(order.shape[-1]) < count, order, last) + kinds
+    if xp is np:
+        plan = plan[..., : max(1, int(count.max()))]
+    return plan.astype(np.int32)
+
+
+def permitted(rule: Rule, q_labels: Array, kv_labels: Array) -> Array:
+    """Whether pairs are allowed, bool [keys, queries], from labels [rows, queries] and [keys, rows]."""
+    return allows(
+        rule,
+        [q_labels[row : row + 1, :] for row in range(q_labels.shape[0])],
+        [kv_labels[:, row : row + 1] for row in range(kv_labels.shape[1])],
+    )
+
+
+def visit_as(kind, visit):
+    """Run `visit(masked)` as an entry's kind says: not at all, with the mask, or without."""
+    for value, masked in ((PARTIAL, True), (WHOLE, False)):
+        pl.when(kind == value)(functools.partial(visit, masked))
+
+
+def compiler_params(dims: tuple[str, ...]):
+    return pltpu.CompilerParams(dimension_semantics=dims, vmem_limit_bytes=64 * 2**20)
+
+
+def struct(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)

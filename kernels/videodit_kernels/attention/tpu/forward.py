@@ -1,0 +1,205 @@
+"""The forward kernel, with the scores transposed: `S' = K Q'`, `O' = V' P'`.
+
+Keys lie along sublanes and queries along lanes, so that maxima, sums and the log-sum-exp are rows, cheap to make and to
+spread; and the probabilities are the stationary operand of the second product, which then fills a matrix unit of 256
+where a head dim does not.
+
+Softmax comes out the same relative to any reference that lets nothing overflow and not everything underflow, so the
+running maximum and its rescaling are not needed at every step:
+
+    bounded   the caller knows that no logit leaves [-LIMIT, LIMIT]: the reference is 0.
+    otherwise the reference is a logit of the row that was met before. Each block's logits are checked against it; where
+              one exceeds it by more than LIMIT, the block is computed again relative to its own maximum.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from videodit_kernels.attention.tpu.common import (
+    LOG2_E,
+    NT,
+    TN,
+    Labels,
+    Problem,
+    Table,
+    compiler_params,
+    dot,
+    permitted,
+    struct,
+    visit_as,
+)
+
+# In powers of two. 2**60 times a million keys is far below 2**127, where float32 and bfloat16 end, and 2**-60 far above
+# 2**-126.
+LIMIT = 60.0
+# The reference of a row that has met no key yet.
+UNSET = -1e30
+
+
+def forward(
+    q: Array, k: Array, v: Array, labels: Labels | None, plan: Table | None, *, problem: Problem, bounded: bool
+) -> tuple[Array, Array]:
+    """Attention [B, N, T, H] in the type of `q`, and its log-sum-exp in powers of two, float32 [B, N, 1, T].
+
+    Args:
+        q: [B, N, T, H]; k, v: [B, M, S, H], M a divisor of N; T and S multiples of the blocks.
+        labels: of the tokens, eight rows each, [B or 1, 8, T] and [B or 1, 8, S]; None where there is no rule.
+        plan: `visits` of the blocks of queries, [B or 1, T / block, visits]; None to visit all without a mask.
+        bounded: whether no `scale q k log2(e)` exceeds `LIMIT` in size.
+    """
+    (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
+    group = heads // k.shape[1]
+    rows = q_len // blocks.q
+    steps = kv_len // blocks.kv if plan is None else plan.shape[-1]
+
+    def entry(b, i, j, plan_ref):
+        return plan_ref[0][((b if plan.shape[0] > 1 else 0) * rows + i) * steps + j]
+
+    def q_at(b, n, i, j, *_):
+        return b, n, i, 0
+
+    def kv_at(b, n, i, j, *plan_ref):
+        return b, n // group, entry(b, i, j, plan_ref) // 4 if plan_ref else j, 0
+
+    def row_at(b, n, i, j, *_):
+        return b, n, 0, i
+
+    def kernel(*refs):
+        plan_ref, refs = (refs[:1], refs[1:]) if plan is not None else ((), refs)
+        q_labels, kv_labels, refs = (*refs[:2], refs[2:]) if labels is not None else (None, None, refs)
+        tile = _Tile(*refs, q_labels, kv_labels, problem, bounded)
+        b, i, j = pl.program_id(0), pl.program_id(2), pl.program_id(3)
+        pl.when(j == 0)(tile.start)
+        if plan is None:
+            tile.visit(j == 0, masked=False)
+        else:
+            visit_as(entry(b, i, j, plan_ref) % 4, lambda masked: tile.visit(j == 0, masked=masked))
+        pl.when(j == steps - 1)(tile.finish)
+
+    label_specs = []
+    if labels is not None:
+        q_rows, kv_rows = labels.q.shape[1], labels.kv.shape[1]
+        each = labels.q.shape[0] > 1, labels.kv.shape[0] > 1
+        label_specs = [
+            pl.BlockSpec((None, q_rows, blocks.q), lambda b, n, i, j, *_: (b if each[0] else 0, 0, i)),
+            pl.BlockSpec((None, kv_rows, blocks.kv), lambda *at: (at[0] if each[1] else 0, 0, kv_at(*at)[2])),
+        ]
+    q_spec = pl.BlockSpec((None, None, blocks.q, dim), q_at)
+    kv_spec = pl.BlockSpec((None, None, blocks.kv, dim), kv_at)
+    lazy = not bounded
+    call = pl.pallas_call(
+        kernel,
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=int(plan is not None),
+            grid=(batch, heads, rows, steps),
+            in_specs=[*label_specs, q_spec, kv_spec, kv_spec],
+            out_specs=[q_spec, pl.BlockSpec((None, None, 1, blocks.q), row_at)],
+            scratch_shapes=[
+                pltpu.VMEM((1 + lazy, dim, blocks.q), jnp.float32),
+                pltpu.VMEM((1 + lazy, 8, blocks.q), jnp.float32),
+                pltpu.VMEM((1, blocks.q), jnp.float32),
+                pltpu.VMEM((8, blocks.q), jnp.float32),
+                pltpu.SMEM((1,), jnp.int32),
+            ],
+        ),
+        out_shape=[struct(q.shape, q.dtype), struct((batch, heads, 1, q_len), jnp.float32)],
+        compiler_params=compiler_params(("parallel", "parallel", "parallel", "arbitrary")),
+        interpret=problem.interpret,
+        name="videodit_attention_fwd",
+    )
+    scalars = [] if plan is None else [jnp.asarray(plan).reshape(-1)]
+    return call(*scalars, *([] if labels is None else map(jnp.asarray, labels)), q, k, v)
+
+
+class _Tile:
+    """One grid step: what it reads, writes and keeps. Rows are [1, queries], sums [8, queries], folded over sublanes.
+
+    `acc` (O', not yet divided) and `sums` hold two versions unless bounded: a block reads one and writes the other, so
+    that it can be computed again.
+    """
+
+    def __init__(self, q, k, v, out, lse, acc, sums, reference, top, slot, q_labels, kv_labels, problem, bounded):
+        self.q, self.k, self.v, self.out, self.lse = q, k, v, out, lse
+        self.acc, self.sums, self.reference, self.top, self.slot = acc, sums, reference, top, slot
+        self.q_labels, self.kv_labels, self.problem, self.bounded = q_labels, kv_labels, problem, bounded
+
+    def start(self):
+        self.slot[0] = 0
+        self.acc[0] = jnp.zeros(self.acc.shape[1:], jnp.float32)
+        self.sums[0] = jnp.zeros(self.sums.shape[1:], jnp.float32)
+        if not self.bounded:
+            self.reference[...] = jnp.full(self.reference.shape, UNSET, jnp.float32)
+
+    def visit(self, first, masked: bool):
+        """Add a block of keys."""
+        if self.bounded:
+            self._sweep(masked, 0, 0, None, rolled=masked)
+            return
+        old = self.slot[0]
+        new = 1 - old
+        self.slot[0] = new
+
+        @pl.when(first)
+        def _():
+            few = min(128, self.k.shape[0])
+            scores, _ = self._scores(pl.ds(0, few), masked)
+            self.reference[...] = scores.max(0, keepdims=True)
+
+        self.top[...] = jnp.full(self.top.shape, UNSET, jnp.float32)
+        self._sweep(masked, old, new, None, rolled=masked)
+        top = self.top[...].max(0, keepdims=True)
+
+        @pl.when(jnp.max(top - self.reference[...]) > LIMIT)
+        def _():
+            before = self.reference[...]
+            self.reference[...] = jnp.maximum(before, top)
+            self._sweep(masked, old, new, jnp.exp2(before - self.reference[...]), rolled=True)
+
+    def finish(self):
+        at = 0 if self.bounded else self.slot[0]
+        total = self.sums[at].sum(0, keepdims=True)
+        some = total > 0
+        safe = jnp.where(some, total, 1.0)
+        self.out[...] = (self.acc[at] / safe).T.astype(self.out.dtype)
+        reference = 0.0 if self.bounded else self.reference[...]
+        self.lse[...] = jnp.where(some, jnp.log2(safe) + reference, -jnp.inf)
+
+    def _scores(self, keys, masked: bool):
+        """Logits in powers of two [keys, queries], and which of them are allowed: None, all."""
+        scores = dot(self.k[keys, :], self.q[...], NT) * (self.problem.scale * LOG2_E)
+        if not masked:
+            return scores, None
+        may = permitted(self.problem.rule, self.q_labels[...], self.kv_labels[:, keys].T)
+        return jnp.where(may, scores, UNSET), may
+
+    def _sweep(self, masked: bool, old, new, rescale, rolled: bool):
+        """Write version `new` of the sums: `old`, times the row `rescale` if there is one, and this block's part."""
+        step = self.problem.blocks.keys
+        count = self.k.shape[0] // step
+
+        def chunk(x, sums, acc):
+            keys = pl.ds(x * step, step)
+            scores, may = self._scores(keys, masked)
+            if not self.bounded:
+                self.top[...] = jnp.maximum(self.top[...], _fold(scores, jnp.max))
+                scores -= self.reference[...]
+            p = jnp.exp2(scores)
+            if masked:
+                p = jnp.where(may, p, 0.0)
+            self.sums[new] = sums + _fold(p, jnp.sum)
+            self.acc[new] = acc + dot(self.v[keys, :], p.astype(self.v.dtype), TN)
+
+        scaled = [x if rescale is None else x * rescale for x in (self.sums[old], self.acc[old])]
+        chunk(0, *scaled)
+        if rolled:
+            lax.fori_loop(1, count, lambda x, _: chunk(x, self.sums[new], self.acc[new]), None)
+        else:
+            for x in range(1, count):
+                chunk(x, self.sums[new], self.acc[new])
+
+
+def _fold(x: Array, reduce) -> Array:
+    """[keys, queries] to [8, queries], without crossing sublanes."""
+    return reduce(x.reshape(-1, 8, x.shape[-1]), axis=0)

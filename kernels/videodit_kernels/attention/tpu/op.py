@@ -1,0 +1,225 @@
+"""Attention on a TPU: layout, padding, labels and plans around the kernels, and the gradient."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.experimental.pallas import tpu as pltpu
+
+from videodit_kernels.attention.blocks import RUN, WHOLE, classify
+from videodit_kernels.attention.masks import Mask, Rule, Span
+from videodit_kernels.attention.tpu.backward import MOST_QUERIES, backward
+from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Labels, Problem, Table, visits
+from videodit_kernels.attention.tpu.forward import LIMIT, forward
+
+
+class _Static(NamedTuple):
+    rule: Rule
+    scale: float
+    blocks: Blocks
+    bounded: bool | None
+    interpret: bool | pltpu.InterpretParams
+
+
+class _Tables(NamedTuple):
+    """Labels of the tokens; what the forward kernel visits, and the backward kernel for every run of queries."""
+
+    labels: Labels
+    forward: Table
+    backward: Table
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    blocks: Blocks | None = None,
+    bounded: bool | None = None,
+    interpret: bool | pltpu.InterpretParams = False,
+) -> tuple[Array, Array]:
+    """As `reference.attention`.
+
+    Args:
+        blocks: block sizes, at most; shorter sequences get smaller ones.
+        bounded: whether no logit exceeds `LIMIT` powers of two, so that softmax needs no maximum; None: see for every
+            call, from the norms of queries and keys (Cauchy-Schwarz).
+        interpret: run in Pallas' interpreter, or in that of the TPU with its memories and copies.
+    """
+    q_len, kv_len = q.shape[1], k.shape[1]
+    blocks, q_padded, kv_padded = fit(blocks or Blocks(), q_len, kv_len)
+    rule, labels = label(mask, segments, q_len, kv_len, q_padded, kv_padded)
+    tables = plan(rule, labels, blocks, q_padded) if rule else None
+    q, k, v = (
+        jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, size - x.shape[1]), (0, 0)))
+        for x, size in ((q, q_padded), (k, kv_padded), (v, kv_padded))
+    )
+    out, lse = _attention(_Static(rule, scale, blocks, bounded, interpret), q, k, v, tables)
+    return out[:, :, :q_len].swapaxes(1, 2), lse[:, :, 0, :q_len].swapaxes(1, 2) / LOG2_E
+
+
+def fit(blocks: Blocks, q_len: int, kv_len: int) -> tuple[Blocks, int, int]:
+    """Block sizes for these lengths, and the lengths that they pad to: as few blocks as `blocks` allows, all alike."""
+    q, (d_queries,) = _divide(q_len, blocks.q, (blocks.d_queries,))
+    kv, (keys, d_keys) = _divide(kv_len, blocks.kv, (blocks.keys, blocks.d_keys))
+    runs = -(-q_len // MOST_QUERIES)
+    return Blocks(q, kv, keys, d_queries, d_keys), _round_up(q_len, q * runs), _round_up(kv_len, kv)
+
+
+def _divide(length: int, most: int, chunks: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """The size of the fewest equal blocks of at most `most` that hold `length`, and chunks that divide it."""
+    size = -(-length // -(-length // most))
+    if size < max(chunks):
+        chunks = (RUN,) * len(chunks)
+    return _round_up(size, max(chunks)), chunks
+
+
+def _round_up(length: int, unit: int) -> int:
+    return -(-length // unit) * unit
+
+
+def label(
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    q_len: int,
+    kv_len: int,
+    q_padded: int,
+    kv_padded: int,
+) -> tuple[Rule, Labels | None]:
+    """One rule for mask, segments and padding, and the labels it reads: numpy where nothing is traced.
+
+    Padded queries are like the last one; padded keys are nobody's.
+    """
+    rule: Rule = ()
+    q_rows, kv_rows = [], []
+    if mask is not None:
+        rule = mask.rule
+        q_labels, kv_labels = mask.labels(q_len, kv_len)
+        q_rows.append(q_labels[None])
+        kv_rows.append(kv_labels[None])
+    for q_row, kv_row in [segments] if segments is not None else []:
+        rule = (*rule, (Span(_height(q_rows), 0, 0),))
+        q_rows.append(q_row[:, None])
+        kv_rows.append(kv_row[:, None])
+    q_rows = [_extend(x, q_padded) for x in q_rows]
+    kv_rows = [_extend(x, kv_padded) for x in kv_rows]
+    if kv_padded > kv_len:
+        rule = (*rule, (Span(_height(q_rows), 0, 0),))
+        q_rows.append(np.zeros((1, 1, q_padded), np.int32))
+        kv_rows.append((np.arange(kv_padded) >= kv_len).astype(np.int32)[None, None])
+    if not rule:
+        return (), None
+    return rule, Labels(_stack(q_rows), _stack(kv_rows))
+
+
+def _height(rows: list) -> int:
+    return sum(x.shape[1] for x in rows)
+
+
+def _extend(rows, length: int):
+    xp = np if isinstance(rows, np.ndarray) else jnp
+    return xp.pad(rows, ((0, 0), (0, 0), (0, length - rows.shape[-1])), mode="edge")
+
+
+def _stack(rows: list):
+    """Rows of labels [B or 1, rows, T] as one array, filled up to a multiple of eight, a tile of int32."""
+    fill = -_height(rows) % 8
+    rows = [*rows, np.zeros((1, fill, rows[0].shape[-1]), np.int32)]
+    xp = np if all(isinstance(x, np.ndarray) for x in rows) else jnp
+    batch = max(x.shape[0] for x in rows)
+    rows = [xp.broadcast_to(x, (batch, *x.shape[1:])).astype(np.int32) for x in rows]
+    return xp.concatenate(rows, axis=1)
+
+
+def plan(rule: Rule, labels: Labels, blocks: Blocks, q_padded: int) -> _Tables | None:
+    """What the kernels visit; None where they visit everything and mask nothing."""
+    kinds = classify(rule, labels.q, labels.kv, blocks.q, blocks.kv)
+    if isinstance(kinds, np.ndarray) and (kinds == WHOLE).all():
+        return None
+    runs = -(-q_padded // MOST_QUERIES)
+    batch, rows, columns = kinds.shape
+    by_run = kinds.reshape(batch, runs, rows // runs, columns).transpose(1, 0, 3, 2)
+    return _Tables(labels, visits(kinds), visits(by_run))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(static: _Static, q: Array, k: Array, v: Array, tables: _Tables | None) -> tuple[Array, Array]:
+    """Output, and log-sum-exp in powers of two, [B, N, T, H] and [B, N, 1, T]."""
+    problem = Problem(static.rule, static.scale, static.blocks, static.interpret)
+    labels, visit = (None, None) if tables is None else (tables.labels, tables.forward)
+    run = functools.partial(forward, problem=problem)
+    if static.bounded is not None:
+        return tuple(run(q, k, v, labels, visit, bounded=static.bounded))
+    longest = [jnp.sqrt(jnp.max(jnp.sum(jnp.square(x.astype(jnp.float32)), -1))) for x in (q, k)]
+    return tuple(
+        lax.cond(
+            abs(static.scale) * LOG2_E * longest[0] * longest[1] <= LIMIT,
+            functools.partial(run, bounded=True),
+            functools.partial(run, bounded=False),
+            *(q, k, v, labels, visit),
+        )
+    )
+
+
+def _attention_fwd(static: _Static, q: Array, k: Array, v: Array, tables: _Tables | None):
+    out, lse = _attention(static, q, k, v, tables)
+    return (out, lse), (q, k, v, out, lse, tables)
+
+
+def _attention_bwd(static: _Static, residuals, cotangents):
+    q, k, v, out, lse, tables = residuals
+    d_out, d_lse = cotangents
+    heads, kv_heads, q_len = q.shape[1], k.shape[1], q.shape[2]
+    d_out = d_out.astype(q.dtype)
+    # The logits' gradient is p (dp - delta) + p d_lse, with d_lse that of the natural log-sum-exp.
+    delta = jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), -1)[:, :, None] - d_lse * LOG2_E
+    delta = jnp.where(jnp.isfinite(lse), delta, 0.0)
+    lse = jnp.where(jnp.isfinite(lse), lse, 1e30)
+    runs = -(-q_len // MOST_QUERIES)
+    whole = heads == kv_heads and runs == 1
+    problem = Problem(static.rule, static.scale, static.blocks, static.interpret)
+    run = functools.partial(backward, problem=problem, kv_dtype=k.dtype if whole else jnp.dtype("float32"))
+    labels = None if tables is None else tables.labels
+    if runs == 1:
+        visit = None if tables is None else tables.backward[0]
+        dq, dk, dv = run(q, k, v, d_out, lse, delta, labels, visit)
+    else:
+        dq, dk, dv = _by_runs(run, runs, q, k, v, d_out, lse, delta, labels, tables)
+    if heads != kv_heads:
+        dk, dv = (x.reshape(x.shape[0], kv_heads, -1, *x.shape[2:]).sum(2) for x in (dk, dv))
+    return dq, dk.astype(k.dtype), dv.astype(v.dtype), None
+
+
+def _by_runs(run, runs: int, q, k, v, d_out, lse, delta, labels, tables):
+    """Gradients one run of queries after the other, those of keys and values summed in float32."""
+
+    def split(x, dim):
+        return jnp.moveaxis(x.reshape(*x.shape[:dim], runs, -1, *x.shape[dim + 1 :]), dim, 0)
+
+    def step(sums, part):
+        q_, d_out_, lse_, delta_, q_labels, visit = part
+        labels_ = None if labels is None else Labels(q_labels, labels.kv)
+        dq, dk, dv = run(q_, k, v, d_out_, lse_, delta_, labels_, visit)
+        return (sums[0] + dk, sums[1] + dv), dq
+
+    shape = (q.shape[0], q.shape[1], *k.shape[2:])
+    zeros = jnp.zeros(shape, jnp.float32)
+    parts = (
+        split(q, 2),
+        split(d_out, 2),
+        split(lse, 3),
+        split(delta, 3),
+        None if labels is None else split(jnp.asarray(labels.q), 2),
+        None if tables is None else tables.backward,
+    )
+    (dk, dv), dq = lax.scan(step, (zeros, zeros), parts)
+    return jnp.moveaxis(dq, 0, 2).reshape(q.shape), dk, dv
+
+
+_attention.defvjp(_attention_fwd, _attention_bwd)

@@ -1,0 +1,199 @@
+"""Every implementation against the reference: values, log-sum-exp and gradients, over the shared specs."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.experimental.pallas import tpu as pltpu
+from videodit_kernels.attention import FrameCausal, LocalWindow, attention, merge, reference, xla
+from videodit_kernels.attention.masks import dense
+from videodit_kernels.attention.specs import SMALL, Spec
+from videodit_kernels.attention.tpu import op
+from videodit_kernels.attention.tpu.common import Blocks
+
+# Small blocks, so that small problems have several.
+BLOCKS = Blocks(256, 256, 128, 128, 128)
+
+
+def tpu(*args, bounded=None, interpret=True, **kwargs):
+    return op.attention(*args, blocks=BLOCKS, bounded=bounded, interpret=interpret, **kwargs)
+
+
+def results(fn, spec: Spec, dtype=jnp.float32, gain=1.0):
+    """Output, log-sum-exp and the gradients of a sum over both, in float32."""
+    q, k, v = spec.arrays(dtype, gain=gain)
+    keys = jax.random.split(jax.random.key(7), 2)
+    weights = jax.random.normal(keys[0], q.shape), jax.random.normal(keys[1], q.shape[:3])
+
+    @jax.jit
+    def run(q, k, v, ids):
+        def loss(q, k, v):
+            out, lse = fn(q, k, v, mask=spec.mask, segments=ids, scale=spec.dim**-0.5)
+            seen = jnp.where(jnp.isfinite(lse), lse, 0.0)
+            return (out.astype(jnp.float32) * weights[0]).sum() + (seen * weights[1]).sum(), (out, lse)
+
+        (_, values), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+        return values + gradients
+
+    return [np.asarray(x, np.float32) for x in run(q, k, v, spec.segment_ids())]
+
+
+def error(found, want) -> float:
+    """The largest difference in units of the largest value; infinities must agree."""
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(want))
+    found, want = (np.where(np.isfinite(x), x, 0) for x in (found, want))
+    return np.abs(found - want).max() / max(1e-6, np.abs(want).max())
+
+
+def test_the_reference_is_softmax_with_the_mask_written_out():
+    spec = Spec("", 21, 35, heads=4, kv_heads=2, dim=8, mask=FrameCausal(5, window=3, start=2), segments=2, batch=2)
+    q, k, v = spec.arrays()
+    q_ids, kv_ids = spec.segment_ids()
+    out, lse = reference.attention(q, k, v, mask=spec.mask, segments=(q_ids, kv_ids), scale=0.3)
+    may = dense(spec.mask, 21, 35)
+    for b, t, n in np.ndindex(2, 21, 4):
+        seen = may[t] & np.asarray(q_ids[b, t] == kv_ids[b])
+        logits = 0.3 * np.asarray(k[b, seen, n // 2], np.float64) @ np.asarray(q[b, t, n], np.float64)
+        weights = np.exp(logits)
+        want = weights @ np.asarray(v[b, seen, n // 2]) / weights.sum() if seen.any() else np.zeros(8)
+        np.testing.assert_allclose(out[b, t, n], want, atol=1e-5)
+        np.testing.assert_allclose(lse[b, t, n], np.log(weights.sum()) if seen.any() else -np.inf, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=lambda spec: spec.name)
+def test_the_kernels_agree_with_the_reference(spec):
+    want = results(reference.attention, spec)
+    for found, true in zip(results(tpu, spec), want, strict=True):
+        assert error(found, true) <= 1e-5
+
+
+@pytest.mark.parametrize("spec", SMALL, ids=lambda spec: spec.name)
+def test_xla_agrees_with_the_reference(spec):
+    for found, true in zip(results(xla.attention, spec), results(reference.attention, spec), strict=True):
+        assert error(found, true) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["full", "grouped", "packed cross", "streaming", "local"])
+def test_bfloat16_is_as_exact_as_the_reference_in_bfloat16(name):
+    (spec,) = (spec for spec in SMALL if spec.name == name)
+
+    def exact(q, k, v, **kwargs):
+        return reference.attention(*(x.astype(jnp.float32) for x in (q, k, v)), **kwargs)
+
+    truth = results(exact, spec, jnp.bfloat16)
+    ours, theirs = (results(fn, spec, jnp.bfloat16) for fn in (tpu, reference.attention))
+    for found, other, true in zip(ours, theirs, truth, strict=True):
+        norm = [np.linalg.norm(np.where(np.isfinite(true), x - true, 0)) for x in (found, other)]
+        assert norm[0] <= 1.5 * norm[1] + 1e-4 * np.linalg.norm(np.where(np.isfinite(true), true, 0))
+
+
+@pytest.mark.parametrize("name", ["full", "packed", "streaming", "local"])
+def test_softmax_without_a_bound_is_exact_however_large_the_logits(name):
+    (spec,) = (spec for spec in SMALL if spec.name == name)
+    for gain in (1.0, 40.0):
+        want = results(reference.attention, spec, gain=gain)
+        for found, true in zip(
+            results(lambda *a, **k: tpu(*a, bounded=False, **k), spec, gain=gain), want, strict=True
+        ):
+            # The logits themselves are only so exact in float32.
+            assert error(found, true) <= 1e-5 * max(1.0, gain / 10)
+
+
+def test_the_maximum_that_was_met_first_need_not_be_near_the_true_one():
+    # Keys grow along the sequence: later blocks exceed every earlier reference by far more than the limit.
+    q, k, v = Spec("", 256, 1024, dim=64).arrays()
+    for ramp in (jnp.linspace(0.1, 60.0, 1024), jnp.linspace(60.0, 0.1, 1024)):
+        grown = k * ramp[None, :, None, None]
+        want = reference.attention(q, grown, v, mask=None, segments=None, scale=1.0)
+        for found, true in zip(tpu(q, grown, v, mask=None, segments=None, scale=1.0), want, strict=True):
+            assert error(np.asarray(found), np.asarray(true)) <= 1e-4
+
+
+def test_the_bound_is_seen_from_the_norms():
+    q, k, v = Spec("", 256, 256, dim=64).arrays()
+    # Logits near 1000: relative to 0 they would overflow, so the bounded kernel would say infinity.
+    far = [np.asarray(x) for x in tpu(30 * q, 30 * k, v, mask=None, segments=None, scale=1.0)]
+    assert all(np.isfinite(x).all() for x in far)
+    overflown = tpu(30 * q, 30 * k, v, mask=None, segments=None, scale=1.0, bounded=True)
+    assert not np.isfinite(np.asarray(overflown[0])).all()
+
+
+def test_long_sequences_are_cut_into_runs_of_queries(monkeypatch):
+    monkeypatch.setattr(op, "MOST_QUERIES", 512)
+    for spec in (Spec("", 1100, 300, heads=2), Spec("", 1100, 1100, mask=FrameCausal(110, window=4), segments=2)):
+        want = results(reference.attention, spec)
+        for found, true in zip(results(tpu, spec), want, strict=True):
+            assert error(found, true) <= 1e-5
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.sampled_from([(1, 1), (2, 1), (2, 2)]),
+    st.sampled_from([64, 80]),
+    st.none() | st.builds(FrameCausal, st.integers(20, 200), st.none() | st.integers(1, 3), st.integers(0, 2)),
+    st.none() | st.integers(1, 4),
+)
+@settings(max_examples=8, deadline=None)
+def test_any_shape_and_mask(q_len, kv_len, heads, dim, mask, segments):
+    spec = Spec("", q_len, kv_len, *heads, dim, mask, segments)
+    for found, true in zip(results(tpu, spec), results(reference.attention, spec), strict=True):
+        assert error(found, true) <= 1e-5
+
+
+@pytest.mark.parametrize("implementation", ["reference", "tpu_interpret"])
+def test_parts_of_the_keys_merge_into_the_whole_forward_and_backward(implementation):
+    q, k, v = Spec("", 256, 384, heads=2, kv_heads=1).arrays()
+    weights = jax.random.normal(jax.random.key(3), q.shape)
+
+    def loss(cuts, q, k, v):
+        parts = [
+            attention(q, k[:, a:b], v[:, a:b], return_lse=True, implementation=implementation)
+            for a, b in itertools.pairwise(cuts)
+        ]
+        return (merge(*parts)[0] * weights).sum()
+
+    whole, cut = (jax.value_and_grad(loss, (1, 2, 3))(cuts, q, k, v) for cuts in ((0, 384), (0, 128, 300, 384)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), whole, cut)
+
+
+def test_a_part_in_which_a_query_has_no_key_counts_for_nothing():
+    out, lse = jnp.ones((1, 2, 1, 4)), jnp.array([[[0.5], [-jnp.inf]]])
+    empty = jnp.zeros_like(out), jnp.full_like(lse, -jnp.inf)
+    merged = merge(empty, (out, lse), empty)
+    np.testing.assert_array_equal(merged[0], out.at[:, 1].set(0))
+    np.testing.assert_array_equal(merged[1], lse)
+
+
+@pytest.mark.parametrize("name", ["packed cross", "streaming"])
+def test_no_copy_races_a_computation(name):
+    (spec,) = (spec for spec in SMALL if spec.name == name)
+    watched = pltpu.InterpretParams(detect_races=True)
+    want = results(reference.attention, spec)
+    for found, true in zip(results(lambda *a, **k: tpu(*a, interpret=watched, **k), spec), want, strict=True):
+        assert error(found, true) <= 1e-5
+    from jax._src.pallas.mosaic.interpret import interpret_pallas_call
+
+    assert not interpret_pallas_call.races.races_found
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"implementation": "flash"}, "implementation is one of reference, xla, tpu, tpu_interpret, got 'flash'"),
+        ({"implementation": "tpu"}, "implementation 'tpu' needs a TPU, and the backend is cpu"),
+        ({"segment_ids": jnp.zeros((1, 9), jnp.int32)}, r"segment ids of q are integers \(1, 8\); got int32 \(1, 9\)"),
+        ({"k": jnp.zeros((1, 8, 3, 4))}, "a multiple of their heads"),
+        ({"k": jnp.zeros((1, 8, 2, 4), jnp.bfloat16)}, "all bfloat16 or all float32"),
+        ({"mask": LocalWindow((2, 2, 3), (1, 1, 1), (1, 1, 1))}, "is for 12 tokens, got 8 queries and 8 keys"),
+    ],
+)
+def test_a_call_that_cannot_be_served_says_why(change, says):
+    call = {"q": jnp.zeros((1, 8, 2, 4)), "k": jnp.zeros((1, 8, 2, 4)), **change}
+    call["v"] = call["k"]
+    with pytest.raises(ValueError, match=says):
+        attention(**call)

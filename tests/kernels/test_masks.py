@@ -1,0 +1,130 @@
+"""Masks against their definitions in words, and blocks against the masks written out."""
+
+import itertools
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from videodit_kernels.attention import FrameCausal, LocalWindow, SlidingTiles, from_tiles, to_tiles
+from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE, classify
+from videodit_kernels.attention.masks import dense
+from videodit_kernels.attention.tiles import coordinates, tile_order
+from videodit_kernels.attention.tpu.common import visits
+
+dims = st.tuples(*[st.integers(1, 6)] * 3)
+frame_masks = st.builds(
+    FrameCausal, st.integers(1, 40), st.none() | st.integers(1, 5), st.integers(0, 3), start=st.integers(0, 4)
+)
+
+
+@given(frame_masks, st.integers(1, 90), st.integers(1, 90))
+@settings(max_examples=60, deadline=None)
+def test_a_frame_sees_itself_those_before_it_within_the_window_and_the_sinks(mask, q_len, kv_len):
+    found = dense(mask, q_len, kv_len)
+    for i in range(0, q_len, 7):
+        for j in range(0, kv_len, 5):
+            q, kv = mask.start + i // mask.frame, j // mask.frame
+            near = mask.window is None or q - kv < mask.window
+            assert found[i, j] == (kv <= q and (near or kv < mask.sinks))
+
+
+@given(dims, dims)
+@settings(max_examples=60, deadline=None)
+def test_tile_order_is_a_permutation_with_its_inverse_and_keeps_tiles_together(grid, tile):
+    order = tile_order(grid, tile)
+    assert sorted(order) == list(range(math.prod(grid)))
+    x = jnp.arange(2 * len(order)).reshape(2, -1)
+    np.testing.assert_array_equal(from_tiles(to_tiles(x, grid, tile), grid, tile), x)
+    places = coordinates(grid, tile)
+    np.testing.assert_array_equal(np.ravel_multi_index(tuple(places), grid), order)
+    tiles = [tuple(at) for at in (places // np.array(tile)[:, None]).T]
+    changes = sum(a != b for a, b in itertools.pairwise(tiles))
+    assert changes == len(set(tiles)) - 1
+
+
+@given(dims, dims, dims)
+@settings(max_examples=40, deadline=None)
+def test_local_windows_hold_as_many_keys_for_every_query_and_lie_around_it(grid, tile, window):
+    found = dense(LocalWindow(grid, tile, window), *[math.prod(grid)] * 2)
+    assert (found.sum(1) == math.prod(min(w, g) for w, g in zip(window, grid, strict=True))).all()
+    assert found.diagonal().all()
+    places = coordinates(grid, tile)
+    for q, allowed in enumerate(found):
+        for dim in range(3):
+            at, size, width = places[dim, q], grid[dim], min(window[dim], grid[dim])
+            first = min(max(at - width // 2, 0), size - width)
+            seen = np.unique(places[dim, allowed])
+            np.testing.assert_array_equal(seen, np.arange(first, first + width))
+
+
+@given(dims, dims, dims)
+@settings(max_examples=40, deadline=None)
+def test_sliding_tiles_are_local_windows_of_tiles(grid, tile, window):
+    tokens = math.prod(grid)
+    found = dense(SlidingTiles(grid, tile, window), tokens, tokens)
+    tiles = coordinates(grid, tile) // np.array(tile)[:, None]
+    counts = tuple(-(-g // t) for g, t in zip(grid, tile, strict=True))
+    coarse = dense(LocalWindow(counts, (1, 1, 1), window), *[math.prod(counts)] * 2)
+    number = np.ravel_multi_index(tuple(tiles), counts)
+    np.testing.assert_array_equal(found, coarse[np.ix_(number, number)])
+
+
+def test_both_masks_hold_when_joined():
+    a, b, c = FrameCausal(4, window=2, sinks=1), FrameCausal(6), LocalWindow((2, 3, 4), (1, 2, 2), (1, 2, 3))
+    want = dense(a, 24, 24) & dense(b, 24, 24) & dense(c, 24, 24)
+    np.testing.assert_array_equal(dense(a & b & c, 24, 24), want)
+    np.testing.assert_array_equal(dense(c & (b & a), 24, 24), want)
+
+
+MASKS = {
+    "frames": FrameCausal(200),
+    "window": FrameCausal(128, window=2, sinks=1),
+    "aligned tiles": SlidingTiles((8, 16, 16), (4, 8, 8), (1, 1, 3)),
+    "local": LocalWindow((8, 16, 16), (4, 4, 8), (3, 5, 5)),
+    "both": SlidingTiles((8, 16, 16), (4, 8, 8), (1, 1, 3)) & FrameCausal(256),
+}
+
+
+@pytest.mark.parametrize("blocks", [(256, 256), (512, 128), (128, 1024)])
+@pytest.mark.parametrize("name", MASKS)
+def test_blocks_are_empty_or_whole_only_where_the_mask_is(name, blocks):
+    mask = MASKS[name]
+    kinds = classify(mask.rule, *mask.labels(2048, 2048), *blocks)
+    q, kv = blocks
+    written = dense(mask, 2048, 2048).reshape(2048 // q, q, 2048 // kv, kv)
+    some, every = written.any((1, 3)), written.all((1, 3))
+    assert not (some & (kinds == EMPTY)).any() and not (~every & (kinds == WHOLE)).any()
+    assert set(np.unique(kinds)) <= {EMPTY, PARTIAL, WHOLE}
+    if name in ("window", "aligned tiles"):
+        np.testing.assert_array_equal(kinds, some.astype(int) + every)
+    # Traced labels are judged alike.
+    traced = classify(mask.rule, *map(jnp.asarray, mask.labels(2048, 2048)), *blocks)
+    np.testing.assert_array_equal(traced, kinds)
+
+
+def test_a_plan_visits_each_block_once_in_order_and_then_stays():
+    kinds = np.array([[0, 2, 0, 1], [0, 0, 0, 0], [2, 2, 1, 0]], np.int32)
+    plan = visits(kinds)
+    np.testing.assert_array_equal(plan % 4, [[2, 1, 0], [0, 0, 0], [2, 2, 1]])
+    np.testing.assert_array_equal(plan // 4, [[1, 3, 3], [0, 0, 0], [0, 1, 2]])
+    np.testing.assert_array_equal(visits(jnp.asarray(kinds))[:, :3], plan)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: FrameCausal(0), "FrameCausal.frame is at least 1, got 0"),
+        (lambda: FrameCausal(4, window=0), "FrameCausal.window is at least 1, got 0"),
+        (lambda: LocalWindow((2, 2, 2), (1, 1, 0), (1, 1, 1)), "LocalWindow.tile is"),
+        (
+            lambda: SlidingTiles((2, 2, 2), (1, 1, 1), (1, 1, 1)).labels(8, 9),
+            "is for 8 tokens, got 8 queries and 9 keys",
+        ),
+    ],
+)
+def test_masks_that_make_no_sense_are_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
