@@ -50,7 +50,8 @@ def backward(
         d_out: gradient of the output, [B, N, T, H].
         lse: of `forward`, but so large that nothing is left where a query has no key.
         delta: `sum(out * d_out)` less the gradient of the natural log-sum-exp, float32 [B, N, 1, T].
-        plan: `visits` of the blocks of keys, [B or 1, S / block, visits]; None to visit all without a mask.
+        plan: `visits` of the blocks of keys, [B or 1, S / block, visits]; None to visit all, with the mask if there
+            are labels.
     """
     (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
     assert q_len <= MOST_QUERIES, q_len
@@ -78,7 +79,7 @@ def backward(
         pl.when((j == 0) & (i == 0))(tile.start_head)
         pl.when(i == 0)(tile.start_keys)
         if plan is None:
-            tile.visit(masked=False)
+            tile.visit(masked=labels is not None)
         else:
             visit_as(entry(b, j, i, plan_ref) % 4, tile.visit)
         pl.when(i == steps - 1)(tile.finish_keys)

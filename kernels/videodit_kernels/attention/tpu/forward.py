@@ -46,7 +46,8 @@ def forward(
     Args:
         q: [B, N, T, H]; k, v: [B, M, S, H], M a divisor of N; T and S multiples of the blocks.
         labels: of the tokens, eight rows each, [B or 1, 8, T] and [B or 1, 8, S]; None where there is no rule.
-        plan: `visits` of the blocks of queries, [B or 1, T / block, visits]; None to visit all without a mask.
+        plan: `visits` of the blocks of queries, [B or 1, T / block, visits]; None to visit all, with the mask if there
+            are labels.
         bounded: whether no `scale q k log2(e)` exceeds `LIMIT` in size.
     """
     (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
@@ -73,7 +74,7 @@ def forward(
         b, i, j = pl.program_id(0), pl.program_id(2), pl.program_id(3)
         pl.when(j == 0)(tile.start)
         if plan is None:
-            tile.visit(j == 0, masked=False)
+            tile.visit(j == 0, masked=labels is not None)
         else:
             visit_as(entry(b, i, j, plan_ref) % 4, lambda masked: tile.visit(j == 0, masked=masked))
         pl.when(j == steps - 1)(tile.finish)
