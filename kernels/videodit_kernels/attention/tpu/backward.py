@@ -7,6 +7,7 @@ written and summed; sequences longer than `MOST_QUERIES` are cut by the caller. 
 the scores of one are made while the products that read the scores of the one before are under way.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
@@ -19,11 +20,10 @@ from videodit_kernels.attention.tpu.common import (
     Labels,
     Problem,
     Table,
+    Walk,
     compiler_params,
     dot,
     permitted,
-    struct,
-    visit_as,
 )
 
 # dQ' in float32, and the result twice, take 1 KiB a query at a head dim of 128.
@@ -57,53 +57,38 @@ def backward(
     assert q_len <= MOST_QUERIES, q_len
     group = heads // k.shape[1]
     rows = kv_len // blocks.kv
-    steps = q_len // blocks.q if plan is None else plan.shape[-1]
-
-    def entry(b, j, i, plan_ref):
-        return plan_ref[0][((b if plan.shape[0] > 1 else 0) * rows + j) * steps + i]
-
-    def q_block(b, j, i, plan_ref):
-        return entry(b, j, i, plan_ref) // 4 if plan_ref else i
+    walk = Walk(plan, labels, q_len // blocks.q)
 
     def q_at(b, n, j, i, *plan_ref):
-        return b, n, q_block(b, j, i, plan_ref), 0
+        return b, n, walk.column(b, j, i, *plan_ref), 0
+
+    def kv_at(b, n, j, i, *_):
+        return b, n // group, j, 0
 
     def row_at(b, n, j, i, *plan_ref):
-        return b, n, 0, q_block(b, j, i, plan_ref)
+        return b, n, 0, walk.column(b, j, i, *plan_ref)
 
     def kernel(*refs):
-        plan_ref, refs = (refs[:1], refs[1:]) if plan is not None else ((), refs)
-        q_labels, kv_labels, refs = (*refs[:2], refs[2:]) if labels is not None else (None, None, refs)
+        plan_ref, label_refs, refs = walk.split(refs)
         b, j, i = pl.program_id(0), pl.program_id(2), pl.program_id(3)
-        tile = _Tile(*refs, q_labels, kv_labels, problem, q_block(b, j, i, plan_ref))
+        tile = _Tile(*refs, *label_refs, problem, walk.column(b, j, i, *plan_ref))
         pl.when((j == 0) & (i == 0))(tile.start_head)
         pl.when(i == 0)(tile.start_keys)
-        if plan is None:
-            tile.visit(masked=labels is not None)
-        else:
-            visit_as(entry(b, j, i, plan_ref) % 4, tile.visit)
-        pl.when(i == steps - 1)(tile.finish_keys)
-        pl.when((j == rows - 1) & (i == steps - 1))(tile.finish_head)
+        walk.visit(b, j, i, *plan_ref, visit=tile.visit)
+        pl.when(i == walk.steps - 1)(tile.finish_keys)
+        pl.when((j == rows - 1) & (i == walk.steps - 1))(tile.finish_head)
 
-    label_specs = []
-    if labels is not None:
-        q_rows, kv_rows = labels.q.shape[1], labels.kv.shape[1]
-        each = labels.q.shape[0] > 1, labels.kv.shape[0] > 1
-        label_specs = [
-            pl.BlockSpec((None, q_rows, blocks.q), lambda *at: (at[0] if each[0] else 0, 0, q_at(*at)[2])),
-            pl.BlockSpec((None, kv_rows, blocks.kv), lambda b, n, j, i, *_: (b if each[1] else 0, 0, j)),
-        ]
     q_spec = pl.BlockSpec((None, None, blocks.q, dim), q_at)
-    kv_spec = pl.BlockSpec((None, None, blocks.kv, dim), lambda b, n, j, i, *_: (b, n // group, j, 0))
+    kv_spec = pl.BlockSpec((None, None, blocks.kv, dim), kv_at)
     row_spec = pl.BlockSpec((None, None, 1, blocks.q), row_at)
     d_kv_spec = pl.BlockSpec((None, None, blocks.kv, dim), lambda b, n, j, i, *_: (b, n, j, 0))
-    d_kv = struct((batch, heads, kv_len, dim), kv_dtype)
+    d_kv = jax.ShapeDtypeStruct((batch, heads, kv_len, dim), kv_dtype)
     call = pl.pallas_call(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=int(plan is not None),
-            grid=(batch, heads, rows, steps),
-            in_specs=[*label_specs, q_spec, kv_spec, kv_spec, q_spec, row_spec, row_spec],
+            grid=(batch, heads, rows, walk.steps),
+            in_specs=[*walk.label_specs(blocks, q_at, kv_at), q_spec, kv_spec, kv_spec, q_spec, row_spec, row_spec],
             out_specs=[
                 pl.BlockSpec((None, None, q_len, dim), lambda b, n, j, i, *_: (b, n, 0, 0)),
                 d_kv_spec,
@@ -116,13 +101,12 @@ def backward(
                 *[pltpu.VMEM((2, blocks.d_keys, blocks.d_queries), q.dtype)] * 2,
             ],
         ),
-        out_shape=[struct(q.shape, q.dtype), d_kv, d_kv],
+        out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), d_kv, d_kv],
         compiler_params=compiler_params(("parallel", "parallel", "arbitrary", "arbitrary")),
         interpret=problem.interpret,
         name="videodit_attention_bwd",
     )
-    scalars = [] if plan is None else [jnp.asarray(plan).reshape(-1)]
-    return call(*scalars, *([] if labels is None else map(jnp.asarray, labels)), q, k, v, d_out, lse, delta)
+    return call(*walk.operands(), q, k, v, d_out, lse, delta)
 
 
 class _Tile:

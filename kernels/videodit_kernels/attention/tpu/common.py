@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -17,10 +16,9 @@ from videodit_kernels.attention.masks import Rule, allows
 
 LOG2_E = 1.4426950408889634
 
-# Contracted dims of a matrix product: a b', a' b, a b.
+# Contracted dims of a matrix product: a b', a' b.
 NT = (((1,), (1,)), ((), ()))
 TN = (((0,), (0,)), ((), ()))
-NN = (((1,), (0,)), ((), ()))
 
 
 def dot(a: Array, b: Array, dims) -> Array:
@@ -86,15 +84,54 @@ def permitted(rule: Rule, q_labels: Array, kv_labels: Array) -> Array:
     )
 
 
-def visit_as(kind, visit):
-    """Run `visit(masked)` as an entry's kind says: not at all, with the mask, or without."""
-    for value, masked in ((PARTIAL, True), (WHOLE, False)):
-        pl.when(kind == value)(functools.partial(visit, masked))
+class Walk:
+    """How a grid (batch, head, row, step) goes over blocks: over all columns of a row, or over those of a plan.
+
+    Where there are a plan and labels, they are the first operands; so `split` finds them again among a kernel's refs.
+    """
+
+    def __init__(self, plan: Table | None, labels: Labels | None, columns: int):
+        self.plan, self.labels = plan, labels
+        self.steps = columns if plan is None else plan.shape[-1]
+
+    def operands(self) -> list[Array]:
+        """The plan, flat as SMEM wants it, and the labels."""
+        plan = [] if self.plan is None else [jnp.asarray(self.plan).reshape(-1)]
+        return plan + ([] if self.labels is None else [jnp.asarray(rows) for rows in self.labels])
+
+    def label_specs(self, blocks: Blocks, q_at, kv_at) -> list[pl.BlockSpec]:
+        """Specs of the labels, from the index maps of queries and keys."""
+
+        def spec(labels, size, at):
+            batched = labels.shape[0] > 1
+            return pl.BlockSpec((None, labels.shape[1], size), lambda *g: (g[0] if batched else 0, 0, at(*g)[2]))
+
+        if self.labels is None:
+            return []
+        return [spec(self.labels.q, blocks.q, q_at), spec(self.labels.kv, blocks.kv, kv_at)]
+
+    def split(self, refs):
+        """The plan's ref in a tuple, empty without one; the labels' refs or None twice; the other refs."""
+        plan, rest = (refs[:1], refs[1:]) if self.plan is not None else ((), refs)
+        return plan, *((rest[:2], rest[2:]) if self.labels is not None else ((None, None), rest))
+
+    def column(self, b, row, step, *plan_ref):
+        """The column to visit."""
+        return self._entry(b, row, step, *plan_ref) // 4 if plan_ref else step
+
+    def visit(self, b, row, step, *plan_ref, visit):
+        """Run `visit(masked)` as the plan says: not at all, with the mask, or without."""
+        if not plan_ref:
+            visit(self.labels is not None)
+            return
+        kind = self._entry(b, row, step, *plan_ref) % 4
+        for value, masked in ((PARTIAL, True), (WHOLE, False)):
+            pl.when(kind == value)(functools.partial(visit, masked))
+
+    def _entry(self, b, row, step, plan_ref):
+        batch, rows, steps = self.plan.shape
+        return plan_ref[((b if batch > 1 else 0) * rows + row) * steps + step]
 
 
 def compiler_params(dims: tuple[str, ...]):
     return pltpu.CompilerParams(dimension_semantics=dims, vmem_limit_bytes=64 * 2**20)
-
-
-def struct(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)

@@ -12,6 +12,9 @@ running maximum and its rescaling are not needed at every step:
               one exceeds it by more than LIMIT, the block is computed again relative to its own maximum.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
@@ -24,11 +27,10 @@ from videodit_kernels.attention.tpu.common import (
     Labels,
     Problem,
     Table,
+    Walk,
     compiler_params,
     dot,
     permitted,
-    struct,
-    visit_as,
 )
 
 # In powers of two. 2**60 times a million keys is far below 2**127, where float32 and bfloat16 end, and 2**-60 far above
@@ -53,40 +55,25 @@ def forward(
     (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
     group = heads // k.shape[1]
     rows = q_len // blocks.q
-    steps = kv_len // blocks.kv if plan is None else plan.shape[-1]
-
-    def entry(b, i, j, plan_ref):
-        return plan_ref[0][((b if plan.shape[0] > 1 else 0) * rows + i) * steps + j]
+    walk = Walk(plan, labels, kv_len // blocks.kv)
 
     def q_at(b, n, i, j, *_):
         return b, n, i, 0
 
     def kv_at(b, n, i, j, *plan_ref):
-        return b, n // group, entry(b, i, j, plan_ref) // 4 if plan_ref else j, 0
+        return b, n // group, walk.column(b, i, j, *plan_ref), 0
 
     def row_at(b, n, i, j, *_):
         return b, n, 0, i
 
     def kernel(*refs):
-        plan_ref, refs = (refs[:1], refs[1:]) if plan is not None else ((), refs)
-        q_labels, kv_labels, refs = (*refs[:2], refs[2:]) if labels is not None else (None, None, refs)
-        tile = _Tile(*refs, q_labels, kv_labels, problem, bounded)
+        plan_ref, label_refs, refs = walk.split(refs)
+        tile = _Tile(*refs, *label_refs, problem, bounded)
         b, i, j = pl.program_id(0), pl.program_id(2), pl.program_id(3)
         pl.when(j == 0)(tile.start)
-        if plan is None:
-            tile.visit(j == 0, masked=labels is not None)
-        else:
-            visit_as(entry(b, i, j, plan_ref) % 4, lambda masked: tile.visit(j == 0, masked=masked))
-        pl.when(j == steps - 1)(tile.finish)
+        walk.visit(b, i, j, *plan_ref, visit=functools.partial(tile.visit, j == 0))
+        pl.when(j == walk.steps - 1)(tile.finish)
 
-    label_specs = []
-    if labels is not None:
-        q_rows, kv_rows = labels.q.shape[1], labels.kv.shape[1]
-        each = labels.q.shape[0] > 1, labels.kv.shape[0] > 1
-        label_specs = [
-            pl.BlockSpec((None, q_rows, blocks.q), lambda b, n, i, j, *_: (b if each[0] else 0, 0, i)),
-            pl.BlockSpec((None, kv_rows, blocks.kv), lambda *at: (at[0] if each[1] else 0, 0, kv_at(*at)[2])),
-        ]
     q_spec = pl.BlockSpec((None, None, blocks.q, dim), q_at)
     kv_spec = pl.BlockSpec((None, None, blocks.kv, dim), kv_at)
     lazy = not bounded
@@ -94,8 +81,8 @@ def forward(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=int(plan is not None),
-            grid=(batch, heads, rows, steps),
-            in_specs=[*label_specs, q_spec, kv_spec, kv_spec],
+            grid=(batch, heads, rows, walk.steps),
+            in_specs=[*walk.label_specs(blocks, q_at, kv_at), q_spec, kv_spec, kv_spec],
             out_specs=[q_spec, pl.BlockSpec((None, None, 1, blocks.q), row_at)],
             scratch_shapes=[
                 pltpu.VMEM((1 + lazy, dim, blocks.q), jnp.float32),
@@ -105,13 +92,12 @@ def forward(
                 pltpu.SMEM((1,), jnp.int32),
             ],
         ),
-        out_shape=[struct(q.shape, q.dtype), struct((batch, heads, 1, q_len), jnp.float32)],
+        out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), jax.ShapeDtypeStruct((batch, heads, 1, q_len), jnp.float32)],
         compiler_params=compiler_params(("parallel", "parallel", "parallel", "arbitrary")),
         interpret=problem.interpret,
         name="videodit_attention_fwd",
     )
-    scalars = [] if plan is None else [jnp.asarray(plan).reshape(-1)]
-    return call(*scalars, *([] if labels is None else map(jnp.asarray, labels)), q, k, v)
+    return call(*walk.operands(), q, k, v)
 
 
 class _Tile:

@@ -103,10 +103,10 @@ def label(
         q_labels, kv_labels = mask.labels(q_len, kv_len)
         q_rows.append(q_labels[None])
         kv_rows.append(kv_labels[None])
-    for q_row, kv_row in [segments] if segments is not None else []:
+    if segments is not None:
         rule = (*rule, (Span(_height(q_rows), 0, 0),))
-        q_rows.append(q_row[:, None])
-        kv_rows.append(kv_row[:, None])
+        q_rows.append(segments[0][:, None])
+        kv_rows.append(segments[1][:, None])
     q_rows = [_extend(x, q_padded) for x in q_rows]
     kv_rows = [_extend(x, kv_padded) for x in kv_rows]
     if kv_padded > kv_len:
