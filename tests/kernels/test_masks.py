@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from videodit_kernels.attention import FrameCausal, LocalWindow, SlidingTiles, from_tiles, to_tiles
 from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE, classify
-from videodit_kernels.attention.masks import dense
+from videodit_kernels.attention.masks import allows, dense
 from videodit_kernels.attention.tiles import coordinates, tile_order
 from videodit_kernels.attention.tpu.common import visits
+from videodit_kernels.attention.tpu.labels import label
 
 dims = st.tuples(*[st.integers(1, 6)] * 3)
 frame_masks = st.builds(
@@ -86,6 +87,26 @@ MASKS = {
     "local": LocalWindow((8, 16, 16), (4, 4, 8), (3, 5, 5)),
     "both": SlidingTiles((8, 16, 16), (4, 8, 8), (1, 1, 3)) & FrameCausal(256),
 }
+
+
+@given(dims, dims, dims, frame_masks, st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_words_judge_as_the_rule_does(grid, tile, window, frames, padding):
+    tokens = math.prod(grid)
+    mask = LocalWindow(grid, tile, window) & frames & SlidingTiles(grid, tile, window)
+    rule, judge, labels = label(mask, None, tokens, tokens, tokens, tokens + padding)
+    assert judge.words and len(judge.rule) < len(rule)
+    q, kv = labels.q[0][:, :, None], labels.kv[0][:, None, :]
+    for found in (judge.allows(list(q), list(kv)), allows(rule, list(q), list(kv))):
+        np.testing.assert_array_equal(found[:, :tokens], dense(mask, tokens, tokens))
+        assert not found[:, tokens:].any()
+
+
+def test_a_word_holds_as_many_labels_as_fit():
+    # Fields of 13, 3 and 3 bits, three times: 32 bits, then 25. Three comparisons are no dearer than a word.
+    mask = LocalWindow((4000, 1, 1), (1, 1, 1), (3, 1, 1))
+    assert len(label(mask & mask & mask, None, *[4000] * 4)[1].words) == 2
+    assert not label(FrameCausal(8, window=2), None, *[64] * 4)[1].words
 
 
 @pytest.mark.parametrize("blocks", [(256, 256), (512, 128), (128, 1024)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from videodit_kernels.attention.masks import Rule
+from videodit_kernels.attention.masks import Rule, allows
 
 EMPTY, PARTIAL, WHOLE = 0, 1, 2
 
@@ -25,19 +25,9 @@ def classify(rule: Rule, q_labels, kv_labels, q_block: int, kv_block: int):
 
     A block may be called PARTIAL that is EMPTY or WHOLE, if its runs mix labels; never the other way round.
     """
-    xp = np if isinstance(q_labels, np.ndarray) and isinstance(kv_labels, np.ndarray) else jnp
-    some = every = None
-    q, kv = _ranges(xp, q_labels), _ranges(xp, kv_labels)
-    for clause in rule:
-        any_some = any_every = None
-        for label, low, high in clause:
-            least = kv[0][..., label, None, :] - q[1][..., label, :, None]
-            most = kv[1][..., label, None, :] - q[0][..., label, :, None]
-            this_some, this_every = (most >= low) & (least <= high), (least >= low) & (most <= high)
-            any_some = this_some if any_some is None else any_some | this_some
-            any_every = this_every if any_every is None else any_every | this_every
-        some = any_some if some is None else some & any_some
-        every = any_every if every is None else every & any_every
+    (q_least, q_most), (kv_least, kv_most) = _ranges(q_labels, -1), _ranges(kv_labels, -2)
+    every = allows(rule, q_least, kv_least, q_most, kv_most)
+    some = allows(rule, q_most, kv_most, q_least, kv_least)
     a, b = q_block // RUN, kv_block // RUN
 
     def split(x):
@@ -46,6 +36,11 @@ def classify(rule: Rule, q_labels, kv_labels, q_block: int, kv_block: int):
     return split(some).any((-3, -1)).astype(np.int32) + split(every).all((-3, -1)).astype(np.int32)
 
 
-def _ranges(xp, labels):
+def _ranges(labels, dim: int):
+    """Least and greatest labels of runs: two lists of a row [..., runs] each, with a new dim at `dim`."""
+    xp = np if isinstance(labels, np.ndarray) else jnp
     runs = labels.reshape(*labels.shape[:-1], labels.shape[-1] // RUN, RUN)
-    return xp.min(runs, -1), xp.max(runs, -1)
+    return [
+        [xp.expand_dims(found[..., row, :], dim) for row in range(labels.shape[-2])]
+        for found in (runs.min(-1), runs.max(-1))
+    ]

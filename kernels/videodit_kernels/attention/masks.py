@@ -8,10 +8,13 @@ rule serves every reader: `dense` writes the mask out, a kernel judges single pa
 from __future__ import annotations
 
 import abc
+import functools
 import math
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +34,11 @@ Rule = tuple[tuple[Span, ...], ...]
 # Labels of the queries [rows, T] and of the keys [rows, S], int32.
 Labels = tuple[np.ndarray, np.ndarray]
 
-_FAR = 2**30
+# Labels by row.
+Rows = Sequence[Any] | Mapping[int, Any]
+
+# No bound: further than labels lie apart.
+FAR = 2**30
 
 
 class Mask(abc.ABC):
@@ -74,8 +81,8 @@ class FrameCausal(Mask):
     @property
     def rule(self) -> Rule:
         if self.window is None:
-            return ((Span(0, -_FAR, 0),),)
-        return (Span(0, -_FAR, 0),), (
+            return ((Span(0, -FAR, 0),),)
+        return (Span(0, -FAR, 0),), (
             Span(0, 1 - self.window, 0),
             *([Span(1, 0, self.sinks - 1)] if self.sinks else []),
         )
@@ -171,14 +178,28 @@ class Both(Mask):
         return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
 
 
-def allows(rule: Rule, q_labels, kv_labels):
-    """Whether pairs are allowed, from their labels: sequences of int arrays, a row each, that broadcast together."""
+def allows(rule: Rule, q_labels: Rows, kv_labels: Rows, q_most: Rows | None = None, kv_most: Rows | None = None):
+    """Whether pairs are allowed, from their labels, a row for every `Span.label`, which broadcast together.
+
+    With `q_most` and `kv_most`: whether all pairs are, whose labels reach from `q_labels` to `q_most`, and from
+    `kv_labels` to `kv_most`; and with least and most exchanged, whether some pair may be.
+    """
+    single = q_most is None
+    q_most, kv_most = (q_labels, kv_labels) if single else (q_most, kv_most)
     everything = None
     for clause in rule:
         some = None
         for label, low, high in clause:
-            difference = kv_labels[label] - q_labels[label]
-            within = difference == low if low == high else (difference >= low) & (difference <= high)
+            if single and low == high:
+                within = kv_labels[label] == q_labels[label] + low
+            else:
+                # The queries' side is shifted: in a kernel it is a row, while a difference would be a matrix.
+                sides = []
+                if low > -FAR:
+                    sides.append(kv_labels[label] >= q_most[label] + low)
+                if high < FAR:
+                    sides.append(kv_most[label] <= q_labels[label] + high)
+                within = functools.reduce(operator.and_, sides)
             some = within if some is None else some | within
         everything = some if everything is None else everything & some
     return everything
@@ -187,4 +208,4 @@ def allows(rule: Rule, q_labels, kv_labels):
 def dense(mask: Mask, q_len: int, kv_len: int) -> np.ndarray:
     """The mask written out, bool [T, S]."""
     q, kv = mask.labels(q_len, kv_len)
-    return allows(mask.rule, q[:, :, None], kv[:, None, :])
+    return allows(mask.rule, list(q[:, :, None]), list(kv[:, None, :]))

@@ -9,7 +9,7 @@ the scores of one are made while the products that read the scores of the one be
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
@@ -17,14 +17,12 @@ from videodit_kernels.attention.tpu.common import (
     LOG2_E,
     NT,
     TN,
-    Labels,
     Problem,
-    Table,
     Walk,
     compiler_params,
     dot,
-    permitted,
 )
+from videodit_kernels.attention.tpu.labels import Labels, Table
 
 # dQ' in float32, and the result twice, take 1 KiB a query at a head dim of 128.
 MOST_QUERIES = 32768
@@ -57,7 +55,7 @@ def backward(
     assert q_len <= MOST_QUERIES, q_len
     group = heads // k.shape[1]
     rows = kv_len // blocks.kv
-    walk = Walk(plan, labels, q_len // blocks.q)
+    walk = Walk(problem, plan, labels, q_len // blocks.q)
 
     def q_at(b, n, j, i, *plan_ref):
         return b, n, walk.column(b, j, i, *plan_ref), 0
@@ -69,9 +67,9 @@ def backward(
         return b, n, 0, walk.column(b, j, i, *plan_ref)
 
     def kernel(*refs):
-        plan_ref, label_refs, refs = walk.split(refs)
+        plan_ref, pairs, refs = walk.split(refs)
         b, j, i = pl.program_id(0), pl.program_id(2), pl.program_id(3)
-        tile = _Tile(*refs, *label_refs, problem, walk.column(b, j, i, *plan_ref))
+        tile = _Tile(*refs, pairs, problem, walk.column(b, j, i, *plan_ref))
         pl.when((j == 0) & (i == 0))(tile.start_head)
         pl.when(i == 0)(tile.start_keys)
         walk.visit(b, j, i, *plan_ref, visit=tile.visit)
@@ -88,7 +86,7 @@ def backward(
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=int(plan is not None),
             grid=(batch, heads, rows, walk.steps),
-            in_specs=[*walk.label_specs(blocks, q_at, kv_at), q_spec, kv_spec, kv_spec, q_spec, row_spec, row_spec],
+            in_specs=[*walk.label_specs(q_at, kv_at), q_spec, kv_spec, kv_spec, q_spec, row_spec, row_spec],
             out_specs=[
                 pl.BlockSpec((None, None, q_len, dim), lambda b, n, j, i, *_: (b, n, 0, 0)),
                 d_kv_spec,
@@ -99,6 +97,7 @@ def backward(
                 *[pltpu.VMEM((dim, blocks.kv), jnp.float32)] * 2,
                 *[pltpu.VMEM((dim, blocks.q), q.dtype)] * 2,
                 *[pltpu.VMEM((2, blocks.d_keys, blocks.d_queries), q.dtype)] * 2,
+                *walk.label_scratch(),
             ],
         ),
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), d_kv, d_kv],
@@ -114,23 +113,23 @@ class _Tile:
 
     def __init__(
         self, q, k, v, d_out, lse, delta, dq, dk, dv, dq_sum, dk_sum, dv_sum, q_t, d_out_t, p, ds,
-        q_labels, kv_labels, problem, block,
+        pairs, problem, block,
     ):  # fmt: skip
         self.q, self.k, self.v, self.d_out, self.lse, self.delta = q, k, v, d_out, lse, delta
         self.dq, self.dk, self.dv = dq, dk, dv
         self.dq_sum, self.dk_sum, self.dv_sum = dq_sum, dk_sum, dv_sum
         self.q_t, self.d_out_t, self.p, self.ds = q_t, d_out_t, p, ds
-        self.q_labels, self.kv_labels, self.problem, self.block = q_labels, kv_labels, problem, block
+        self.pairs, self.problem, self.block = pairs, problem, block
 
     def start_head(self):
-        def clear(at, _):
+        for at in range(self.dq_sum.shape[0]):
             self.dq_sum[at] = jnp.zeros(self.dq_sum.shape[1:], jnp.float32)
-
-        lax.fori_loop(0, self.dq_sum.shape[0], clear, None)
 
     def start_keys(self):
         self.dk_sum[...] = jnp.zeros(self.dk_sum.shape, jnp.float32)
         self.dv_sum[...] = jnp.zeros(self.dv_sum.shape, jnp.float32)
+        if self.pairs is not None:
+            self.pairs.load()
 
     def finish_keys(self):
         self.dk[...] = (self.problem.scale * self.dk_sum[...]).T.astype(self.dk.dtype)
@@ -138,12 +137,9 @@ class _Tile:
 
     def finish_head(self):
         size = self.dq_sum.shape[2]
-
-        def write(at, _):
-            queries = pl.ds(pl.multiple_of(at * size, size), size)
+        for at in range(self.dq_sum.shape[0]):
+            queries = pl.ds(at * size, size)
             self.dq[queries, :] = (self.problem.scale * self.dq_sum[at]).T.astype(self.dq.dtype)
-
-        lax.fori_loop(0, self.dq_sum.shape[0], write, None)
 
     def visit(self, masked: bool):
         """Add a block of queries to the sums."""
@@ -151,14 +147,6 @@ class _Tile:
         self.d_out_t[...] = self.d_out[...].T
         blocks = self.problem.blocks
         count = (blocks.q // blocks.d_queries) * (blocks.kv // blocks.d_keys)
-        if masked:
-
-            def both(x, _):
-                self._scores(x, 0, masked)
-                self._products(x, 0)
-
-            lax.fori_loop(0, count, both, None)
-            return
         self._scores(0, 0, masked)
         for x in range(count):
             if x + 1 < count:
@@ -170,10 +158,6 @@ class _Tile:
         blocks = self.problem.blocks
         across = blocks.q // blocks.d_queries
         starts = x % across * blocks.d_queries, x // across * blocks.d_keys
-        if not isinstance(x, int):
-            starts = [
-                pl.multiple_of(s, size) for s, size in zip(starts, (blocks.d_queries, blocks.d_keys), strict=True)
-            ]
         return pl.ds(starts[0], blocks.d_queries), pl.ds(starts[1], blocks.d_keys)
 
     def _scores(self, x, slot: int, masked: bool):
@@ -181,7 +165,7 @@ class _Tile:
         scores = dot(self.k[keys, :], self.q[queries, :], NT) * (self.problem.scale * LOG2_E)
         p = jnp.exp2(scores - self.lse[:, queries])
         if masked:
-            p = jnp.where(permitted(self.problem.rule, self.q_labels[:, queries], self.kv_labels[:, keys].T), p, 0.0)
+            p = jnp.where(self.pairs.allowed(queries, keys), p, 0.0)
         dp = dot(self.v[keys, :], self.d_out[queries, :], NT)
         self.ds[slot] = (p * (dp - self.delta[:, queries])).astype(self.ds.dtype)
         self.p[slot] = p.astype(self.p.dtype)

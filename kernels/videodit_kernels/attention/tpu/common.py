@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE
-from videodit_kernels.attention.masks import Rule, allows
+from videodit_kernels.attention.tpu.labels import LANES, Judge, Labels, Pairs, Table
 
 LOG2_E = 1.4426950408889634
 
@@ -40,21 +40,10 @@ class Blocks(NamedTuple):
 class Problem(NamedTuple):
     """What a kernel is compiled for."""
 
-    rule: Rule  # empty: everyone attends to everyone
+    judge: Judge  # empty: everyone attends to everyone
     scale: float
     blocks: Blocks
     interpret: bool | pltpu.InterpretParams
-
-
-# numpy where it is known when tracing.
-Table = Array | np.ndarray
-
-
-class Labels(NamedTuple):
-    """Labels of the tokens, int32 [B or 1, rows, T] and [B or 1, rows, S]."""
-
-    q: Table
-    kv: Table
 
 
 def visits(kinds):
@@ -75,23 +64,15 @@ def visits(kinds):
     return plan.astype(np.int32)
 
 
-def permitted(rule: Rule, q_labels: Array, kv_labels: Array) -> Array:
-    """Whether pairs are allowed, bool [keys, queries], from labels [rows, queries] and [keys, rows]."""
-    return allows(
-        rule,
-        [q_labels[row : row + 1, :] for row in range(q_labels.shape[0])],
-        [kv_labels[:, row : row + 1] for row in range(kv_labels.shape[1])],
-    )
-
-
 class Walk:
     """How a grid (batch, head, row, step) goes over blocks: over all columns of a row, or over those of a plan.
 
-    Where there are a plan and labels, they are the first operands; so `split` finds them again among a kernel's refs.
+    Where there are a plan and labels, they are the first operands and their scratch is the last; so `split` finds them
+    again among a kernel's refs.
     """
 
-    def __init__(self, plan: Table | None, labels: Labels | None, columns: int):
-        self.plan, self.labels = plan, labels
+    def __init__(self, problem: Problem, plan: Table | None, labels: Labels | None, columns: int):
+        self.problem, self.plan, self.labels = problem, plan, labels
         self.steps = columns if plan is None else plan.shape[-1]
 
     def operands(self) -> list[Array]:
@@ -99,8 +80,9 @@ class Walk:
         plan = [] if self.plan is None else [jnp.asarray(self.plan).reshape(-1)]
         return plan + ([] if self.labels is None else [jnp.asarray(rows) for rows in self.labels])
 
-    def label_specs(self, blocks: Blocks, q_at, kv_at) -> list[pl.BlockSpec]:
+    def label_specs(self, q_at, kv_at) -> list[pl.BlockSpec]:
         """Specs of the labels, from the index maps of queries and keys."""
+        blocks = self.problem.blocks
 
         def spec(labels, size, at):
             batched = labels.shape[0] > 1
@@ -110,10 +92,18 @@ class Walk:
             return []
         return [spec(self.labels.q, blocks.q, q_at), spec(self.labels.kv, blocks.kv, kv_at)]
 
+    def label_scratch(self) -> list:
+        """Where `Pairs` keeps the labels of a block of keys."""
+        judge, blocks = self.problem.judge, self.problem.blocks
+        return [] if self.labels is None else [pltpu.VMEM((len(judge.kv_rows), blocks.kv, LANES), jnp.int32)]
+
     def split(self, refs):
-        """The plan's ref in a tuple, empty without one; the labels' refs or None twice; the other refs."""
+        """The plan's ref in a tuple, empty without one; `Pairs`, None without labels; the other refs."""
         plan, rest = (refs[:1], refs[1:]) if self.plan is not None else ((), refs)
-        return plan, *((rest[:2], rest[2:]) if self.labels is not None else ((None, None), rest))
+        if self.labels is None:
+            return plan, None, rest
+        (q, kv), rest, spread = rest[:2], rest[2:-1], rest[-1]
+        return plan, Pairs(self.problem.judge, q, kv, spread), rest
 
     def column(self, b, row, step, *plan_ref):
         """The column to visit."""

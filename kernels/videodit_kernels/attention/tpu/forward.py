@@ -24,14 +24,12 @@ from videodit_kernels.attention.tpu.common import (
     LOG2_E,
     NT,
     TN,
-    Labels,
     Problem,
-    Table,
     Walk,
     compiler_params,
     dot,
-    permitted,
 )
+from videodit_kernels.attention.tpu.labels import Labels, Table
 
 # In powers of two. 2**60 times a million keys is far below 2**127, where float32 and bfloat16 end, and 2**-60 far above
 # 2**-126.
@@ -55,7 +53,7 @@ def forward(
     (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
     group = heads // k.shape[1]
     rows = q_len // blocks.q
-    walk = Walk(plan, labels, kv_len // blocks.kv)
+    walk = Walk(problem, plan, labels, kv_len // blocks.kv)
 
     def q_at(b, n, i, j, *_):
         return b, n, i, 0
@@ -67,8 +65,8 @@ def forward(
         return b, n, 0, i
 
     def kernel(*refs):
-        plan_ref, label_refs, refs = walk.split(refs)
-        tile = _Tile(*refs, *label_refs, problem, bounded)
+        plan_ref, pairs, refs = walk.split(refs)
+        tile = _Tile(*refs, pairs, problem, bounded)
         b, i, j = pl.program_id(0), pl.program_id(2), pl.program_id(3)
         pl.when(j == 0)(tile.start)
         walk.visit(b, i, j, *plan_ref, visit=functools.partial(tile.visit, j == 0))
@@ -82,7 +80,7 @@ def forward(
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=int(plan is not None),
             grid=(batch, heads, rows, walk.steps),
-            in_specs=[*walk.label_specs(blocks, q_at, kv_at), q_spec, kv_spec, kv_spec],
+            in_specs=[*walk.label_specs(q_at, kv_at), q_spec, kv_spec, kv_spec],
             out_specs=[q_spec, pl.BlockSpec((None, None, 1, blocks.q), row_at)],
             scratch_shapes=[
                 pltpu.VMEM((1 + lazy, dim, blocks.q), jnp.float32),
@@ -90,6 +88,7 @@ def forward(
                 pltpu.VMEM((1, blocks.q), jnp.float32),
                 pltpu.VMEM((8, blocks.q), jnp.float32),
                 pltpu.SMEM((1,), jnp.int32),
+                *walk.label_scratch(),
             ],
         ),
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), jax.ShapeDtypeStruct((batch, heads, 1, q_len), jnp.float32)],
@@ -107,10 +106,10 @@ class _Tile:
     that it can be computed again.
     """
 
-    def __init__(self, q, k, v, out, lse, acc, sums, reference, top, slot, q_labels, kv_labels, problem, bounded):
+    def __init__(self, q, k, v, out, lse, acc, sums, reference, top, slot, pairs, problem, bounded):
         self.q, self.k, self.v, self.out, self.lse = q, k, v, out, lse
         self.acc, self.sums, self.reference, self.top, self.slot = acc, sums, reference, top, slot
-        self.q_labels, self.kv_labels, self.problem, self.bounded = q_labels, kv_labels, problem, bounded
+        self.pairs, self.problem, self.bounded = pairs, problem, bounded
 
     def start(self):
         self.slot[0] = 0
@@ -121,8 +120,10 @@ class _Tile:
 
     def visit(self, first, masked: bool):
         """Add a block of keys."""
+        if masked:
+            self.pairs.load()
         if self.bounded:
-            self._sweep(masked, 0, 0, None, rolled=masked)
+            self._sweep(masked, 0, 0, None, rolled=False)
             return
         old = self.slot[0]
         new = 1 - old
@@ -131,11 +132,10 @@ class _Tile:
         @pl.when(first)
         def _():
             few = min(128, self.k.shape[0])
-            scores, _ = self._scores(pl.ds(0, few), masked)
-            self.reference[...] = scores.max(0, keepdims=True)
+            self.reference[...] = self._scores(pl.ds(0, few), masked).max(0, keepdims=True)
 
         self.top[...] = jnp.full(self.top.shape, UNSET, jnp.float32)
-        self._sweep(masked, old, new, None, rolled=masked)
+        self._sweep(masked, old, new, None, rolled=False)
         top = self.top[...].max(0, keepdims=True)
 
         @pl.when(jnp.max(top - self.reference[...]) > LIMIT)
@@ -154,27 +154,28 @@ class _Tile:
         self.lse[...] = jnp.where(some, jnp.log2(safe) + reference, -jnp.inf)
 
     def _scores(self, keys, masked: bool):
-        """Logits in powers of two [keys, queries], and which of them are allowed: None, all."""
+        """Logits in powers of two [keys, queries], `UNSET` where they are not allowed."""
         scores = dot(self.k[keys, :], self.q[...], NT) * (self.problem.scale * LOG2_E)
         if not masked:
-            return scores, None
-        may = permitted(self.problem.rule, self.q_labels[...], self.kv_labels[:, keys].T)
-        return jnp.where(may, scores, UNSET), may
+            return scores
+        return jnp.where(self.pairs.allowed(pl.ds(0, self.q.shape[0]), keys), scores, UNSET)
 
     def _sweep(self, masked: bool, old, new, rescale, rolled: bool):
         """Write version `new` of the sums: `old`, times the row `rescale` if there is one, and this block's part."""
         step = self.problem.blocks.keys
         count = self.k.shape[0] // step
 
+        if not self.bounded:
+            # Relative to UNSET, what is not allowed would count.
+            reference = jnp.where(self.reference[...] > UNSET, self.reference[...], 0.0)
+
         def chunk(x, sums, acc):
             keys = pl.ds(x * step, step)
-            scores, may = self._scores(keys, masked)
+            scores = self._scores(keys, masked)
             if not self.bounded:
                 self.top[...] = jnp.maximum(self.top[...], _fold(scores, jnp.max))
-                scores -= self.reference[...]
+                scores -= reference
             p = jnp.exp2(scores)
-            if masked:
-                p = jnp.where(may, p, 0.0)
             self.sums[new] = sums + _fold(p, jnp.sum)
             self.acc[new] = acc + dot(self.v[keys, :], p.astype(self.v.dtype), TN)
 

@@ -10,18 +10,11 @@ from jax import Array, lax
 from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.blocks import RUN, WHOLE, classify
-from videodit_kernels.attention.masks import Mask, Rule, Span
+from videodit_kernels.attention.masks import Mask, Rule
 from videodit_kernels.attention.tpu.backward import MOST_QUERIES, backward
-from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Labels, Problem, Table, visits
+from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Problem, visits
 from videodit_kernels.attention.tpu.forward import LIMIT, forward
-
-
-class _Static(NamedTuple):
-    rule: Rule
-    scale: float
-    blocks: Blocks
-    bounded: bool | None
-    interpret: bool | pltpu.InterpretParams
+from videodit_kernels.attention.tpu.labels import Labels, Table, label
 
 
 class _Tables(NamedTuple):
@@ -54,13 +47,13 @@ def attention(
     """
     q_len, kv_len = q.shape[1], k.shape[1]
     blocks, q_padded, kv_padded = fit(blocks or Blocks(), q_len, kv_len)
-    rule, labels = label(mask, segments, q_len, kv_len, q_padded, kv_padded)
+    rule, judge, labels = label(mask, segments, q_len, kv_len, q_padded, kv_padded)
     tables = plan(rule, labels, blocks, q_padded) if rule else None
     q, k, v = (
         jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, size - x.shape[1]), (0, 0)))
         for x, size in ((q, q_padded), (k, kv_padded), (v, kv_padded))
     )
-    out, lse = _attention(_Static(rule, scale, blocks, bounded, interpret), q, k, v, tables)
+    out, lse = _attention(Problem(judge, scale, blocks, interpret), bounded, q, k, v, tables)
     return out[:, :, :q_len].swapaxes(1, 2), lse[:, :, 0, :q_len].swapaxes(1, 2) / LOG2_E
 
 
@@ -84,59 +77,6 @@ def _round_up(length: int, unit: int) -> int:
     return -(-length // unit) * unit
 
 
-def label(
-    mask: Mask | None,
-    segments: tuple[Array, Array] | None,
-    q_len: int,
-    kv_len: int,
-    q_padded: int,
-    kv_padded: int,
-) -> tuple[Rule, Labels | None]:
-    """One rule for mask, segments and padding, and the labels it reads: numpy where nothing is traced.
-
-    Padded queries are like the last one; padded keys are nobody's.
-    """
-    rule: Rule = ()
-    q_rows, kv_rows = [], []
-    if mask is not None:
-        rule = mask.rule
-        q_labels, kv_labels = mask.labels(q_len, kv_len)
-        q_rows.append(q_labels[None])
-        kv_rows.append(kv_labels[None])
-    if segments is not None:
-        rule = (*rule, (Span(_height(q_rows), 0, 0),))
-        q_rows.append(segments[0][:, None])
-        kv_rows.append(segments[1][:, None])
-    q_rows = [_extend(x, q_padded) for x in q_rows]
-    kv_rows = [_extend(x, kv_padded) for x in kv_rows]
-    if kv_padded > kv_len:
-        rule = (*rule, (Span(_height(q_rows), 0, 0),))
-        q_rows.append(np.zeros((1, 1, q_padded), np.int32))
-        kv_rows.append((np.arange(kv_padded) >= kv_len).astype(np.int32)[None, None])
-    if not rule:
-        return (), None
-    return rule, Labels(_stack(q_rows), _stack(kv_rows))
-
-
-def _height(rows: list) -> int:
-    return sum(x.shape[1] for x in rows)
-
-
-def _extend(rows, length: int):
-    xp = np if isinstance(rows, np.ndarray) else jnp
-    return xp.pad(rows, ((0, 0), (0, 0), (0, length - rows.shape[-1])), mode="edge")
-
-
-def _stack(rows: list):
-    """Rows of labels [B or 1, rows, T] as one array, filled up to a multiple of eight, a tile of int32."""
-    fill = -_height(rows) % 8
-    rows = [*rows, np.zeros((1, fill, rows[0].shape[-1]), np.int32)]
-    xp = np if all(isinstance(x, np.ndarray) for x in rows) else jnp
-    batch = max(x.shape[0] for x in rows)
-    rows = [xp.broadcast_to(x, (batch, *x.shape[1:])).astype(np.int32) for x in rows]
-    return xp.concatenate(rows, axis=1)
-
-
 def plan(rule: Rule, labels: Labels, blocks: Blocks, q_padded: int) -> _Tables | None:
     """What the kernels visit; None where they visit everything and mask nothing."""
     kinds = classify(rule, labels.q, labels.kv, blocks.q, blocks.kv)
@@ -148,18 +88,19 @@ def plan(rule: Rule, labels: Labels, blocks: Blocks, q_padded: int) -> _Tables |
     return _Tables(labels, visits(kinds), visits(by_run))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(static: _Static, q: Array, k: Array, v: Array, tables: _Tables | None) -> tuple[Array, Array]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attention(
+    problem: Problem, bounded: bool | None, q: Array, k: Array, v: Array, tables: _Tables | None
+) -> tuple[Array, Array]:
     """Output, and log-sum-exp in powers of two, [B, N, T, H] and [B, N, 1, T]."""
-    problem = Problem(static.rule, static.scale, static.blocks, static.interpret)
     labels, visit = (None, None) if tables is None else (tables.labels, tables.forward)
     run = functools.partial(forward, problem=problem)
-    if static.bounded is not None:
-        return tuple(run(q, k, v, labels, visit, bounded=static.bounded))
+    if bounded is not None:
+        return tuple(run(q, k, v, labels, visit, bounded=bounded))
     longest = [jnp.sqrt(jnp.max(jnp.sum(jnp.square(x.astype(jnp.float32)), -1))) for x in (q, k)]
     return tuple(
         lax.cond(
-            abs(static.scale) * LOG2_E * longest[0] * longest[1] <= LIMIT,
+            abs(problem.scale) * LOG2_E * longest[0] * longest[1] <= LIMIT,
             functools.partial(run, bounded=True),
             functools.partial(run, bounded=False),
             *(q, k, v, labels, visit),
@@ -167,12 +108,12 @@ def _attention(static: _Static, q: Array, k: Array, v: Array, tables: _Tables | 
     )
 
 
-def _attention_fwd(static: _Static, q: Array, k: Array, v: Array, tables: _Tables | None):
-    out, lse = _attention(static, q, k, v, tables)
+def _attention_fwd(problem: Problem, bounded: bool | None, q: Array, k: Array, v: Array, tables: _Tables | None):
+    out, lse = _attention(problem, bounded, q, k, v, tables)
     return (out, lse), (q, k, v, out, lse, tables)
 
 
-def _attention_bwd(static: _Static, residuals, cotangents):
+def _attention_bwd(problem: Problem, _bounded, residuals, cotangents):
     q, k, v, out, lse, tables = residuals
     d_out, d_lse = cotangents
     heads, kv_heads, q_len = q.shape[1], k.shape[1], q.shape[2]
@@ -183,7 +124,6 @@ def _attention_bwd(static: _Static, residuals, cotangents):
     lse = jnp.where(jnp.isfinite(lse), lse, 1e30)
     runs = -(-q_len // MOST_QUERIES)
     whole = heads == kv_heads and runs == 1
-    problem = Problem(static.rule, static.scale, static.blocks, static.interpret)
     run = functools.partial(backward, problem=problem, kv_dtype=k.dtype if whole else jnp.dtype("float32"))
     labels = None if tables is None else tables.labels
     if runs == 1:

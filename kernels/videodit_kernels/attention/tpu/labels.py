@@ -1,0 +1,188 @@
+"""Labels of the tokens as the kernels read them: padded, stacked, and windows judged in one word.
+
+A window over three dims costs six comparisons a pair, more than the softmax. So labels that are known when tracing
+share an int32, each in a field with a guard bit above it: `key - low` and `high - key` keep the guard bits of all
+fields exactly where the key is within every span. That is five operations for any number of spans.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from videodit_kernels.attention.masks import FAR, Mask, Rows, Rule, Span, allows
+
+# Of a vector register.
+LANES = 128
+
+# numpy where it is known when tracing.
+Table = Array | np.ndarray
+
+
+class Labels(NamedTuple):
+    """Labels of the tokens, int32 [B or 1, rows, T] and [B or 1, rows, S]; rows a multiple of eight, a tile's."""
+
+    q: Table
+    kv: Table
+
+
+class Word(NamedTuple):
+    """Allows a pair if no guard bit is lost: row `kv` of the keys against rows `low` and `high` of the queries."""
+
+    low: int
+    high: int
+    kv: int
+    guards: int
+
+
+class Judge(NamedTuple):
+    """What a kernel asks of a pair of labels: the rule, a part of it in words."""
+
+    words: tuple[Word, ...] = ()
+    rule: Rule = ()
+
+    @property
+    def kv_rows(self) -> list[int]:
+        """The rows of the keys' labels that are read."""
+        return sorted({word.kv for word in self.words} | {span.label for clause in self.rule for span in clause})
+
+    def allows(self, q: Rows, kv: Rows):
+        """Whether pairs are allowed, from their labels, a row for every index that is named here."""
+        every = [
+            ((kv[word.kv] - q[word.low]) & (q[word.high] - kv[word.kv]) & word.guards) == word.guards
+            for word in self.words
+        ]
+        return functools.reduce(operator.and_, every + ([allows(self.rule, q, kv)] if self.rule else []))
+
+
+class Pairs:
+    """Inside a kernel: which pairs are allowed, from refs of the labels of its blocks.
+
+    The keys' labels are spread once over the lanes of `spread` [rows that are read, keys, LANES]: they lie along lanes
+    in memory, and along sublanes in the scores.
+    """
+
+    def __init__(self, judge: Judge, q, kv, spread):
+        self.judge, self.q, self.kv, self.spread = judge, q, kv, spread
+
+    def load(self):
+        """Take the keys of this block; before `allowed`."""
+        for at, row in enumerate(self.judge.kv_rows):
+            lanes = jnp.broadcast_to(self.kv[row : row + 1, :], (LANES, self.kv.shape[1]))
+            self.spread[at] = lanes.T
+
+    def allowed(self, queries, keys) -> Array:
+        """Whether pairs are allowed, bool [keys, queries]."""
+        size = queries.size // LANES
+        q = [self.q[row : row + 1, queries] for row in range(self.q.shape[0])]
+        kv = {
+            row: jnp.concatenate([self.spread[at, keys, :]] * size, axis=1) for at, row in enumerate(self.judge.kv_rows)
+        }
+        return self.judge.allows(q, kv)
+
+
+def label(
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    q_len: int,
+    kv_len: int,
+    q_padded: int,
+    kv_padded: int,
+) -> tuple[Rule, Judge, Labels | None]:
+    """One rule for mask, segments and padding, the same for a kernel, and the labels that both read.
+
+    Padded queries are like the last one; padded keys are nobody's.
+    """
+    rule: Rule = ()
+    q_rows: list[Table] = []
+    kv_rows: list[Table] = []
+    if mask is not None:
+        rule = mask.rule
+        for rows, labels in zip((q_rows, kv_rows), mask.labels(q_len, kv_len), strict=True):
+            rows.extend(labels[:, None])
+    if segments is not None:
+        rule = (*rule, (Span(len(q_rows), 0, 0),))
+        q_rows.append(segments[0])
+        kv_rows.append(segments[1])
+    q_rows = [_extend(row, q_padded) for row in q_rows]
+    kv_rows = [_extend(row, kv_padded) for row in kv_rows]
+    if kv_padded > kv_len:
+        rule = (*rule, (Span(len(q_rows), 0, 0),))
+        q_rows.append(np.zeros((1, q_padded), np.int32))
+        kv_rows.append((np.arange(kv_padded) >= kv_len).astype(np.int32)[None])
+    if not rule:
+        return (), Judge(), None
+    judge = _pack(rule, q_rows, kv_rows)
+    return rule, judge, Labels(_stack(q_rows), _stack(kv_rows))
+
+
+def _extend(row: Table, length: int) -> Table:
+    xp = np if isinstance(row, np.ndarray) else jnp
+    return xp.pad(row, ((0, 0), (0, length - row.shape[-1])), mode="edge")
+
+
+def _stack(rows: list[Table]) -> Table:
+    """Rows [B or 1, T] as one array."""
+    rows = rows + [np.zeros((1, rows[0].shape[-1]), np.int32)] * (-len(rows) % 8)
+    xp = np if all(isinstance(x, np.ndarray) for x in rows) else jnp
+    batch = max(x.shape[0] for x in rows)
+    return xp.stack([xp.broadcast_to(x, (batch, x.shape[-1])) for x in rows], axis=1).astype(np.int32)
+
+
+def _pack(rule: Rule, q_rows: list[Table], kv_rows: list[Table]) -> Judge:
+    """Put what can be into words, whose rows are appended."""
+    words: list[Word] = []
+    rest: list = []
+    fields: list[tuple[Span, int]] = []
+
+    def known(span: Span) -> bool:
+        return isinstance(q_rows[span.label], np.ndarray) and isinstance(kv_rows[span.label], np.ndarray)
+
+    def close():
+        spans = [span for span, _ in fields]
+        # A word is five operations; a comparison and the joining, two.
+        if sum((span.low > -FAR) + (span.high < FAR) for span in spans) > 3:
+            words.append(_word(fields, q_rows, kv_rows))
+        else:
+            rest.extend((span,) for span in spans)
+        fields.clear()
+
+    for clause in rule:
+        if len(clause) > 1 or not known(clause[0]):
+            rest.append(clause)
+            continue
+        row = kv_rows[clause[0].label]
+        bits = int(row.max() - row.min() + 2).bit_length() + 1
+        if bits + sum(size for _, size in fields) > 32:
+            close()
+        fields.append((clause[0], bits))
+    close()
+    return Judge(tuple(words), tuple(rest))
+
+
+def _word(fields: list[tuple[Span, int]], q_rows: list[Table], kv_rows: list[Table]) -> Word:
+    """Write the three rows of a word, of spans and the bits each needs."""
+    low = high = kv = guards = 0
+    at = 0
+    for span, bits in fields:
+        guard = 1 << (bits - 1)
+        q_row, kv_row = (rows[span.label].astype(np.int64) for rows in (q_rows, kv_rows))
+        base, most = kv_row.min() - 1, kv_row.max() - kv_row.min() + 1
+        # Bounds beyond the keys say the same from just beyond them.
+        low = low + (np.clip(q_row + span.low - base, 0, most + 1) << at)
+        high = high + ((np.clip(q_row + span.high - base, 0, most) + 2 * guard) << at)
+        kv = kv + ((kv_row - base + guard) << at)
+        guards += guard << at
+        at += bits
+
+    def int32(x):
+        return (np.asarray(x) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+
+    q_rows.extend([int32(low), int32(high)])
+    kv_rows.append(int32(kv))
+    return Word(len(q_rows) - 2, len(q_rows) - 1, len(kv_rows) - 1, int(int32(guards)))
