@@ -10,8 +10,6 @@ busiest, and what is spilled. docs/attention.md says what this cannot see.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import glob
 import importlib.util
 import itertools
 import json
@@ -149,10 +147,10 @@ def _read(profile: Path, dump: Path, chip: Chip, name: str, flops: int, steps: i
     if not any(op.startswith(name) for op in cycles):
         raise RuntimeError(f"libtpu compiled {name} but did not simulate it")
     cycles = sum(cycles.values())
-    (bundles,) = glob.glob(f"{dump}/*-{name}*[0-9]-final_bundles.txt")
-    (slots,) = glob.glob(f"{dump}/*-{name}*static-per-bundle-utilization.txt")
-    units, capacity, used = _slots(Path(slots))
-    start, end = _body(Path(bundles), len(used))
+    (bundles,) = dump.glob(f"*-{name}*[0-9]-final_bundles.txt")
+    (slots,) = dump.glob(f"*-{name}*static-per-bundle-utilization.txt")
+    units, capacity, used = _slots(slots)
+    start, end = _body(bundles, len(used))
     total = used[start:end].sum(0)
     busy = {unit: total[k] / (capacity[k] * (end - start)) for k, unit in enumerate(units) if ":" not in unit}
     spills = int(total[units.index("VSTORE:SPILL")])
@@ -198,6 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seq", type=int, default=16384)
     parser.add_argument("--heads", type=int, help="default: one a core")
     parser.add_argument("--pass", dest="which", choices=["fwd", "bwd"], help="default: both")
+    parser.add_argument("--mask", help='what a mask costs, as in "FrameCausal(1560, window=8) & FrameCausal(...)"')
+    parser.add_argument("--tune", action="store_true", help="search block sizes, and write them to the committed table")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     if given.child:
@@ -206,38 +206,14 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(given.chip.split(",")) - set(CHIPS)
     if unknown:
         parser.error(f"no chip {', '.join(sorted(unknown))}; there are {', '.join(CHIPS)}")
-    for chip in given.chip.split(","):
-        for which in [given.which] if given.which else ["fwd", "bwd"]:
-            _compare(chip, which, given)
+    # Builders import this module; so it imports them late.
+    from videodit_kernels.attention import report
 
-
-def _compare(chip: str, which: str, given: argparse.Namespace) -> None:
-    """Print our kernel beside its peers."""
-    heads = given.heads or CHIPS[chip].cores
-    shape = {"which": which, "seq": given.seq, "dim": given.head_dim, "heads": heads}
-    peer = {"q": 1024, "kv": 2048, "compute": 512}
-    cases = {
-        "ours": ("ours", {"blocks": None}),
-        **({"ours, unbounded": ("ours", {"blocks": None, "bounded": False})} if which == "fwd" else {}),
-        "splash": ("splash", peer),
-        "tokamax": ("tokamax", peer),
-    }
-    for label, (name, more) in cases.items():
-        row = {"chip": chip, "pass": which, "kernel": label, **shape, **more}
-        try:
-            report = simulate(f"videodit_kernels.attention.simulated:{name}", {**shape, **more}, chip)
-        except RuntimeError as error:
-            print(json.dumps({**row, "error": str(error)}) if given.json else f"{chip:6}{which:4} {label:16} {error}")
-            continue
-        if given.json:
-            print(json.dumps({**row, **dataclasses.asdict(report), "binding": report.binding}), flush=True)
-        else:
-            print(
-                f"{chip:6}{which:4} {label:16} {report.cycles:>10} cycles {report.tflops:7.1f} TFLOP/s "
-                f"{report.share:6.1%} of peak, {report.binding} busy {report.busy[report.binding]:4.0%}, "
-                f"{report.spills} spills",
-                flush=True,
-            )
+    try:
+        for row in report.rows(given):
+            print(json.dumps(row) if given.json else report.line(row), flush=True)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every implementation against the reference: values, log-sum-exp and gradients, over the shared specs."""
 
+import importlib.util
 import itertools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.experimental.pallas import tpu as pltpu
-from videodit_kernels.attention import FrameCausal, LocalWindow, attention, merge, reference, xla
+from videodit_kernels.attention import FrameCausal, LocalWindow, attention, gpu, merge, reference, splash, xla
 from videodit_kernels.attention.masks import dense
 from videodit_kernels.attention.specs import SMALL, Spec
 from videodit_kernels.attention.tpu import op
@@ -169,6 +170,52 @@ def test_a_part_in_which_a_query_has_no_key_counts_for_nothing():
     np.testing.assert_array_equal(merged[1], lse)
 
 
+@pytest.mark.parametrize("name", ["odd", "grouped", "packed", "frames", "local"])
+@pytest.mark.parametrize("package", ["splash", "tokamax"])
+def test_the_public_kernels_say_the_same(package, name):
+    if package == "tokamax":
+        pytest.importorskip("tokamax", reason="tokamax is not installed")
+    (spec,) = (spec for spec in SMALL if spec.name == name)
+
+    def public(*args, **kwargs):
+        out, _ = splash.attention(*args, **kwargs, package=package, block=128, interpret=True)
+        return out, jnp.zeros(out.shape[:3])
+
+    def without_lse(*args, **kwargs):
+        out, _ = reference.attention(*args, **kwargs)
+        return out, jnp.zeros(out.shape[:3])
+
+    for found, true in zip(results(public, spec), results(without_lse, spec), strict=True):
+        assert error(found, true) <= 1e-5
+
+
+def test_the_public_kernels_say_what_they_cannot():
+    q, k, v = Spec("", 256, 128).arrays()
+    ids = jnp.zeros((1, 256), jnp.int32), jnp.zeros((1, 128), jnp.int32)
+    with pytest.raises(ValueError, match="only for as many queries as keys"):
+        splash.attention(q, k, v, mask=None, segments=ids, scale=1.0)
+    if importlib.util.find_spec("tokamax") is None:
+        with pytest.raises(ValueError, match="needs the package tokamax"):
+            splash.attention(q, k, v, mask=None, segments=None, scale=1.0, package="tokamax")
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
+@pytest.mark.parametrize("spec", [Spec("", 512, 512, dim=128), Spec("", 700, 77, heads=4, kv_heads=2)])
+def test_cudnn_agrees_with_the_reference(spec):
+    q, k, v = spec.arrays(jnp.bfloat16)
+    call = {"mask": None, "segments": None, "scale": spec.dim**-0.5}
+    truth = reference.attention(*(x.astype(jnp.float32) for x in (q, k, v)), **call)[0]
+    found, other = (np.asarray(fn(q, k, v, **call)[0], np.float32) for fn in (gpu.attention, reference.attention))
+    assert np.linalg.norm(found - truth) <= 1.5 * np.linalg.norm(other - truth)
+
+
+def test_cudnn_says_what_it_cannot():
+    q = jnp.zeros((1, 8, 2, 64))
+    assert "takes bfloat16, got float32" in gpu.unable(q, None, None)
+    assert "no masks" in gpu.unable(q, FrameCausal(4), None)
+    assert "up to 128, got 256" in gpu.unable(jnp.zeros((1, 8, 2, 256), jnp.bfloat16), None, None)
+
+
 @pytest.mark.parametrize("name", ["packed cross", "streaming"])
 def test_no_copy_races_a_computation(name):
     (spec,) = (spec for spec in SMALL if spec.name == name)
@@ -184,7 +231,8 @@ def test_no_copy_races_a_computation(name):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"implementation": "flash"}, "implementation is one of reference, xla, tpu, tpu_interpret, got 'flash'"),
+        ({"implementation": "flash"}, "implementation is one of reference, xla, tpu, .*, got 'flash'"),
+        ({"implementation": "gpu"}, "implementation 'gpu' needs a GPU, and the backend is cpu"),
         ({"implementation": "tpu"}, "implementation 'tpu' needs a TPU, and the backend is cpu"),
         ({"segment_ids": jnp.zeros((1, 9), jnp.int32)}, r"segment ids of q are integers \(1, 8\); got int32 \(1, 9\)"),
         ({"k": jnp.zeros((1, 8, 3, 4))}, "a multiple of their heads"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from videodit_kernels.attention import FrameCausal, LocalWindow, SlidingTiles, from_tiles, to_tiles
 from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE, classify
-from videodit_kernels.attention.masks import allows, dense
+from videodit_kernels.attention.masks import allows, dense, parse
 from videodit_kernels.attention.tiles import coordinates, tile_order
 from videodit_kernels.attention.tpu.common import visits
 from videodit_kernels.attention.tpu.labels import label
@@ -78,6 +78,29 @@ def test_both_masks_hold_when_joined():
     want = dense(a, 24, 24) & dense(b, 24, 24) & dense(c, 24, 24)
     np.testing.assert_array_equal(dense(a & b & c, 24, 24), want)
     np.testing.assert_array_equal(dense(c & (b & a), 24, 24), want)
+
+
+def test_a_mask_is_read_as_it_is_written():
+    for name in ("frames", "window", "aligned tiles", "local"):
+        assert parse(repr(MASKS[name])) == MASKS[name]
+    assert parse(" FrameCausal(4, window=2) & LocalWindow((2, 3, 4), (1, 2, 2), window=(1, 2, 3))") == FrameCausal(
+        4, window=2
+    ) & LocalWindow((2, 3, 4), (1, 2, 2), (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("FrameCausal(0)", "FrameCausal.frame is at least 1, got 0"),
+        ("FrameCausal(open('x'))", "a mask is FrameCausal, LocalWindow, SlidingTiles"),
+        ("FrameCausal(4", "was never closed"),
+        ("Causal(4)", "not a mask"),
+        ("FrameCausal(4, span=2)", "span"),
+    ],
+)
+def test_what_is_no_mask_is_refused(text, says):
+    with pytest.raises(ValueError, match=says):
+        parse(text)
 
 
 MASKS = {

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Num
 
-from videodit_kernels.attention import reference, xla
+from videodit_kernels.attention import gpu, reference, splash, xla
 from videodit_kernels.attention.masks import Mask
 from videodit_kernels.attention.tpu import op as tpu
 
-Implementation = Literal["reference", "xla", "tpu", "tpu_interpret"]
+Implementation = Literal["reference", "xla", "tpu", "tpu_interpret", "gpu", "splash", "tokamax"]
+
+# The backend that an implementation needs.
+_NEEDS = {"tpu": "tpu", "splash": "tpu", "tokamax": "tpu", "gpu": "gpu"}
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ def attention(
         scale: 1 / sqrt(H) by default.
         return_lse: also return the log-sum-exp of the logits, float32 [B, T, N], -inf where a query has no key;
             differentiable, so that `merge` joins attention over parts of the keys.
-        implementation: None for the best that serves this backend.
+        implementation: None for the best that serves this backend and call, said once in the log.
 
     Returns [B, T, N, H] in the type of `q`; zeros where a query has no key.
 
@@ -51,31 +54,46 @@ def attention(
     segments = _segments(segment_ids)
     _check(q, k, v, segments)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    name = implementation or _best(jax.default_backend())
+    backend = jax.default_backend()
+    name = implementation or _best(backend, q, mask, segments, return_lse)
     if name not in get_args(Implementation):
         raise ValueError(f"implementation is one of {', '.join(get_args(Implementation))}, got {implementation!r}")
+    needs = _NEEDS.get(name, backend)
+    if needs != backend:
+        raise ValueError(
+            f"implementation {name!r} needs a {needs.upper()}, and the backend is {backend}; "
+            "'xla' and 'tpu_interpret' run anywhere"
+        )
     out, lse = _serve(name)(q, k, v, mask=mask, segments=segments, scale=scale)
+    if return_lse and lse is None:
+        raise ValueError(f"implementation {name!r} has no log-sum-exp with a gradient")
     return (out, lse) if return_lse else out
 
 
-def _serve(name: str) -> Callable[..., tuple[Array, Array]]:
-    if name == "reference":
-        return reference.attention
-    if name == "xla":
-        return xla.attention
-    backend = jax.default_backend()
-    if name == "tpu" and backend != "tpu":
-        raise ValueError(
-            f"implementation 'tpu' needs a TPU, and the backend is {backend}; 'tpu_interpret' runs anywhere"
-        )
+def _serve(name: str) -> Callable[..., tuple[Array, Array | None]]:
+    match name:
+        case "reference":
+            return reference.attention
+        case "xla":
+            return xla.attention
+        case "gpu":
+            return gpu.attention
+        case "splash" | "tokamax":
+            return functools.partial(splash.attention, package=name)
     return functools.partial(tpu.attention, interpret=name == "tpu_interpret")
 
 
-@functools.cache
-def _best(backend: str) -> Implementation:
+def _best(backend: str, q: Array, mask: Mask | None, segments, return_lse: bool) -> Implementation:
     name: Implementation = "tpu" if backend == "tpu" else "xla"
-    _LOG.info("attention on %s is %r", backend, name)
+    if backend == "gpu" and not return_lse and not gpu.unable(q, mask, segments):
+        name = "gpu"
+    _say(backend, name)
     return name
+
+
+@functools.cache
+def _say(backend: str, name: str) -> None:
+    _LOG.info("attention on %s is %r", backend, name)
 
 
 def _segments(ids: Array | tuple[Array, Array] | None) -> tuple[Array, Array] | None:

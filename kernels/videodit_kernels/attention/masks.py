@@ -8,6 +8,7 @@ rule serves every reader: `dense` writes the mask out, a kernel judges single pa
 from __future__ import annotations
 
 import abc
+import ast
 import functools
 import math
 import operator
@@ -209,3 +210,26 @@ def dense(mask: Mask, q_len: int, kv_len: int) -> np.ndarray:
     """The mask written out, bool [T, S]."""
     q, kv = mask.labels(q_len, kv_len)
     return allows(mask.rule, list(q[:, :, None]), list(kv[:, None, :]))
+
+
+def parse(text: str) -> Mask:
+    """A mask from how it is written in Python, `FrameCausal(1560, window=8) & LocalWindow(...)`.
+
+    Raises:
+        ValueError: if it is anything else than calls of masks with literal arguments, joined by `&`.
+    """
+    kinds = {kind.__name__: kind for kind in (FrameCausal, LocalWindow, SlidingTiles)}
+
+    def build(node: ast.AST) -> Mask:
+        match node:
+            case ast.BinOp(left, ast.BitAnd(), right):
+                return build(left) & build(right)
+            case ast.Call(ast.Name(name), args, keywords) if name in kinds:
+                named = {word.arg: ast.literal_eval(word.value) for word in keywords}
+                return kinds[name](*map(ast.literal_eval, args), **named)
+        raise ValueError("not a mask")
+
+    try:
+        return build(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"a mask is {', '.join(kinds)} with numbers, joined by &; got {text!r}: {error}") from None

@@ -1,24 +1,31 @@
 """Attention kernels as `schedule` simulates them: ours, and the public ones to compare with.
 
-The simulator reads scalars in SMEM as zero, so none of these reads a plan: a masked kernel judges every block.
+The simulator reads scalars in SMEM as zero, so none of these reads a plan: a masked kernel judges every block. What a
+mask costs is then told from the cycles of a whole and of a masked block, and how many there are of each.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from videodit_kernels.attention.masks import Mask
+from videodit_kernels.attention.blocks import PARTIAL, WHOLE, classify
+from videodit_kernels.attention.masks import parse
 from videodit_kernels.attention.tpu.backward import backward
 from videodit_kernels.attention.tpu.common import Blocks, Problem
 from videodit_kernels.attention.tpu.forward import forward
-from videodit_kernels.attention.tpu.labels import Labels, label
-from videodit_kernels.schedule import Kernel
+from videodit_kernels.attention.tpu.labels import Judge, Labels, label
+from videodit_kernels.attention.tpu.op import fit
+from videodit_kernels.schedule import Kernel, Report, simulate
 
 Pass = Literal["fwd", "bwd"]
+
+# Enough blocks to see what one costs, at little cost.
+FEW = 4096
 
 
 def ours(
@@ -29,15 +36,19 @@ def ours(
     heads: int,
     blocks: list[int] | None = None,
     bounded: bool = True,
-    mask: Mask | None = None,
+    mask: str | None = None,
+    mask_seq: int | None = None,
 ) -> Kernel:
     """A pass of `tpu` with the fields of `Blocks`, or its defaults; with a mask, every block is judged pair by pair.
 
-    The backward pass is given its `delta`, whose making reads two arrays once: 2% of the time at 4096 tokens on v5e.
+    The mask is one for `mask_seq` tokens, `seq` by default. The backward pass is given its `delta`, whose making reads
+    two arrays once: 2% of the time at 4096 tokens on v5e.
     """
     sizes = Blocks(*blocks or ())
-    _, judge, labels = label(mask, None, seq, seq, seq, seq)
-    shapes = [] if labels is None else [jax.ShapeDtypeStruct(x.shape, jnp.int32) for x in labels]
+    judge, labels = Judge(), []
+    if mask is not None:
+        _, judge, made = label(parse(mask), None, *[mask_seq or seq] * 4)
+        labels = [jax.ShapeDtypeStruct((*x.shape[:-1], seq), jnp.int32) for x in made]
     problem = Problem(judge, dim**-0.5, sizes, False)
     wide = jax.ShapeDtypeStruct((1, heads, seq, dim), jnp.bfloat16)
     row = jax.ShapeDtypeStruct((1, heads, 1, seq), jnp.float32)
@@ -53,7 +64,63 @@ def ours(
         return run(*tokens, Labels(*tables) if tables else None, None)
 
     steps = heads * -(-seq // sizes.q) * -(-seq // sizes.kv)
-    return Kernel(fn, [*arguments, *shapes], f"videodit_attention_{which}", _flops(which, seq, dim, heads), steps)
+    return Kernel(fn, [*arguments, *labels], f"videodit_attention_{which}", _flops(which, seq, dim, heads), steps)
+
+
+def run(name: str, chip: str, timeout: float = 600.0, **arguments: Any) -> Report:
+    """Simulate a builder of this file."""
+    return simulate(f"{__spec__.name}:{name}", arguments, chip, timeout)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """What a mask costs: shares of all blocks, cycles of a block, and time as a share of that without the mask."""
+
+    kept: float
+    partial: float
+    whole_cycles: float
+    partial_cycles: float
+
+    @property
+    def time(self) -> float:
+        """Tile counts times tile cycles."""
+        return self.kept - self.partial + self.partial * self.partial_cycles / self.whole_cycles
+
+
+def masked(chip: str, which: Pass, *, seq: int, dim: int, heads: int, mask: str, blocks: Blocks) -> Masked:
+    """Count the mask's blocks at `seq` tokens, and simulate whole and masked ones."""
+    sizes, q_padded, kv_padded = fit(blocks, seq, seq)
+    rule, _, labels = label(parse(mask), None, seq, seq, q_padded, kv_padded)
+    kinds = classify(rule, labels.q, labels.kv, sizes.q, sizes.kv)
+    few = {"which": which, "seq": min(FEW, seq), "dim": dim, "heads": heads, "blocks": list(blocks)}
+    whole, part = run("ours", chip, **few), run("ours", chip, **few, mask=mask, mask_seq=seq)
+    shares = [float((kinds == kind).mean()) for kind in (WHOLE, PARTIAL)]
+    return Masked(sum(shares), shares[1], whole.step_cycles, part.step_cycles)
+
+
+def tune(chip: str, *, dim: int, seq: int, heads: int) -> dict[str, Any]:
+    """The block sizes that the simulator finds fastest, and the shares of peak they reach: a row of `tuned.json`.
+
+    Sizes of blocks and of the forward's products first, then those of the backward's.
+    """
+    shape = {"seq": seq, "dim": dim, "heads": heads}
+
+    def best(which: Pass, candidates: list[Blocks]) -> tuple[float, Blocks]:
+        found = []
+        for blocks in candidates:
+            try:
+                found.append((run("ours", chip, which=which, **shape, blocks=list(blocks)).share, blocks))
+            except RuntimeError:  # it does not fit, or does not end
+                continue
+        if not found:
+            raise RuntimeError(f"no block sizes worked for {chip}, head dim {dim}, {which}")
+        return max(found)
+
+    forward_share, blocks = best("fwd", [Blocks(q=q, keys=keys) for q in (1024, 2048) for keys in (256, 512, 1024)])
+    chunks = [(queries, keys) for queries in (256, 512) for keys in (256, 512)]
+    backward_share, blocks = best("bwd", [blocks._replace(d_queries=q, d_keys=k) for q, k in chunks])
+    shares = {"forward": round(forward_share, 3), "backward": round(backward_share, 3)}
+    return {"chip": chip, "head_dim": dim, "seq": seq, **blocks._asdict(), **shares}
 
 
 def splash(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int, compute: int) -> Kernel:

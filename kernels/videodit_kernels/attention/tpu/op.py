@@ -15,6 +15,7 @@ from videodit_kernels.attention.tpu.backward import MOST_QUERIES, backward
 from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Problem, visits
 from videodit_kernels.attention.tpu.forward import LIMIT, forward
 from videodit_kernels.attention.tpu.labels import Labels, Table, label
+from videodit_kernels.attention.tpu.tuned import here
 
 
 class _Tables(NamedTuple):
@@ -40,13 +41,13 @@ def attention(
     """As `reference.attention`.
 
     Args:
-        blocks: block sizes, at most; shorter sequences get smaller ones.
+        blocks: block sizes, at most; shorter sequences get smaller ones. None: those of `tuned`.
         bounded: whether no logit exceeds `LIMIT` powers of two, so that softmax needs no maximum; None: see for every
             call, from the norms of queries and keys (Cauchy-Schwarz).
         interpret: run in Pallas' interpreter, or in that of the TPU with its memories and copies.
     """
     q_len, kv_len = q.shape[1], k.shape[1]
-    blocks, q_padded, kv_padded = fit(blocks or Blocks(), q_len, kv_len)
+    blocks, q_padded, kv_padded = fit(blocks or here(q.shape[-1], max(q_len, kv_len)), q_len, kv_len)
     rule, judge, labels = label(mask, segments, q_len, kv_len, q_padded, kv_padded)
     tables = plan(rule, labels, blocks, q_padded) if rule else None
     q, k, v = (
