@@ -15,7 +15,7 @@ help:
 quickstart: setup
 	$(BIN)/videodit quickstart --workdir $(RUNS)/quickstart
 
-test: setup
+test: setup $(VENV)/libtpu
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -30,6 +30,12 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --require-hashes -r constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
+
+# The TPU compiler, which the kernels' tests ask; beside the packages, since JAX looks for a TPU where it is among them.
+$(VENV)/libtpu: constraints-tpu.txt $(VENV)/.installed
+	if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes --upgrade --target $@ -r constraints-tpu.txt; fi
+	mkdir -p $@ && touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info

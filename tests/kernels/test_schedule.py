@@ -1,10 +1,24 @@
 """Reading what libtpu writes, and what is said when it cannot be had."""
 
 import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from videodit_kernels import schedule
+from videodit_kernels.attention import report, simulated
+from videodit_kernels.attention.tpu import tuned
+from videodit_kernels.attention.tpu.common import Blocks
+
+ASIDE = Path(sys.prefix, "libtpu")  # as in test_compile.py
+
+needs_libtpu = pytest.mark.skipif(
+    not Path(ASIDE, "libtpu").exists() and importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed; `make test` puts it into .venv/libtpu on Linux x86_64",
+)
 
 UTILIZATION = """== CAPACTIY:
 MATMUL, VALU, VSTORE, VSTORE:SPILL
@@ -56,7 +70,59 @@ def test_an_unknown_chip_is_named_beside_those_there_are(capsys):
     assert "no chip v9; there are v5e, v5p, v6e, tpu7x" in capsys.readouterr().err
 
 
+@needs_libtpu
+def test_the_simulator_says_the_same_number_every_time(monkeypatch):
+    monkeypatch.syspath_prepend(str(ASIDE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    shape = {"which": "fwd", "seq": 512, "dim": 64, "heads": 1, "blocks": [256, 256, 128, 128, 128]}
+    plain, again, masked = (
+        simulated.run("ours", "v5e", **shape, **more) for more in ({}, {}, {"mask": "FrameCausal(100)"})
+    )
+    assert plain == again and plain.cycles < masked.cycles
+    assert plain.share == pytest.approx(4 * 512**2 * 64 / 131072 / plain.cycles)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is here")
 def test_without_libtpu_one_sentence_says_so():
     with pytest.raises(RuntimeError, match="libtpu"):
         schedule.simulate("videodit_kernels.attention.simulated:ours", {}, "v5e")
+
+
+def test_block_sizes_are_those_of_the_next_head_dim_and_the_nearest_length_that_were_tuned(monkeypatch):
+    def row(dim, seq, q, chip="v5e"):
+        return {"chip": chip, "head_dim": dim, "seq": seq, **Blocks(q=q)._asdict(), "forward": 0.5, "backward": 0.5}
+
+    rows = (row(64, 4096, 1), row(128, 4096, 2), row(128, 16384, 3), row(64, 4096, 4, "v6e"))
+    monkeypatch.setattr(tuned, "table", lambda: rows)
+    for dim, seq, q in ((64, 9000, 1), (80, 9000, 2), (128, 100, 2), (128, 16384, 3), (128, 300_000, 3)):
+        assert tuned.tuned("v5e", dim, seq).q == q
+    assert tuned.tuned("v6e", 128, 4096) == tuned.tuned(None, 64, 4096) == Blocks()
+
+
+def test_the_committed_table_is_for_chips_there_are_and_blocks_that_divide():
+    assert set(tuned.KINDS.values()) == set(schedule.CHIPS)
+    for row in tuned.table():
+        blocks = tuned.tuned(row["chip"], row["head_dim"], row["seq"])
+        assert row["chip"] in schedule.CHIPS and 0 < row["forward"] < 1 and 0 < row["backward"] < 1
+        assert blocks.kv % blocks.keys == blocks.q % blocks.d_queries == blocks.kv % blocks.d_keys == 0
+
+
+def test_the_cost_of_a_mask_is_its_blocks_times_their_cycles(monkeypatch, capsys):
+    def run(name, chip, which, seq, dim, heads, blocks, mask=None, mask_seq=None):
+        assert (name, chip, seq, dim, heads) == ("ours", "v6e", 4096, 64, 1)
+        return schedule.Report(0, 1000.0 if mask is None else 1200.0, 0.0, 0.0, 0, 0, {})
+
+    monkeypatch.setattr(simulated, "run", run)
+    monkeypatch.setattr(report, "tuned", lambda *_: Blocks(1024, 1024))
+    problem = ["--chip", "v6e", "--head-dim", "64", "--seq", "8192", "--pass", "fwd", "--json"]
+    schedule.main([*problem, "--mask", "FrameCausal(1024)"])
+    # 8 x 8 blocks, those on the diagonal and below it whole.
+    row = json.loads(capsys.readouterr().out)
+    assert (row["kept"], row["partial"], row["time"]) == pytest.approx((36 / 64, 0, 36 / 64))
+    schedule.main([*problem, "--mask", "FrameCausal(512)"])
+    row = json.loads(capsys.readouterr().out)
+    assert (row["kept"], row["partial"], row["time"]) == pytest.approx((36 / 64, 8 / 64, (28 + 8 * 1.2) / 64))
+    with pytest.raises(SystemExit):
+        schedule.main(["--mask", "LocalWindow((4, 4, 4), (2, 2, 2), (1, 1, 1))"])
+    assert "is for 64 tokens, got 16384" in capsys.readouterr().err

@@ -40,10 +40,8 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def line(row: dict[str, Any]) -> str:
     """A row for people."""
-    if "blocks" in row:
-        return (
-            f"{row['chip']} {row['head_dim']}: {row['blocks']}, {row['forward']:.1%} and {row['backward']:.1%} of peak"
-        )
+    if "pass" not in row:
+        return ", ".join(f"{name} {value}" for name, value in row.items())
     start = f"{row['chip']:6}{row['pass']:4} {row['kernel']:16} "
     if "error" in row:
         return start + row["error"]
