@@ -232,8 +232,8 @@ def test_no_copy_races_a_computation(name):
     ("change", "says"),
     [
         ({"implementation": "flash"}, "implementation is one of reference, xla, tpu, .*, got 'flash'"),
-        ({"implementation": "gpu"}, "implementation 'gpu' needs a GPU, and the backend is cpu"),
-        ({"implementation": "tpu"}, "implementation 'tpu' needs a TPU, and the backend is cpu"),
+        ({"implementation": "gpu"}, "implementation 'gpu' needs a GPU, and the device is a CPU"),
+        ({"implementation": "tpu"}, "implementation 'tpu' needs a TPU, and the device is a CPU"),
         ({"segment_ids": jnp.zeros((1, 9), jnp.int32)}, r"segment ids of q are integers \(1, 8\); got int32 \(1, 9\)"),
         ({"k": jnp.zeros((1, 8, 3, 4))}, "a multiple of their heads"),
         ({"k": jnp.zeros((1, 8, 2, 4), jnp.bfloat16)}, "all bfloat16 or all float32"),

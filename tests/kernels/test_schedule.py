@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +10,6 @@ from videodit_kernels import schedule
 from videodit_kernels.attention import report, simulated
 from videodit_kernels.attention.tpu import tuned
 from videodit_kernels.attention.tpu.common import Blocks
-
-ASIDE = Path(sys.prefix, "libtpu")  # as in test_compile.py
-
-needs_libtpu = pytest.mark.skipif(
-    not Path(ASIDE, "libtpu").exists() and importlib.util.find_spec("libtpu") is None,
-    reason="libtpu is not installed; `make test` puts it into .venv/libtpu on Linux x86_64",
-)
 
 UTILIZATION = """== CAPACTIY:
 MATMUL, VALU, VSTORE, VSTORE:SPILL
@@ -70,11 +61,10 @@ def test_an_unknown_chip_is_named_beside_those_there_are(capsys):
     assert "no chip v9; there are v5e, v5p, v6e, tpu7x" in capsys.readouterr().err
 
 
-@needs_libtpu
-def test_the_simulator_says_the_same_number_every_time(monkeypatch):
-    monkeypatch.syspath_prepend(str(ASIDE))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+def test_the_simulator_says_the_same_number_every_time(tpu_compiler, monkeypatch):
+    for name, value in tpu_compiler.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(tpu_compiler["PYTHONPATH"].split(os.pathsep)[0])
     shape = {"which": "fwd", "seq": 512, "dim": 64, "heads": 1, "blocks": [256, 256, 128, 128, 128]}
     plain, again, masked = (
         simulated.run("ours", "v5e", **shape, **more) for more in ({}, {}, {"mask": "FrameCausal(100)"})

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
@@ -10,7 +11,7 @@ from videodit.models.vae import VAE, VAEConfig
 from videodit.nn.linear import Linear
 from videodit.nn.param import dims_of
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.parallel.rules import constrain, mesh_axes, shard_tree, sharding_for
+from videodit.parallel.rules import constrain, mesh_axes, per_device, shard_tree, sharding_for
 
 
 def mesh(data=2, fsdp=4):
@@ -71,3 +72,26 @@ def test_a_constraint_lays_out_under_a_mesh_and_does_nothing_without_one():
         y = jax.jit(lambda x: constrain(x, ("batch", None)))(x)
     assert y.addressable_shards[0].data.shape == (2, 3)
     assert len({shard.device for shard in y.addressable_shards}) == 8
+
+
+@pytest.mark.parametrize("batch", [16, 3])
+def test_a_function_on_every_device_gives_what_it_gives_on_one(batch):
+    """With gradients, and whether or not the batch divides over the devices."""
+    shapes = []
+
+    def fn(x, scale, absent):
+        assert absent is None
+        shapes.append(x.shape)
+        return jnp.cumsum(x, axis=1) * scale
+
+    def loss(x, scale):
+        dims = ("batch", None, "heads")
+        return jnp.sin(per_device(fn, (dims, (None,), ("batch",)), dims)(x, scale, None)).sum()
+
+    x, scale = jax.random.normal(jax.random.key(0), (batch, 5, 2)), jnp.array([2.0, 3.0])
+    want = jax.value_and_grad(loss, (0, 1))(x, scale)
+    assert set(shapes) == {(batch, 5, 2)}
+    with jax.set_mesh(mesh()):
+        found = jax.jit(jax.value_and_grad(loss, (0, 1)))(x, scale)
+    assert shapes[-1] == (2 if batch == 16 else batch, 5, 2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, want)

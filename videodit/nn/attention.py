@@ -1,10 +1,11 @@
-"""Attention, the one call that faster kernels will stand in for."""
+"""Attention: the kernels' one call, for segments and every device of a mesh; and with a bias, written out."""
 
 from typing import Literal, get_args
 
 import einops
 import jax
 import jax.numpy as jnp
+import videodit_kernels.attention as kernels
 from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
@@ -13,6 +14,7 @@ from videodit.nn.linear import Linear
 from videodit.nn.norm import RMSNorm
 from videodit.nn.param import Init
 from videodit.nn.rope import rotate
+from videodit.parallel.rules import per_device
 from videodit.shapes import Heads, Tokens
 
 QKNorm = Literal["head", "full", "none"]
@@ -34,21 +36,43 @@ def attention(
     Args:
         q_segments: segment of every query. A query attends to the keys of its own segment. None: all in segment 1.
         kv_segments: segment of every key, likewise; 0 is padding, which nothing attends to.
-        bias_NLS: added to the logits.
+        bias_NLS: added to the logits; no kernel has one, so that the logits are written out.
         scale: 1 / sqrt(H) by default.
 
     A query without any key of its segment gets zeros.
     """
+    if bias_NLS is not None:
+        return _biased(q_BLNH, k_BSNH, v_BSNH, segment_mask(q_segments, kv_segments), bias_NLS, scale)
+    if q_segments is not None or kv_segments is not None:
+        q_segments = jnp.ones(q_BLNH.shape[:2], jnp.int32) if q_segments is None else q_segments
+        kv_segments = jnp.ones(k_BSNH.shape[:2], jnp.int32) if kv_segments is None else kv_segments
+        # Padding is a segment of its own to the kernels; here nothing attends to it.
+        kv_segments = jnp.where(kv_segments == 0, -1, kv_segments)
+
+    def attend(q, k, v, q_ids, kv_ids):
+        return kernels.attention(q, k, v, segment_ids=None if q_ids is None else (q_ids, kv_ids), scale=scale)
+
+    heads, ids = ("batch", None, "heads", "head_dim"), ("batch", None)
+    divided = per_device(attend, (heads, heads, heads, ids, ids), heads)
+    return divided(q_BLNH, k_BSNH, v_BSNH, q_segments, kv_segments)
+
+
+def _biased(
+    q_BLNH: Heads,
+    k_BSNH: Float[Array, "B S N H"],
+    v_BSNH: Float[Array, "B S N H"],
+    mask_B1LS: Bool[Array, "B 1 #L #S"] | None,
+    bias_NLS: Float[Array, "N L S"],
+    scale: float | None,
+) -> Heads:
     scale = q_BLNH.shape[-1] ** -0.5 if scale is None else scale
     logits_BNLS = jnp.einsum("blnh,bsnh->bnls", q_BLNH * scale, k_BSNH, preferred_element_type=jnp.float32)
-    if bias_NLS is not None:
-        logits_BNLS += bias_NLS
-    mask = segment_mask(q_segments, kv_segments)
-    if mask is not None:
-        logits_BNLS = jnp.where(mask, logits_BNLS, jnp.finfo(jnp.float32).min)
+    logits_BNLS += bias_NLS
+    if mask_B1LS is not None:
+        logits_BNLS = jnp.where(mask_B1LS, logits_BNLS, jnp.finfo(jnp.float32).min)
     weights_BNLS = jax.nn.softmax(logits_BNLS, axis=-1).astype(v_BSNH.dtype)
-    if mask is not None:
-        weights_BNLS = jnp.where(mask, weights_BNLS, 0)
+    if mask_B1LS is not None:
+        weights_BNLS = jnp.where(mask_B1LS, weights_BNLS, 0)
     return jnp.einsum("bnls,bsnh->blnh", weights_BNLS, v_BSNH)
 
 

@@ -1,7 +1,7 @@
 """Which mesh axes divide a tensor dimension: one table, and the shardings made from it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -96,3 +96,34 @@ def constrain(x: Array, dims: Sequence[str | None]) -> Array:
     """`x`, laid out by the rules on the mesh in force (`jax.set_mesh`); without a mesh, `x` itself."""
     mesh = jax.sharding.get_abstract_mesh()
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, sharding_for(dims, x.shape, mesh))
+
+
+def per_device(fn: Callable[..., Array], dims: PyTree, out: Sequence[str | None]) -> Callable[..., Array]:
+    """`fn`, called on every device with its own part of the arguments; for what the compiler cannot divide by itself.
+
+    Args:
+        fn: gives for parts what is that part of its result.
+        dims: the dimension names of every argument, None for one that is absent.
+        out: those of the result.
+
+    The parts are as the rules divide them on the mesh in force; a dimension that does not divide evenly stays whole.
+    Without a mesh of several devices, `fn` itself.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return fn
+
+    def spec(names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+        def parts(axes):
+            return math.prod(mesh.shape[axis] for axis in axes)
+
+        sizes = zip(mesh_axes(names), shape, strict=True)
+        return PartitionSpec(*(axes if axes and size % parts(axes) == 0 else None for axes, size in sizes))
+
+    def run(*args: Array | None) -> Array:
+        specs = tuple(None if x is None else spec(names, x.shape) for x, names in zip(args, dims, strict=True))
+        whole = jax.eval_shape(fn, *args)
+        sharded = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=spec(out, whole.shape), check_vma=False)
+        return sharded(*args)
+
+    return run

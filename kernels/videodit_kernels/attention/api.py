@@ -5,11 +5,11 @@ import logging
 from collections.abc import Callable
 from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Num
 
+from videodit_kernels import target
 from videodit_kernels.attention import gpu, reference, splash, xla
 from videodit_kernels.attention.masks import Mask
 from videodit_kernels.attention.tpu import op as tpu
@@ -54,28 +54,28 @@ def attention(
     segments = _segments(segment_ids)
     _check(q, k, v, segments)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    backend = jax.default_backend()
+    backend = target.platform()
     name = implementation or _best(backend, q, mask, segments, return_lse)
     if name not in get_args(Implementation):
         raise ValueError(f"implementation is one of {', '.join(get_args(Implementation))}, got {implementation!r}")
     needs = _NEEDS.get(name, backend)
     if needs != backend:
         raise ValueError(
-            f"implementation {name!r} needs a {needs.upper()}, and the backend is {backend}; "
+            f"implementation {name!r} needs a {needs.upper()}, and the device is a {backend.upper()}; "
             "'xla' and 'tpu_interpret' run anywhere"
         )
-    out, lse = _serve(name)(q, k, v, mask=mask, segments=segments, scale=scale)
+    out, lse = _serve(name, return_lse)(q, k, v, mask=mask, segments=segments, scale=scale)
     if return_lse and lse is None:
         raise ValueError(f"implementation {name!r} has no log-sum-exp with a gradient")
     return (out, lse) if return_lse else out
 
 
-def _serve(name: str) -> Callable[..., tuple[Array, Array | None]]:
+def _serve(name: str, return_lse: bool) -> Callable[..., tuple[Array, Array | None]]:
     match name:
         case "reference":
             return reference.attention
         case "xla":
-            return xla.attention
+            return functools.partial(xla.attention, return_lse=return_lse)
         case "gpu":
             return gpu.attention
         case "splash" | "tokamax":

@@ -9,14 +9,22 @@ from videodit_kernels.attention.reference import allowed, softmax
 
 
 def attention(
-    q: Array, k: Array, v: Array, *, mask: Mask | None, segments: tuple[Array, Array] | None, scale: float
-) -> tuple[Array, Array]:
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    return_lse: bool = True,
+) -> tuple[Array, Array | None]:
     """As `reference.attention`, by `jax.nn.dot_product_attention`; the mask is written out.
 
-    Its own residual is rounded and has no gradient, so that the log-sum-exp is made here, where anyone asks for it.
+    Its own residual is rounded and has no gradient, so that the log-sum-exp, where it is asked for, is made here.
     """
     may = allowed(mask, segments, q.shape[1], k.shape[1])
     out = jax.nn.dot_product_attention(q, k, v, mask=may, scale=scale, implementation="xla")
     if may is not None:
         out = jnp.where(may.any(-1).swapaxes(1, 2)[..., None], out, 0)
-    return out, softmax(q, k, mask=mask, segments=segments, scale=scale)[1]
+    lse = softmax(q, k, mask=mask, segments=segments, scale=scale)[1] if return_lse else None
+    return out, lse

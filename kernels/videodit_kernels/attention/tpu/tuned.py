@@ -6,8 +6,7 @@ import functools
 import json
 from importlib import resources
 
-import jax
-
+from videodit_kernels import target
 from videodit_kernels.attention.tpu.common import Blocks
 
 FILE = resources.files(__package__) / "tuned.json"
@@ -32,5 +31,5 @@ def tuned(chip: str | None, head_dim: int, seq: int) -> Blocks:
 
 
 def here(head_dim: int, seq: int) -> Blocks:
-    """`tuned` for the device that this process runs on."""
-    return tuned(KINDS.get(jax.devices()[0].device_kind), head_dim, seq)
+    """`tuned` for the device that is traced for."""
+    return tuned(KINDS.get(target.kind()), head_dim, seq)
