@@ -84,7 +84,9 @@ def _serve(name: str, return_lse: bool) -> Callable[..., tuple[Array, Array | No
 
 
 def _best(backend: str, q: Array, mask: Mask | None, segments, return_lse: bool) -> Implementation:
-    name: Implementation = "tpu" if backend == "tpu" else "xla"
+    # On CPUs XLA makes the formulas themselves a third faster than it does `jax.nn.dot_product_attention`.
+    names: dict[str, Implementation] = {"tpu": "tpu", "cpu": "reference"}
+    name = names.get(backend, "xla")
     if backend == "gpu" and not return_lse and not gpu.unable(q, mask, segments):
         name = "gpu"
     _say(backend, name)
