@@ -1,47 +1,83 @@
-"""The table of docs/attention.md: simulated share of a TPU's bfloat16 peak that the attention kernels reach.
+"""The tables of docs/attention.md: what libtpu's simulator says of the attention kernels.
 
-    python experiments/bench/attention.py [--seq 16384]
+    PYTHONPATH=.venv/libtpu .venv/bin/python experiments/bench/attention.py [--table full|masks] [--chip v5e,v6e]
 
-Needs Python 3.12, jax 0.12.0.1 and libtpu 0.0.52, no TPU; a minute a cell on one core.
+Needs libtpu (`make test` puts it into .venv/libtpu), no TPU. A cell takes one to ten minutes on one core.
 """
 
 import argparse
+from collections.abc import Callable
 
-from videodit_kernels.attention.tpu.common import Blocks
-from videodit_kernels.schedule import CHIPS, simulate
+from videodit_kernels.attention import simulated
+from videodit_kernels.attention.tpu.tuned import tuned
+from videodit_kernels.schedule import CHIPS
 
+SEQ = 16384
 COLUMNS = (("v5e", 128), ("v5e", 64), ("v5p", 128), ("v6e", 128), ("v6e", 64), ("tpu7x", 128))
 ROWS = {
     "forward, bounded logits": {"which": "fwd"},
     "forward, any logits": {"which": "fwd", "bounded": False},
     "backward": {"which": "bwd"},
 }
-# Where the default is not the best that was found.
-TUNED = {("v6e", 64, "bwd"): Blocks(d_queries=512)}
+# At a head dim of 64 the simulator of a backward pass takes more memory with every block, more than there is.
+FEWER_KEYS = {("bwd", 64): 4096}
+
+# 16 latent frames of 64 x 64 tokens; for the frames, 480p: 30 x 52.
+MASKED_SEQ = 65536
+MASKS = (
+    "FrameCausal(1560)",
+    "FrameCausal(1560, window=8, sinks=1)",
+    "SlidingTiles((16, 64, 64), (8, 16, 16), (1, 3, 3))",
+    "LocalWindow((16, 64, 64), (8, 16, 16), (9, 33, 33))",
+)
 
 
-def cell(chip: str, dim: int, seq: int, which: str, **more) -> str:
-    """The share of peak in percent, or what went wrong."""
-    shape = {"which": which, "dim": dim, "seq": seq, "heads": CHIPS[chip].cores}
-    blocks = TUNED.get((chip, dim, which), Blocks())
-    try:
-        report = simulate("videodit_kernels.attention.simulated:ours", {**shape, **more, "blocks": blocks}, chip)
-    except RuntimeError as error:
-        return str(error)
+def share(chip: str, dim: int, which: str, **more) -> str:
+    """Percent of the chip's bfloat16 peak."""
+    shape = {"which": which, "dim": dim, "seq": SEQ, "heads": CHIPS[chip].cores}
+    keys = FEWER_KEYS.get((which, dim))
+    report = simulated.run("ours", chip, 1500.0, **shape, kv_seq=keys, blocks=list(tuned(chip, dim, SEQ)), **more)
     return f"{100 * report.share:.1f}"
 
 
-def main() -> None:
-    """Print the table row by row."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seq", type=int, default=16384)
-    seq = parser.parse_args().seq
-    print("| |", " | ".join(f"{chip} {dim}" for chip, dim in COLUMNS), "|\n" + "|---" * (len(COLUMNS) + 1) + "|")
-    for name, more in ROWS.items():
+def cost(chip: str, mask: str, which: str) -> str:
+    """Percent of blocks kept, those cut through, their cost in whole ones, and the time in percent."""
+    shape = {"seq": MASKED_SEQ, "dim": 128, "heads": CHIPS[chip].cores}
+    found = simulated.masked(chip, which, **shape, mask=mask, blocks=tuned(chip, 128, MASKED_SEQ))
+    ratio = found.partial_cycles / found.whole_cycles
+    return f"{100 * found.kept:.1f}, {100 * found.partial:.1f} at {ratio:.2f}: {100 * found.time:.1f}"
+
+
+def table(columns: list[str], rows: dict[str, list[Callable[[], str]]]) -> None:
+    """Print rows of cells as each is made."""
+    print("| |", " | ".join(columns), "|\n" + "|---" * (len(columns) + 1) + "|")
+    for name, cells in rows.items():
         print(f"| {name} |", end="", flush=True)
-        for chip, dim in COLUMNS:
-            print(f" {cell(chip, dim, seq, **more)} |", end="", flush=True)
+        for cell in cells:
+            try:
+                print(f" {cell()} |", end="", flush=True)
+            except RuntimeError as error:
+                print(f" {error} |", end="", flush=True)
         print()
+
+
+def main() -> None:
+    """Print the table that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", default="full", choices=["full", "masks"])
+    parser.add_argument("--chip", default=",".join(CHIPS), help="comma-separated (default: all)")
+    given = parser.parse_args()
+    chips = given.chip.split(",")
+    if given.table == "full":
+        columns = [column for column in COLUMNS if column[0] in chips]
+        rows = {
+            name: [lambda c=c, d=d, more=more: share(c, d, **more) for c, d in columns] for name, more in ROWS.items()
+        }
+        table([f"{chip} {dim}" for chip, dim in columns], rows)
+    else:
+        passes = [(chip, which) for chip in chips for which in ("fwd", "bwd")]
+        rows = {f"`{m}`": [lambda c=c, w=w, m=m: cost(c, m, w) for c, w in passes] for m in MASKS}
+        table([f"{chip} {which}" for chip, which in passes], rows)
 
 
 if __name__ == "__main__":

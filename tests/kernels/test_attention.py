@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.experimental.pallas import tpu as pltpu
-from videodit_kernels.attention import FrameCausal, LocalWindow, attention, gpu, merge, reference, splash, xla
+from videodit_kernels.attention import FrameCausal, LocalWindow, Place, attention, gpu, merge, reference, splash, xla
 from videodit_kernels.attention.masks import dense
 from videodit_kernels.attention.specs import SMALL, Spec
 from videodit_kernels.attention.tpu import op
@@ -160,6 +160,38 @@ def test_parts_of_the_keys_merge_into_the_whole_forward_and_backward(implementat
 
     whole, cut = (jax.value_and_grad(loss, (1, 2, 3))(cuts, q, k, v) for cuts in ((0, 384), (0, 128, 300, 384)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), whole, cut)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "xla", "tpu_interpret"])
+@pytest.mark.parametrize(
+    "mask", [FrameCausal(48, window=3, sinks=1), LocalWindow((4, 12, 10), (2, 4, 5), (3, 7, 5)) & FrameCausal(240)]
+)
+def test_a_ring_s_parts_know_their_place_in_the_mask(implementation, mask):
+    """Forward and backward, the places traced, as on the devices of a ring."""
+    q, k, v = Spec("", 480, 480).arrays()
+    weights = jax.random.normal(jax.random.key(3), q.shape)
+
+    @jax.jit
+    def ring(firsts, q, k, v):
+        def part(q_first, kv_first, q, k, v):
+            cut = [
+                jax.lax.dynamic_slice_in_dim(x, first, 240, axis=1)
+                for x, first in ((q, q_first), (k, kv_first), (v, kv_first))
+            ]
+            place = Place(q_first, kv_first, 480, 480)
+            return attention(*cut, mask=mask, place=place, return_lse=True, implementation=implementation)
+
+        def loss(*tokens):
+            rows = [merge(*(part(q_first, kv_first, *tokens) for kv_first in firsts))[0] for q_first in firsts]
+            return (jnp.concatenate(rows, axis=1) * weights).sum()
+
+        return jax.value_and_grad(loss, (0, 1, 2))(q, k, v)
+
+    def whole(q, k, v):
+        return (attention(q, k, v, mask=mask, implementation="reference") * weights).sum()
+
+    found, want = ring(jnp.array([0, 240]), q, k, v), jax.value_and_grad(whole, (0, 1, 2))(q, k, v)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), found, want)
 
 
 def test_a_part_in_which_a_query_has_no_key_counts_for_nothing():

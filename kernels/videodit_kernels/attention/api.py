@@ -11,7 +11,7 @@ from jaxtyping import Float, Num
 
 from videodit_kernels import target
 from videodit_kernels.attention import gpu, reference, splash, xla
-from videodit_kernels.attention.masks import Mask
+from videodit_kernels.attention.masks import Mask, Place
 from videodit_kernels.attention.tpu import op as tpu
 
 Implementation = Literal["reference", "xla", "tpu", "tpu_interpret", "gpu", "splash", "tokamax"]
@@ -28,6 +28,7 @@ def attention(
     v: Num[Array, "B S M H"],
     *,
     mask: Mask | None = None,
+    place: Place | None = None,
     segment_ids: Array | tuple[Array, Array] | None = None,
     scale: float | None = None,
     return_lse: bool = False,
@@ -39,6 +40,7 @@ def attention(
         q: queries [B, T, N, H], bfloat16 or float32.
         k, v: keys and values [B, S, M, H], M a divisor of N: query head n reads head n // (N / M).
         mask: who may attend to whom, by place.
+        place: where q and k lie in longer sequences, for which the mask is: in rings every device holds a part.
         segment_ids: int [B, T], or a pair [B, T] and [B, S]: a query attends to the keys with its own id. Padding is a
             segment of its own.
         scale: 1 / sqrt(H) by default.
@@ -64,7 +66,7 @@ def attention(
             f"implementation {name!r} needs a {needs.upper()}, and the device is a {backend.upper()}; "
             "'xla' and 'tpu_interpret' run anywhere"
         )
-    out, lse = _serve(name, return_lse)(q, k, v, mask=mask, segments=segments, scale=scale)
+    out, lse = _serve(name, return_lse)(q, k, v, mask=mask, place=place, segments=segments, scale=scale)
     if return_lse and lse is None:
         raise ValueError(f"implementation {name!r} has no log-sum-exp with a gradient")
     return (out, lse) if return_lse else out

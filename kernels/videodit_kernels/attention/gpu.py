@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask
+from videodit_kernels.attention.masks import Mask, Place
 
 # What cuDNN's kernels take.
 MOST_HEAD_DIM = 128
@@ -22,7 +22,14 @@ def unable(q: Array, mask: Mask | None, segments: tuple[Array, Array] | None) ->
 
 
 def attention(
-    q: Array, k: Array, v: Array, *, mask: Mask | None, segments: tuple[Array, Array] | None, scale: float
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    place: Place | None = None,
 ) -> tuple[Array, None]:
     """As `reference.attention`, but without a log-sum-exp: cuDNN's has no gradient.
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from videodit_kernels.attention.tiles import Grid, coordinates, tile_counts
 
@@ -30,8 +32,8 @@ class Span(NamedTuple):
     high: int
 
 
-# A pair is allowed if some span of every clause allows it.
-Rule = tuple[tuple[Span, ...], ...]
+# A pair is allowed if every span allows it.
+Rule = tuple[Span, ...]
 # Labels of the queries [rows, T] and of the keys [rows, S], int32.
 Labels = tuple[np.ndarray, np.ndarray]
 
@@ -40,6 +42,18 @@ Rows = Sequence[Any] | Mapping[int, Any]
 
 # No bound: further than labels lie apart.
 FAR = 2**30
+
+
+class Place(NamedTuple):
+    """Where queries and keys lie in the sequences that a mask is for, as on a device of a ring; first token and length.
+
+    The first tokens may be traced.
+    """
+
+    q_first: Any
+    kv_first: Any
+    q_len: int
+    kv_len: int
 
 
 class Mask(abc.ABC):
@@ -81,19 +95,16 @@ class FrameCausal(Mask):
 
     @property
     def rule(self) -> Rule:
-        if self.window is None:
-            return ((Span(0, -FAR, 0),),)
-        return (Span(0, -FAR, 0),), (
-            Span(0, 1 - self.window, 0),
-            *([Span(1, 0, self.sinks - 1)] if self.sinks else []),
-        )
+        causal = Span(0, -FAR, 0)
+        return (causal,) if self.window is None else (causal, Span(1, 1 - self.window, FAR))
 
     def labels(self, q_len: int, kv_len: int) -> Labels:
         q = self.start + np.arange(q_len, dtype=np.int32) // self.frame
         kv = np.arange(kv_len, dtype=np.int32) // self.frame
-        if self.window is None or not self.sinks:
+        if self.window is None:
             return q[None], kv[None]
-        return np.stack([q, np.zeros_like(q)]), np.stack([kv, kv])
+        # To the window, the sinks are as late as any query.
+        return np.stack([q, q]), np.stack([kv, np.where(kv < self.sinks, np.maximum(kv, q[-1]), kv)])
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ class _Window(Mask):
 
     @property
     def rule(self) -> Rule:
-        return tuple((Span(dim, 0, size - 1),) for dim, size in enumerate(self.window))
+        return tuple(Span(dim, 0, size - 1) for dim, size in enumerate(self.window))
 
     @property
     def _places(self) -> tuple[np.ndarray, Grid]:
@@ -167,11 +178,11 @@ class Both(Mask):
 
     @cached_property
     def _rows(self) -> int:
-        return 1 + max(span.label for clause in self.first.rule for span in clause)
+        return 1 + max(span.label for span in self.first.rule)
 
     @property
     def rule(self) -> Rule:
-        moved = (tuple(s._replace(label=s.label + self._rows) for s in clause) for clause in self.second.rule)
+        moved = (span._replace(label=span.label + self._rows) for span in self.second.rule)
         return (*self.first.rule, *moved)
 
     def labels(self, q_len: int, kv_len: int) -> Labels:
@@ -187,23 +198,30 @@ def allows(rule: Rule, q_labels: Rows, kv_labels: Rows, q_most: Rows | None = No
     """
     single = q_most is None
     q_most, kv_most = (q_labels, kv_labels) if single else (q_most, kv_most)
-    everything = None
-    for clause in rule:
-        some = None
-        for label, low, high in clause:
-            if single and low == high:
-                within = kv_labels[label] == q_labels[label] + low
-            else:
-                # The queries' side is shifted: in a kernel it is a row, while a difference would be a matrix.
-                sides = []
-                if low > -FAR:
-                    sides.append(kv_labels[label] >= q_most[label] + low)
-                if high < FAR:
-                    sides.append(kv_most[label] <= q_labels[label] + high)
-                within = functools.reduce(operator.and_, sides)
-            some = within if some is None else some | within
-        everything = some if everything is None else everything & some
-    return everything
+    every = []
+    for label, low, high in rule:
+        if single and low == high:
+            every.append(kv_labels[label] == q_labels[label] + low)
+            continue
+        # The queries' side is shifted: in a kernel it is a row, while a difference would be a matrix.
+        if low > -FAR:
+            every.append(kv_labels[label] >= q_most[label] + low)
+        if high < FAR:
+            every.append(kv_most[label] <= q_labels[label] + high)
+    return functools.reduce(operator.and_, every)
+
+
+def placed(labels: Sequence, place: Place | None, q_len: int, kv_len: int) -> Sequence:
+    """Labels [rows, tokens] of the queries and the keys at a place: numpy where it is known when tracing."""
+    if place is None:
+        return labels
+    sizes = zip(labels, (place.q_first, place.kv_first), (q_len, kv_len), strict=True)
+    return [
+        rows[:, first : first + size]
+        if isinstance(first, int | np.integer)
+        else lax.dynamic_slice_in_dim(jnp.asarray(rows), first, size, axis=1)
+        for rows, first, size in sizes
+    ]
 
 
 def dense(mask: Mask, q_len: int, kv_len: int) -> np.ndarray:

@@ -4,26 +4,36 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask, dense
+from videodit_kernels.attention.masks import Mask, Place, allows, placed
 
 
-def allowed(mask: Mask | None, segments: tuple[Array, Array] | None, q_len: int, kv_len: int) -> Array | None:
+def allowed(
+    mask: Mask | None, segments: tuple[Array, Array] | None, q_len: int, kv_len: int, place: Place | None = None
+) -> Array | None:
     """Who may attend to whom, bool [B or 1, 1, T, S]; None where everyone may attend to everyone."""
     parts = []
     if mask is not None:
-        parts.append(jnp.asarray(dense(mask, q_len, kv_len))[None, None])
+        whole = mask.labels(*((q_len, kv_len) if place is None else (place.q_len, place.kv_len)))
+        q, kv = placed(whole, place, q_len, kv_len)
+        parts.append(jnp.asarray(allows(mask.rule, list(q[:, :, None]), list(kv[:, None, :])))[None, None])
     if segments is not None:
         parts.append((segments[0][:, :, None] == segments[1][:, None, :])[:, None])
     return None if not parts else parts[0] if len(parts) == 1 else parts[0] & parts[1]
 
 
 def softmax(
-    q: Array, k: Array, *, mask: Mask | None, segments: tuple[Array, Array] | None, scale: float
+    q: Array,
+    k: Array,
+    *,
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    place: Place | None = None,
 ) -> tuple[Array, Array]:
     """Weights [B, N, T, S], zeros where a query has no key, and their log-sum-exp [B, T, N], -inf there; float32."""
     k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
     logits = scale * jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32, precision=_exact(q))
-    may = allowed(mask, segments, q.shape[1], k.shape[1])
+    may = allowed(mask, segments, q.shape[1], k.shape[1], place)
     if may is not None:
         logits = jnp.where(may, logits, -jnp.inf)
     top = jnp.max(logits, axis=-1, keepdims=True)
@@ -37,13 +47,20 @@ def softmax(
 
 
 def attention(
-    q: Array, k: Array, v: Array, *, mask: Mask | None, segments: tuple[Array, Array] | None, scale: float
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    place: Place | None = None,
 ) -> tuple[Array, Array]:
     """`softmax(scale q k') v` [B, T, N, H] in the type of `q`, and the log-sum-exp [B, T, N] in float32.
 
     Logits, softmax and sums are float32; the products read their operands as they come, the weights in the type of `v`.
     """
-    weights, lse = softmax(q, k, mask=mask, segments=segments, scale=scale)
+    weights, lse = softmax(q, k, mask=mask, segments=segments, scale=scale, place=place)
     v = jnp.repeat(v, q.shape[2] // v.shape[2], axis=2)
     out = jnp.einsum(
         "bnts,bsnh->btnh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32, precision=_exact(v)

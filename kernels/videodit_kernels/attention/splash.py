@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask, Rule, allows
+from videodit_kernels.attention.masks import Mask, Place, Rule, allows
 from videodit_kernels.attention.tpu.labels import LANES, Labels, label
 
 MODULES = {
@@ -27,6 +27,7 @@ def attention(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
+    place: Place | None = None,
     package: str = "splash",
     block: int = 512,
     interpret: bool = False,
@@ -38,6 +39,8 @@ def attention(
     """
     if (mask is not None or segments is not None) and q.shape[1] != k.shape[1]:
         raise ValueError(f"implementation {package!r} has masks and segments only for as many queries as keys")
+    if place is not None:
+        raise ValueError(f"implementation {package!r} has no masks for a part of a sequence")
     kernel, masks = (_load(package, part) for part in ("kernel", "mask"))
     lengths = [-(-x.shape[1] // LANES) * LANES for x in (q, k)]
     if segments is not None:

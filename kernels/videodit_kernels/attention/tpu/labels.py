@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from videodit_kernels.attention.masks import FAR, Mask, Rows, Rule, Span, allows
+from videodit_kernels.attention.masks import FAR, Mask, Place, Rows, Rule, Span, allows, placed
 
 # Of a vector register.
 LANES = 128
@@ -32,11 +32,9 @@ class Labels(NamedTuple):
 
 
 class Word(NamedTuple):
-    """Allows a pair if no guard bit is lost: row `kv` of the keys against rows `low` and `high` of the queries."""
+    """Allows a pair if no guard bit is lost; of the queries, `row` is the least key allowed, and the next the most."""
 
-    low: int
-    high: int
-    kv: int
+    row: int
     guards: int
 
 
@@ -49,14 +47,11 @@ class Judge(NamedTuple):
     @property
     def kv_rows(self) -> list[int]:
         """The rows of the keys' labels that are read."""
-        return sorted({word.kv for word in self.words} | {span.label for clause in self.rule for span in clause})
+        return sorted({word.row for word in self.words} | {span.label for span in self.rule})
 
     def allows(self, q: Rows, kv: Rows):
         """Whether pairs are allowed, from their labels, a row for every index that is named here."""
-        every = [
-            ((kv[word.kv] - q[word.low]) & (q[word.high] - kv[word.kv]) & word.guards) == word.guards
-            for word in self.words
-        ]
+        every = [((kv[row] - q[row]) & (q[row + 1] - kv[row]) & guards) == guards for row, guards in self.words]
         return functools.reduce(operator.and_, every + ([allows(self.rule, q, kv)] if self.rule else []))
 
 
@@ -93,32 +88,36 @@ def label(
     kv_len: int,
     q_padded: int,
     kv_padded: int,
+    place: Place | None = None,
 ) -> tuple[Rule, Judge, Labels | None]:
     """One rule for mask, segments and padding, the same for a kernel, and the labels that both read.
 
     Padded queries are like the last one; padded keys are nobody's.
     """
     rule: Rule = ()
+    judge = Judge()
     q_rows: list[Table] = []
     kv_rows: list[Table] = []
     if mask is not None:
-        rule = mask.rule
-        for rows, labels in zip((q_rows, kv_rows), mask.labels(q_len, kv_len), strict=True):
-            rows.extend(labels[:, None])
-    if segments is not None:
-        rule = (*rule, (Span(len(q_rows), 0, 0),))
-        q_rows.append(segments[0])
-        kv_rows.append(segments[1])
-    q_rows = [_extend(row, q_padded) for row in q_rows]
-    kv_rows = [_extend(row, kv_padded) for row in kv_rows]
+        labels = mask.labels(*((q_len, kv_len) if place is None else (place.q_len, place.kv_len)))
+        rule, (judge, *labels) = mask.rule, _pack(mask.rule, *labels)
+        for rows, part in zip((q_rows, kv_rows), placed(labels, place, q_len, kv_len), strict=True):
+            rows.extend(part[:, None])
+
+    def equal(q: Table, kv: Table) -> Span:
+        q_rows.append(q)
+        kv_rows.append(kv)
+        return Span(len(q_rows) - 1, 0, 0)
+
+    spans = [equal(*segments)] if segments is not None else []
+    q_rows, kv_rows = ([_extend(row, n) for row in rows] for rows, n in ((q_rows, q_padded), (kv_rows, kv_padded)))
     if kv_padded > kv_len:
-        rule = (*rule, (Span(len(q_rows), 0, 0),))
-        q_rows.append(np.zeros((1, q_padded), np.int32))
-        kv_rows.append((np.arange(kv_padded) >= kv_len).astype(np.int32)[None])
+        beyond = (np.arange(kv_padded) >= kv_len).astype(np.int32)
+        spans.append(equal(np.zeros((1, q_padded), np.int32), beyond[None]))
+    rule = (*rule, *spans)
     if not rule:
         return (), Judge(), None
-    judge = _pack(rule, q_rows, kv_rows)
-    return rule, judge, Labels(_stack(q_rows), _stack(kv_rows))
+    return rule, judge._replace(rule=(*judge.rule, *spans)), Labels(_stack(q_rows), _stack(kv_rows))
 
 
 def _extend(row: Table, length: int) -> Table:
@@ -134,41 +133,34 @@ def _stack(rows: list[Table]) -> Table:
     return xp.stack([xp.broadcast_to(x, (batch, x.shape[-1])) for x in rows], axis=1).astype(np.int32)
 
 
-def _pack(rule: Rule, q_rows: list[Table], kv_rows: list[Table]) -> Judge:
-    """Put what can be into words, whose rows are appended."""
+def _pack(rule: Rule, q_labels: np.ndarray, kv_labels: np.ndarray) -> tuple[Judge, np.ndarray, np.ndarray]:
+    """Put what can be into words, whose rows are appended to the labels [rows, T] and [rows, S]."""
+    q_rows, kv_rows = list(q_labels), list(kv_labels)
     words: list[Word] = []
-    rest: list = []
+    rest: list[Span] = []
     fields: list[tuple[Span, int]] = []
 
-    def known(span: Span) -> bool:
-        return isinstance(q_rows[span.label], np.ndarray) and isinstance(kv_rows[span.label], np.ndarray)
-
     def close():
-        spans = [span for span, _ in fields]
         # A word is five operations; a comparison and the joining, two.
-        if sum((span.low > -FAR) + (span.high < FAR) for span in spans) > 3:
+        if sum((span.low > -FAR) + (span.high < FAR) for span, _ in fields) > 3:
             words.append(_word(fields, q_rows, kv_rows))
         else:
-            rest.extend((span,) for span in spans)
+            rest.extend(span for span, _ in fields)
         fields.clear()
 
-    for clause in rule:
-        if len(clause) > 1 or not known(clause[0]):
-            rest.append(clause)
-            continue
-        row = kv_rows[clause[0].label]
+    for span in rule:
+        row = kv_labels[span.label]
         bits = int(row.max() - row.min() + 2).bit_length() + 1
         if bits + sum(size for _, size in fields) > 32:
             close()
-        fields.append((clause[0], bits))
+        fields.append((span, bits))
     close()
-    return Judge(tuple(words), tuple(rest))
+    return Judge(tuple(words), tuple(rest)), np.stack(q_rows), np.stack(kv_rows)
 
 
-def _word(fields: list[tuple[Span, int]], q_rows: list[Table], kv_rows: list[Table]) -> Word:
-    """Write the three rows of a word, of spans and the bits each needs."""
-    low = high = kv = guards = 0
-    at = 0
+def _word(fields: list[tuple[Span, int]], q_rows: list[np.ndarray], kv_rows: list[np.ndarray]) -> Word:
+    """Write the rows of a word, of spans and the bits each needs."""
+    low = high = kv = guards = at = 0
     for span, bits in fields:
         guard = 1 << (bits - 1)
         q_row, kv_row = (rows[span.label].astype(np.int64) for rows in (q_rows, kv_rows))
@@ -184,5 +176,5 @@ def _word(fields: list[tuple[Span, int]], q_rows: list[Table], kv_rows: list[Tab
         return (np.asarray(x) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
 
     q_rows.extend([int32(low), int32(high)])
-    kv_rows.append(int32(kv))
-    return Word(len(q_rows) - 2, len(q_rows) - 1, len(kv_rows) - 1, int(int32(guards)))
+    kv_rows.extend([int32(kv), np.zeros_like(int32(kv))])
+    return Word(len(q_rows) - 2, int(int32(guards)))

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.blocks import RUN, WHOLE, classify
-from videodit_kernels.attention.masks import Mask, Rule
+from videodit_kernels.attention.masks import Mask, Place, Rule
 from videodit_kernels.attention.tpu.backward import MOST_QUERIES, backward
 from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Problem, visits
 from videodit_kernels.attention.tpu.forward import LIMIT, forward
@@ -34,6 +34,7 @@ def attention(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
+    place: Place | None = None,
     blocks: Blocks | None = None,
     bounded: bool | None = None,
     interpret: bool | pltpu.InterpretParams = False,
@@ -48,7 +49,7 @@ def attention(
     """
     q_len, kv_len = q.shape[1], k.shape[1]
     blocks, q_padded, kv_padded = fit(blocks or here(q.shape[-1], max(q_len, kv_len)), q_len, kv_len)
-    rule, judge, labels = label(mask, segments, q_len, kv_len, q_padded, kv_padded)
+    rule, judge, labels = label(mask, segments, q_len, kv_len, q_padded, kv_padded, place)
     tables = plan(rule, labels, blocks, q_padded) if rule else None
     q, k, v = (
         jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, size - x.shape[1]), (0, 0)))
