@@ -13,7 +13,7 @@ from videodit.nn.attention import Attention, QKNorm, Rope, segment_mask
 from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token_grid, unpatchify
 from videodit.nn.linear import Linear
 from videodit.nn.mlp import MLP, MLPKind
-from videodit.nn.norm import LayerNorm, layer_norm
+from videodit.nn.norm import LayerNorm, adaptive_norm
 from videodit.nn.param import param
 from videodit.nn.rope import Split, default_split, rope_tables
 from videodit.nn.stack import Remat, Stack
@@ -161,13 +161,13 @@ class Block(nnx.Module):
     ) -> Tokens:
         modulation = jnp.moveaxis(time_Bl6D + self.modulation[...], -2, 0)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
-        y = layer_norm(x_BLD, 1 + scale, shift, self.eps)
+        _, y = adaptive_norm(x_BLD, scale, shift, eps=self.eps)
         y = self.attention(y, rope=rope, q_segments=segments_BL, kv_segments=segments_BL)
         x_BLD = (x_BLD + gate * y).astype(x_BLD.dtype)
         y = x_BLD if self.cross_norm is None else self.cross_norm(x_BLD)
-        x_BLD += self.cross_attention(y, text_BSD, q_segments=segments_BL, kv_segments=text_segments_BS)
-        y = self.mlp(layer_norm(x_BLD, 1 + mlp_scale, mlp_shift, self.eps))
-        return (x_BLD + mlp_gate * y).astype(x_BLD.dtype)
+        y = self.cross_attention(y, text_BSD, q_segments=segments_BL, kv_segments=text_segments_BS)
+        x_BLD, y = adaptive_norm(x_BLD, mlp_scale, mlp_shift, y, eps=self.eps)
+        return (x_BLD + mlp_gate * self.mlp(y)).astype(x_BLD.dtype)
 
 
 class Head(nnx.Module):
@@ -181,7 +181,8 @@ class Head(nnx.Module):
 
     def __call__(self, x_BLD: Tokens, time_BlD: Float[Array, "B #L D"]) -> Patches:
         shift, scale = jnp.moveaxis(time_BlD[..., None, :] + self.modulation[...], -2, 0)
-        return self.out(layer_norm(x_BLD, 1 + scale, shift, self.eps)).astype(jnp.float32)
+        _, y = adaptive_norm(x_BLD, scale, shift, eps=self.eps)
+        return self.out(y).astype(jnp.float32)
 
 
 class DiT(nnx.Module):

@@ -5,8 +5,11 @@ from flax import nnx
 from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
+from videodit_kernels.adaln import adaln
 
 from videodit.nn.param import param
+from videodit.parallel.rules import per_device
+from videodit.shapes import Tokens
 
 
 def rms_norm(
@@ -34,6 +37,23 @@ def layer_norm(
     y = y if scale is None else y * scale
     y = y if bias is None else y + bias
     return y.astype(x.dtype)
+
+
+def adaptive_norm(
+    x_BLD: Tokens,
+    scale_BlD: Float[Array, "B #L D"],
+    shift_BlD: Float[Array, "B #L D"],
+    y_BLD: Tokens | None = None,
+    *,
+    eps: float = 1e-6,
+) -> tuple[Tokens, Tokens]:
+    """`x + y`, and `layer_norm` of it times `1 + scale` plus `shift`; by a kernel, every device on its own clips."""
+
+    def norm(x, scale, shift, y):
+        return adaln(x, scale, shift, y=y, eps=eps)
+
+    clips = ("batch", None, None)
+    return per_device(norm, (clips, clips, clips, clips), clips)(x_BLD, scale_BlD, shift_BlD, y_BLD)
 
 
 class RMSNorm(nnx.Module):

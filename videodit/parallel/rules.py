@@ -98,13 +98,13 @@ def constrain(x: Array, dims: Sequence[str | None]) -> Array:
     return x if mesh.empty else jax.lax.with_sharding_constraint(x, sharding_for(dims, x.shape, mesh))
 
 
-def per_device(fn: Callable[..., Array], dims: PyTree, out: Sequence[str | None]) -> Callable[..., Array]:
+def per_device(fn: Callable[..., PyTree], dims: PyTree, out: Sequence[str | None]) -> Callable[..., PyTree]:
     """`fn`, called on every device with its own part of the arguments; for what the compiler cannot divide by itself.
 
     Args:
         fn: gives for parts what is that part of its result.
         dims: the dimension names of every argument, None for one that is absent.
-        out: those of the result.
+        out: those of every array of the result.
 
     The parts are as the rules divide them on the mesh in force; a dimension that does not divide evenly stays whole.
     Without a mesh of several devices, `fn` itself.
@@ -120,10 +120,9 @@ def per_device(fn: Callable[..., Array], dims: PyTree, out: Sequence[str | None]
         sizes = zip(mesh_axes(names), shape, strict=True)
         return PartitionSpec(*(axes if axes and size % parts(axes) == 0 else None for axes, size in sizes))
 
-    def run(*args: Array | None) -> Array:
+    def run(*args: Array | None) -> PyTree:
         specs = tuple(None if x is None else spec(names, x.shape) for x, names in zip(args, dims, strict=True))
-        whole = jax.eval_shape(fn, *args)
-        sharded = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=spec(out, whole.shape), check_vma=False)
-        return sharded(*args)
+        outs = jax.tree.map(lambda x: spec(out, x.shape), jax.eval_shape(fn, *args))
+        return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=outs, check_vma=False)(*args)
 
     return run
