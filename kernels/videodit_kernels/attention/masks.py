@@ -132,9 +132,9 @@ class _Window(Mask):
         return tuple(Span(dim, 0, size - 1) for dim, size in enumerate(self.window))
 
     @property
+    @abc.abstractmethod
     def _places(self) -> tuple[np.ndarray, Grid]:
         """Place [3, T] of every token, and how many places there are."""
-        raise NotImplementedError
 
     @cached_property
     def _labels(self) -> Labels:
@@ -224,10 +224,14 @@ def placed(labels: Sequence, place: Place | None, q_len: int, kv_len: int) -> Se
     ]
 
 
+def written(rule: Rule, q_labels, kv_labels):
+    """A rule written out, bool [T, S], from labels [rows, T] and [rows, S]."""
+    return allows(rule, list(q_labels[:, :, None]), list(kv_labels[:, None, :]))
+
+
 def dense(mask: Mask, q_len: int, kv_len: int) -> np.ndarray:
     """The mask written out, bool [T, S]."""
-    q, kv = mask.labels(q_len, kv_len)
-    return allows(mask.rule, list(q[:, :, None]), list(kv[:, None, :]))
+    return written(mask.rule, *mask.labels(q_len, kv_len))
 
 
 def parse(text: str) -> Mask:

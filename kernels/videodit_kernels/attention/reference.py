@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask, Place, allows, placed
+from videodit_kernels.attention.masks import Mask, Place, placed, written
 
 
 def allowed(
@@ -14,8 +14,7 @@ def allowed(
     parts = []
     if mask is not None:
         whole = mask.labels(*((q_len, kv_len) if place is None else (place.q_len, place.kv_len)))
-        q, kv = placed(whole, place, q_len, kv_len)
-        parts.append(jnp.asarray(allows(mask.rule, list(q[:, :, None]), list(kv[:, None, :])))[None, None])
+        parts.append(jnp.asarray(written(mask.rule, *placed(whole, place, q_len, kv_len)))[None, None])
     if segments is not None:
         parts.append((segments[0][:, :, None] == segments[1][:, None, :])[:, None])
     return None if not parts else parts[0] if len(parts) == 1 else parts[0] & parts[1]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask, Place, Rule, allows
+from videodit_kernels.attention.masks import Mask, Place, Rule, written
 from videodit_kernels.attention.tpu.labels import LANES, Labels, label
 
 MODULES = {
@@ -46,8 +46,8 @@ def attention(
     if segments is not None:
         segments = [_pad(ids, 1, length, "edge") for ids, length in zip(segments, lengths, strict=True)]
     rule, _, labels = label(mask, None, q.shape[1], k.shape[1], *lengths)
-    written = masks.FullMask(tuple(lengths)) if labels is None else _written(masks.Mask)(rule, labels)
-    made = _make(package, kernel, masks, written, q.shape[2], lengths, block, interpret)
+    theirs = masks.FullMask(tuple(lengths)) if labels is None else _theirs(masks.Mask)(rule, labels)
+    made = _make(package, kernel, masks, theirs, q.shape[2], lengths, block, interpret)
 
     def one(q, k, v, ids):
         return made(q, k, v, segment_ids=None if ids is None else kernel.SegmentIds(*ids))
@@ -84,7 +84,7 @@ def _make(package, kernel, masks, mask, heads: int, lengths: list[int], block: i
     )
 
 
-def _written(base: type) -> type:
+def _theirs(base: type) -> type:
     """Our masks as a subclass of theirs, which writes out the slices that they ask for."""
 
     class Written(base):
@@ -96,8 +96,7 @@ def _written(base: type) -> type:
             return self.labels.q.shape[-1], self.labels.kv.shape[-1]
 
         def __getitem__(self, at) -> np.ndarray:
-            q, kv = self.labels.q[0][:, at[0]], self.labels.kv[0][:, at[1]]
-            return allows(self.rule, list(q[:, :, None]), list(kv[:, None, :]))
+            return written(self.rule, self.labels.q[0][:, at[0]], self.labels.kv[0][:, at[1]])
 
         def __eq__(self, other: object) -> bool:
             return self is other
