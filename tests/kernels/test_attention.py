@@ -72,6 +72,16 @@ def test_the_kernels_agree_with_the_reference(spec):
         assert error(found, true) <= 1e-5
 
 
+@pytest.mark.parametrize("name", ["packed frames", "local"])
+def test_a_deep_matrix_unit_masks_in_the_product(name):
+    (spec,) = (spec for spec in SMALL if spec.name == name)
+    for bounded, gain in ((True, 1.0), (False, 40.0)):
+        want = results(reference.attention, spec, gain=gain)
+        found = results(lambda *a, b=bounded, **k: tpu(*a, bounded=b, chip="v6e", **k), spec, gain=gain)
+        for one, true in zip(found, want, strict=True):
+            assert error(one, true) <= 1e-5 * max(1.0, gain / 10)
+
+
 @pytest.mark.parametrize("spec", SMALL, ids=lambda spec: spec.name)
 def test_xla_agrees_with_the_reference(spec):
     for found, true in zip(results(xla.attention, spec), results(reference.attention, spec), strict=True):

@@ -125,6 +125,36 @@ def test_words_judge_as_the_rule_does(grid, tile, window, frames, padding):
         assert not found[:, tokens:].any()
 
 
+@given(dims, dims, dims, frame_masks, st.integers(0, 9), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_slots_add_something_exactly_where_the_rule_forbids(grid, tile, window, frames, padding, cut):
+    tokens = math.prod(grid)
+    mask, padded = LocalWindow(grid, tile, window) & frames, tokens + padding
+    block = padded if padded % 3 or cut else padded // 3
+    rule, judge, labels = label(mask, None, tokens, tokens, tokens, padded, kv_block=block, spare=999)
+    assert not judge.kv_rows and [slots.span for slots in judge.slots] == list(rule)
+    forbidden = np.zeros((tokens, padded), int)
+    for b, values in enumerate(labels.values):
+        keys = slice(b * block, (b + 1) * block)
+        for span, first, count in judge.slots:
+            found = values[first : first + count, None]
+            one_hot = found == labels.kv[0][span.label, keys]
+            thinks = ~allows((span._replace(label=0),), [labels.q[0][span.label]], [found])
+            forbidden[:, keys] += thinks.T.astype(int) @ one_hot
+            assert (one_hot.sum(0) == 1).all()
+    np.testing.assert_array_equal(forbidden[:, :tokens] == 0, dense(mask, tokens, tokens))
+    assert (forbidden[:, tokens:] > 0).all()
+
+
+def test_a_mask_with_more_values_than_slots_is_judged_in_words():
+    mask = LocalWindow((4, 8, 8), (2, 4, 4), (3, 5, 5))
+    sizes = [256] * 4
+    # 2 + 4 + 4 values a block of 32 keys: three eights.
+    assert label(mask, None, *sizes, kv_block=32, spare=24)[1].slots
+    judge = label(mask, None, *sizes, kv_block=32, spare=23)[1]
+    assert judge.words and not judge.slots
+
+
 def test_a_word_holds_as_many_labels_as_fit():
     # Fields of 13, 3 and 3 bits, three times: 32 bits, then 25. Three comparisons are no dearer than a word.
     mask = LocalWindow((4000, 1, 1), (1, 1, 1), (3, 1, 1))

@@ -20,6 +20,7 @@ from videodit_kernels.attention.tpu.common import Blocks, Problem
 from videodit_kernels.attention.tpu.forward import forward
 from videodit_kernels.attention.tpu.labels import Judge, Labels, label
 from videodit_kernels.attention.tpu.op import fit
+from videodit_kernels.attention.tpu.tuned import spare
 from videodit_kernels.schedule import Kernel, Report, simulate
 
 Pass = Literal["fwd", "bwd"]
@@ -39,18 +40,21 @@ def ours(
     bounded: bool = True,
     mask: str | None = None,
     mask_seq: int | None = None,
+    spare: int = 0,
 ) -> Kernel:
     """A pass of `tpu` with the fields of `Blocks`, or its defaults; with a mask, every block is judged pair by pair.
 
-    There are `kv_seq` keys, `seq` by default; the mask is one for `mask_seq` tokens, likewise. The backward pass gets
-    its `delta`, whose making reads two arrays once: 2% of the time at 4096 tokens on v5e.
+    There are `kv_seq` keys, `seq` by default; the mask is one for `mask_seq` tokens, likewise, with `spare` slots for a
+    block of keys. The backward pass gets its `delta`, whose making reads two arrays once: 2% of the time at 4096 tokens
+    on v5e.
     """
     sizes, kv_seq = Blocks(*blocks or ()), kv_seq or seq
     judge, labels = Judge(), []
     if mask is not None:
-        _, judge, made = label(parse(mask), None, *[mask_seq or seq] * 4)
-        lengths = zip(made, (seq, kv_seq), strict=True)
-        labels = [jax.ShapeDtypeStruct((*x.shape[:-1], length), jnp.int32) for x, length in lengths]
+        _, judge, made = label(parse(mask), None, *[mask_seq or seq] * 4, kv_block=sizes.kv, spare=spare)
+        labels = [jax.ShapeDtypeStruct((*x.shape[:-1], n), jnp.int32) for x, n in ((made.q, seq), (made.kv, kv_seq))]
+        if made.values is not None:
+            labels.append(jax.ShapeDtypeStruct((kv_seq // sizes.kv, spare), jnp.int32))
     problem = Problem(judge, dim**-0.5, sizes, False)
     q, kv = (jax.ShapeDtypeStruct((1, heads, length, dim), jnp.bfloat16) for length in (seq, kv_seq))
     row = jax.ShapeDtypeStruct((1, heads, 1, seq), jnp.float32)
@@ -95,8 +99,9 @@ def masked(chip: str, which: Pass, *, seq: int, dim: int, heads: int, mask: str,
     sizes, q_padded, kv_padded = fit(blocks, seq, seq)
     rule, _, labels = label(parse(mask), None, seq, seq, q_padded, kv_padded)
     kinds = classify(rule, labels.q, labels.kv, sizes.q, sizes.kv)
+    spread = {"mask": mask, "mask_seq": seq, "spare": spare(chip, dim)}
     few = {"which": which, "seq": min(FEW, seq), "dim": dim, "heads": heads, "blocks": list(blocks)}
-    whole, part = run("ours", chip, **few), run("ours", chip, **few, mask=mask, mask_seq=seq)
+    whole, part = run("ours", chip, **few), run("ours", chip, **few, **spread)
     shares = [float((kinds == kind).mean()) for kind in (WHOLE, PARTIAL)]
     return Masked(sum(shares), shares[1], whole.step_cycles, part.step_cycles)
 

@@ -15,14 +15,13 @@ from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.tpu.common import (
     LOG2_E,
-    NT,
-    TN,
     Problem,
     Walk,
     compiler_params,
-    dot,
 )
 from videodit_kernels.attention.tpu.labels import Labels, Table
+from videodit_kernels.attention.tpu.pairs import Pairs
+from videodit_kernels.attention.tpu.products import NT, TN, dot
 
 # dQ' in float32, and the result twice, take 1 KiB a query at a head dim of 128.
 MOST_QUERIES = 32768
@@ -55,7 +54,8 @@ def backward(
     assert q_len <= MOST_QUERIES, q_len
     group = heads // k.shape[1]
     rows = kv_len // blocks.kv
-    walk = Walk(problem, plan, labels, q_len // blocks.q)
+    pairs = None if labels is None else Pairs(problem.judge, labels, q, blocks.q, blocks.kv)
+    walk = Walk(plan, pairs, q_len // blocks.q)
 
     def q_at(b, n, j, i, *plan_ref):
         return b, n, walk.column(b, j, i, *plan_ref), 0
@@ -67,7 +67,7 @@ def backward(
         return b, n, 0, walk.column(b, j, i, *plan_ref)
 
     def kernel(*refs):
-        plan_ref, pairs, refs = walk.split(refs)
+        plan_ref, refs = walk.split(refs)
         b, j, i = pl.program_id(0), pl.program_id(2), pl.program_id(3)
         tile = _Tile(*refs, pairs, problem, walk.column(b, j, i, *plan_ref))
         pl.when((j == 0) & (i == 0))(tile.start_head)
@@ -86,7 +86,7 @@ def backward(
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=int(plan is not None),
             grid=(batch, heads, rows, walk.steps),
-            in_specs=[*walk.label_specs(q_at, kv_at), q_spec, kv_spec, kv_spec, q_spec, row_spec, row_spec],
+            in_specs=[*walk.specs(q_at, kv_at), q_spec, kv_spec, kv_spec, q_spec, row_spec, row_spec],
             out_specs=[
                 pl.BlockSpec((None, None, q_len, dim), lambda b, n, j, i, *_: (b, n, 0, 0)),
                 d_kv_spec,
@@ -96,8 +96,8 @@ def backward(
                 pltpu.VMEM((q_len // blocks.q, dim, blocks.q), jnp.float32),
                 *[pltpu.VMEM((dim, blocks.kv), jnp.float32)] * 2,
                 *[pltpu.VMEM((dim, blocks.q), q.dtype)] * 2,
-                *[pltpu.VMEM((2, blocks.d_keys, blocks.d_queries), q.dtype)] * 2,
-                *walk.label_scratch(),
+                *[pltpu.VMEM((2, blocks.d_keys, max(_chunk(problem, m) for m in (False, True))), q.dtype)] * 2,
+                *walk.scratch(),
             ],
         ),
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), d_kv, d_kv],
@@ -129,7 +129,7 @@ class _Tile:
         self.dk_sum[...] = jnp.zeros(self.dk_sum.shape, jnp.float32)
         self.dv_sum[...] = jnp.zeros(self.dv_sum.shape, jnp.float32)
         if self.pairs is not None:
-            self.pairs.load()
+            self.pairs.take_keys(self.k)
 
     def finish_keys(self):
         self.dk[...] = (self.problem.scale * self.dk_sum[...]).T.astype(self.dk.dtype)
@@ -145,34 +145,40 @@ class _Tile:
         """Add a block of queries to the sums."""
         self.q_t[...] = self.q[...].T
         self.d_out_t[...] = self.d_out[...].T
-        blocks = self.problem.blocks
-        count = (blocks.q // blocks.d_queries) * (blocks.kv // blocks.d_keys)
-        self._scores(0, 0, masked)
-        for x in range(count):
-            if x + 1 < count:
-                self._scores(x + 1, (x + 1) % 2, masked)
-            self._products(x, x % 2)
-
-    def _where(self, x):
-        """The queries and the keys of chunk `x`."""
-        blocks = self.problem.blocks
-        across = blocks.q // blocks.d_queries
-        starts = x % across * blocks.d_queries, x // across * blocks.d_keys
-        return pl.ds(starts[0], blocks.d_queries), pl.ds(starts[1], blocks.d_keys)
-
-    def _scores(self, x, slot: int, masked: bool):
-        queries, keys = self._where(x)
-        scores = dot(self.k[keys, :], self.q[queries, :], NT) * (self.problem.scale * LOG2_E)
-        p = jnp.exp2(scores - self.lse[:, queries])
         if masked:
-            p = jnp.where(self.pairs.allowed(queries, keys), p, 0.0)
-        dp = dot(self.v[keys, :], self.d_out[queries, :], NT)
-        self.ds[slot] = (p * (dp - self.delta[:, queries])).astype(self.ds.dtype)
-        self.p[slot] = p.astype(self.p.dtype)
+            self.pairs.take_queries(self.q_t[...])
+            self.pairs.meet()
+        blocks, width = self.problem.blocks, _chunk(self.problem, masked)
+        across = blocks.q // width
+        chunks = [
+            (pl.ds(x % across * width, width), pl.ds(x // across * blocks.d_keys, blocks.d_keys))
+            for x in range(across * (blocks.kv // blocks.d_keys))
+        ]
+        self._scores(*chunks[0], 0, masked)
+        for x, chunk in enumerate(chunks):
+            if x + 1 < len(chunks):
+                self._scores(*chunks[x + 1], (x + 1) % 2, masked)
+            self._products(*chunk, x % 2)
 
-    def _products(self, x, slot: int):
-        queries, keys = self._where(x)
-        p, ds = self.p[slot], self.ds[slot]
+    def _scores(self, queries, keys, slot: int, masked: bool):
+        scale = self.problem.scale * LOG2_E
+        if masked:
+            scores = self.pairs.scores(self.q, self.k, queries, keys, scale)
+        else:
+            scores = dot(self.k[keys, :], self.q[queries, :], NT) * scale
+        p = jnp.exp2(scores - self.lse[:, queries])
+        dp = dot(self.v[keys, :], self.d_out[queries, :], NT)
+        self.ds[slot, :, : queries.size] = (p * (dp - self.delta[:, queries])).astype(self.ds.dtype)
+        self.p[slot, :, : queries.size] = p.astype(self.p.dtype)
+
+    def _products(self, queries, keys, slot: int):
+        p, ds = (x[slot, :, : queries.size] for x in (self.p, self.ds))
         self.dv_sum[:, keys] += dot(self.d_out_t[:, queries], p, NT)
         self.dk_sum[:, keys] += dot(self.q_t[:, queries], ds, NT)
         self.dq_sum[self.block, :, queries] += dot(self.k[keys, :], ds, TN)
+
+
+def _chunk(problem: Problem, masked: bool) -> int:
+    """Queries of a chunk: where scores come with slots, twice as many, if they fit. So the simulator would have it."""
+    size = problem.blocks.d_queries
+    return 2 * size if masked and problem.judge.slots and problem.blocks.q % (2 * size) == 0 else size

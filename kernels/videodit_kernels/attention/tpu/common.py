@@ -1,4 +1,4 @@
-"""What the forward and the backward kernel share: products, block sizes, and the blocks that a grid walks over."""
+"""What the forward and the backward kernel share: block sizes, and the blocks that a grid walks over."""
 
 from __future__ import annotations
 
@@ -7,24 +7,15 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE
-from videodit_kernels.attention.tpu.labels import LANES, Judge, Labels, Pairs, Table
+from videodit_kernels.attention.tpu.labels import Judge, Table
+from videodit_kernels.attention.tpu.pairs import Pairs
 
 LOG2_E = 1.4426950408889634
-
-# Contracted dims of a matrix product: a b', a' b.
-NT = (((1,), (1,)), ((), ()))
-TN = (((0,), (0,)), ((), ()))
-
-
-def dot(a: Array, b: Array, dims) -> Array:
-    """A product summed in float32; float32 operands are not rounded to bfloat16."""
-    precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    return lax.dot_general(a, b, dims, precision=precision, preferred_element_type=jnp.float32)
 
 
 class Blocks(NamedTuple):
@@ -67,43 +58,35 @@ def visits(kinds):
 class Walk:
     """How a grid (batch, head, row, step) goes over blocks: over all columns of a row, or over those of a plan.
 
-    Where there are a plan and labels, they are the first operands and their scratch is the last; so `split` finds them
+    The plan is a kernel's first operand, those of `pairs` follow, and their scratch is the last; so `split` finds them
     again among a kernel's refs.
     """
 
-    def __init__(self, problem: Problem, plan: Table | None, labels: Labels | None, columns: int):
-        self.problem, self.plan, self.labels = problem, plan, labels
+    def __init__(self, plan: Table | None, pairs: Pairs | None, columns: int):
+        self.plan, self.pairs = plan, pairs
         self.steps = columns if plan is None else plan.shape[-1]
 
     def operands(self) -> list[Array]:
-        """The plan, flat as SMEM wants it, and the labels."""
+        """The plan, flat as SMEM wants it, and those of the pairs."""
         plan = [] if self.plan is None else [jnp.asarray(self.plan).reshape(-1)]
-        return plan + ([] if self.labels is None else [jnp.asarray(rows) for rows in self.labels])
+        return plan + ([] if self.pairs is None else self.pairs.operands())
 
-    def label_specs(self, q_at, kv_at) -> list[pl.BlockSpec]:
-        """Specs of the labels, from the index maps of queries and keys."""
-        blocks = self.problem.blocks
+    def specs(self, q_at, kv_at) -> list[pl.BlockSpec]:
+        """Specs of the operands but the plan, from the index maps of queries and keys."""
+        return [] if self.pairs is None else self.pairs.specs(q_at, kv_at)
 
-        def spec(labels, size, at):
-            batched = labels.shape[0] > 1
-            return pl.BlockSpec((None, labels.shape[1], size), lambda *g: (g[0] if batched else 0, 0, at(*g)[2]))
-
-        if self.labels is None:
-            return []
-        return [spec(self.labels.q, blocks.q, q_at), spec(self.labels.kv, blocks.kv, kv_at)]
-
-    def label_scratch(self) -> list:
-        """Where `Pairs` keeps the labels of a block of keys."""
-        judge, blocks = self.problem.judge, self.problem.blocks
-        return [] if self.labels is None else [pltpu.VMEM((len(judge.kv_rows), blocks.kv, LANES), jnp.int32)]
+    def scratch(self) -> list:
+        """What comes after a kernel's own scratch."""
+        return [] if self.pairs is None else self.pairs.scratch()
 
     def split(self, refs):
-        """The plan's ref in a tuple, empty without one; `Pairs`, None without labels; the other refs."""
-        plan, rest = (refs[:1], refs[1:]) if self.plan is not None else ((), refs)
-        if self.labels is None:
-            return plan, None, rest
-        (q, kv), rest, spread = rest[:2], rest[2:-1], rest[-1]
-        return plan, Pairs(self.problem.judge, q, kv, spread), rest
+        """The plan's ref in a tuple, empty without one, and a kernel's own refs; the others are bound to the pairs."""
+        plan, refs = (refs[:1], refs[1:]) if self.plan is not None else ((), refs)
+        if self.pairs is None:
+            return plan, refs
+        first, last = self.pairs.count, len(refs) - len(self.pairs.scratch())
+        self.pairs.bind(refs[:first], refs[last:])
+        return plan, refs[first:last]
 
     def column(self, b, row, step, *plan_ref):
         """The column to visit."""
@@ -112,7 +95,7 @@ class Walk:
     def visit(self, b, row, step, *plan_ref, visit):
         """Run `visit(masked)` as the plan says: not at all, with the mask, or without."""
         if not plan_ref:
-            visit(self.labels is not None)
+            visit(self.pairs is not None)
             return
         kind = self._entry(b, row, step, *plan_ref) % 4
         for value, masked in ((PARTIAL, True), (WHOLE, False)):

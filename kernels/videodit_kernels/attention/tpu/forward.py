@@ -22,20 +22,17 @@ from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.tpu.common import (
     LOG2_E,
-    NT,
-    TN,
     Problem,
     Walk,
     compiler_params,
-    dot,
 )
 from videodit_kernels.attention.tpu.labels import Labels, Table
+from videodit_kernels.attention.tpu.pairs import UNSET, Pairs
+from videodit_kernels.attention.tpu.products import NT, TN, dot
 
 # In powers of two. 2**60 times a million keys is far below 2**127, where float32 and bfloat16 end, and 2**-60 far above
 # 2**-126.
 LIMIT = 60.0
-# The reference of a row that has met no key yet.
-UNSET = -1e30
 
 
 def forward(
@@ -53,7 +50,8 @@ def forward(
     (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
     group = heads // k.shape[1]
     rows = q_len // blocks.q
-    walk = Walk(problem, plan, labels, kv_len // blocks.kv)
+    pairs = None if labels is None else Pairs(problem.judge, labels, q, blocks.q, blocks.kv)
+    walk = Walk(plan, pairs, kv_len // blocks.kv)
 
     def q_at(b, n, i, j, *_):
         return b, n, i, 0
@@ -65,7 +63,7 @@ def forward(
         return b, n, 0, i
 
     def kernel(*refs):
-        plan_ref, pairs, refs = walk.split(refs)
+        plan_ref, refs = walk.split(refs)
         tile = _Tile(*refs, pairs, problem, bounded)
         b, i, j = pl.program_id(0), pl.program_id(2), pl.program_id(3)
         pl.when(j == 0)(tile.start)
@@ -80,7 +78,7 @@ def forward(
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=int(plan is not None),
             grid=(batch, heads, rows, walk.steps),
-            in_specs=[*walk.label_specs(q_at, kv_at), q_spec, kv_spec, kv_spec],
+            in_specs=[*walk.specs(q_at, kv_at), q_spec, kv_spec, kv_spec],
             out_specs=[q_spec, pl.BlockSpec((None, None, 1, blocks.q), row_at)],
             scratch_shapes=[
                 pltpu.VMEM((1 + lazy, dim, blocks.q), jnp.float32),
@@ -88,7 +86,7 @@ def forward(
                 pltpu.VMEM((1, blocks.q), jnp.float32),
                 pltpu.VMEM((8, blocks.q), jnp.float32),
                 pltpu.SMEM((1,), jnp.int32),
-                *walk.label_scratch(),
+                *walk.scratch(),
             ],
         ),
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), jax.ShapeDtypeStruct((batch, heads, 1, q_len), jnp.float32)],
@@ -117,11 +115,14 @@ class _Tile:
         self.sums[0] = jnp.zeros(self.sums.shape[1:], jnp.float32)
         if not self.bounded:
             self.reference[...] = jnp.full(self.reference.shape, UNSET, jnp.float32)
+        if self.pairs is not None:
+            self.pairs.take_queries(self.q[...].T)
 
     def visit(self, first, masked: bool):
         """Add a block of keys."""
         if masked:
-            self.pairs.load()
+            self.pairs.take_keys(self.k)
+            self.pairs.meet()
         if self.bounded:
             self._sweep(masked, 0, 0, None, rolled=False)
             return
@@ -132,7 +133,7 @@ class _Tile:
         @pl.when(first)
         def _():
             few = min(128, self.k.shape[0])
-            self.reference[...] = self._scores(pl.ds(0, few), masked).max(0, keepdims=True)
+            self.reference[...] = jnp.maximum(self._scores(pl.ds(0, few), masked).max(0, keepdims=True), UNSET)
 
         self.top[...] = jnp.full(self.top.shape, UNSET, jnp.float32)
         self._sweep(masked, old, new, None, rolled=False)
@@ -154,11 +155,11 @@ class _Tile:
         self.lse[...] = jnp.where(some, jnp.log2(safe) + reference, -jnp.inf)
 
     def _scores(self, keys, masked: bool):
-        """Logits in powers of two [keys, queries], `UNSET` where they are not allowed."""
-        scores = dot(self.k[keys, :], self.q[...], NT) * (self.problem.scale * LOG2_E)
-        if not masked:
-            return scores
-        return jnp.where(self.pairs.allowed(pl.ds(0, self.q.shape[0]), keys), scores, UNSET)
+        """Logits in powers of two [keys, queries], `UNSET` or less where they are not allowed."""
+        scale = self.problem.scale * LOG2_E
+        if masked:
+            return self.pairs.scores(self.q, self.k, pl.ds(0, self.q.shape[0]), keys, scale)
+        return dot(self.k[keys, :], self.q[...], NT) * scale
 
     def _sweep(self, masked: bool, old, new, rescale, rolled: bool):
         """Write version `new` of the sums: `old`, times the row `rescale` if there is one, and this block's part."""

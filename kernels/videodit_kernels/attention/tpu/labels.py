@@ -1,8 +1,13 @@
-"""Labels of the tokens as the kernels read them: padded, stacked, and windows judged in one word.
+"""Labels of the tokens as the kernels read them: padded, stacked, and made cheap to judge where they are known when
+tracing.
 
-A window over three dims costs six comparisons a pair, more than the softmax. So labels that are known when tracing
-share an int32, each in a field with a guard bit above it: `key - low` and `high - key` keep the guard bits of all
-fields exactly where the key is within every span. That is five operations for any number of spans.
+A window over three dims costs six comparisons a pair, more than the softmax. There are two ways around them:
+
+    words   Labels share an int32, each in a field with a guard bit above it: `key - low` and `high - key` keep the
+            guard bits of all fields exactly where the key is within every span. That is five operations for any
+            number of spans.
+    slots   Where the matrix unit is deeper than a head dim, the product that makes the scores adds what the mask says,
+            for nothing (`pairs.py`). A slot of that depth is a value that labels take in a block of keys.
 """
 
 from __future__ import annotations
@@ -20,15 +25,22 @@ from videodit_kernels.attention.masks import FAR, Mask, Place, Rows, Rule, Span,
 # Of a vector register.
 LANES = 128
 
+# A value that no key's label has.
+NOWHERE = -(2**31)
+
 # numpy where it is known when tracing.
 Table = Array | np.ndarray
 
 
 class Labels(NamedTuple):
-    """Labels of the tokens, int32 [B or 1, rows, T] and [B or 1, rows, S]; rows a multiple of eight, a tile's."""
+    """Labels of the tokens, int32 [B or 1, rows, T] and [B or 1, rows, S]; rows a multiple of eight, a tile's.
+
+    And the value of every slot in every block of keys, int32 [S / block, depth]; None where there are no slots.
+    """
 
     q: Table
     kv: Table
+    values: np.ndarray | None = None
 
 
 class Word(NamedTuple):
@@ -38,11 +50,20 @@ class Word(NamedTuple):
     guards: int
 
 
+class Slots(NamedTuple):
+    """Slots `first` to `first + count` hold values of the keys' labels that `span` is about; `count` eights."""
+
+    span: Span
+    first: int
+    count: int
+
+
 class Judge(NamedTuple):
-    """What a kernel asks of a pair of labels: the rule, a part of it in words."""
+    """What a kernel asks of a pair of labels: the rule, a part of it in words or in slots."""
 
     words: tuple[Word, ...] = ()
     rule: Rule = ()
+    slots: tuple[Slots, ...] = ()
 
     @property
     def kv_rows(self) -> list[int]:
@@ -55,32 +76,6 @@ class Judge(NamedTuple):
         return functools.reduce(operator.and_, every + ([allows(self.rule, q, kv)] if self.rule else []))
 
 
-class Pairs:
-    """Inside a kernel: which pairs are allowed, from refs of the labels of its blocks.
-
-    The keys' labels are spread once over the lanes of `spread` [rows that are read, keys, LANES]: they lie along lanes
-    in memory, and along sublanes in the scores.
-    """
-
-    def __init__(self, judge: Judge, q, kv, spread):
-        self.judge, self.q, self.kv, self.spread = judge, q, kv, spread
-
-    def load(self):
-        """Take the keys of this block; before `allowed`."""
-        for at, row in enumerate(self.judge.kv_rows):
-            lanes = jnp.broadcast_to(self.kv[row : row + 1, :], (LANES, self.kv.shape[1]))
-            self.spread[at] = lanes.T
-
-    def allowed(self, queries, keys) -> Array:
-        """Whether pairs are allowed, bool [keys, queries]."""
-        size = queries.size // LANES
-        q = [self.q[row : row + 1, queries] for row in range(self.q.shape[0])]
-        kv = {
-            row: jnp.concatenate([self.spread[at, keys, :]] * size, axis=1) for at, row in enumerate(self.judge.kv_rows)
-        }
-        return self.judge.allows(q, kv)
-
-
 def label(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
@@ -89,10 +84,13 @@ def label(
     q_padded: int,
     kv_padded: int,
     place: Place | None = None,
+    kv_block: int = 0,
+    spare: int = 0,
 ) -> tuple[Rule, Judge, Labels | None]:
     """One rule for mask, segments and padding, the same for a kernel, and the labels that both read.
 
-    Padded queries are like the last one; padded keys are nobody's.
+    Padded queries are like the last one; padded keys are nobody's. With `spare` slots for each `kv_block` keys, what is
+    known when tracing goes there if all of it fits.
     """
     rule: Rule = ()
     judge = Judge()
@@ -117,7 +115,28 @@ def label(
     rule = (*rule, *spans)
     if not rule:
         return (), Judge(), None
-    return rule, judge._replace(rule=(*judge.rule, *spans)), Labels(_stack(q_rows), _stack(kv_rows))
+    judge, values = judge._replace(rule=(*judge.rule, *spans)), None
+    if known := [span for span in rule if isinstance(kv_rows[span.label], np.ndarray)] if spare else []:
+        slots, found = _slots(known, kv_rows, kv_block)
+        if found.shape[1] <= spare:
+            judge = Judge((), tuple(span for span in rule if span not in known), slots)
+            values = np.pad(found, ((0, 0), (0, spare - found.shape[1])), constant_values=NOWHERE)
+    return rule, judge, Labels(_stack(q_rows), _stack(kv_rows), values)
+
+
+def _slots(spans: list[Span], kv_rows: list[Table], block: int) -> tuple[tuple[Slots, ...], np.ndarray]:
+    """A slot for every value that a span's labels take in a block, and the values [blocks, slots]."""
+    slots, values = [], []
+    for span in spans:
+        found = [np.unique(part) for part in kv_rows[span.label].reshape(-1, block)]
+        count = _eights(max(map(len, found)))
+        slots.append(Slots(span, sum(map(len, values)), count))
+        values.append(np.stack([np.pad(x, (0, count - len(x)), constant_values=NOWHERE) for x in found], axis=1))
+    return tuple(slots), np.concatenate(values).T
+
+
+def _eights(count: int) -> int:
+    return -(-count // 8) * 8
 
 
 def _extend(row: Table, length: int) -> Table:
@@ -127,7 +146,7 @@ def _extend(row: Table, length: int) -> Table:
 
 def _stack(rows: list[Table]) -> Table:
     """Rows [B or 1, T] as one array."""
-    rows = rows + [np.zeros((1, rows[0].shape[-1]), np.int32)] * (-len(rows) % 8)
+    rows = rows + [np.zeros((1, rows[0].shape[-1]), np.int32)] * (_eights(len(rows)) - len(rows))
     xp = np if all(isinstance(x, np.ndarray) for x in rows) else jnp
     batch = max(x.shape[0] for x in rows)
     return xp.stack([xp.broadcast_to(x, (batch, x.shape[-1])) for x in rows], axis=1).astype(np.int32)

@@ -15,7 +15,7 @@ from videodit_kernels.attention.tpu.backward import MOST_QUERIES, backward
 from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Problem, visits
 from videodit_kernels.attention.tpu.forward import LIMIT, forward
 from videodit_kernels.attention.tpu.labels import Labels, Table, label
-from videodit_kernels.attention.tpu.tuned import here
+from videodit_kernels.attention.tpu.tuned import here, spare, tuned
 
 
 class _Tables(NamedTuple):
@@ -37,6 +37,7 @@ def attention(
     place: Place | None = None,
     blocks: Blocks | None = None,
     bounded: bool | None = None,
+    chip: str | None = None,
     interpret: bool | pltpu.InterpretParams = False,
 ) -> tuple[Array, Array]:
     """As `reference.attention`.
@@ -45,11 +46,14 @@ def attention(
         blocks: block sizes, at most; shorter sequences get smaller ones. None: those of `tuned`.
         bounded: whether no logit exceeds `LIMIT` powers of two, so that softmax needs no maximum; None: see for every
             call, from the norms of queries and keys (Cauchy-Schwarz).
+        chip: whose block sizes and matrix unit; None: the one that is traced for.
         interpret: run in Pallas' interpreter, or in that of the TPU with its memories and copies.
     """
     q_len, kv_len = q.shape[1], k.shape[1]
-    blocks, q_padded, kv_padded = fit(blocks or here(q.shape[-1], max(q_len, kv_len)), q_len, kv_len)
-    rule, judge, labels = label(mask, segments, q_len, kv_len, q_padded, kv_padded, place)
+    chip, dim = chip or here(), q.shape[-1]
+    blocks, q_padded, kv_padded = fit(blocks or tuned(chip, dim, max(q_len, kv_len)), q_len, kv_len)
+    lengths = q_len, kv_len, q_padded, kv_padded
+    rule, judge, labels = label(mask, segments, *lengths, place, kv_block=blocks.kv, spare=spare(chip, dim))
     tables = plan(rule, labels, blocks, q_padded) if rule else None
     q, k, v = (
         jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, size - x.shape[1]), (0, 0)))
@@ -146,7 +150,7 @@ def _by_runs(run, runs: int, q, k, v, d_out, lse, delta, labels, tables):
 
     def step(sums, part):
         q_, d_out_, lse_, delta_, q_labels, visit = part
-        labels_ = None if labels is None else Labels(q_labels, labels.kv)
+        labels_ = None if labels is None else labels._replace(q=q_labels)
         dq, dk, dv = run(q_, k, v, d_out_, lse_, delta_, labels_, visit)
         return (sums[0] + dk, sums[1] + dv), dq
 

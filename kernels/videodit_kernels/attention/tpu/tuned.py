@@ -1,4 +1,4 @@
-"""Block sizes for a chip, head dim and length: the committed table that `schedule --tune` writes."""
+"""What is chosen by chip: block sizes, from the committed table that `schedule --tune` writes, and a depth to fill."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from videodit_kernels import target
 from videodit_kernels.attention.tpu.common import Blocks
 
 FILE = resources.files(__package__) / "tuned.json"
+
+# Chips whose matrix unit is deeper than 128.
+DEPTHS = {"v6e": 256, "tpu7x": 256}
 
 # Chips of the table by what JAX calls their devices.
 KINDS = {"TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e", "TPU7x": "tpu7x"}
@@ -30,6 +33,12 @@ def tuned(chip: str | None, head_dim: int, seq: int) -> Blocks:
     return Blocks(**{field: row[field] for field in Blocks._fields})
 
 
-def here(head_dim: int, seq: int) -> Blocks:
-    """`tuned` for the device that is traced for."""
-    return tuned(KINDS.get(target.kind()), head_dim, seq)
+def spare(chip: str | None, head_dim: int) -> int:
+    """What a product over the head dim leaves unused of the matrix unit's depth."""
+    # Tokens are stored in sublanes of 16.
+    return -head_dim % DEPTHS.get(chip, 128) if head_dim % 16 == 0 else 0
+
+
+def here() -> str | None:
+    """The chip that is traced for."""
+    return KINDS.get(target.kind())

@@ -1,0 +1,137 @@
+"""Inside a kernel: the scores of a block of queries and keys, with those that are not allowed far below all others.
+
+What a `Judge` has in slots, the product that makes the scores says. Where the matrix unit is 256 deep and a head dim is
+128, half of it would multiply nothing: so keys get a column for every slot, 1 if their label has its value, and queries
+a row of what they think of a key with that value, 0 or `NEVER`. To a score that is allowed, this adds zeros.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from videodit_kernels.attention.masks import allows
+from videodit_kernels.attention.tpu.labels import LANES, Judge, Labels
+from videodit_kernels.attention.tpu.products import NN, NT, dot
+
+# The score of a pair that is not allowed, at most.
+UNSET = -1e30
+# Before scores are scaled; and float32 holds the sum of those of many spans.
+NEVER = -1e36
+
+
+class Pairs:
+    """Which pairs of tokens are allowed: operands and scratch of a `pallas_call`, and inside it, after `bind`, scores.
+
+    Args:
+        judge, labels: as `label` makes them.
+        like: any of the arrays of tokens [..., H].
+        queries, keys: how many a block has.
+    """
+
+    def __init__(self, judge: Judge, labels: Labels, like: Array, queries: int, keys: int):
+        self.judge, self.labels, self.dim = judge, labels, like.shape[-1]
+        self.queries, self.keys, self._dtype = queries, keys, like.dtype
+        self.count = 3 if judge.slots else 2  # of operands
+
+    def operands(self) -> list[Array]:
+        """The labels, and the values of the slots, spread over lanes."""
+        q, kv, values = self.labels
+        if values is None:
+            return [jnp.asarray(q), jnp.asarray(kv)]
+        return [jnp.asarray(q), jnp.asarray(kv), jnp.broadcast_to(values[:, :, None], (*values.shape, LANES))]
+
+    def specs(self, q_at, kv_at) -> list[pl.BlockSpec]:
+        """Of the operands, from the index maps of queries and keys."""
+
+        def spec(labels, size, at):
+            batched = labels.shape[0] > 1
+            return pl.BlockSpec((None, labels.shape[1], size), lambda *g: (g[0] if batched else 0, 0, at(*g)[2]))
+
+        made = [spec(self.labels.q, self.queries, q_at), spec(self.labels.kv, self.keys, kv_at)]
+        if self.judge.slots:
+            made.append(pl.BlockSpec((None, self.labels.values.shape[1], LANES), lambda *g: (kv_at(*g)[2], 0, 0)))
+        return made
+
+    def scratch(self) -> list:
+        """Keys' labels spread over lanes, as they lie in the scores; keys and queries with their slots."""
+        rows, made = len(self.judge.kv_rows), []
+        if rows:
+            made.append(pltpu.VMEM((rows, self.keys, LANES), jnp.int32))
+        if self.judge.slots:
+            depth = self.dim + self.labels.values.shape[1]
+            made += [pltpu.VMEM((self.keys, depth), self._dtype), pltpu.VMEM((depth, self.queries), self._dtype)]
+        return made
+
+    def bind(self, operands, scratch) -> None:
+        """Take the refs of the operands and of the scratch, in their order."""
+        self.q, self.kv, *values = operands
+        scratch = list(scratch)
+        if self.judge.kv_rows:
+            self.spread = scratch.pop(0)
+        if self.judge.slots:
+            (self.values,), (self.deep_k, self.deep_q) = values, scratch
+
+    def take_keys(self, k) -> None:
+        """Read the labels of a new block of keys; before `scores`."""
+        for at, row in enumerate(self.judge.kv_rows):
+            lanes = jnp.broadcast_to(self.kv[row : row + 1, :], (LANES, self.keys))
+            self.spread[at] = lanes.T
+        if not self.judge.slots:
+            return
+        one_hot = [
+            (self._values(first, count, self.keys) == self.kv[span.label : span.label + 1, :]).astype(jnp.float32)
+            for span, first, count in self.judge.slots
+        ]
+        self.deep_k[:, : self.dim] = k[...]
+        self.deep_k[:, self.dim :] = self._filled(one_hot, self.keys).T.astype(self._dtype)
+
+    def take_queries(self, q_t: Array) -> None:
+        """Read a new block of queries, transposed [H, queries]; before `scores`."""
+        if self.judge.slots:
+            self.deep_q[: self.dim, :] = q_t
+
+    def meet(self) -> None:
+        """Tell the queries of the keys, when either is new; before `scores`."""
+        if not self.judge.slots:
+            return
+        bias = [
+            jnp.where(
+                allows(
+                    (span._replace(label=0),),
+                    [self.q[span.label : span.label + 1, :]],
+                    [self._values(first, count, self.queries)],
+                ),
+                0.0,
+                NEVER,
+            )
+            for span, first, count in self.judge.slots
+        ]
+        self.deep_q[self.dim :, :] = self._filled(bias, self.queries).astype(self._dtype)
+
+    def scores(self, q, k, queries, keys, scale: float) -> Array:
+        """`scale` times the product of some queries and keys of the block, [keys, queries]; at most UNSET where not
+        allowed."""
+        if self.judge.slots:
+            made = dot(self.deep_k[keys, :], self.deep_q[:, queries], NN) * scale
+        else:
+            made = dot(k[keys, :], q[queries, :], NT) * scale
+        if not self.judge.kv_rows:
+            return made
+        q_rows = [self.q[row : row + 1, queries] for row in range(self.q.shape[0])]
+        kv_rows = {
+            row: jnp.concatenate([self.spread[at, keys, :]] * (queries.size // LANES), axis=1)
+            for at, row in enumerate(self.judge.kv_rows)
+        }
+        return jnp.where(self.judge.allows(q_rows, kv_rows), made, UNSET)
+
+    def _values(self, first: int, count: int, tokens: int) -> Array:
+        """Values of slots [count, tokens], the same for all tokens."""
+        return jnp.concatenate([self.values[first : first + count, :]] * (tokens // LANES), axis=1)
+
+    def _filled(self, rows: list[Array], tokens: int) -> Array:
+        """The rows of the slots in use, and zeros for the others."""
+        unused = self.values.shape[0] - sum(x.shape[0] for x in rows)
+        return jnp.concatenate([*rows, *[jnp.zeros((unused, tokens), jnp.float32)] * (unused > 0)], axis=0)
