@@ -39,6 +39,33 @@ for spec in SMALL:
 """
 
 
+NORM = """
+import sys
+import jax, numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from videodit_kernels.qknorm import tpu
+from videodit_kernels.schedule import CHIPS
+
+devices = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[sys.argv[1]].topology).devices
+mesh, whole = Mesh(np.array(devices[:1]), ("device",)), PartitionSpec()
+
+def loss(x, scale, cos, sin):
+    return tpu.norm_rotate(x, scale, cos, sin, 1e-6, False).astype("float32").sum()
+
+for dim in (64, 80, 96, 128):
+    for scale in ((dim,), (3, dim)):
+        for dtype in ("bfloat16", "float32"):
+            shapes = ((2, 300, 3, dim), dtype), (scale, "float32"), *[((2, 300, dim // 2), "float32")] * 2
+            arrays = [jax.ShapeDtypeStruct(*shape, sharding=NamedSharding(mesh, whole)) for shape in shapes]
+            gradients = jax.value_and_grad(loss, (0, 1))
+            fn = jax.shard_map(gradients, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
+            text = jax.jit(fn).lower(*arrays).compile().as_text()
+            assert "videodit_qknorm_bwd" in text, (dim, scale, dtype)
+            print("compiled", flush=True)
+"""
+
+
 def compiled(environment: dict[str, str], chip: str, names: list[str], dtypes: list[str]) -> list:
     """What compiled: names, types, and the kernels found in the program."""
     command = [sys.executable, "-c", PROGRAM, json.dumps([chip, names, dtypes])]
@@ -60,3 +87,11 @@ def test_every_problem_compiles(tpu_compiler, chip):
     names, dtypes = [spec.name for spec in SMALL], ["bfloat16", "float32"]
     want = [[name, dtype, ["bwd", "fwd"]] for name in names for dtype in dtypes]
     assert compiled(tpu_compiler, chip, names, dtypes) == want
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", CHIPS)
+def test_norm_and_rotation_compile(tpu_compiler, chip):
+    done = subprocess.run([sys.executable, "-c", NORM, chip], env=tpu_compiler, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["compiled"] * 16

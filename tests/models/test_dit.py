@@ -231,11 +231,13 @@ tokens = array(8, 300, cfg.patch_features), array(8), array(8, 300, 3), array(8,
 segments = array(8, 20, dtype=jnp.int32), array(8, 300, dtype=jnp.int32)
 with jax.set_mesh(mesh):
     text = jax.jit(jax.grad(loss)).lower(state, *tokens, *segments).compile().as_text()
-for name, shape in (("attention_fwd", "[2,2,"), ("attention_bwd", "[2,2,"), ("adaln_fwd", "[2,300,128]")):
+names = "attention_fwd", "attention_bwd", "qknorm_fwd", "qknorm_bwd"
+for name, shape in (*((name, "[2,2,") for name in names), ("adaln_fwd", "[2,300,128]")):
     calls = [line for line in text.splitlines() if "custom-call(" in line and f"videodit_{name}" in line.split("=")[0]]
     # Two of the eight rows, two heads.
     print(name, len(calls) > 0, all(shape in line for line in calls))
 """
     done = subprocess.run([sys.executable, "-c", program], env=tpu_compiler, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == ["attention_fwd True True", "attention_bwd True True", "adaln_fwd True True"]
+    names = "attention_fwd", "attention_bwd", "qknorm_fwd", "qknorm_bwd", "adaln_fwd"
+    assert done.stdout.splitlines() == [f"{name} True True" for name in names]

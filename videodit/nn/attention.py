@@ -9,6 +9,7 @@ import videodit_kernels.attention as kernels
 from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
+from videodit_kernels.qknorm import norm_rotate
 
 from videodit.nn.linear import Linear
 from videodit.nn.norm import RMSNorm
@@ -147,16 +148,33 @@ class Attention(nnx.Module):
         """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys, the rest is as in `attention`."""
         kv_BSD = x_BLD if kv_BSD is None else kv_BSD
         q, k, v = self.q(x_BLD), self.k(kv_BSD), self.v(kv_BSD)
-        q, k = self._normalise(self.q_norm, q), self._normalise(self.k_norm, k)
-        if rope is not None:
-            q, k = rotate(q, *rope), rotate(k, *rope)
+        q, k = self._place(self.q_norm, q, rope), self._place(self.k_norm, k, rope)
         y_BLNH = attention(q, k, v, q_segments=q_segments, kv_segments=kv_segments, bias_NLS=bias_NLS, scale=self.scale)
         return self.out(y_BLNH)
 
-    def _normalise(self, norm: RMSNorm | None, x_BLNH: Heads) -> Heads:
+    def _place(self, norm: RMSNorm | None, x_BLNH: Heads, rope: Rope | None) -> Heads:
+        """Normalise and rotate queries or keys; both at once by a kernel."""
+        if norm is None:
+            return x_BLNH if rope is None else rotate(x_BLNH, *rope)
+        if rope is None:
+            return self._normalise(norm, x_BLNH)
+        scale, together = norm.scale[...], self.qk_norm == "full"
+        # A norm over all heads needs them on one device.
+        heads = ("batch", None, None if together else "heads", "head_dim")
+        scales = (None, "head_dim") if together else ("head_dim",)
+        if together:
+            scale = scale.reshape(x_BLNH.shape[2:])
+
+        def place(x, scale, cos, sin):
+            return norm_rotate(x, scale, cos, sin, eps=norm.eps)
+
+        angles = ("batch", None, None)
+        return per_device(place, (heads, scales, angles, angles), heads)(x_BLNH, scale, *rope)
+
+    def _normalise(self, norm: RMSNorm, x_BLNH: Heads) -> Heads:
         if self.qk_norm == "full":
             heads = x_BLNH.shape[-2]
             return einops.rearrange(
                 norm(einops.rearrange(x_BLNH, "b l n h -> b l (n h)")), "b l (n h) -> b l n h", n=heads
             )
-        return x_BLNH if norm is None else norm(x_BLNH)
+        return norm(x_BLNH)

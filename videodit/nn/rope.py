@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from videodit_kernels import qknorm
 
 from videodit.shapes import Heads, Positions
 
@@ -37,9 +38,7 @@ def rotate(x_BLNH: Heads, cos_BLh: Float[Array, "B L h"], sin_BLh: Float[Array, 
     Checkpoints that pair dimension 2i with 2i + 1 fit after their query and key dimensions are put in `paired_order`:
     attention sees only products of the two, so a common order of dimensions leaves no trace.
     """
-    cos, sin = cos_BLh[:, :, None], sin_BLh[:, :, None]
-    a, b = jnp.split(x_BLNH.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BLNH.dtype)
+    return qknorm.rotate(x_BLNH, cos_BLh, sin_BLh)
 
 
 def paired_order(head_dim: int) -> np.ndarray:

@@ -1,0 +1,52 @@
+"""The one call: which implementation serves, and errors that say why one cannot."""
+
+from typing import Literal, get_args
+
+from jax import Array
+from jaxtyping import Float, Num
+
+from videodit_kernels import target
+from videodit_kernels.qknorm import reference, tpu
+
+Implementation = Literal["reference", "tpu", "tpu_interpret"]
+
+
+def norm_rotate(
+    x: Num[Array, "B T N H"],
+    scale: Float[Array, "..."],
+    cos: Float[Array, "B T _"],
+    sin: Float[Array, "B T _"],
+    *,
+    eps: float = 1e-6,
+    implementation: str | None = None,
+) -> Num[Array, "B T N H"]:
+    """`x / rms(x) * scale`, then dim i of every head rotated against dim i + H/2 by an angle (RoPE, arXiv:2104.09864).
+
+    Args:
+        x: queries or keys, bfloat16 or float32.
+        scale: float32; [H] where every head is normalised by itself, [N, H] where all heads of a token are together.
+        cos, sin: of the angles, float32, half a head's width of each.
+        implementation: None for the best that serves the device and shapes.
+
+    Returns an array like `x`; its gradient is that of x and scale, and zero for cos and sin.
+
+    Raises:
+        ValueError: for an implementation that is unknown or cannot serve the call, and shapes that do not fit.
+    """
+    width = x.shape[-1]
+    if scale.shape not in (x.shape[3:], x.shape[2:]) or {cos.shape, sin.shape} != {(*x.shape[:2], width // 2)}:
+        raise ValueError(
+            f"x [B, T, N, H] {x.shape} takes scale [H] or [N, H], cos and sin [B, T, H/2]; "
+            f"got {scale.shape}, {cos.shape}, {sin.shape}"
+        )
+    device = target.platform()
+    name = implementation or ("tpu" if device == "tpu" else "reference")
+    if name not in get_args(Implementation):
+        raise ValueError(f"implementation is one of {', '.join(get_args(Implementation))}, got {implementation!r}")
+    if name == "reference":
+        return reference.norm_rotate(x, scale, cos, sin, eps)
+    if name == "tpu" and device != "tpu":
+        raise ValueError(
+            f"implementation 'tpu' needs a TPU, and the device is a {device.upper()}; 'reference' serves the call"
+        )
+    return tpu.norm_rotate(x, scale, cos, sin, eps, name == "tpu_interpret")
