@@ -2,7 +2,7 @@
 
     PYTHONPATH=.venv/libtpu .venv/bin/python experiments/bench/attention.py [--table full|masks] [--chip v5e,v6e]
 
-Needs libtpu (`make test` puts it into .venv/libtpu), no TPU. A cell takes one to ten minutes on one core.
+Needs libtpu (`make test` puts it into .venv/libtpu), no TPU. A cell takes up to two minutes on one core.
 """
 
 import argparse
@@ -44,8 +44,8 @@ def cost(chip: str, mask: str, which: str) -> str:
     """Percent of blocks kept, those cut through, their cost in whole ones, and the time in percent."""
     shape = {"seq": MASKED_SEQ, "dim": 128, "heads": CHIPS[chip].cores}
     found = simulated.masked(chip, which, **shape, mask=mask, blocks=tuned(chip, 128, MASKED_SEQ))
-    ratio = found.partial_cycles / found.whole_cycles
-    return f"{100 * found.kept:.1f}, {100 * found.partial:.1f} at {ratio:.2f}: {100 * found.time:.1f}"
+    cut = f"{100 * found.partial:.1f} at {found.partial_cycles / found.whole_cycles:.2f}" if found.partial else "0"
+    return f"{100 * found.kept:.1f}, {cut}: {100 * found.time:.1f}"
 
 
 def table(columns: list[str], rows: dict[str, list[Callable[[], str]]]) -> None:
