@@ -87,6 +87,15 @@ def simulate(builder: str, arguments: dict[str, Any], chip: str, timeout: float 
     Raises:
         RuntimeError: with libtpu's own words if it does not compile, or says nothing.
     """
+    return _simulate(builder, arguments, chip, timeout, _read)
+
+
+def cycles(builder: str, arguments: dict[str, Any], chip: str, timeout: float = 600.0) -> int:
+    """As `simulate`, of programs that need not be one kernel: cycles of all their operations."""
+    return _simulate(builder, arguments, chip, timeout, lambda profile, dump, chip, aside, **_: _cycles(profile, aside))
+
+
+def _simulate(builder: str, arguments: dict[str, Any], chip: str, timeout: float, read: Callable):
     if importlib.util.find_spec("libtpu") is None:
         raise RuntimeError("the simulator is libtpu's, and libtpu is not installed: pip install libtpu")
     with tempfile.TemporaryDirectory(prefix="schedule-") as folder:
@@ -114,7 +123,7 @@ def simulate(builder: str, arguments: dict[str, Any], chip: str, timeout: float 
         if run.returncode:
             raise RuntimeError(_complaint(run.stderr))
         made = json.loads(run.stdout.splitlines()[-1])
-        return _read(profile, dump, CHIPS[chip], **made)
+        return read(profile, dump, CHIPS[chip], **made)
 
 
 def _complaint(text: str) -> str:
@@ -138,15 +147,7 @@ def _child(builder: str, arguments: dict[str, Any], chip: str) -> None:
 
 
 def _read(profile: Path, dump: Path, chip: Chip, name: str, flops: int, steps: int, aside: str) -> Report:
-    cycles = {}
-    for path in profile.glob("*.textproto"):
-        text = path.read_text()
-        op = re.search(r'hlo_op_name: "([^"]+)"', text)[1]
-        if not op.startswith(aside):
-            cycles[op] = int(re.search(r"estimated_cycles: (\d+)", text)[1])
-    if not any(op.startswith(name) for op in cycles):
-        raise RuntimeError(f"libtpu compiled {name} but did not simulate it")
-    cycles = sum(cycles.values())
+    cycles = _cycles(profile, aside, name)
     (bundles,) = dump.glob(f"*-{name}*[0-9]-final_bundles.txt")
     (slots,) = dump.glob(f"*-{name}*static-per-bundle-utilization.txt")
     units, capacity, used = _slots(slots)
@@ -157,6 +158,19 @@ def _read(profile: Path, dump: Path, chip: Chip, name: str, flops: int, steps: i
     seconds = cycles / chip.ghz / 1e9
     share = flops / chip.flops / cycles
     return Report(cycles, cycles * chip.cores / steps, flops / seconds / 1e12, share, end - start, spills, busy)
+
+
+def _cycles(profile: Path, aside: str, name: str = "") -> int:
+    """Of all operations but those whose name starts with `aside`; there must be one whose name starts with `name`."""
+    found = {}
+    for path in profile.glob("*.textproto"):
+        text = path.read_text()
+        op = re.search(r'hlo_op_name: "([^"]+)"', text)[1]
+        if not op.startswith(aside):
+            found[op] = int(re.search(r"estimated_cycles: (\d+)", text)[1])
+    if not any(op.startswith(name) for op in found):
+        raise RuntimeError(f"libtpu compiled {name or 'the program'} but did not simulate it")
+    return sum(found.values())
 
 
 def _slots(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -190,11 +204,11 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m videodit_kernels.schedule", description=__doc__)
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--op", default="attention", choices=["attention"])
+    parser.add_argument("--op", default="attention", choices=["attention", "adaln", "qknorm"])
     parser.add_argument("--chip", default=",".join(CHIPS), help="comma-separated (default: all)")
     parser.add_argument("--head-dim", type=int, default=128)
     parser.add_argument("--seq", type=int, default=16384)
-    parser.add_argument("--heads", type=int, help="default: one a core")
+    parser.add_argument("--heads", type=int, help="default: one a core; 12 for adaln, 1 for qknorm")
     parser.add_argument("--pass", dest="which", choices=["fwd", "bwd"], help="default: both")
     parser.add_argument("--mask", help='what a mask costs, as in "FrameCausal(1560, window=8) & FrameCausal(...)"')
     parser.add_argument("--tune", action="store_true", help="search block sizes, and write them to the committed table")
@@ -206,9 +220,13 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(given.chip.split(",")) - set(CHIPS)
     if unknown:
         parser.error(f"no chip {', '.join(sorted(unknown))}; there are {', '.join(CHIPS)}")
+    if given.op != "attention" and (given.mask or given.tune):
+        parser.error(f"--mask and --tune are for attention, not for {given.op}")
     # Builders import this module; so it imports them late.
-    from videodit_kernels.attention import report
+    from videodit_kernels import passes
+    from videodit_kernels.attention import report as attention
 
+    report = attention if given.op == "attention" else passes
     try:
         for row in report.rows(given):
             print(json.dumps(row) if given.json else report.line(row), flush=True)

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from videodit_kernels import schedule
+from videodit_kernels import passes, schedule
 from videodit_kernels.attention import report, simulated
 from videodit_kernels.attention.tpu import tuned
 from videodit_kernels.attention.tpu.common import Blocks
@@ -99,8 +99,8 @@ def test_the_committed_table_is_for_chips_there_are_and_blocks_that_divide():
 
 
 def test_the_cost_of_a_mask_is_its_blocks_times_their_cycles(monkeypatch, capsys):
-    def run(name, chip, which, seq, dim, heads, blocks, mask=None, mask_seq=None):
-        assert (name, chip, seq, dim, heads) == ("ours", "v6e", 4096, 64, 1)
+    def run(name, chip, which, seq, dim, heads, blocks, mask=None, mask_seq=None, spare=192):
+        assert (name, chip, seq, dim, heads, spare) == ("ours", "v6e", 4096, 64, 1, 192)
         return schedule.Report(0, 1000.0 if mask is None else 1200.0, 0.0, 0.0, 0, 0, {})
 
     monkeypatch.setattr(simulated, "run", run)
@@ -116,3 +116,23 @@ def test_the_cost_of_a_mask_is_its_blocks_times_their_cycles(monkeypatch, capsys
     with pytest.raises(SystemExit):
         schedule.main(["--mask", "LocalWindow((4, 4, 4), (2, 2, 2), (1, 1, 1))"])
     assert "is for 64 tokens, got 16384" in capsys.readouterr().err
+
+
+def test_kernels_of_one_pass_stand_beside_xla(monkeypatch, capsys):
+    def cycles(builder, arguments, chip):
+        assert builder == "videodit_kernels.adaln.simulated:program" and chip == "v6e"
+        if not arguments["ours"]:
+            raise RuntimeError("the simulator gave up")
+        return 175_000 * (1 if arguments["which"] == "fwd" else 2)
+
+    monkeypatch.setattr(passes, "cycles", cycles)
+    schedule.main(["--op", "adaln", "--chip", "v6e"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[-4:] for line in lines[::2]] == [
+        ["175000", "cycles", "0.100", "ms"],
+        ["350000", "cycles", "0.200", "ms"],
+    ]
+    assert [line[-3:] for line in lines[1::2]] == [["simulator", "gave", "up"]] * 2
+    with pytest.raises(SystemExit):
+        schedule.main(["--op", "adaln", "--mask", "FrameCausal(4)"])
+    assert "--mask and --tune are for attention, not for adaln" in capsys.readouterr().err
