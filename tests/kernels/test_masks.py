@@ -3,12 +3,13 @@
 import itertools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videodit_kernels.attention import FrameCausal, LocalWindow, SlidingTiles, from_tiles, to_tiles
+from videodit_kernels.attention import FrameCausal, LocalWindow, Place, SlidingTiles, from_tiles, to_tiles
 from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE, classify
 from videodit_kernels.attention.masks import allows, dense, parse
 from videodit_kernels.attention.tiles import coordinates, tile_order
@@ -153,6 +154,20 @@ def test_a_mask_with_more_values_than_slots_is_judged_in_words():
     assert label(mask, None, *sizes, kv_block=32, spare=24)[1].slots
     judge = label(mask, None, *sizes, kv_block=32, spare=23)[1]
     assert judge.words and not judge.slots
+
+
+def test_a_mask_at_a_traced_place_is_judged_in_words():
+    mask, judges = LocalWindow((4, 8, 8), (2, 4, 4), (3, 5, 5)), []
+
+    def judge(first):
+        place = Place(first, first, 256, 256)
+        judges.append(label(mask, None, 128, 128, 128, 256, place, kv_block=128, spare=99)[1])
+        return first
+
+    jax.eval_shape(judge, 0)
+    judge(128)
+    assert judges[0].words and not judges[0].slots
+    assert judges[1].slots and not judges[1].words
 
 
 def test_a_word_holds_as_many_labels_as_fit():

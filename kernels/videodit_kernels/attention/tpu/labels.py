@@ -90,7 +90,7 @@ def label(
     """One rule for mask, segments and padding, the same for a kernel, and the labels that both read.
 
     Padded queries are like the last one; padded keys are nobody's. With `spare` slots for each `kv_block` keys, what is
-    known when tracing goes there if all of it fits.
+    known when tracing goes there if all of it fits; segments never are, and a mask is unless its place is traced.
     """
     rule: Rule = ()
     judge = Judge()
@@ -116,7 +116,8 @@ def label(
     if not rule:
         return (), Judge(), None
     judge, values = judge._replace(rule=(*judge.rule, *spans)), None
-    if known := [span for span in rule if isinstance(kv_rows[span.label], np.ndarray)] if spare else []:
+    known = [span for span in rule if isinstance(kv_rows[span.label], np.ndarray)]
+    if spare and known and (mask is None or set(mask.rule) <= set(known)):
         slots, found = _slots(known, kv_rows, kv_block)
         if found.shape[1] <= spare:
             judge = Judge((), tuple(span for span in rule if span not in known), slots)
