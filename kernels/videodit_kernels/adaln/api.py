@@ -1,15 +1,11 @@
 """The one call: which implementation serves, and errors that say why one cannot."""
 
-from typing import Literal, get_args
-
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Num
 
 from videodit_kernels import target
 from videodit_kernels.adaln import reference, tpu
-
-Implementation = Literal["reference", "tpu", "tpu_interpret"]
 
 
 def adaln(
@@ -38,16 +34,8 @@ def adaln(
     """
     if gate is not None and y is None:
         raise ValueError("a gate is for y, and there is no y")
-    reason = tpu.unable(x, y, scale, shift, gate)
-    device = target.platform()
-    name = implementation or ("tpu" if device == "tpu" and not reason else "reference")
-    if name not in get_args(Implementation):
-        raise ValueError(f"implementation is one of {', '.join(get_args(Implementation))}, got {implementation!r}")
+    name = target.choose(implementation, tpu.unable(x, y, scale, shift, gate))
     if name == "reference":
         return reference.adaln(x, y, gate, scale, shift, eps)
-    if name == "tpu" and device != "tpu":
-        reason = f"needs a TPU, and the device is a {device.upper()}"
-    if reason:
-        raise ValueError(f"implementation {name!r} {reason}; 'reference' serves the call")
     modulation = [jnp.ones_like(scale) if gate is None else gate, scale, shift]
     return tpu.adaln(x, y, *modulation, eps, name == "tpu_interpret")

@@ -1,14 +1,10 @@
 """The one call: which implementation serves, and errors that say why one cannot."""
 
-from typing import Literal, get_args
-
 from jax import Array
 from jaxtyping import Float, Num
 
 from videodit_kernels import target
 from videodit_kernels.qknorm import reference, tpu
-
-Implementation = Literal["reference", "tpu", "tpu_interpret"]
 
 
 def norm_rotate(
@@ -39,14 +35,7 @@ def norm_rotate(
             f"x [B, T, N, H] {x.shape} takes scale [H] or [N, H], cos and sin [B, T, H/2]; "
             f"got {scale.shape}, {cos.shape}, {sin.shape}"
         )
-    device = target.platform()
-    name = implementation or ("tpu" if device == "tpu" else "reference")
-    if name not in get_args(Implementation):
-        raise ValueError(f"implementation is one of {', '.join(get_args(Implementation))}, got {implementation!r}")
+    name = target.choose(implementation)
     if name == "reference":
         return reference.norm_rotate(x, scale, cos, sin, eps)
-    if name == "tpu" and device != "tpu":
-        raise ValueError(
-            f"implementation 'tpu' needs a TPU, and the device is a {device.upper()}; 'reference' serves the call"
-        )
     return tpu.norm_rotate(x, scale, cos, sin, eps, name == "tpu_interpret")
