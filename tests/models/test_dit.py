@@ -4,15 +4,12 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 
 from tests.train.toy import fresh
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.embed import grid_positions, patchify
 from videodit.nn.rope import paired_order
-from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.parallel.rules import shard_tree, sharding_for
 
 TINY = DiTConfig(
     depth=2, width=24, num_heads=2, mlp_width=32, in_channels=3, text_width=5, time_freq_dim=8, pooled_text=True
@@ -183,24 +180,6 @@ def test_two_clips_in_one_row_are_two_clips_alone():
     for both, a, b in zip(*map(jax.tree.leaves, (g, g_first, g_second)), strict=True):
         scale = float(jnp.abs(a + b).max())
         np.testing.assert_allclose(both, a + b, rtol=1e-5, atol=1e-5 * scale)
-
-
-@pytest.mark.parametrize("sizes", [{"data": 8}, {"data": 2, "fsdp": 4}])
-def test_gradients_on_eight_devices_are_those_of_one(sizes):
-    graph, state = RANDOM
-    batch = clip((8, 1, 4, 4))
-
-    @jax.jit
-    def gradients(state, batch):
-        return jax.grad(lambda state: jnp.mean(jnp.square(nnx.merge(graph, state)(*batch))))(state)
-
-    expected = gradients(state, batch)
-    mesh = make_mesh(MeshConfig(**sizes))
-    with jax.set_mesh(mesh):
-        rows = [jax.device_put(x, sharding_for(("batch",) + (None,) * (x.ndim - 1), x.shape, mesh)) for x in batch]
-        found = gradients(jax.device_put(state, shard_tree(state, mesh)), rows)
-    for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5 * float(jnp.abs(there).max()))
 
 
 def test_on_a_tpu_every_device_runs_the_kernels_on_its_part_of_the_batch(tpu_compiler):

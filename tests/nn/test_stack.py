@@ -38,7 +38,7 @@ def value_and_grad(stack, apply):
     return jax.value_and_grad(loss, argnums=(0, 1, 2))(state, X, jnp.ones(4))
 
 
-@pytest.mark.parametrize("remat", ["none", "full", "dots"])
+@pytest.mark.parametrize("remat", ["none", "full", "dots", "attention", "offload"])
 def test_scan_is_a_loop_over_layers_under_every_remat_policy(remat):
     stack = make(3, remat)
     scanned = value_and_grad(stack, lambda stack, *args: stack(*args))

@@ -14,9 +14,11 @@ from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token
 from videodit.nn.linear import Linear
 from videodit.nn.mlp import MLP, MLPKind
 from videodit.nn.norm import LayerNorm, adaptive_norm
-from videodit.nn.param import param
+from videodit.nn.param import gathered, param
 from videodit.nn.rope import Split, default_split, rope_tables
 from videodit.nn.stack import Remat, Stack
+from videodit.parallel.context import Layout
+from videodit.parallel.rules import constrain
 from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextMask, TextSegments, Tokens, Video
 
 
@@ -37,7 +39,7 @@ class DiTConfig:
         time_freq_dim: size of the sinusoidal embedding of time.
         rope_theta, rope_split: rotary base, and a head's dimensions that rotate with (t, y, x); None is Wan's split.
         fps_reference: frames a second at which the temporal position of a frame is its index.
-        remat: what the backward pass keeps, "none" (all of it), "full" or "dots".
+        remat: what the backward pass keeps rather than computes again (`nn.stack.rematerialise`).
         dtype: type of activations; parameters, norms, softmax and the residual additions are float32.
         eps: of every norm.
     """
@@ -159,10 +161,10 @@ class Block(nnx.Module):
         segments_BL: Segments | None,
         text_segments_BS: TextSegments,
     ) -> Tokens:
-        modulation = jnp.moveaxis(time_Bl6D + self.modulation[...], -2, 0)
+        modulation = jnp.moveaxis(time_Bl6D + gathered(self.modulation), -2, 0)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
         _, y = adaptive_norm(x_BLD, scale, shift, eps=self.eps)
-        y = self.attention(y, rope=rope, q_segments=segments_BL, kv_segments=segments_BL)
+        y = self.attention(y, rope=rope, q_segments=segments_BL)
         x_BLD = (x_BLD + gate * y).astype(x_BLD.dtype)
         y = x_BLD if self.cross_norm is None else self.cross_norm(x_BLD)
         y = self.cross_attention(y, text_BSD, q_segments=segments_BL, kv_segments=text_segments_BS)
@@ -180,7 +182,7 @@ class Head(nnx.Module):
         self.out = Linear({"embed": cfg.width}, {"patch": cfg.patch_features}, init=zeros, rngs=rngs)
 
     def __call__(self, x_BLD: Tokens, time_BlD: Float[Array, "B #L D"]) -> Patches:
-        shift, scale = jnp.moveaxis(time_BlD[..., None, :] + self.modulation[...], -2, 0)
+        shift, scale = jnp.moveaxis(time_BlD[..., None, :] + gathered(self.modulation), -2, 0)
         _, y = adaptive_norm(x_BLD, scale, shift, eps=self.eps)
         return self.out(y).astype(jnp.float32)
 
@@ -224,14 +226,19 @@ class DiT(nnx.Module):
             float32 velocities; those of padding mean nothing.
         """
         dtype = jnp.dtype(self.cfg.dtype)
-        t_Bl = t[:, None] if t.ndim == 1 else t
-        text_BSD = self.text_embedding(text_BSE.astype(dtype))
+        layout = Layout.of(x_BLP.shape[1], packed=segments_BL is not None)
+        if layout.padded > layout.length and segments_BL is None:
+            segments_BL = jnp.ones(x_BLP.shape[:2], jnp.int32)
+        segments_BL = None if segments_BL is None else layout.spread(segments_BL)
+        t_Bl = t[:, None] if t.ndim == 1 else layout.spread(t)
+        text_BSD = constrain(self.text_embedding(text_BSE.astype(dtype)), ("batch", None, None))
         pooled_BlD = pool(text_BSD, text_segments_BS, segments_BL) if self.cfg.pooled_text else None
         embedding_BlD, time_Bl6D = self.time_embedding(t_Bl, pooled_BlD)
-        rope = rope_tables(positions_BL3, self.cfg.split, self.cfg.rope_theta)
-        x_BLD = self.patch_embedding(x_BLP.astype(dtype))
+        rope = rope_tables(layout.spread(positions_BL3), self.cfg.split, self.cfg.rope_theta)
+        x_BLD = self.patch_embedding(constrain(layout.spread(x_BLP.astype(dtype)), ("batch", "stream", None)))
         x_BLD = self.stack(x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS)
-        return self.head(x_BLD, embedding_BlD)
+        v_BLP = constrain(self.head(x_BLD, embedding_BlD), ("batch", None, None))
+        return layout.collect(v_BLP)
 
     def __call__(
         self, x_BTYXC: Video, t: PerClip, text_BSE: Text, text_mask_BS: TextMask, fps_B: PerClip | None = None

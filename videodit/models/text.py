@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from videodit.nn.attention import Attention
 from videodit.nn.mlp import MLP
 from videodit.nn.norm import RMSNorm
-from videodit.nn.param import param
+from videodit.nn.param import gathered, param
 from videodit.nn.stack import Remat, Stack
 from videodit.shapes import TextIds, TextMask
 
@@ -30,7 +30,7 @@ class TextConfig:
         max_distance: distance from which on all positions share a bucket.
         shared_bias: one table of position biases for all layers (T5), or one for each (UMT5).
         eps: of every norm.
-        remat: what the backward pass keeps, "none" (all of it), "full" or "dots".
+        remat: what the backward pass keeps rather than computes again (`nn.stack.rematerialise`).
         dtype: type of activations; parameters, norms and softmax are float32.
     """
 
@@ -76,7 +76,7 @@ class PositionBias(nnx.Module):
         self.table = param(rngs.params(), initializers.normal(cfg.width**-0.5), shape, (None, "heads"))
 
     def __call__(self, buckets_SS: Int[Array, "S S"]) -> Float[Array, "N S S"]:
-        return jnp.moveaxis(self.table[...], -1, 0)[:, buckets_SS]
+        return jnp.moveaxis(gathered(self.table), -1, 0)[:, buckets_SS]
 
 
 class TextBlock(nnx.Module):
@@ -127,5 +127,5 @@ class TextEncoder(nnx.Module):
         cfg = self.cfg
         buckets_SS = jnp.asarray(position_buckets(ids_BS.shape[1], cfg.num_buckets, cfg.max_distance))
         shared_bias_NSS = None if self.bias is None else self.bias(buckets_SS)
-        x_BSD = self.embedding[...][ids_BS].astype(cfg.dtype)
+        x_BSD = gathered(self.embedding, cfg.dtype)[ids_BS]
         return self.norm(self.stack(x_BSD, mask_BS, buckets_SS, shared_bias_NSS))

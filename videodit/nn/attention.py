@@ -13,10 +13,13 @@ from videodit_kernels.qknorm import norm_rotate
 
 from videodit.nn.linear import Linear
 from videodit.nn.norm import RMSNorm
-from videodit.nn.param import Init
+from videodit.nn.param import Init, gathered
 from videodit.nn.rope import rotate
-from videodit.parallel.rules import per_device
+from videodit.parallel.context import self_attention
+from videodit.parallel.rules import constrain, parts, per_device
 from videodit.shapes import Heads, Tokens
+
+HEADS = ("batch", "tokens", "heads", "head_dim")
 
 QKNorm = Literal["head", "full", "none"]
 Rope = tuple[Float[Array, "B L h"], Float[Array, "B L h"]]
@@ -53,8 +56,8 @@ def attention(
     def attend(q, k, v, q_ids, kv_ids):
         return kernels.attention(q, k, v, segment_ids=None if q_ids is None else (q_ids, kv_ids), scale=scale)
 
-    heads, ids = ("batch", None, "heads", "head_dim"), ("batch", None)
-    divided = per_device(attend, (heads, heads, heads, ids, ids), heads)
+    keys = ("batch", None, "heads", "head_dim")
+    divided = per_device(attend, (HEADS, keys, keys, ("batch", "tokens"), ("batch", None)), HEADS)
     return divided(q_BLNH, k_BSNH, v_BSNH, q_segments, kv_segments)
 
 
@@ -145,31 +148,40 @@ class Attention(nnx.Module):
         kv_segments: Int[Array, "B S"] | None = None,
         bias_NLS: Float[Array, "N L S"] | None = None,
     ) -> Tokens:
-        """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys, the rest is as in `attention`."""
+        """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys, the rest is as in `attention`.
+
+        Of self-attention, `q_segments` are those of the keys too where `kv_segments` is None.
+        """
+        inside = ("batch", "tokens", None)
+        x_BLD = constrain(x_BLD, inside)
+        itself = kv_BSD is None
         kv_BSD = x_BLD if kv_BSD is None else kv_BSD
         q, k, v = self.q(x_BLD), self.k(kv_BSD), self.v(kv_BSD)
         q, k = self._place(self.q_norm, q, rope), self._place(self.k_norm, k, rope)
-        y_BLNH = attention(q, k, v, q_segments=q_segments, kv_segments=kv_segments, bias_NLS=bias_NLS, scale=self.scale)
-        return self.out(y_BLNH)
+        if itself and bias_NLS is None and kv_segments is None:
+            y_BLNH = self_attention(q, k, v, q_segments, scale=self.scale)
+        else:
+            ids = {"q_segments": q_segments, "kv_segments": kv_segments}
+            y_BLNH = attention(q, k, v, **ids, bias_NLS=bias_NLS, scale=self.scale)
+        return constrain(self.out(y_BLNH), ("batch", "stream", None))
 
     def _place(self, norm: RMSNorm | None, x_BLNH: Heads, rope: Rope | None) -> Heads:
         """Normalise and rotate queries or keys; both at once by a kernel."""
         if norm is None:
             return x_BLNH if rope is None else rotate(x_BLNH, *rope)
+        together = self.qk_norm == "full"
         if rope is None:
             return self._normalise(norm, x_BLNH)
-        scale, together = norm.scale[...], self.qk_norm == "full"
-        # A norm over all heads needs them on one device.
-        heads = ("batch", None, None if together else "heads", "head_dim")
-        scales = (None, "head_dim") if together else ("head_dim",)
-        if together:
-            scale = scale.reshape(x_BLNH.shape[2:])
+        if together and parts("heads") > 1:  # the mean over all heads goes across devices
+            return rotate(self._normalise(norm, x_BLNH), *rope)
+        scale = gathered(norm.scale)
+        scale = scale.reshape(x_BLNH.shape[2:]) if together else scale
 
         def place(x, scale, cos, sin):
             return norm_rotate(x, scale, cos, sin, eps=norm.eps)
 
-        angles = ("batch", None, None)
-        return per_device(place, (heads, scales, angles, angles), heads)(x_BLNH, scale, *rope)
+        angles = ("batch", "tokens", None)
+        return per_device(place, (HEADS, (None,) * scale.ndim, angles, angles), HEADS)(x_BLNH, scale, *rope)
 
     def _normalise(self, norm: RMSNorm, x_BLNH: Heads) -> Heads:
         if self.qk_norm == "full":

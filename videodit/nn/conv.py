@@ -7,7 +7,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from videodit.nn.param import param
+from videodit.nn.param import gathered, param
+from videodit.parallel.rules import constrain, parts
 
 
 class FrameCache:
@@ -108,10 +109,14 @@ class CausalConv3d(nnx.Module):
         # Strided space pads below and right only, as Stable Diffusion's and Wan's autoencoders do.
         pad = (0, space - stride_s) if stride_s > 1 else (space // 2, space // 2)
         strides = (stride_t, stride_s, stride_s)
-        return self._convolve(x_BTYXC, strides, pad) + self.bias[...].astype(x_BTYXC.dtype)
+        # Devices that share the rows of a frame keep whole strides of them: XLA's gradients are wrong otherwise.
+        rows = "height" if x_BTYXC.shape[2] // stride_s % parts("height") == 0 else None
+        dims = ("batch", None, rows, None, None)
+        y_BTYXC = self._convolve(constrain(x_BTYXC, dims), strides, pad) + gathered(self.bias, x_BTYXC.dtype)
+        return constrain(y_BTYXC, dims)
 
     def _convolve(self, x_BTYXC: Array, strides: tuple[int, int, int], pad: tuple[int, int]) -> Array:
-        kernel = self.kernel[...].astype(x_BTYXC.dtype)
+        kernel = gathered(self.kernel, x_BTYXC.dtype)
         if x_BTYXC.shape[1] < self.kernel_size[0]:
             return jnp.zeros((x_BTYXC.shape[0], 0, *x_BTYXC.shape[2:4], kernel.shape[-1]), x_BTYXC.dtype)
         return lax.platform_dependent(

@@ -8,7 +8,7 @@ from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
-from videodit.nn.param import Init, param
+from videodit.nn.param import Init, gathered, param
 
 
 class Linear(nnx.Module):
@@ -46,5 +46,5 @@ class Linear(nnx.Module):
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         n = self.into_rank
         contract = tuple(range(x.ndim - n, x.ndim)), tuple(range(n))
-        y = lax.dot_general(x, self.kernel[...].astype(x.dtype), (contract, ((), ())))
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        y = lax.dot_general(x, gathered(self.kernel, x.dtype), (contract, ((), ())))
+        return y if self.bias is None else y + gathered(self.bias, x.dtype)

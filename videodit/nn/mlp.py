@@ -5,10 +5,11 @@ from typing import Literal, get_args
 import jax
 from flax import nnx
 from jax.nn import initializers
-from jaxtyping import Array, Float
 
 from videodit.nn.linear import Linear
 from videodit.nn.param import Init
+from videodit.parallel.rules import constrain
+from videodit.shapes import Tokens
 
 MLPKind = Literal["gelu", "gated"]
 
@@ -46,7 +47,11 @@ class MLP(nnx.Module):
         self.up = Linear(outer, inner, use_bias=use_bias, init=init, rngs=rngs)
         self.out = Linear(inner, outer, use_bias=use_bias, init=init, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+    def __call__(self, x_BLD: Tokens) -> Tokens:
+        x_BLD = constrain(x_BLD, ("batch", "tokens", None))
         if self.gate is None:
-            return self.out(jax.nn.gelu(self.up(x), approximate=True))
-        return self.out(jax.nn.gelu(self.gate(x), approximate=True) * self.up(x))
+            hidden_BLF = jax.nn.gelu(self.up(x_BLD), approximate=True)
+        else:
+            hidden_BLF = jax.nn.gelu(self.gate(x_BLD), approximate=True) * self.up(x_BLD)
+        hidden_BLF = constrain(hidden_BLF, ("batch", "tokens", "mlp"))
+        return constrain(self.out(hidden_BLF), ("batch", "stream", None))

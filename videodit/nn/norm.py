@@ -7,7 +7,7 @@ from jax.nn import initializers
 from jaxtyping import Array, Float
 from videodit_kernels.adaln import adaln
 
-from videodit.nn.param import param
+from videodit.nn.param import gathered, param
 from videodit.parallel.rules import per_device
 from videodit.shapes import Tokens
 
@@ -47,13 +47,14 @@ def adaptive_norm(
     *,
     eps: float = 1e-6,
 ) -> tuple[Tokens, Tokens]:
-    """`x + y`, and `layer_norm` of it times `1 + scale` plus `shift`; by a kernel, every device on its own clips."""
+    """`x + y`, and `layer_norm` of it times `1 + scale` plus `shift`; by a kernel, every device on its own tokens."""
 
     def norm(x, scale, shift, y):
         return adaln(x, scale, shift, y=y, eps=eps)
 
-    clips = ("batch", None, None)
-    return per_device(norm, (clips, clips, clips, clips), clips)(x_BLD, scale_BlD, shift_BlD, y_BLD)
+    tokens = ("batch", "stream", None)
+    modulation = tokens if scale_BlD.shape[1] > 1 else ("batch", None, None)
+    return per_device(norm, (tokens, modulation, modulation, tokens), tokens)(x_BLD, scale_BlD, shift_BlD, y_BLD)
 
 
 class RMSNorm(nnx.Module):
@@ -64,7 +65,7 @@ class RMSNorm(nnx.Module):
         self.scale = param(rngs.params(), initializers.ones, (size,), (dim,))
 
     def __call__(self, x: Float[Array, "*shape C"]) -> Float[Array, "*shape C"]:
-        return rms_norm(x, self.scale[...], self.eps)
+        return rms_norm(x, gathered(self.scale), self.eps)
 
 
 class LayerNorm(nnx.Module):
@@ -76,4 +77,4 @@ class LayerNorm(nnx.Module):
         self.bias = param(rngs.params(), initializers.zeros, (size,), (dim,))
 
     def __call__(self, x: Float[Array, "*shape C"]) -> Float[Array, "*shape C"]:
-        return layer_norm(x, self.scale[...], self.bias[...], self.eps)
+        return layer_norm(x, gathered(self.scale), gathered(self.bias), self.eps)

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
+from videodit.parallel.rules import gather
 from videodit.shapes import RandomKey
 
 Dims = tuple[str | None, ...]
@@ -33,6 +34,12 @@ def param(
     if len(dims) != len(shape):
         raise ValueError(f"a parameter of shape {tuple(shape)} needs {len(shape)} dimension names, got {dims}")
     return nnx.Param(init(key, tuple(shape), dtype), dims=dims, inputs=inputs)
+
+
+def gathered(variable: nnx.Variable, dtype: Any = None) -> Array:
+    """The value of a parameter in `dtype`, its own by default, put together from the devices that share it."""
+    value = variable[...]
+    return gather(value, variable.get_metadata()["dims"], value.dtype if dtype is None else dtype)
 
 
 def is_variable(node: Any) -> bool:
@@ -67,10 +74,18 @@ def matrix_axes(state: PyTree) -> PyTree:
 
 def prepend_dim(state: PyTree, name: str) -> PyTree:
     """The state with `name` put before the dimension names of every variable, as after `jax.vmap` of an initialiser."""
+    return _renamed(state, lambda dims: (name, *dims))
 
-    def rename(variable: nnx.Variable) -> nnx.Variable:
-        renamed = variable.replace(variable.get_raw_value())
-        renamed.set_metadata(dims=(name, *variable.get_metadata()["dims"]))
-        return renamed
 
-    return jax.tree.map(rename, state, is_leaf=is_variable)
+def drop_dim(state: PyTree) -> PyTree:
+    """The way back, as inside of a loop over the first dimension."""
+    return _renamed(state, lambda dims: dims[1:])
+
+
+def _renamed(state: PyTree, rename: Callable[[Dims], Dims]) -> PyTree:
+    def renamed(variable: nnx.Variable) -> nnx.Variable:
+        copy = variable.replace(variable.get_raw_value())
+        copy.set_metadata(dims=rename(variable.get_metadata()["dims"]))
+        return copy
+
+    return jax.tree.map(renamed, state, is_leaf=is_variable)

@@ -5,29 +5,43 @@ from typing import Any, Literal, get_args
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, PyTree
 
-from videodit.nn.param import prepend_dim
+from videodit.nn.param import drop_dim, prepend_dim
+from videodit.parallel.context import RESIDUALS
 
-Remat = Literal["none", "full", "dots"]
+Remat = Literal["none", "full", "dots", "attention", "offload"]
+INPUT = "input"  # by which a policy knows the input of a block
 
 
 def rematerialise(body: Callable[..., Any], policy: Remat) -> Callable[..., Any]:
     """`body` under a named policy on what its backward pass keeps rather than computes again.
 
-    "none" keeps everything, "full" keeps the inputs only, "dots" keeps the results of matrix products with parameters.
+    "none" keeps everything, "full" the inputs of blocks only, "dots" those and the results of matrix products with
+    parameters, "attention" those and the output of self-attention; "offload" keeps what "attention" does, but in the
+    host's memory.
 
     Raises:
         ValueError: for any other name.
     """
+    policies = jax.checkpoint_policies
+    keep = {
+        "full": None,
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "attention": policies.save_only_these_names(RESIDUALS),
+        "offload": policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[INPUT, RESIDUALS],
+            offload_src="device",
+            offload_dst="pinned_host",
+        ),
+    }
     if policy == "none":
         return body
-    if policy == "full":
-        return jax.checkpoint(body, prevent_cse=False)
-    if policy == "dots":
-        keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-        return jax.checkpoint(body, prevent_cse=False, policy=keep)
-    raise ValueError(f"remat is one of {', '.join(get_args(Remat))}, got {policy!r}")
+    if policy not in keep:
+        raise ValueError(f"remat is one of {', '.join(get_args(Remat))}, got {policy!r}")
+    return jax.checkpoint(body, prevent_cse=False, policy=keep[policy])
 
 
 class Stack(nnx.Module):
@@ -54,6 +68,6 @@ class Stack(nnx.Module):
         blueprint, states = nnx.split(self.blocks)
 
         def body(x: Array, state: PyTree) -> tuple[Array, None]:
-            return nnx.merge(blueprint, state)(x, *shared), None
+            return nnx.merge(blueprint, drop_dim(state))(checkpoint_name(x, INPUT), *shared), None
 
         return jax.lax.scan(rematerialise(body, self.remat), x, states)[0]

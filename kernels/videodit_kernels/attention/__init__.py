@@ -1,6 +1,7 @@
 """Attention over video tokens: one call, `attention`, several implementations, masks that are small descriptions."""
 
 from videodit_kernels.attention.api import attention as attention
+from videodit_kernels.attention.api import gradients as gradients
 from videodit_kernels.attention.masks import Both as Both
 from videodit_kernels.attention.masks import FrameCausal as FrameCausal
 from videodit_kernels.attention.masks import LocalWindow as LocalWindow

@@ -32,6 +32,7 @@ def attention(
     segment_ids: Array | tuple[Array, Array] | None = None,
     scale: float | None = None,
     return_lse: bool = False,
+    residuals: str | None = None,
     implementation: str | None = None,
 ) -> Num[Array, "B T N H"] | tuple[Num[Array, "B T N H"], Float[Array, "B T N"]]:
     """`softmax(scale q k' + mask) v`, softmax and sums in float32.
@@ -46,6 +47,8 @@ def attention(
         scale: 1 / sqrt(H) by default.
         return_lse: also return the log-sum-exp of the logits, float32 [B, T, N], -inf where a query has no key;
             differentiable, so that `merge` joins attention over parts of the keys.
+        residuals: a name by which policies of `jax.checkpoint` keep what the kernels' gradient needs of their result:
+            the output and its log-sum-exp.
         implementation: None for the best that serves this backend and call, said once in the log.
 
     Returns [B, T, N, H] in the type of `q`; zeros where a query has no key.
@@ -66,13 +69,45 @@ def attention(
             f"implementation {name!r} needs a {needs.upper()}, and the device is a {backend.upper()}; "
             "'xla' and 'tpu_interpret' run anywhere"
         )
-    out, lse = _serve(name, return_lse)(q, k, v, mask=mask, place=place, segments=segments, scale=scale)
+    out, lse = _serve(name, return_lse, residuals)(q, k, v, mask=mask, place=place, segments=segments, scale=scale)
     if return_lse and lse is None:
         raise ValueError(f"implementation {name!r} has no log-sum-exp with a gradient")
     return (out, lse) if return_lse else out
 
 
-def _serve(name: str, return_lse: bool) -> Callable[..., tuple[Array, Array | None]]:
+def gradients(
+    q: Num[Array, "B T N H"],
+    k: Num[Array, "B S M H"],
+    v: Num[Array, "B S M H"],
+    d_out: Num[Array, "B T N H"],
+    lse: Float[Array, "B T N"],
+    delta: Float[Array, "B T N"],
+    *,
+    mask: Mask | None = None,
+    place: Place | None = None,
+    segment_ids: Array | tuple[Array, Array] | None = None,
+    scale: float | None = None,
+    implementation: str | None = None,
+) -> tuple[Float[Array, "B T N H"], Float[Array, "B S M H"], Float[Array, "B S M H"]]:
+    """Gradients of q, k and v, float32, where `k` and `v` are part of all the keys: those of all parts sum to them all.
+
+    Args:
+        d_out: gradient of the output over all keys, in the type of `q`.
+        lse: log-sum-exp over all keys (`return_lse`), -inf where a query has no key.
+        delta: `sum(out * d_out)` over the head dim, float32, of the output over all keys.
+        implementation: "reference", "tpu", "tpu_interpret", or None for the one that serves this backend.
+
+    The others are as in `attention`, and so are the errors.
+    """
+    segments = _segments(segment_ids)
+    _check(q, k, v, segments)
+    scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    name = target.choose(implementation)
+    run = reference.gradients if name == "reference" else functools.partial(tpu.gradients, interpret=name != "tpu")
+    return run(q, k, v, d_out, lse, delta, mask=mask, place=place, segments=segments, scale=scale)
+
+
+def _serve(name: str, return_lse: bool, residuals: str | None) -> Callable[..., tuple[Array, Array | None]]:
     match name:
         case "reference":
             return reference.attention
@@ -82,7 +117,7 @@ def _serve(name: str, return_lse: bool) -> Callable[..., tuple[Array, Array | No
             return gpu.attention
         case "splash" | "tokamax":
             return functools.partial(splash.attention, package=name)
-    return functools.partial(tpu.attention, interpret=name == "tpu_interpret")
+    return functools.partial(tpu.attention, interpret=name == "tpu_interpret", residuals=residuals)
 
 
 def _best(backend: str, q: Array, mask: Mask | None, segments, return_lse: bool) -> Implementation:

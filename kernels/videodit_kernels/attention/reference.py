@@ -1,5 +1,7 @@
 """Attention as the formulas say, with the mask written out: what every other implementation is held to."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -65,6 +67,36 @@ def attention(
         "bnts,bsnh->btnh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32, precision=_exact(v)
     )
     return out.astype(q.dtype), lse
+
+
+def gradients(
+    q: Array,
+    k: Array,
+    v: Array,
+    d_out: Array,
+    lse: Array,
+    delta: Array,
+    *,
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    place: Place | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients of q, k and v, float32, through these keys of what may be more (FlashAttention, arXiv:2205.14135)."""
+    heads = k.shape[2]
+    k, v = (jnp.repeat(x, q.shape[2] // heads, axis=2) for x in (k, v))
+    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32, precision=_exact(q))
+    lse = jnp.where(jnp.isfinite(lse), lse, jnp.inf)
+    lse, delta = (x.swapaxes(1, 2)[..., None] for x in (lse, delta))
+    weights = jnp.exp(scale * dot("btnh,bsnh->bnts", q, k) - lse)
+    may = allowed(mask, segments, q.shape[1], k.shape[1], place)
+    if may is not None:
+        weights = jnp.where(may, weights, 0.0)
+    d_logits = scale * weights * (dot("btnh,bsnh->bnts", d_out, v) - delta)
+    weights, d_logits = weights.astype(q.dtype), d_logits.astype(q.dtype)
+    d_kv = dot("bnts,btnh->bsnh", d_logits, q), dot("bnts,btnh->bsnh", weights, d_out)
+    d_kv = (x.reshape(*x.shape[:2], heads, -1, x.shape[-1]).sum(3) for x in d_kv)
+    return dot("bnts,bsnh->btnh", d_logits, k), *d_kv
 
 
 def _exact(x: Array) -> jax.lax.Precision | None:

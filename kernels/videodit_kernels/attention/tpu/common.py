@@ -35,6 +35,7 @@ class Problem(NamedTuple):
     scale: float
     blocks: Blocks
     interpret: bool | pltpu.InterpretParams
+    residuals: str | None = None  # what `jax.checkpoint` policies know the output and log-sum-exp by
 
 
 def visits(kinds):

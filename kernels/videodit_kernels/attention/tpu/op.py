@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.blocks import RUN, WHOLE, classify
@@ -39,6 +40,7 @@ def attention(
     bounded: bool | None = None,
     chip: str | None = None,
     interpret: bool | pltpu.InterpretParams = False,
+    residuals: str | None = None,
 ) -> tuple[Array, Array]:
     """As `reference.attention`.
 
@@ -48,19 +50,56 @@ def attention(
             call, from the norms of queries and keys (Cauchy-Schwarz).
         chip: whose block sizes and matrix unit; None: the one that is traced for.
         interpret: run in Pallas' interpreter, or in that of the TPU with its memories and copies.
+        residuals: what policies of `jax.checkpoint` know the output and the log-sum-exp by.
     """
+    lengths, problem, tables = _prepare(q, k, mask, segments, scale, place, blocks, chip, interpret)
+    problem = problem._replace(residuals=residuals)
+    q, k, v = (_laid_out(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3])))
+    out, lse = _attention(problem, bounded, q, k, v, tables)
+    return out[:, :, : lengths[0]].swapaxes(1, 2), lse[:, :, 0, : lengths[0]].swapaxes(1, 2) / LOG2_E
+
+
+def gradients(
+    q: Array,
+    k: Array,
+    v: Array,
+    d_out: Array,
+    lse: Array,
+    delta: Array,
+    *,
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    scale: float,
+    place: Place | None = None,
+    blocks: Blocks | None = None,
+    chip: str | None = None,
+    interpret: bool | pltpu.InterpretParams = False,
+) -> tuple[Array, Array, Array]:
+    """As `reference.gradients`; the rest is as in `attention`."""
+    lengths, problem, tables = _prepare(q, k, mask, segments, scale, place, blocks, chip, interpret)
+    q, k, v, d_out = (
+        _laid_out(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3]), (d_out, lengths[2]))
+    )
+    lse, delta = (_laid_out(x[..., None], lengths[2]).swapaxes(2, 3) for x in (lse * LOG2_E, delta))
+    found = _gradients(problem, q, k, v, d_out, lse, delta, tables, jnp.dtype("float32"))
+    sizes = lengths[0], lengths[1], lengths[1]
+    return tuple(x[:, :, :size].swapaxes(1, 2).astype(jnp.float32) for x, size in zip(found, sizes, strict=True))
+
+
+def _prepare(q, k, mask, segments, scale, place, blocks, chip, interpret):
+    """Lengths of queries and keys, as they are and padded; what the kernels need to know; their tables."""
     q_len, kv_len = q.shape[1], k.shape[1]
     chip, dim = chip or here(), q.shape[-1]
     blocks, q_padded, kv_padded = fit(blocks or tuned(chip, dim, max(q_len, kv_len)), q_len, kv_len)
     lengths = q_len, kv_len, q_padded, kv_padded
     rule, judge, labels = label(mask, segments, *lengths, place, kv_block=blocks.kv, spare=spare(chip, dim))
     tables = plan(rule, labels, blocks, q_padded) if rule else None
-    q, k, v = (
-        jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, size - x.shape[1]), (0, 0)))
-        for x, size in ((q, q_padded), (k, kv_padded), (v, kv_padded))
-    )
-    out, lse = _attention(Problem(judge, scale, blocks, interpret), bounded, q, k, v, tables)
-    return out[:, :, :q_len].swapaxes(1, 2), lse[:, :, 0, :q_len].swapaxes(1, 2) / LOG2_E
+    return lengths, Problem(judge, scale, blocks, interpret), tables
+
+
+def _laid_out(x: Array, length: int) -> Array:
+    """[B, T, N, H] as [B, N, length, H], zeros at the end."""
+    return jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, length - x.shape[1]), (0, 0)))
 
 
 def fit(blocks: Blocks, q_len: int, kv_len: int) -> tuple[Blocks, int, int]:
@@ -116,21 +155,29 @@ def _attention(
 
 def _attention_fwd(problem: Problem, bounded: bool | None, q: Array, k: Array, v: Array, tables: _Tables | None):
     out, lse = _attention(problem, bounded, q, k, v, tables)
+    if problem.residuals:
+        out, lse = (checkpoint_name(x, problem.residuals) for x in (out, lse))
     return (out, lse), (q, k, v, out, lse, tables)
 
 
 def _attention_bwd(problem: Problem, _bounded, residuals, cotangents):
     q, k, v, out, lse, tables = residuals
     d_out, d_lse = cotangents
-    heads, kv_heads, q_len = q.shape[1], k.shape[1], q.shape[2]
     d_out = d_out.astype(q.dtype)
     # The logits' gradient is p (dp - delta) + p d_lse, with d_lse that of the natural log-sum-exp.
     delta = jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), -1)[:, :, None] - d_lse * LOG2_E
+    dq, dk, dv = _gradients(problem, q, k, v, d_out, lse, delta, tables, k.dtype)
+    return dq, dk.astype(k.dtype), dv.astype(v.dtype), None
+
+
+def _gradients(problem: Problem, q, k, v, d_out, lse, delta, tables: _Tables | None, kv_dtype: jnp.dtype):
+    """Those of q in its type, of k and v in `kv_dtype` or float32."""
+    heads, kv_heads, q_len = q.shape[1], k.shape[1], q.shape[2]
     delta = jnp.where(jnp.isfinite(lse), delta, 0.0)
     lse = jnp.where(jnp.isfinite(lse), lse, 1e30)
     runs = -(-q_len // MOST_QUERIES)
     whole = heads == kv_heads and runs == 1
-    run = functools.partial(backward, problem=problem, kv_dtype=k.dtype if whole else jnp.dtype("float32"))
+    run = functools.partial(backward, problem=problem, kv_dtype=kv_dtype if whole else jnp.dtype("float32"))
     labels = None if tables is None else tables.labels
     if runs == 1:
         visit = None if tables is None else tables.backward[0]
@@ -139,7 +186,7 @@ def _attention_bwd(problem: Problem, _bounded, residuals, cotangents):
         dq, dk, dv = _by_runs(run, runs, q, k, v, d_out, lse, delta, labels, tables)
     if heads != kv_heads:
         dk, dv = (x.reshape(x.shape[0], kv_heads, -1, *x.shape[2:]).sum(2) for x in (dk, dv))
-    return dq, dk.astype(k.dtype), dv.astype(v.dtype), None
+    return dq, dk, dv
 
 
 def _by_runs(run, runs: int, q, k, v, d_out, lse, delta, labels, tables):
