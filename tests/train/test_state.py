@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from tests.train.toy import ToyTask
 from videodit.nn.linear import Linear
@@ -52,6 +54,33 @@ def test_moments_of_muon_lie_where_their_parameters_lie():
     assert len(moments) == 1, "a matrix under Muon has one moment"
     assert moments[0].sharding == abstract.params["blocks"]["kernel"].sharding
     assert "fsdp" in str(moments[0].sharding.spec)
+
+
+def test_factored_moments_lie_where_what_is_left_of_their_parameters_lies():
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
+
+    def init(rngs: nnx.Rngs) -> nnx.Module:
+        return Stack(lambda rngs: Linear({"embed": 128}, {"mlp": 256}, rngs=rngs), 2, remat="none", rngs=rngs)
+
+    cfg, model = OptimConfig(kind="adafactor"), shapes_of(init)
+    _, abstract = abstract_state(model, make_optimizer(cfg, learning_rate(cfg, 10)), mesh)
+    specs = {x.shape: x.sharding.spec for x in jax.tree.leaves(abstract.opt_state) if x.size > 512}
+    spread = ("fsdp", "context", "ulysses")
+    assert specs == {}
+    small = {x.shape: x.sharding.spec for x in jax.tree.leaves(abstract.opt_state) if x.ndim == 2 and x.size <= 512}
+    assert small[2, 128] == PartitionSpec(None, spread)
+    assert small[2, 256] == PartitionSpec(None, ("tensor",))
+
+
+@pytest.mark.parametrize("cfg", [OptimConfig(params="bfloat16", moments="bfloat16"), OptimConfig(kind="adafactor")])
+def test_a_state_can_be_stored_in_less(cfg):
+    mesh, optimizer = make_mesh(MeshConfig()), make_optimizer(cfg, learning_rate(cfg, 10))
+    _, abstract = abstract_state(shapes_of(ToyTask().init), optimizer, mesh, stored=cfg.params, average=False)
+    state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(0))
+    assert state.ema is None
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype(cfg.params)}
+    for shape, array in zip(jax.tree.leaves(abstract), jax.tree.leaves(state), strict=True):
+        assert (shape.shape, shape.dtype) == (array.shape, array.dtype)
 
 
 def test_init_does_not_depend_on_the_mesh():

@@ -9,7 +9,7 @@ from tests.train.toy import ToyTask, host_batch, toy_run
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.feed import to_devices
 from videodit.train.optim import OptimConfig, learning_rate, make_optimizer
-from videodit.train.state import abstract_state, init_state, shapes_of, shardings_of
+from videodit.train.state import abstract_state, init_state, matrices, shapes_of, shardings_of
 from videodit.train.step import make_train_step
 
 RUN = toy_run(ema=0.5, optim=OptimConfig(lr=1e-2, schedule="constant", clip=0.0))
@@ -19,8 +19,9 @@ def prepare(run):
     """A fresh state on the host, its compiled step, and where batches go, on two devices."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:2])
     schedule = learning_rate(run.optim, run.steps)
-    optimizer = make_optimizer(run.optim, schedule)
-    graphdef, abstract = abstract_state(shapes_of(ToyTask().init), optimizer, mesh)
+    optimizer = make_optimizer(run.optim, schedule, matrices(shapes_of(ToyTask().init)))
+    stored = {"stored": run.optim.params, "average": run.ema > 0}
+    graphdef, abstract = abstract_state(shapes_of(ToyTask().init), optimizer, mesh, **stored)
     state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(run.seed))
     step = make_train_step(run, ToyTask(), graphdef, optimizer, schedule, shardings_of(abstract))
     rows = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
@@ -76,6 +77,27 @@ def test_the_state_moves_as_it_says(prepared):
     decay = 0.1  # of the first step: 1 / 10 is below 0.5
     np.testing.assert_allclose(ema, decay * old + (1 - decay) * new, atol=1e-7)
     np.testing.assert_array_equal(after.buffers["count"], before.buffers["count"])
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor"])
+def test_it_learns_in_less_memory_too(kind):
+    """Without an average, stored in bfloat16, it learns as it does in float32."""
+
+    def learn(**optim):
+        run = replace(RUN, ema=0.0, optim=replace(RUN.optim, kind=kind, lr=1e-2, **optim))
+        state, step = prepare(run)
+        size, losses = sum(x.nbytes for x in jax.tree.leaves(state)), []
+        for _ in range(20):
+            state, metrics = step(state, host_batch(0, 8))
+            losses.append(float(metrics["loss"]))
+        assert state.ema is None
+        assert sum(x.nbytes for x in jax.tree.leaves(state)) == size
+        return size, losses
+
+    (full, exact), (less, found) = learn(), learn(params="bfloat16", moments="bfloat16")
+    assert less < 0.52 * full
+    assert exact[-1] < 0.8 * exact[0]
+    np.testing.assert_allclose(found, exact, rtol=0.1)
 
 
 def test_a_batch_that_is_no_number_is_reported(prepared):

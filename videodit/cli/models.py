@@ -76,7 +76,7 @@ def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
 
 def _restore(workdir: Path, task: Task, which: Which, step: int | None) -> tuple[Any, int]:
     directory = workdir / "checkpoints"
-    step = checkpoint_step(directory, step)
+    step, which = checkpoint_step(directory, step), which if task.run.ema else "params"
     graphdef, params, buffers = abstract_model(shapes_of(task.init), None)
     return nnx.merge(graphdef, *restore_params(directory, step, which, params, buffers)), step
 

@@ -55,7 +55,7 @@ class Run:
 
     seed: of the initial weights and of every step's noise.
     steps: the step to end at.
-    ema: decay of the weights' moving average.
+    ema: decay of the weights' moving average; 0 keeps none, and what is said of the average holds of the weights.
     log_every, eval_every, save_every, sample_every: steps between metrics, evaluations, checkpoints and pictures. An
         evaluation, a checkpoint and a picture are also made at the end; 0 never evaluates or draws, and saves at the
         end only.

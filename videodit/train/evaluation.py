@@ -85,4 +85,4 @@ class HeldOut:
 
 
 def _averaged(graphdef: nnx.GraphDef, state: TrainState) -> nnx.Module:
-    return nnx.merge(graphdef, state.ema, state.buffers)
+    return nnx.merge(graphdef, state.params if state.ema is None else state.ema, state.buffers)

@@ -73,7 +73,7 @@ def train(
     schedule = learning_rate(run.optim, run.steps)
     model = shapes_of(task.init)
     optimizer = make_optimizer(run.optim, schedule, matrices(model))
-    graphdef, abstract = abstract_state(model, optimizer, mesh)
+    graphdef, abstract = abstract_state(model, optimizer, mesh, stored=run.optim.params, average=run.ema > 0)
     claim(workdir, run)
 
     with ExitStack() as stack:

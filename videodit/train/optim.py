@@ -1,4 +1,4 @@
-"""The optimiser: AdamW or Muon, its learning-rate schedule, and the moving average of the weights."""
+"""The optimiser: AdamW, Muon or Adafactor, its learning-rate schedule, and the moving average of the weights."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +9,16 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 from optax.contrib import MuonDimensionNumbers, muon
 
+from videodit.train.precision import Stored, stored_in
+
 
 @dataclass(frozen=True)
 class OptimConfig:
     """The optimiser, its schedule, and the size of a micro-batch.
 
     kind: "adamw" (Loshchilov and Hutter 2019); or "muon" (Jordan et al. 2024) for the matrices of linear maps and
-        convolutions, whose momentum it makes orthogonal, and AdamW for all else.
+        convolutions, whose momentum it makes orthogonal, and AdamW for all else; or "adafactor" (Shazeer and Stern
+        2018), which keeps a row and a column of second moments for a matrix and no first ones.
     lr: peak learning rate.
     schedule: "cosine" falls from the peak over the whole run; "wsd" (warm-up, stable, decay: Hu et al. 2024, MiniCPM)
         holds the peak and falls linearly in the last `decay` steps; "constant" holds it.
@@ -27,10 +30,11 @@ class OptimConfig:
         serves both (Liu et al. 2025, arXiv:2502.16982).
     weight_decay: times the learning rate; kernels only (no biases, norms, embedding or modulation tables).
     clip: largest global norm of a gradient; 0 never clips.
+    params, moments: what parameters and moments are stored in; bfloat16 parameters are rounded at random.
     micro_batches: parts that a batch is cut into, one after another, to save memory; the result is that of the batch.
     """
 
-    kind: Literal["adamw", "muon"] = "adamw"
+    kind: Literal["adamw", "muon", "adafactor"] = "adamw"
     lr: float = 1e-4
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     warmup: int = 0
@@ -42,6 +46,8 @@ class OptimConfig:
     muon_rms: float = 0.2
     weight_decay: float = 0.01
     clip: float = 1.0
+    params: Stored = "float32"
+    moments: Stored = "float32"
     micro_batches: int = 1
 
     def __post_init__(self):
@@ -51,6 +57,8 @@ class OptimConfig:
             raise ValueError(f"warmup is {self.warmup} and decay is {self.decay}: both count steps from 0 up")
         if self.micro_batches < 1:
             raise ValueError(f"micro_batches is {self.micro_batches}: it must be at least 1")
+        if self.moments == "bfloat16" and self.b2 > 0.99:
+            raise ValueError(f"b2 is {self.b2}: moments in bfloat16 stand still above 0.99")
         if self.clip < 0:
             raise ValueError(f"clip is {self.clip}: it must be above 0, or 0 for no clipping")
 
@@ -86,9 +94,13 @@ def make_optimizer(
     """
     if cfg.kind == "muon":
         update = _muon(cfg, schedule, matrices)
+    elif cfg.kind == "adafactor":
+        # Updates are of size 1, as Adam's are, so that one learning rate serves both.
+        update = _descend(cfg, schedule, optax.adafactor(multiply_by_parameter_scale=False))
     else:
         update = optax.adamw(schedule, b1=cfg.b1, b2=cfg.b2, eps=cfg.eps, weight_decay=cfg.weight_decay, mask=decayed)
-    return optax.chain(optax.clip_by_global_norm(cfg.clip), update) if cfg.clip else update
+    whole = optax.chain(optax.clip_by_global_norm(cfg.clip), update) if cfg.clip else update
+    return whole if cfg.params == cfg.moments == "float32" else stored_in(whole, cfg.moments)
 
 
 def _muon(cfg: OptimConfig, schedule: optax.Schedule, matrices: PyTree) -> optax.GradientTransformation:
@@ -105,7 +117,13 @@ def _muon(cfg: OptimConfig, schedule: optax.Schedule, matrices: PyTree) -> optax
         adam_b2=cfg.b2,
         eps=cfg.eps,
     )
-    # The step points downhill already, hence the signs.
+    return _descend(cfg, schedule, step)
+
+
+def _descend(
+    cfg: OptimConfig, schedule: optax.Schedule, step: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Weight decay and the learning rate on a step that points downhill already, hence the signs."""
     return optax.chain(
         step, optax.add_decayed_weights(-cfg.weight_decay, mask=decayed), optax.scale_by_schedule(schedule)
     )

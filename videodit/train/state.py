@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from videodit.nn.param import matrix_axes
 from videodit.parallel.rules import shard_tree
 from videodit.shapes import RandomKey
+from videodit.train.precision import Stored
 
 Init = Callable[[nnx.Rngs], nnx.Module]
 
@@ -23,7 +24,7 @@ class TrainState:
     """The state of training. Its leaves are arrays, or their shapes and shardings where nothing is allocated.
 
     step: int32 scalar, updates made so far.
-    params, ema: nested dicts of float32 parameters, and their moving average.
+    params, ema: nested dicts of parameters, and their moving average in float32 or None.
     opt_state: the optimiser's.
     buffers: the model's variables that are not trained; the step carries them along.
     """
@@ -71,24 +72,42 @@ def abstract_model(model: nnx.Module, mesh: Mesh | None) -> tuple[nnx.GraphDef, 
 
 
 def abstract_state(
-    model: nnx.Module, optimizer: optax.GradientTransformation, mesh: Mesh
+    model: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    stored: Stored = "float32",
+    average: bool = True,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The structure of a model of shapes, and the state as shapes with their places on the mesh; no allocation.
 
     The optimiser's moments lie where their parameters lie; what has no parameter is on every device.
+
+    stored: type of the parameters; their average is float32. average: whether there is one.
     """
     graphdef, params, buffers = abstract_model(model, mesh)
     whole = NamedSharding(mesh, PartitionSpec())
-    places = {path: param.sharding for path, param in jax.tree.leaves_with_path(params)}
+    by_path = {path: param for path, param in jax.tree.leaves_with_path(params)}
 
     def placed(path: tuple[Any, ...], x: Any) -> jax.ShapeDtypeStruct:
         # A moment's path in the state ends in its parameter's; only a moment has a path that does.
         ends = (path[start:] for start in range(len(path)))
-        return _at(x, next((places[end] for end in ends if end in places), whole))
+        param = next((by_path[end] for end in ends if end in by_path), None)
+        return _at(x, whole if param is None else _place_like(param, x.shape))
 
-    opt_state = jax.tree.map_with_path(placed, jax.eval_shape(optimizer.init, params))
+    held = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(stored), sharding=x.sharding), params)
+    opt_state = jax.tree.map_with_path(placed, jax.eval_shape(optimizer.init, held))
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-    return graphdef, TrainState(step, params, params, opt_state, buffers)
+    return graphdef, TrainState(step, held, params if average else None, opt_state, buffers)
+
+
+def _place_like(param: jax.ShapeDtypeStruct, shape: tuple[int, ...]) -> NamedSharding:
+    """That of a moment: its parameter's, less the dimension that a factored one lacks; whole if that is unclear."""
+    spec, rank = tuple(param.sharding.spec), len(param.shape)
+    if shape == param.shape:
+        return param.sharding
+    lacking = {spec[:i] + spec[i + 1 :] for i in range(rank) if param.shape[:i] + param.shape[i + 1 :] == shape}
+    return NamedSharding(param.sharding.mesh, PartitionSpec(*(lacking.pop() if len(lacking) == 1 else ())))
 
 
 def shardings_of(abstract: Any) -> Any:
@@ -101,7 +120,9 @@ def init_state(init: Init, optimizer: optax.GradientTransformation, abstract: Tr
 
     def fresh(key: RandomKey) -> TrainState:
         _, params, buffers = split(init(nnx.Rngs(key)))
-        return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params), buffers)
+        held = jax.tree.map(lambda x, like: x.astype(like.dtype), params, abstract.params)
+        average = None if abstract.ema is None else params
+        return TrainState(jnp.zeros((), jnp.int32), held, average, optimizer.init(held), buffers)
 
     # XLA on CPU takes minutes to optimise the many small random generators of an init, which runs once.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None

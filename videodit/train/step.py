@@ -12,8 +12,11 @@ from jaxtyping import Array, Float, PyTree
 from videodit.train.config import Run
 from videodit.train.feed import Batch
 from videodit.train.optim import ema_decay, update_ema
+from videodit.train.precision import apply_updates
 from videodit.train.state import TrainState
 from videodit.train.tasks import Task
+
+ROUNDING = 2**32 - 1  # where in a step's randomness that of rounding lies
 
 Metrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, Batch, PyTree], tuple[TrainState, Metrics]]
@@ -38,7 +41,8 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
-        draws = task.draw(batch, jax.random.fold_in(jax.random.key(run.seed), state.step))
+        key = jax.random.fold_in(jax.random.key(run.seed), state.step)
+        draws = task.draw(batch, key)
 
         def summed(params: PyTree, batch: Batch, draws: PyTree) -> tuple[Array, Metrics]:
             loss_B, aux = task.loss(nnx.merge(graphdef, params, state.buffers), frozen, batch, draws)
@@ -48,8 +52,8 @@ def make_train_step(
         sums, grads = _accumulate(summed, state.params, batch, draws, run.optim.micro_batches)
         sums, grads = jax.tree.map(lambda x: x / jnp.maximum(batch.real.sum(), 1), (sums, grads))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = update_ema(state.ema, params, ema_decay(run.ema, state.step))
+        params = apply_updates(state.params, updates, jax.random.fold_in(key, ROUNDING))
+        ema = None if state.ema is None else update_ema(state.ema, params, ema_decay(run.ema, state.step))
         grad_norm = optax.tree.norm(grads)
         metrics = sums | {
             "grad_norm": grad_norm,

@@ -1,0 +1,51 @@
+"""Parameters and moments stored in fewer bits than they are computed in."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, BFloat16, Float32, PyTree
+
+from videodit.shapes import RandomKey
+
+Stored = Literal["float32", "bfloat16"]
+
+
+def cast(tree: PyTree, dtype: Any) -> PyTree:
+    """The tree with all floats in `dtype`."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def stored_in(optimizer: optax.GradientTransformation, dtype: Stored) -> optax.GradientTransformation:
+    """The optimiser, computing in float32 whatever it is given, its state stored in `dtype`.
+
+    bfloat16 has 8 bits: an average moves only while its steps are above 2**-9 of it, so that `b2` is at most 0.99.
+    """
+
+    def init(params: PyTree) -> PyTree:
+        return cast(optimizer.init(cast(params, jnp.float32)), dtype)
+
+    def update(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        grads, state, params = (cast(tree, jnp.float32) for tree in (grads, state, params))
+        updates, state = optimizer.update(grads, state, params)
+        return updates, cast(state, dtype)
+
+    return optax.GradientTransformation(init, update)
+
+
+def apply_updates(params: PyTree, updates: PyTree, key: RandomKey) -> PyTree:
+    """Parameters plus float32 updates; in bfloat16 rounded at random, or most steps would be lost."""
+    leaves, tree = jax.tree.flatten(params)
+    moved = [
+        p + u if p.dtype == jnp.float32 else round_randomly(p.astype(jnp.float32) + u, jax.random.fold_in(key, i))
+        for i, (p, u) in enumerate(zip(leaves, jax.tree.leaves(updates), strict=True))
+    ]
+    return jax.tree.unflatten(tree, moved)
+
+
+def round_randomly(x: Float32[Array, "*dims"], key: RandomKey) -> BFloat16[Array, "*dims"]:
+    """One of the two neighbours in bfloat16, such that the mean is `x` (stochastic rounding, arXiv:1502.02551)."""
+    noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + noise
+    return jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
