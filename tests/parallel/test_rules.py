@@ -54,7 +54,7 @@ def test_variables_follow_the_rules_and_all_else_is_copied():
     places = shard_tree({"layer": state, "count": jax.ShapeDtypeStruct((), jnp.int32)}, mesh())
     specs = jax.tree.map(lambda place: place.spec, places, is_leaf=lambda node: hasattr(node, "spec"))
     layer = nnx.to_pure_dict(specs["layer"])
-    assert layer["kernel"] == PartitionSpec(("fsdp", "context", "ulysses"), ("tensor",))
+    assert layer["kernel"] == PartitionSpec(("fsdp", "ring", "ulysses"), ("tensor",))
     assert layer["bias"] == PartitionSpec(("tensor",))
     assert specs["count"] == PartitionSpec()
 

@@ -1,5 +1,6 @@
 """One law: a loss and all its gradients are the same on every mesh."""
 
+import dataclasses
 import itertools
 import math
 
@@ -10,7 +11,7 @@ import pytest
 from flax import nnx
 
 from videodit.models.dit import DiT, DiTConfig
-from videodit.parallel.mesh import AXES, MeshConfig, make_mesh
+from videodit.parallel.mesh import SIZES, MeshConfig, make_mesh
 from videodit.parallel.rules import shard_tree
 
 CONFIG = DiTConfig(
@@ -29,27 +30,20 @@ CONFIG = DiTConfig(
 CLIPS, TOKENS, TEXT = 8, 62, 6  # of which 62 divide over none of the meshes
 
 
-def shapes(devices: int) -> list[dict[str, int]]:
-    """All meshes of so many devices."""
-    sizes = [n for n in range(1, devices + 1) if devices % n == 0]
-    every = itertools.product(sizes, repeat=len(AXES))
-    return [dict(zip(AXES, shape, strict=True)) for shape in every if math.prod(shape) == devices]
+def meshes(devices: int) -> list[MeshConfig]:
+    """All of so many devices, tokens shared in rings, by exchanging them for heads, and both."""
+    divisors = [n for n in range(1, devices + 1) if devices % n == 0]
+    shapes = [shape for shape in itertools.product(divisors, repeat=len(SIZES)) if math.prod(shape) == devices]
+    every = [MeshConfig(*shape, ulysses=group) for shape in shapes for group in divisors]
+    return [cfg for cfg in every if cfg.context % cfg.ulysses == 0]
 
 
-EVERY = [sizes for devices in (2, 4, 8) for sizes in shapes(devices)]
-QUICK = (
-    "fsdp8",
-    "context8",
-    "ulysses8",
-    "tensor8",
-    "context4-ulysses2",
-    "data2-context2-tensor2",
-    "fsdp2-ulysses2-tensor2",
-)
+def named(cfg: MeshConfig) -> str:
+    return "-".join(f"{name}{size}" for name, size in dataclasses.asdict(cfg).items() if size > 1)
 
 
-def named(sizes: dict[str, int]) -> str:
-    return "-".join(f"{axis}{size}" for axis, size in sizes.items() if size > 1)
+EVERY = [cfg for devices in (2, 4, 8) for cfg in meshes(devices)]
+QUICK = "fsdp8", "context8", "context8-ulysses8", "tensor8", "context8-ulysses2", "data2-context2-tensor2"
 
 
 def random_model():
@@ -95,10 +89,11 @@ def expected():
 
 
 @pytest.mark.parametrize(
-    "sizes", [pytest.param(s, id=named(s), marks=[] if named(s) in QUICK else pytest.mark.slow) for s in EVERY]
+    "cfg", [pytest.param(c, id=named(c), marks=[] if named(c) in QUICK else pytest.mark.slow) for c in EVERY]
 )
-def test_losses_and_gradients_on_a_mesh_are_those_of_one_device(sizes, expected):
-    mesh = make_mesh(MeshConfig(**sizes), jax.devices()[: math.prod(sizes.values())])
+def test_losses_and_gradients_on_a_mesh_are_those_of_one_device(cfg, expected):
+    devices = math.prod(getattr(cfg, name) for name in SIZES)
+    mesh = make_mesh(cfg, jax.devices()[:devices], heads=CONFIG.num_heads)
     with jax.set_mesh(mesh):
         found = jax.jit(results)(jax.device_put(STATE, shard_tree(STATE, mesh)))
     for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

@@ -65,7 +65,7 @@ def test_factored_moments_lie_where_what_is_left_of_their_parameters_lies():
     cfg, model = OptimConfig(kind="adafactor"), shapes_of(init)
     _, abstract = abstract_state(model, make_optimizer(cfg, learning_rate(cfg, 10)), mesh)
     specs = {x.shape: x.sharding.spec for x in jax.tree.leaves(abstract.opt_state) if x.size > 512}
-    spread = ("fsdp", "context", "ulysses")
+    spread = ("fsdp", "ring", "ulysses")
     assert specs == {}
     small = {x.shape: x.sharding.spec for x in jax.tree.leaves(abstract.opt_state) if x.ndim == 2 and x.size <= 512}
     assert small[2, 128] == PartitionSpec(None, spread)

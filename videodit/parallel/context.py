@@ -1,7 +1,7 @@
 """Self-attention over tokens that several devices share: rings, all-to-all, and rings of all-to-all groups.
 
-With the tokens of a row divided over the mesh axes `context` x `ulysses`, every group along `ulysses` exchanges its
-tokens for heads (DeepSpeed Ulysses, arXiv:2309.14509), and keys and values then travel around `context` (ring
+With the tokens of a row divided over the mesh axes `ring` x `ulysses`, every group along `ulysses` exchanges its
+tokens for heads (DeepSpeed Ulysses, arXiv:2309.14509), and keys and values then travel around `ring` (ring
 attention, arXiv:2310.01889; both together: arXiv:2405.07719). No device ever holds all keys of all heads.
 """
 
@@ -20,7 +20,7 @@ from videodit_kernels import attention as kernels
 from videodit.parallel.rules import mesh_in_force, parts, spec
 from videodit.shapes import Heads, Segments
 
-RING, GROUP = "context", "ulysses"
+RING, GROUP = "ring", "ulysses"
 RESIDUALS = "attention"  # by which policies of `jax.checkpoint` keep outputs and their log-sum-exp
 ROUNDS = 8  # in which the tokens of packed rows are dealt to the devices of a ring
 
@@ -84,19 +84,14 @@ def self_attention(
         return run(q_BLNH, k_BLNH, v_BLNH, segments_BL)
     heads = spec(("batch", "tokens", "heads", "head_dim"), q_BLNH.shape, mesh)
     if heads[1] is not None:
-        _check_heads(q_BLNH.shape[2], mesh.shape[GROUP], parts("heads"))
+        if q_BLNH.shape[2] // parts("heads") % mesh.shape[GROUP]:
+            raise ValueError(
+                f"{q_BLNH.shape[2]} heads do not divide over a mesh of {dict(mesh.shape)}: see `make_mesh`"
+            )
         run = functools.partial(run, ring=mesh.shape[RING] > 1, exchange=mesh.shape[GROUP] > 1)
     ids = None if segments_BL is None else spec(("batch", "tokens"), segments_BL.shape, mesh)
     divided = jax.shard_map(run, mesh=mesh, in_specs=(heads, heads, heads, ids), out_specs=heads, check_vma=False)
     return divided(q_BLNH, k_BLNH, v_BLNH, segments_BL)
-
-
-def _check_heads(heads: int, ulysses: int, tensor: int) -> None:
-    if heads // tensor % ulysses:
-        fits = ", ".join(str(n) for n in range(1, heads + 1) if heads % (n * tensor) == 0)
-        raise ValueError(
-            f"{heads} heads do not divide over mesh axes ulysses={ulysses} x tensor={tensor}; ulysses of {fits} would"
-        )
 
 
 def _on_device(q: Array, k: Array, v: Array, segments: Ids, *, scale: float | None, ring: bool, exchange: bool):

@@ -12,48 +12,67 @@ from jax.sharding import AxisType, Mesh
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh axes; one of them may be -1 for as many devices as remain.
+    """How devices are shared out; one of the first four sizes may be -1 for as many devices as remain.
 
     Attributes:
         data: copies of the model, each on a part of the batch. Over several TPU slices it is a multiple of their
             number: only gradients cross between slices.
         fsdp: devices that share one copy of the parameters, each on a part of the batch too (ZeRO-3, arXiv:1910.02054).
-        context: devices that share a row of tokens, in a ring (ring attention, arXiv:2310.01889).
-        ulysses: devices that share a row of tokens, and exchange it for heads around attention (arXiv:2309.14509). With
-            `context` they divide a row over both: all-to-all inside, rings across.
+        context: devices that share a row of tokens, and the parameters too.
         tensor: devices that share heads and feed-forward channels (arXiv:1909.08053), and between those the tokens
             (arXiv:2205.05198).
+        ulysses: of `context`, how many neighbours exchange tokens for heads around attention (arXiv:2309.14509); keys
+            and values travel in rings across those groups (arXiv:2310.01889). 0: as many as the heads allow.
     """
 
     data: int = -1
     fsdp: int = 1
     context: int = 1
-    ulysses: int = 1
     tensor: int = 1
+    ulysses: int = 0
 
 
-AXES = tuple(field.name for field in dataclasses.fields(MeshConfig))
+SIZES = "data", "fsdp", "context", "tensor"
+AXES = "data", "fsdp", "ring", "ulysses", "tensor"  # `context` is ring x ulysses
 
 
-def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the axes of `MeshConfig`, in that order, over `devices` (all by default).
+def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None, *, heads: int = 1) -> Mesh:
+    """A mesh with the axes `AXES`, in that order, over `devices` (all by default).
 
     Neighbours on an axis are neighbours in the machine, the more so the later the axis.
 
+    Args:
+        heads: of the model's attention.
+
     Raises:
-        ValueError: when the sizes do not multiply to the number of devices, or `data` to that of slices.
+        ValueError: when the sizes do not multiply to the number of devices, `data` is not a multiple of that of slices,
+            or the heads do not divide.
     """
     devices = jax.devices() if devices is None else list(devices)
-    sizes = dataclasses.asdict(cfg)
-    named = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
-    free = [axis for axis, size in sizes.items() if size == -1]
+    sizes = {name: getattr(cfg, name) for name in SIZES}
+    named = ", ".join(f"{name}={size}" for name, size in sizes.items())
+    free = [name for name, size in sizes.items() if size == -1]
     if len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1):
-        raise ValueError(f"mesh axes are positive sizes, at most one of them -1 for the rest; got {named}")
+        raise ValueError(f"mesh sizes are positive, at most one of them -1 for the rest; got {named}")
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if len(devices) % fixed or (not free and fixed != len(devices)):
         raise ValueError(f"a mesh of {named} does not fit {len(devices)} devices: the sizes must multiply to it")
-    sizes |= dict.fromkeys(free, len(devices) // fixed)
-    return Mesh(_arranged(tuple(sizes.values()), devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    data, fsdp, context, tensor = (sizes | dict.fromkeys(free, len(devices) // fixed)).values()
+    group = _group(context, cfg.ulysses, heads, tensor)
+    shape = data, fsdp, context // group, group, tensor
+    return Mesh(_arranged(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _group(context: int, ulysses: int, heads: int, tensor: int) -> int:
+    """How many devices exchange tokens for heads."""
+    most = math.gcd(context, heads // tensor) if heads % tensor == 0 else 1
+    if ulysses and (ulysses < 0 or context % ulysses or (heads > 1 and most % ulysses)):
+        fits = ", ".join(str(n) for n in range(1, most + 1) if most % n == 0)
+        raise ValueError(
+            f"ulysses={ulysses} does not divide both context={context} and {heads} heads over tensor={tensor}; "
+            f"{fits} would"
+        )
+    return ulysses or most
 
 
 def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:

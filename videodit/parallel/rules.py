@@ -8,17 +8,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     # Tokens of a row inside attention and MLP; and in the residual stream between those, where heads are not at hand.
-    "tokens": ("context", "ulysses"),
-    "stream": ("context", "ulysses", "tensor"),
-    "height": ("context", "ulysses"),
+    "tokens": ("ring", "ulysses"),
+    "stream": ("ring", "ulysses", "tensor"),
+    "height": ("ring", "ulysses"),
     # Of parameters alone: whoever shares tokens of one batch can share these too.
-    "embed": ("fsdp", "context", "ulysses"),
+    "embed": ("fsdp", "ring", "ulysses"),
     "layer": (),
     "mlp": ("tensor",),
     "heads": ("tensor",),
@@ -146,7 +147,7 @@ def gather(x: Array, dims: Dims, dtype: Any) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _gather(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any) -> Array:
-    return constrain(constrain(x.astype(dtype), dims), [None if dim == "embed" else dim for dim in dims])
+    return constrain(constrain(_as_stored(x).astype(dtype), dims), [None if dim == "embed" else dim for dim in dims])
 
 
 def _gather_fwd(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any) -> tuple[Array, None]:
@@ -154,7 +155,12 @@ def _gather_fwd(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any)
 
 
 def _gather_bwd(dims: tuple[str | None, ...], dtype: Any, stored: Any, _: None, gradient: Array) -> tuple[Array]:
-    return (constrain(gradient.astype(jnp.float32), dims).astype(stored),)
+    return (_as_stored(constrain(gradient.astype(jnp.float32), dims).astype(stored)),)
+
+
+def _as_stored(x: Array) -> Array:
+    """In the layout of arguments: else XLA copies all layers of a stack to the layout that suits a layer."""
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
 _gather.defvjp(_gather_fwd, _gather_bwd)

@@ -75,6 +75,11 @@ class Run:
     sample_every: int = 1000
     keep: int = 2
 
+    @property
+    def heads(self) -> int:
+        """Of the attention that devices may share; 1 where there is none."""
+        return 1
+
     def __post_init__(self):
         for name in ("steps", "log_every", "keep"):
             if getattr(self, name) < 1:
@@ -132,3 +137,7 @@ class DiTRun(Run):
     posterior: Posterior = "mean"
     timesteps: TimestepConfig = field(default_factory=TimestepConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    @property
+    def heads(self) -> int:
+        return self.model.num_heads

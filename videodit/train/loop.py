@@ -67,7 +67,7 @@ def train(
     """
     if jax.process_count() > 1:
         raise ValueError("training runs in one process, over all of its devices: there are several processes")
-    mesh = make_mesh(run.mesh, devices)
+    mesh = make_mesh(run.mesh, devices, heads=run.heads)
     rows = sharding_for(("batch",), (run.data.batch_size // run.optim.micro_batches,), mesh)
     whole = NamedSharding(mesh, PartitionSpec())
     schedule = learning_rate(run.optim, run.steps)

@@ -1,11 +1,12 @@
 """Parameters and moments stored in fewer bits than they are computed in."""
 
+import math
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, BFloat16, Float32, PyTree
+from jaxtyping import Array, BFloat16, Float32, PyTree, UInt32
 
 from videodit.shapes import RandomKey
 
@@ -46,6 +47,18 @@ def apply_updates(params: PyTree, updates: PyTree, key: RandomKey) -> PyTree:
 
 def round_randomly(x: Float32[Array, "*dims"], key: RandomKey) -> BFloat16[Array, "*dims"]:
     """One of the two neighbours in bfloat16, such that the mean is `x` (stochastic rounding, arXiv:1502.02551)."""
-    noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + noise
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + (_hash(x.shape, key) >> 16)
     return jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
+
+
+def _hash(shape: tuple[int, ...], key: RandomKey) -> UInt32[Array, "*dims"]:
+    """Random bits, good enough to round by: of every element's number, mixed (C. Wellons' lowbias32, public domain).
+
+    In fewer operations than a random generator takes, which would be a third of a step's compilation.
+    """
+    bits = jax.random.bits(key, (), jnp.uint32)
+    for dim, stride in enumerate(math.prod(shape[dim + 1 :]) for dim in range(len(shape))):
+        bits += jax.lax.broadcasted_iota(jnp.uint32, shape, dim) * jnp.uint32(stride % 2**32)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    return bits ^ (bits >> 16)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from videodit.train.config import Run
 from videodit.train.feed import Batch
 from videodit.train.optim import ema_decay, update_ema
-from videodit.train.precision import apply_updates
+from videodit.train.precision import apply_updates, cast
 from videodit.train.state import TrainState
 from videodit.train.tasks import Task
 
@@ -54,10 +54,10 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = apply_updates(state.params, updates, jax.random.fold_in(key, ROUNDING))
         ema = None if state.ema is None else update_ema(state.ema, params, ema_decay(run.ema, state.step))
-        grad_norm = optax.tree.norm(grads)
+        grad_norm = optax.tree.norm(cast(grads, jnp.float32))
         metrics = sums | {
             "grad_norm": grad_norm,
-            "param_norm": optax.tree.norm(params),
+            "param_norm": optax.tree.norm(cast(params, jnp.float32)),
             "lr": jnp.asarray(schedule(state.step), jnp.float32),
             "finite": jnp.isfinite(sums["loss"] + grad_norm).astype(jnp.float32),
         }

@@ -13,6 +13,8 @@ from jax.experimental.pallas import tpu as pltpu
 # Tokens of a grid step at a width of 1024.
 _ROWS = 512
 _LANES = 128
+# More than compilers give by themselves, for what a wide model's sums and float32 rows take.
+_VMEM_BYTES = 32 * 2**20
 
 
 def unable(x: Array, y: Array | None, scale: Array, shift: Array, gate: Array | None) -> str | None:
@@ -72,7 +74,9 @@ def _call(kernel, x: Array, arrays: list[Array], rows: list[Array], outs: int, s
         out_specs=[tokens] * outs + [pl.BlockSpec((None, 8, sums * width), lambda b, i: (b, 0, 0))] * bool(sums),
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * outs
         + [jax.ShapeDtypeStruct((batch, 8, sums * width), jnp.float32)] * bool(sums),
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=_VMEM_BYTES
+        ),
         interpret=interpret,
         name=name,
     )(*arrays, *rows)
