@@ -1,9 +1,9 @@
 """Grain over a data set: shuffled, sharded over processes, decoded on read threads, resumable at any batch.
 
 The order of all clips, epoch after epoch, is one global sequence fixed by the seed, and every random draw of a clip is
-fixed by its position in that sequence. Batch k is the k-th run of `batch_size` positions; process p of P serves the
-positions p, p + P, ... of it. So the data of a step depend neither on the number of processes nor on the number of
-threads, and the number of the next batch is all the state there is.
+fixed by its position in that sequence. Batch k is the k-th run of `batch_size` positions; a process serves the rows of
+it that its devices hold. So the data of a step depend neither on the number of processes nor on the number of threads,
+and the number of the next batch is all the state there is.
 """
 
 import hashlib
@@ -66,11 +66,14 @@ class Loader(Iterator[Batch]):
         config: LoaderConfig,
         tokenizer: Tokenizer | NoTokenizer,
         *,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: Sequence[int] | None = None,
     ):
-        """Open the data set. ValueError when there is none, no clip is long enough, or the options do not fit."""
-        _check(config, process_index, process_count)
+        """Open the data set. ValueError when there is none, no clip is long enough, or the options do not fit.
+
+        rows: those of every batch that this process serves, in order; all of them if None.
+        """
+        rows = range(config.batch_size) if rows is None else rows
+        _check(config, rows)
         self.config = config
         described = manifest.load(config.path)
         source = RecordSource([Path(config.path) / shard.name for shard in described.shards])
@@ -80,8 +83,7 @@ class Loader(Iterator[Batch]):
         _report(config, described, self.clips, self.too_short)
 
         self.batches, self.padded, self.dropped = _pass(config, self.clips)
-        rows = config.batch_size // process_count
-        self.batch_spec: BatchSpec = batch_spec(rows, shape, config.text_length, source[int(positions[0])])
+        self.batch_spec: BatchSpec = batch_spec(len(rows), shape, config.text_length, source[int(positions[0])])
         make = MakeExample(
             shape, tokenizer, config.text_length, config.caption_dropout, config.augment, self.batch_spec
         )
@@ -89,8 +91,8 @@ class Loader(Iterator[Batch]):
         dataset = grain.MapDataset.source(_Positions(source, np.concatenate([positions, padding]))).seed(config.seed)
         dataset = dataset.shuffle() if config.shuffle else dataset
         dataset = dataset.repeat() if config.repeat else dataset
-        self._dataset = dataset.random_map(make)  # before the slice: its generators count global positions
-        self._process, self._rows = slice(process_index, None, process_count), rows
+        self._dataset = dataset.random_map(make)  # before rows are picked: its generators count global positions
+        self._rows = rows
         self._identity = _identity(config, described, tokenizer)
         self._next, self._running = 0, []
         weakref.finalize(self, _stop, self._running)  # also at the interpreter's exit, while Grain is still there
@@ -106,16 +108,16 @@ class Loader(Iterator[Batch]):
 
     def _open(self, batch: int) -> grain.DatasetIterator:
         config = self.config
-        dataset = self._dataset[batch * config.batch_size :][self._process]
+        dataset = _Rows(self._dataset[batch * config.batch_size :], config.batch_size, self._rows)
         threads = 0 if config.prefetch == 0 else config.num_threads
-        ahead = 0 if threads == 0 else max(threads, config.prefetch * self._rows)
+        ahead = 0 if threads == 0 else max(threads, config.prefetch * len(self._rows))
         examples = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
         if config.worker_processes:
             options = grain.MultiprocessingOptions(config.worker_processes, max(1, ahead // config.worker_processes))
             if not flags.FLAGS.is_parsed():  # Grain's worker processes read them, even where no absl app runs
                 flags.FLAGS.mark_as_parsed()
             examples = examples.mp_prefetch(options)
-        batches = examples.batch(self._rows, drop_remainder=config.remainder == "drop", batch_fn=collate)
+        batches = examples.batch(len(self._rows), drop_remainder=config.remainder == "drop", batch_fn=collate)
         if ahead:  # stacking a batch takes the reader's time otherwise
             batches = grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1)
         return iter(batches)
@@ -144,6 +146,22 @@ def _stop(running: list[grain.DatasetIterator]) -> None:
         running.pop().close()
 
 
+class _Rows(grain.MapDataset):
+    """Of every batch of a sequence of examples, some rows."""
+
+    def __init__(self, examples: grain.MapDataset, batch_size: int, rows: Sequence[int]):
+        super().__init__(examples)
+        self._batch_size, self._rows = batch_size, rows
+
+    def __len__(self) -> int:
+        whole, over = divmod(len(self._parent), self._batch_size)
+        return whole * len(self._rows) + sum(row < over for row in self._rows)
+
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]
+        batch, row = divmod(index, len(self._rows))
+        return self._parent[batch * self._batch_size + self._rows[row]]
+
+
 class _Positions(Sequence[bytes]):
     """Packed records by their place in a list of record numbers; padding gives empty bytes."""
 
@@ -160,15 +178,15 @@ class _Positions(Sequence[bytes]):
         return b"" if number == self.PADDING else self._source.packed(number)
 
 
-def _check(config: LoaderConfig, process_index: int, process_count: int) -> None:
+def _check(config: LoaderConfig, rows: Sequence[int]) -> None:
     check_frames(config.frames)
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"Process {process_index} of {process_count} does not exist.")
-    if config.batch_size < 1 or config.batch_size % process_count:
-        raise ValueError(f"A batch of {config.batch_size} clips cannot be split evenly over {process_count} processes.")
+    if config.batch_size < 1:
+        raise ValueError(f"batch_size is {config.batch_size}: it must be at least 1.")
+    if not rows or list(rows) != sorted(set(rows)) or rows[0] < 0 or rows[-1] >= config.batch_size:
+        raise ValueError(f"The rows of a process are some of 0..{config.batch_size - 1} in order, not {list(rows)}.")
     if config.remainder not in ("pad", "keep", "drop"):
         raise ValueError(f"remainder must be 'pad', 'keep' or 'drop', not '{config.remainder}'.")
-    if config.remainder == "keep" and process_count > 1 and not config.repeat:
+    if config.remainder == "keep" and len(rows) < config.batch_size and not config.repeat:
         raise ValueError("A smaller last batch cannot be kept by several processes; use remainder='pad' or 'drop'.")
     if not 0 <= config.caption_dropout <= 1:
         raise ValueError(f"caption_dropout is a probability, not {config.caption_dropout}.")

@@ -1,6 +1,7 @@
 """The front door: the whole way in small, and a clear sentence for every mistake."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +181,24 @@ def test_real_footage_goes_the_whole_way(tmp_path):
     prompt = "The silhouette of a hiker with a backpack on a mountain ridge at sunset."
     assert run("sample", "--checkpoint", tmp_path / "dit", "--prompt", prompt, "--out", tmp_path / "hiker.mp4") == 0
     assert video.probe(tmp_path / "hiker.mp4").frames == 9
+
+
+@pytest.mark.slow
+def test_two_processes_train_evaluate_and_draw_as_one(root, tmp_path):
+    """Both stages, at once in two processes: the transformer opens the autoencoder that both have trained."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    for variant in ("vae", "dit"):
+        command = [sys.executable, "-m", "videodit.cli.main", "train", "--config", f"{TINY}:{variant}"]
+        command += ["--workdir", str(tmp_path / variant), "--coordinator", address, "--processes", "2"]
+        command += [f"--config.data.path={root / 'train'}", f"--config.data.eval_path={root / 'held'}"]
+        if variant == "dit":
+            command += [f"--config.tokenizer={root / 'tokenizer.model'}", f"--config.vae={tmp_path / 'vae'}"]
+        both = [subprocess.Popen([*command, "--process", str(i)], stderr=subprocess.PIPE, text=True) for i in range(2)]
+        ends = [(process.communicate(timeout=300)[1], process.returncode) for process in both]
+        assert [status for _, status in ends] == [0, 0], ends
+        assert "trained to step 2" in ends[0][0] and "trained to step" not in ends[1][0]
+        lines = [json.loads(line) for line in (tmp_path / variant / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines if "loss" in line] == [1, 2]
+        assert any(name.startswith("eval/") for line in lines for name in line)
+        assert list((tmp_path / variant / "samples").glob("*.png"))

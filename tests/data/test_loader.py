@@ -2,7 +2,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -28,8 +28,8 @@ def config(tmp_path_factory: pytest.TempPathFactory, data_set: Callable[..., Pat
     return LoaderConfig(str(directory), frames=5, height=16, width=16, batch_size=4, text_length=12, num_threads=2)
 
 
-def take(config: LoaderConfig, tokenizer: Tokenizer, count: int, **process: int) -> list[Batch]:
-    loader = Loader(config, tokenizer, **process)
+def take(config: LoaderConfig, tokenizer: Tokenizer, count: int, rows: Sequence[int] | None = None) -> list[Batch]:
+    loader = Loader(config, tokenizer, rows=rows)
     try:
         return list(islice(loader, count))
     finally:
@@ -95,8 +95,8 @@ def test_a_state_resumes_on_another_number_of_processes(config: LoaderConfig, to
     loader = Loader(config, tokenizer)
     list(islice(loader, 3))
     parts = []
-    for index in range(2):
-        part = Loader(config, tokenizer, process_index=index, process_count=2)
+    for rows in ((0, 2), (1, 3)):
+        part = Loader(config, tokenizer, rows=rows)
         part.set_state(loader.get_state())
         parts.append(next(part))
         part.close()
@@ -106,13 +106,13 @@ def test_a_state_resumes_on_another_number_of_processes(config: LoaderConfig, to
     ].clip_ids
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_together_serve_what_one_alone_does(config: LoaderConfig, tokenizer: Tokenizer, processes: int):
+@pytest.mark.parametrize("shares", [[(0, 1), (2, 3)], [(0, 3), (1, 2)], [(0,), (1,), (2,), (3,)]])
+def test_processes_together_serve_what_one_alone_does(config: LoaderConfig, tokenizer: Tokenizer, shares: list):
     alone = take(config, tokenizer, 6)
-    parts = [take(config, tokenizer, 6, process_index=p, process_count=processes) for p in range(processes)]
+    parts = [take(config, tokenizer, 6, rows) for rows in shares]
     for step, whole in enumerate(alone):
         for row, clip_id in enumerate(whole.clip_ids):
-            part, place = parts[row % processes][step], row // processes
+            part, place = next((p[step], rows.index(row)) for p, rows in zip(parts, shares, strict=True) if row in rows)
             assert part.clip_ids[place] == clip_id and part.captions[place] == whole.captions[row]
             assert np.array_equal(part.video[place], whole.video[row])
     for epoch in range(2):
@@ -180,7 +180,7 @@ def test_the_remainder_is_kept_or_dropped_as_asked(config: LoaderConfig, tokeniz
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_finish_a_pass_together(config: LoaderConfig, tokenizer: Tokenizer, processes: int):
     config = replace(config.evaluation(), batch_size=8)
-    parts = [take(config, tokenizer, 9, process_index=p, process_count=processes) for p in range(processes)]
+    parts = [take(config, tokenizer, 9, range(p, 8, processes)) for p in range(processes)]
     assert {len(part) for part in parts} == {2}
     served = [clip for part in parts for clip in ids(part)]
     assert sorted(served) == [""] * 4 + [f"clip-{n:03d}" for n in range(CLIPS)]
@@ -251,7 +251,7 @@ def test_a_state_of_other_data_is_refused(config: LoaderConfig, tokenizer: Token
     ("change", "message"),
     [
         ({"frames": 6}, "1 \\+ 4k frames"),
-        ({"batch_size": 0}, "batch of 0 clips"),
+        ({"batch_size": 0}, "batch_size is 0: it must be at least 1"),
         ({"remainder": "lose"}, "'pad', 'keep' or 'drop', not 'lose'"),
         ({"caption_dropout": 1.5}, "a probability, not 1.5"),
         ({"augment": False}, "only with augment=True"),
@@ -265,13 +265,15 @@ def test_bad_options_are_refused(config: LoaderConfig, tokenizer: Tokenizer, cha
         Loader(replace(config, **change), tokenizer)
 
 
-def test_bad_processes_are_refused(config: LoaderConfig, tokenizer: Tokenizer):
-    with pytest.raises(ValueError, match="batch of 4 clips cannot be split evenly over 3 processes"):
-        Loader(config, tokenizer, process_count=3)
-    with pytest.raises(ValueError, match="Process 2 of 2 does not exist"):
-        Loader(config, tokenizer, process_index=2, process_count=2)
+@pytest.mark.parametrize("rows", [(), (0, 4), (-1, 0), (1, 0), (1, 1)])
+def test_bad_rows_are_refused(config: LoaderConfig, tokenizer: Tokenizer, rows: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"rows of a process are some of 0\.\.3 in order, not"):
+        Loader(config, tokenizer, rows=rows)
+
+
+def test_a_smaller_last_batch_is_not_shared(config: LoaderConfig, tokenizer: Tokenizer):
     with pytest.raises(ValueError, match="cannot be kept by several processes"):
-        Loader(replace(config.evaluation(), remainder="keep"), tokenizer, process_count=2)
+        Loader(replace(config.evaluation(), remainder="keep"), tokenizer, rows=(0, 1))
 
 
 def test_a_program_that_leaves_its_loader_open_ends_quietly(config: LoaderConfig):

@@ -1,10 +1,9 @@
-import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.train.toy import ToyLoader, host_batch
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.feed import Feed, to_devices
+from videodit.train.feed import Feed, rows_of, to_devices
 
 
 def rows():
@@ -36,10 +35,15 @@ def test_a_finite_loader_hands_out_every_batch():
     assert [fed.loader_state["number"] for fed in Feed(ToyLoader(end=3), rows())] == [1, 2, 3]
 
 
-def test_rows_that_fill_up_a_batch_are_marked_and_the_first_rows_can_be_taken():
+def test_rows_that_fill_up_a_batch_are_marked():
     host = host_batch(0, 4)
     host = type(host)(**{**vars(host), "clip_ids": ("a", "", "c", "")})
     whole = NamedSharding(make_mesh(MeshConfig()), PartitionSpec())
     assert to_devices(host, whole).real.tolist() == [True, False, True, False]
-    first = to_devices(host, whole, 3)
-    assert {leaf.shape[0] for leaf in jax.tree.leaves(first)} == {3}
+
+
+def test_a_process_serves_the_rows_that_its_devices_hold():
+    """All of them here; those of a process that is not, none."""
+    place = NamedSharding(make_mesh(MeshConfig(data=4, context=2)), PartitionSpec("data"))
+    assert rows_of(8, place) == tuple(range(8))
+    assert rows_of(8, place, process=1) == ()

@@ -16,6 +16,7 @@ from videodit import provenance
 from videodit.diffusion.sample import SamplerConfig
 from videodit.evals.pixel import psnr
 from videodit.models.vae import VAE
+from videodit.parallel.distributed import on_first, wait_for_all
 from videodit.train import latents
 from videodit.train.checkpoint import Which, checkpoint_step, restore_params
 from videodit.train.config import DiTRun, Run, VAERun
@@ -67,18 +68,23 @@ def load_vae(workdir: Path, step: int | None = None) -> tuple[VAE, VAERun, dict[
 
 def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
     """Measures the latents of a trained autoencoder, with averaged weights, unless that has been done."""
-    if latents.measured_at(workdir) != checkpoint_step(workdir / "checkpoints"):
+    due = latents.measured_at(workdir) != checkpoint_step(workdir / "checkpoints")
+    wait_for_all("latents")  # before one writes what others look for
+    if due:
         run = read_run(workdir)
         model, step = _restore(workdir, VAETask(run), "ema", None)
         latents.measure(model, batches, run.spread)
-        latents.save(model, workdir, step)
+        on_first(lambda: latents.save(model, workdir, step))
 
 
 def _restore(workdir: Path, task: Task, which: Which, step: int | None) -> tuple[Any, int]:
     directory = workdir / "checkpoints"
     step, which = checkpoint_step(directory, step), which if task.run.ema else "params"
     graphdef, params, buffers = abstract_model(shapes_of(task.init), None)
-    return nnx.merge(graphdef, *restore_params(directory, step, which, params, buffers)), step
+    restored = restore_params(directory, step, which, params, buffers)
+    if jax.process_count() > 1:  # of what all processes hold, each goes on with its own copy
+        restored = jax.tree.map(jnp.asarray, jax.device_get(restored))
+    return nnx.merge(graphdef, *restored), step
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`videodit train`: a configuration, its data and a workdir to a trained model."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   videodit train --config configs/quickstart.py:vae --workdir runs/vae
   videodit train --config configs/quickstart.py:dit --workdir runs/dit --config.model.depth=12
+  videodit train --config configs/dit.py:XL --workdir runs/xl --distributed      (on every host of a TPU pod)
   the same command goes on with an interrupted run, bit for bit
 """
 LATENT_CLIPS = 256  # of which the latents are measured
@@ -34,14 +35,27 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configuration file")
     parser.add_argument("--workdir", required=True, type=Path, help="where checkpoints, metrics and pictures go")
+    several = parser.add_argument_group("several processes", "start the same command on every host")
+    several.add_argument("--distributed", action="store_true", help="join the others, as the cluster says")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster says it")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0 up")
     parser.set_defaults(command=command, takes_overrides=True, overrides=[])
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit.parallel.distributed import is_first, join
     from videodit.train.config_io import load
 
+    given = args.coordinator, args.processes, args.process
+    if any(x is not None for x in given):
+        if None in given:
+            raise ValueError("--coordinator, --processes and --process go together: give all three")
+        join(*given)
+    elif args.distributed:
+        join(None, None, None)
     outcome = train_run(load(args.config, args.overrides), args.workdir, console)
-    if not outcome.interrupted_by:
+    if is_first() and not outcome.interrupted_by:
         console.print(f"trained to step {outcome.step}: {args.workdir}", highlight=False)
     return 0
 
@@ -57,12 +71,12 @@ def train_run(run: "Run", workdir: Path, console: Console) -> "Outcome":
     from videodit_data.loader import Loader
 
     from videodit.cli.models import measure_latents, task_of, tokenizer_of
-    from videodit.train.loop import train
+    from videodit.train.loop import rows_here, train
 
     tokenizer = tokenizer_of(run)
-    config = loader_config(run)
-    held_out = run.data.eval_path and Passes(_held_out(config, run), tokenizer, run.data.eval_clips)
-    loader = Loader(config, tokenizer)
+    config, rows = loader_config(run), rows_here(run)
+    held_out = run.data.eval_path and Passes(_held_out(config, run), tokenizer, run.data.eval_clips, rows)
+    loader = Loader(config, tokenizer, rows=rows)
     try:
         outcome = train(run, task_of(run), loader, held_out, workdir, console=console)
     finally:
@@ -94,16 +108,20 @@ def loader_config(run: "Run") -> "LoaderConfig":
 
 @dataclass(frozen=True)
 class Passes:
-    """Held-out batches that can be gone through again and again: each time the first `clips` of one data set."""
+    """Held-out batches that can be gone through again and again: each time the first `clips` of one data set.
+
+    rows: those of a batch that this process serves; None for all.
+    """
 
     config: "LoaderConfig"
     tokenizer: Any
     clips: int
+    rows: Sequence[int] | None = None
 
     def __iter__(self) -> Iterator["Batch"]:
         from videodit_data.loader import Loader
 
-        loader = Loader(self.config, self.tokenizer)
+        loader = Loader(self.config, self.tokenizer, rows=self.rows)
         try:
             for index, batch in enumerate(loader):
                 if index * self.config.batch_size >= self.clips:

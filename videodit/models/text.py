@@ -14,6 +14,7 @@ from videodit.nn.mlp import MLP
 from videodit.nn.norm import RMSNorm
 from videodit.nn.param import gathered, param
 from videodit.nn.stack import Remat, Stack
+from videodit.parallel.rules import constrain
 from videodit.shapes import TextIds, TextMask
 
 _fan_in = initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -106,6 +107,7 @@ class TextBlock(nnx.Module):
         buckets_SS: Int[Array, "S S"],
         shared_bias_NSS: Float[Array, "N S S"] | None,
     ) -> Float[Array, "B S D"]:
+        x_BSD = constrain(x_BSD, ("batch", "stream", None))
         bias_NSS = shared_bias_NSS if self.bias is None else self.bias(buckets_SS)
         y = self.attention_norm(x_BSD)
         x_BSD += self.attention(y, kv_segments=mask_BS.astype(jnp.int32), bias_NLS=bias_NSS)

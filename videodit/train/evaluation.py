@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from PIL import Image
 
 from videodit.shapes import RandomKey
-from videodit.train.feed import Batch, HostBatch, to_devices
+from videodit.train.feed import Batch, HostBatch, rows_of, to_devices
 from videodit.train.pictures import contact_sheet
 from videodit.train.state import TrainState
 from videodit.train.tasks import Task
@@ -27,7 +27,7 @@ class HeldOut:
 
     Args:
         data: batches; an iterable that can be gone through again.
-        rows: where a batch goes to be evaluated. whole: where the clips of a picture go, all on every device.
+        rows: where a batch goes. whole: where numbers, and the clips of a picture, go: all to every device.
     """
 
     def __init__(
@@ -39,17 +39,18 @@ class HeldOut:
         rows: Sharding,
         whole: Sharding,
     ):
-        self._data, self._rows, self._whole = data, rows, whole
+        self._data, self._rows = data, rows
         self._key = jax.random.fold_in(jax.random.key(seed), NOISE)
 
         def sums(state: TrainState, frozen: PyTree, batch: Batch, key: RandomKey) -> tuple[dict[str, Array], Array]:
             values = task.evaluate(_averaged(graphdef, state), frozen, batch, key)
             return {name: jnp.sum(v_B, where=batch.real) for name, v_B in values.items()}, batch.real.sum()
 
-        def sample(state: TrainState, frozen: PyTree, batch: Batch, key: RandomKey) -> Array:
-            return task.sample(_averaged(graphdef, state), frozen, batch, key)
+        def sample(state: TrainState, frozen: PyTree, batch: Batch, shown: Array, key: RandomKey) -> Array:
+            few = jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[shown], batch), whole)
+            return task.sample(_averaged(graphdef, state), frozen, few, key)
 
-        self._sums, self._sample = jax.jit(sums), jax.jit(sample)
+        self._sums, self._sample = jax.jit(sums, out_shardings=whole), jax.jit(sample, out_shardings=whole)
 
     def metrics(self, state: TrainState, frozen: PyTree) -> dict[str, float]:
         """The mean of every held-out number over all clips, as `eval/NAME`.
@@ -68,9 +69,14 @@ class HeldOut:
         return {f"eval/{name}": float(value / count) for name, value in sums.items()}
 
     def picture(self, state: TrainState, frozen: PyTree) -> Image.Image:
-        """The first clips of the data, each above what the task makes of it or of its caption."""
+        """The first clips of the data that the first process holds, each above what the task makes of it.
+
+        In other processes the clips are theirs, and not those shown.
+        """
         host = next(iter(self._data))
-        made = jax.device_get(self._sample(state, frozen, to_devices(host, self._whole, SHOWN), self._key))
+        batch = to_devices(host, self._rows)
+        shown = np.array(rows_of(batch.size, self._rows, 0)[:SHOWN])
+        made = jax.device_get(self._sample(state, frozen, batch, shown, self._key))
         rows: list[np.ndarray] = []
         captions: list[str] = []
         for index, frames in enumerate(made):

@@ -99,11 +99,30 @@ class Feed:
         return Fed(batch, host.clip_ids, host.captions, state)
 
 
-def to_devices(host: HostBatch, sharding: Sharding, rows: int | None = None) -> Batch:
-    """This process's share of a batch, or the first `rows` of it, as global arrays laid out as `sharding` says."""
+def rows_of(batch_size: int, sharding: Sharding, process: int | None = None) -> tuple[int, ...]:
+    """The rows of a batch that the devices of a process hold, this one by default: what its loader has to serve.
+
+    Processes whose devices share clips serve the same rows.
+    """
+    process = jax.process_index() if process is None else process
+    places = sharding.devices_indices_map((batch_size,))
+    held = [range(batch_size)[at] for device, (at,) in places.items() if device.process_index == process]
+    return tuple(sorted(set().union(*held)))
+
+
+def to_devices(host: HostBatch, sharding: Sharding) -> Batch:
+    """A batch as global arrays laid out as `sharding` says; this process has the `rows_of` it."""
+    # As many rows as there are devices always divide.
+    devices = len(sharding.device_set)
+    size = len(host.clip_ids) * devices // len(rows_of(devices, sharding))
+    local = {row: place for place, row in enumerate(rows_of(size, sharding))}
 
     def place(array: np.ndarray | None) -> jax.Array | None:
-        return None if array is None else jax.make_array_from_process_local_data(sharding, array[:rows])
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            rows = range(size)[index[0]]
+            return array[local[rows[0]] : local[rows[-1]] + 1]
+
+        return None if array is None else jax.make_array_from_callback((size, *array.shape[1:]), sharding, part)
 
     return Batch(
         video=place(host.video),

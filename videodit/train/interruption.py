@@ -1,8 +1,12 @@
-"""SIGTERM and Ctrl-C as a request to stop at the next step."""
+"""SIGTERM and Ctrl-C as a request to stop: at the next step, or at one that all processes agree on."""
 
+import os
 import signal
 import threading
 from types import FrameType
+
+import jax
+from jax.experimental.multihost_utils import reached_preemption_sync_point
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -12,16 +16,30 @@ class Interruption:
 
     The handlers from before are put back at the end. Outside the main thread, where Python allows no handlers, it
     never sets anything.
+
+    With several processes JAX hears SIGTERM in any of them, and has all agree on a step; Ctrl-C is made one.
     """
 
     def __init__(self):
         self.name: str | None = None
+        self._several = jax.process_count() > 1
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heard = {signal.SIGINT: self._pass_on} if self._several else dict.fromkeys(SIGNALS, self._note)
+            self._before = {number: signal.signal(number, handler) for number, handler in heard.items()}
         return self
+
+    def at(self, step: int) -> str | None:
+        """The signal that asks to stop before this step, the same in all processes; call it before every step."""
+        if self._several and self.name is None and reached_preemption_sync_point(step):
+            self.name = signal.SIGTERM.name
+        return self.name
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._restore()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def __exit__(self, *exception: object) -> None:
         self._restore()

@@ -9,14 +9,15 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
+from videodit.parallel.distributed import is_first, together
 from videodit.parallel.mesh import make_mesh
 from videodit.parallel.rules import sharding_for
 from videodit.train.checkpoint import Checkpoints
 from videodit.train.config import Run
 from videodit.train.evaluation import HeldOut
-from videodit.train.feed import Feed, HostBatch, Loader
+from videodit.train.feed import Feed, HostBatch, Loader, rows_of
 from videodit.train.interruption import Interruption
-from videodit.train.metrics import MetricsLog
+from videodit.train.metrics import MetricsLog, NoLog
 from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.progress import TerminalProgress
 from videodit.train.report import Report
@@ -53,10 +54,12 @@ def train(
 ) -> Outcome:
     """Trains to `run.steps`, going on from the last checkpoint in `workdir` if there is one, bit for bit.
 
-    A first SIGTERM or Ctrl-C saves at the current step and returns; a second one does not wait.
+    A first SIGTERM or Ctrl-C saves at the current step and returns; a second one does not wait. Of several processes
+    (`parallel.distributed.join`) all save at one step.
 
     Args:
-        train_data: an endless loader of batches of `run.data.batch_size` clips.
+        train_data: an endless loader of batches of `run.data.batch_size` clips; of several processes each has its
+            `rows_here`.
         eval_data: held-out batches, gone through at every evaluation; None evaluates and draws nothing.
         devices: what to train on; all devices if None.
         console: where progress is shown; standard error if None.
@@ -65,10 +68,8 @@ def train(
         ValueError: before anything is written, when the workdir holds another run or a batch does not divide.
         NonFiniteLoss: when the loss or its gradient is no longer a number.
     """
-    if jax.process_count() > 1:
-        raise ValueError("training runs in one process, over all of its devices: there are several processes")
     mesh = make_mesh(run.mesh, devices, heads=run.heads)
-    rows = sharding_for(("batch",), (run.data.batch_size // run.optim.micro_batches,), mesh)
+    rows = rows_sharding(run, mesh)
     whole = NamedSharding(mesh, PartitionSpec())
     schedule = learning_rate(run.optim, run.steps)
     model = shapes_of(task.init)
@@ -80,6 +81,7 @@ def train(
         stack.enter_context(jax.set_mesh(mesh))
         stop = stack.enter_context(Interruption())
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", run.keep))
+        stack.enter_context(together())
         restored = checkpoints.restore(abstract)
         if restored is None:
             state = init_state(task.init, optimizer, abstract, jax.random.key(run.seed))
@@ -88,12 +90,12 @@ def train(
             train_data.set_state(loader_state)
         start = step = int(state.step)
 
-        log = stack.enter_context(closing(MetricsLog(workdir, start)))
+        log = stack.enter_context(closing(MetricsLog(workdir, start) if is_first() else NoLog()))
         progress = stack.enter_context(TerminalProgress(run.kind, start, run.steps, run.data.batch_size, console))
         report = Report(log, progress, _meter(run, task, mesh), checkpoints, log_every=run.log_every, steps=run.steps)
         train_step = make_train_step(run, task, graphdef, optimizer, schedule, shardings_of(abstract))
         held_out = None if eval_data is None else HeldOut(task, graphdef, eval_data, run.seed, rows, whole)
-        frozen = jax.device_put(task.frozen(), whole)
+        frozen = jax.device_put(jax.device_get(task.frozen()), whole)
         feed = Feed(train_data, rows)
         progress.say(_opening(task, state, mesh, start))
 
@@ -101,16 +103,17 @@ def train(
             return step > start and every > 0 and (step % every == 0 or step == run.steps)
 
         while True:
+            last = stop.at(step) is not None or step >= run.steps
             if held_out and due(run.eval_every):
                 report.pause()
                 report.announce(step, held_out.metrics(state, frozen))
             if held_out and due(run.sample_every):
                 report.pause()
                 log.picture(step, held_out.picture(state, frozen))
-            if due(run.save_every) or stop.name or step >= run.steps:
+            if due(run.save_every) or last:
                 report.pause()
                 checkpoints.save(state, feed.state)
-            if stop.name or step >= run.steps:
+            if last:
                 break
             fed = next(feed, None)
             if fed is None:
@@ -123,6 +126,21 @@ def train(
         if stop.name:
             progress.say(f"stopped by {stop.name}; saved at step {saved}, from which the same command goes on")
     return Outcome(state, step, stop.name, report.latest)
+
+
+def rows_here(run: Run) -> tuple[int, ...]:
+    """The rows of a batch that this process's loader has to serve, of all devices there are; `ValueError` as above."""
+    mesh = make_mesh(run.mesh, heads=run.heads)
+    return rows_of(run.data.batch_size, rows_sharding(run, mesh))
+
+
+def rows_sharding(run: Run, mesh: Mesh) -> NamedSharding:
+    """Where the clips of a batch go.
+
+    Raises:
+        ValueError: when a micro-batch does not divide over the mesh.
+    """
+    return sharding_for(("batch",), (run.data.batch_size // run.optim.micro_batches,), mesh)
 
 
 def _meter(run: Run, task: Task, mesh: Mesh) -> Meter:

@@ -11,6 +11,14 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 
 
+class NoLog:
+    """What the other processes of a run have in place of a `MetricsLog`."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+    def picture(self, step: int, image: Image.Image) -> None: ...
+    def close(self) -> None: ...
+
+
 class MetricsLog:
     """Writes one run's numbers and pictures below its workdir.
 

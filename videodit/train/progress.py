@@ -5,6 +5,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from videodit.parallel.distributed import is_first
+
 LIVE_SECONDS, PLAIN_SECONDS = 0.5, 5.0
 
 
@@ -16,11 +18,11 @@ class TerminalProgress:
         start: the step that the run starts or resumes from.
         steps: the step that it ends at.
         clips: clips of a batch.
-        console: where to write; standard error if None.
+        console: where to write; standard error if None. Only the first process of several writes.
     """
 
     def __init__(self, label: str, start: int, steps: int, clips: int, console: Console | None = None):
-        self._console = console or Console(stderr=True)
+        self._console = (console or Console(stderr=True)) if is_first() else Console(quiet=True)
         self._label, self._steps, self._clips = label, steps, clips
         self._live = self._console.is_terminal
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from videodit.train.checkpoint import Checkpoints
-from videodit.train.metrics import MetricsLog
+from videodit.train.metrics import MetricsLog, NoLog
 from videodit.train.progress import TerminalProgress
 from videodit.train.speed import Meter
 
@@ -25,7 +25,7 @@ class Report:
 
     def __init__(
         self,
-        log: MetricsLog,
+        log: MetricsLog | NoLog,
         progress: TerminalProgress,
         meter: Meter,
         checkpoints: Checkpoints,

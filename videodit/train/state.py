@@ -58,14 +58,14 @@ def matrices(model: nnx.Module) -> dict[str, Any]:
 def abstract_model(model: nnx.Module, mesh: Mesh | None) -> tuple[nnx.GraphDef, Any, Any]:
     """The structure of a model, and the shapes of its parameters and other variables with their places.
 
-    model: of shapes (`shapes_of`). mesh: where it will be; None is the first device.
+    model: of shapes (`shapes_of`). mesh: where it will be; None is the first device, or all of several processes.
     """
     graphdef, *variables = nnx.split(model, nnx.Param, ...)
 
     def placed(state: Any) -> Any:
         shapes = nnx.to_pure_dict(state)
         if mesh is None:
-            return jax.tree.map(lambda x: _at(x, SingleDeviceSharding(jax.devices()[0])), shapes)
+            return jax.tree.map(lambda x: _at(x, _at_hand()), shapes)
         return jax.tree.map(_at, shapes, nnx.to_pure_dict(shard_tree(state, mesh)))
 
     return graphdef, *map(placed, variables)
@@ -127,6 +127,13 @@ def init_state(init: Init, optimizer: optax.GradientTransformation, abstract: Tr
     # XLA on CPU takes minutes to optimise the many small random generators of an init, which runs once.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(fresh, out_shardings=shardings_of(abstract), compiler_options=options)(key)
+
+
+def _at_hand() -> Sharding:
+    devices = jax.devices()
+    if jax.process_count() == 1:
+        return SingleDeviceSharding(devices[0])
+    return NamedSharding(jax.make_mesh((len(devices),), ("all",), devices=devices), PartitionSpec())
 
 
 def _at(x: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from videodit.parallel.distributed import on_first
 from videodit.provenance import provenance
 from videodit.train.config import Run
 from videodit.train.config_io import from_json, to_json
@@ -30,11 +31,15 @@ FREE = (
 
 
 def claim(workdir: Path, run: Run) -> None:
-    """Makes the directory this run's own, or finds that it is.
+    """Makes the directory this run's own, or finds that it is; the first process does, for all.
 
     Raises:
         ValueError: when it holds another run, naming the keys that differ; nothing has been written then.
     """
+    on_first(lambda: _claim(workdir, run))
+
+
+def _claim(workdir: Path, run: Run) -> None:
     path = workdir / "config.json"
     if path.exists() and (found := list(differences(read_run(workdir), run))):
         raise ValueError(f"{workdir} holds another run: {'; '.join(found)}; take its configuration or another workdir")

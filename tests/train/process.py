@@ -1,0 +1,55 @@
+"""One of several processes of a run; `python -m tests.train.process JSON`, whose keys are `main`'s arguments."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from videodit_data.loader import Loader as DataLoader
+from videodit_data.loader import LoaderConfig
+from videodit_data.tokenize import NoTokenizer
+
+from tests.train.toy import FRAMES, SIDE, ToyTask, digest, toy_run
+from videodit.parallel.distributed import join
+from videodit.parallel.mesh import MeshConfig
+from videodit.train.loop import rows_here, train
+
+
+def main(
+    data: str,
+    workdir: str,
+    steps: int,
+    mesh: dict[str, int],
+    address: str,
+    processes: int,
+    index: int,
+    delay: float = 0,
+) -> None:
+    """Trains the toy; says the clips of every batch taken, and at the end the state's hash."""
+    if processes > 1:
+        join(address, processes, index, seconds=120)
+    run = toy_run(steps=steps, mesh=MeshConfig(**mesh))
+    shape = {"frames": FRAMES, "height": SIDE, "width": SIDE, "batch_size": run.data.batch_size}
+
+    class Loader(DataLoader):
+        def __next__(self):
+            time.sleep(delay)
+            batch = super().__next__()
+            print("clips", json.dumps([self._next - 1, list(batch.clip_ids)]), flush=True)
+            return batch
+
+    loader = Loader(LoaderConfig(data, **shape, caption_dropout=0.0), NoTokenizer(), rows=rows_here(run))
+    outcome = train(run, ToyTask(), loader, None, Path(workdir), console=Console(stderr=True))
+    whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())
+    print(
+        "ended",
+        json.dumps([outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))]),
+        flush=True,
+    )
+    loader.close()
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
