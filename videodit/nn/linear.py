@@ -1,14 +1,54 @@
 """A linear map from some trailing dimensions to others."""
 
+import functools
 import math
 from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
-from videodit.nn.param import Init, gathered, param
+from videodit.nn.param import Dims, Init, gathered, param
+from videodit.parallel.rules import gather, mesh_in_force, scatter
+
+
+def project(x: Array, kernel: Array, dims: Dims, inputs: int) -> Array:
+    """The product of the last `inputs` dimensions of `x` with the first of the kernel, in the type of `x`.
+
+    Where devices share the kernel it is put together for the product, forward and backward, and its gradient leaves the
+    product in float32, to be summed over the devices so.
+    """
+    if mesh_in_force() is None:
+        return _dot(x, kernel.astype(x.dtype), inputs)
+    return _project(x, kernel, tuple(dims), inputs)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _project(x: Array, kernel: Array, dims: Dims, inputs: int) -> Array:
+    return _dot(x, gather(kernel, dims, x.dtype), inputs)
+
+
+def _project_fwd(x: Array, kernel: Array, dims: Dims, inputs: int) -> tuple[Array, tuple[Array, Array]]:
+    return _project(x, kernel, dims, inputs), (x, kernel)
+
+
+def _project_bwd(dims: Dims, inputs: int, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    whole = gather(kernel, dims, x.dtype)
+    outputs, rows = kernel.ndim - inputs, tuple(range(x.ndim - inputs))
+    dx = lax.dot_general(dy, whole, ((range(len(rows), dy.ndim), range(inputs, inputs + outputs)), ((), ())))
+    d_kernel = lax.dot_general(x, dy, ((rows, rows), ((), ())), preferred_element_type=jnp.float32)
+    return dx, scatter(d_kernel, dims, kernel.dtype)
+
+
+_project.defvjp(_project_fwd, _project_bwd)
+
+
+def _dot(x: Array, kernel: Array, inputs: int) -> Array:
+    return lax.dot_general(x, kernel, ((range(x.ndim - inputs, x.ndim), range(inputs)), ((), ())))
 
 
 class Linear(nnx.Module):
@@ -44,7 +84,5 @@ class Linear(nnx.Module):
         self.bias = param(rngs.params(), initializers.zeros, tuple(out.values()), tuple(out)) if use_bias else None
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        n = self.into_rank
-        contract = tuple(range(x.ndim - n, x.ndim)), tuple(range(n))
-        y = lax.dot_general(x, gathered(self.kernel, x.dtype), (contract, ((), ())))
+        y = project(x, self.kernel[...], self.kernel.get_metadata()["dims"], self.into_rank)
         return y if self.bias is None else y + gathered(self.bias, x.dtype)

@@ -138,7 +138,7 @@ def constrain(x: Array, dims: Dims) -> Array:
 def gather(x: Array, dims: Dims, dtype: Any) -> Array:
     """A parameter in `dtype`, as the layers compute with it: put together along what "embed" divides, when it is used.
 
-    Its gradient is divided again as it is summed over the devices, in float32 (FSDP).
+    Its gradient is divided again as it is summed over the devices (FSDP).
     """
     if mesh_in_force() is None:
         return x.astype(dtype)
@@ -155,7 +155,12 @@ def _gather_fwd(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any)
 
 
 def _gather_bwd(dims: tuple[str | None, ...], dtype: Any, stored: Any, _: None, gradient: Array) -> tuple[Array]:
-    return (_as_stored(constrain(gradient.astype(jnp.float32), dims).astype(stored)),)
+    return (scatter(gradient, dims, stored),)
+
+
+def scatter(gradient: Array, dims: Dims, dtype: Any) -> Array:
+    """The gradient of a gathered parameter, summed in the type that it comes in, as the parameter lies, in `dtype`."""
+    return _as_stored(constrain(gradient, dims).astype(dtype))
 
 
 def _as_stored(x: Array) -> Array:
