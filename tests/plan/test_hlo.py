@@ -1,0 +1,212 @@
+"""Counting what compiled programs do: against XLA's own count where that is right, and against arithmetic."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from videodit.models.dit import DiT, DiTConfig
+from videodit.models.flops import dit_cost
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.plan.hlo import Collective, count, parse, trip_count
+
+
+def compiled(fn, *shapes):
+    return jax.jit(fn).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).compile()
+
+
+@pytest.mark.parametrize(
+    ("fn", "shapes"),
+    [
+        (jnp.matmul, [(3, 5), (5, 7)]),
+        (lambda a, b: jnp.einsum("blnh,bsnh->bnls", a, b), [(2, 6, 3, 4), (2, 5, 3, 4)]),
+        (lambda a, b: jnp.einsum("bld,dnh->blnh", a, b), [(2, 6, 8), (8, 3, 4)]),
+        *[
+            (
+                functools.partial(
+                    lax.conv_general_dilated,
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                    window_strides=s,
+                    padding=p,
+                    **d,
+                ),
+                [(2, 9, 8, 3), (3, 2, 3, 4)],
+            )
+            for s, p, d in [
+                ((1, 1), [(1, 1), (0, 1)], {}),
+                ((2, 3), [(1, 0), (1, 1)], {}),
+                ((1, 1), [(2, 2), (1, 1)], {"lhs_dilation": (2, 3)}),
+                ((1, 1), "VALID", {"rhs_dilation": (2, 1)}),
+            ]
+        ],
+    ],
+)
+def test_flops_of_products_and_convolutions_are_xla_s_own(fn, shapes):
+    program = compiled(fn, *shapes)
+    assert count(program.as_text()).matmul_flops == program.cost_analysis()["flops"]
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    def nested(x, w):
+        def inner(x, _):
+            return jnp.tanh(x @ w), None
+
+        def outer(x, _):
+            return lax.scan(inner, x, length=3)[0] @ w, None
+
+        return lax.scan(outer, x, length=5)[0]
+
+    counts = count(compiled(nested, (4, 8), (8, 8)).as_text())
+    assert counts.matmul_flops == 5 * (3 + 1) * 2 * 4 * 8 * 8
+
+
+def test_a_loop_without_a_known_number_of_turns_is_refused():
+    program = compiled(lambda x: lax.while_loop(lambda x: x.sum() < 9, lambda x: x * 2, x), (3,)).as_text()
+    with pytest.raises(ValueError, match="a loop's trip count is not a constant of the program"):
+        count(program)
+
+
+def test_of_branches_that_which_does_most_counts():
+    def fn(x, w):
+        return lax.cond(x[0, 0] > 0, lambda: x @ w @ w, lambda: x @ w)
+
+    assert count(compiled(fn, (4, 8), (8, 8)).as_text()).matmul_flops == 2 * 2 * 4 * 8 * 8
+
+
+def test_flops_of_a_transformer_are_those_counted_from_its_configuration():
+    """Every layer, every product, forward; and the backward's two for each but the first layer's inputs."""
+    cfg = DiTConfig(depth=3, width=24, num_heads=2, mlp_width=32, in_channels=3, text_width=5, time_freq_dim=8)
+    graph, state = nnx.split(nnx.eval_shape(lambda: DiT(cfg, rngs=nnx.Rngs(0))))
+    shapes = [(2, 2, 4, 4, 3), (2,), (2, 6, 5)]
+
+    def velocity(state, x, t, text):
+        return nnx.merge(graph, state)(x, t, text, jnp.ones(text.shape[:2], bool))
+
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    cost = 2 * dit_cost(cfg, tokens=8, text_tokens=6)  # two clips
+    forward = count(jax.jit(velocity).lower(state, *arrays).compile().as_text())
+    assert forward.matmul_flops == cost.forward_flops
+    gradient = jax.jit(jax.grad(lambda *args: jnp.sum(jnp.square(velocity(*args)))))
+    # No gradient goes to the patches, the text or the frequencies of time.
+    spared = 2 * 2 * (8 * cfg.patch_features * 24 + 6 * 5 * 24 + 8 * 24)
+    assert count(gradient.lower(state, *arrays).compile().as_text()).matmul_flops == cost.train_flops - spared
+
+
+def test_collectives_count_by_kind_by_bytes_and_by_who_takes_part():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+
+    def fn(x):
+        def step(x, _):
+            every = lax.all_gather(x, "fsdp", tiled=True)
+            x = x + lax.psum_scatter(every, "fsdp", tiled=True)
+            x = x + lax.ppermute(x, "fsdp", [(i, (i + 1) % 4) for i in range(4)])
+            x = x + lax.all_to_all(x, "fsdp", split_axis=1, concat_axis=1, tiled=True)
+            return x + lax.psum(x, "data"), None
+
+        return lax.scan(step, x, length=3)[0]
+
+    divided = jax.shard_map(fn, mesh=mesh, in_specs=P(("data", "fsdp")), out_specs=P(("data", "fsdp")), check_vma=False)
+    counts = count(compiled(divided, (16, 8)).as_text())
+    part = 2 * 8 * 4  # two rows of eight floats
+    rows, columns = ((0, 1, 2, 3), (4, 5, 6, 7)), ((0, 4), (1, 5), (2, 6), (3, 7))
+    found = {(c.kind, c.operand, c.result): (times, c.groups) for c, times in counts.collectives.items()}
+    assert found["all-gather", part, 4 * part] == (3, rows)
+    assert found["reduce-scatter", 4 * part, part] == (3, rows)
+    assert found["all-to-all", part, part] == (3, rows)
+    assert found["all-reduce", part, part] == (3, columns)
+    times, pairs = found["collective-permute", part, part]
+    assert times == 3 and set(pairs) == {(4 * row + i, 4 * row + (i + 1) % 4) for row in range(2) for i in range(4)}
+    assert len(found) == 5
+
+
+MODULE = """HloModule m, is_scheduled=true
+
+%slice_of_a_stack (param_0: f32[40,16], param_1: s32[]) -> f32[16] {
+  %param_0 = f32[40,16]{1,0} parameter(0)
+  %param_1 = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %slice = f32[1,16]{1,0} dynamic-slice(%param_0, %param_1, %zero), dynamic_slice_sizes={1,16}
+  ROOT %flat = f32[16]{0} bitcast(%slice)
+}
+
+%into_a_stack (param_0.1: f32[40,16], param_1.1: f32[16], param_2: s32[]) -> f32[40,16] {
+  %param_0.1 = f32[40,16]{1,0} parameter(0)
+  %param_1.1 = f32[16]{0} parameter(1)
+  %param_2 = s32[] parameter(2)
+  %row = f32[1,16]{1,0} bitcast(%param_1.1)
+  %zero.1 = s32[] constant(0)
+  ROOT %update = f32[40,16]{1,0} dynamic-update-slice(%param_0.1, %row, %param_2, %zero.1)
+}
+
+%scattered (input: bf16[8,4]) -> bf16[2,4] {
+  %input = bf16[8,4]{1,0} parameter(0)
+  %sum = bf16[8,4]{1,0} all-reduce(%input), replica_groups={{0,1,2,3}}, to_apply=%add
+  %id = u32[] partition-id()
+  %none = u32[] constant(0)
+  ROOT %mine = bf16[2,4]{1,0} dynamic-slice(%sum, %id, %none), dynamic_slice_sizes={2,4}
+}
+
+ENTRY %main (stack: f32[40,16], at: s32[], gradient: bf16[8,4]) -> (f32[40,16], bf16[2,4], f32[16]) {
+  %stack = f32[40,16]{1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %gradient = bf16[8,4]{1,0} parameter(2)
+  %one = f32[16]{0} fusion(%stack, %at), kind=kLoop, calls=%slice_of_a_stack
+  %kept = (f32[16]{0:S(5)}, f32[16]{0}, u32[]) copy-start(%one)
+  %there = f32[16]{0:S(5)} copy-done(%kept)
+  %next = f32[40,16]{1,0} fusion(%stack, %one, %at), kind=kLoop, calls=%into_a_stack
+  %mine.1 = bf16[2,4]{1,0} fusion(%gradient), kind=kCustom, calls=%scattered
+  %kernel_fwd.2 = f32[16]{0} custom-call(%one), custom_call_target="tpu_custom_call"
+  ROOT %all = (f32[40,16]{1,0}, bf16[2,4]{1,0}, f32[16]{0}) tuple(%next, %mine.1, %kernel_fwd.2)
+}
+"""
+
+
+def test_what_moves_is_what_a_fusion_touches():
+    """A layer of a stack rather than the stack; a TPU's reduce-scatter is a fusion; the host's side is not HBM."""
+    counts = count(MODULE)
+    layer, index = 16 * 4, 4
+    # Read and write the layer; copy it out; read it and write it into the stack; the index, twice.
+    assert counts.other_bytes == 2 * layer + index + layer + 2 * layer + index
+    assert dict(counts.collectives) == {Collective("reduce-scatter", ((0, 1, 2, 3),), 64, 16): 1}
+    ((kernel, times),) = counts.kernels.items()
+    assert (kernel.name, times, [shape.dims for shape in kernel.operands]) == ("kernel_fwd", 1, [(16,)])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "groups"),
+    [
+        ("replica_groups=[2,4]<=[8]", ((0, 1, 2, 3), (4, 5, 6, 7))),
+        ("replica_groups=[4,2]<=[2,4]T(1,0)", ((0, 4), (1, 5), (2, 6), (3, 7))),
+        ("replica_groups=mesh['a'=2,'b'=4] {'a'}", ((0, 4), (1, 5), (2, 6), (3, 7))),
+        ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", ((0, 1, 2, 3),)),
+    ],
+)
+def test_groups_are_read_however_they_are_written(attributes, groups):
+    text = f"""ENTRY %m (x: f32[8]) -> f32[8] {{
+  %x = f32[8]{{0}} parameter(0)
+  ROOT %y = f32[8]{{0}} all-reduce(%x), {attributes}
+}}
+"""
+    ((collective, _),) = count(text).collectives.items()
+    assert collective.groups == groups
+
+
+def test_trip_counts_are_found_inside_of_fusions_too():
+    text = """%compared (a: s32[], b: s32[]) -> pred[] {
+  %a = s32[] parameter(0)
+  %b = s32[] constant(7)
+  ROOT %less = pred[] compare(%a, %b), direction=LT
+}
+
+%condition (s: (s32[], f32[])) -> pred[] {
+  %s = (s32[], f32[]) parameter(0)
+  %i = s32[] get-tuple-element(%s), index=0
+  ROOT %go = pred[] fusion(%i), kind=kLoop, calls=%compared
+}
+"""
+    computations, _ = parse(text)
+    assert trip_count(computations["condition"], computations) == 7
