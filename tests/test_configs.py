@@ -23,6 +23,7 @@ VARIANTS = {
     "quickstart": ["vae", "dit"],
     "footage": ["vae", "dit"],
     "vae": [""],
+    "wan": ["1.3b", "14b"],
     "dit": ["toy", "S", "B", "L", "XL", "1.3b", "14b"],
 }
 
@@ -38,7 +39,7 @@ def test_traces_abstractly(name):
     task = VAETask(run) if isinstance(run, VAERun) else DiTTask(run, abstract_vae(run))
     schedule, model = learning_rate(run.optim, run.steps), shapes_of(task.init)
     optimizer = make_optimizer(run.optim, schedule, matrices(model))
-    mesh = make_mesh(run.mesh)
+    mesh = make_mesh(run.mesh, heads=run.heads)
     graphdef, state = abstract_state(model, optimizer, mesh)
     step = make_train_step(run, task, graphdef, optimizer, schedule)
     new, metrics = jax.eval_shape(step, state, abstract_batch(run), task.frozen())
