@@ -2,26 +2,13 @@
 
 import time
 
-# Peak dense bf16 FLOP/s of one JAX device by the beginning of its `device_kind`, from the makers' data sheets.
-# The first match counts.
-PEAKS = (
-    ("TPU v4 lite", 137e12),
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),
-    ("TPU v6", 918e12),
-    ("TPU7", 1153.5e12),  # a chip is two devices
-    ("NVIDIA A100", 312e12),
-    ("NVIDIA H100 PCIe", 756e12),
-    ("NVIDIA H100", 989e12),
-    ("NVIDIA H200", 989e12),
-)
+from videodit.parallel.chips import chip_of
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bf16 FLOP/s of a device by its `device_kind`; None for a kind that is not in the table."""
-    return next((peak for kind, peak in PEAKS if device_kind.startswith(kind)), None)
+    """Peak dense bf16 FLOP/s of a JAX device by its `device_kind`; None for a kind that is not in the table."""
+    chip = chip_of(device_kind)
+    return chip and chip.flops / chip.devices
 
 
 class Meter:
