@@ -1,0 +1,39 @@
+"""The planner's program is the trainer's: its arguments are what the compiled step takes, its FLOPs what is counted."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from tests.cli.tiny import get_config
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.plan.hlo import count
+from videodit.plan.program import bytes_per_device, train_program
+from videodit.train.config_io import from_config_dict
+
+
+@pytest.mark.parametrize(("variant", "mesh"), [("dit", {"data": 2, "fsdp": 2, "context": 2}), ("vae", {"data": 8})])
+def test_what_a_device_holds_is_what_the_compiled_step_takes(variant, mesh):
+    run = from_config_dict(get_config(variant))
+    run = dataclasses.replace(run, mesh=MeshConfig(**mesh))
+    devices = make_mesh(run.mesh, heads=run.heads)
+    program = train_program(run, devices)
+    compiled = program.compile(devices)
+    taken = jax.tree.leaves(compiled.args_info)
+    # What the step does not read it is not given: the frozen autoencoder's weights, where batches hold latents.
+    kept = [x for x, used in zip(jax.tree.leaves(program.arguments), _used(compiled, len(taken)), strict=True) if used]
+    assert bytes_per_device(kept) == compiled.memory_analysis().argument_size_in_bytes
+
+
+def _used(compiled, arguments):
+    kept = compiled._executable._kept_var_idx
+    return [index in kept for index in range(arguments)]
+
+
+def test_flops_of_a_step_are_those_of_the_configuration():
+    run = from_config_dict(get_config("dit"))
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    program = train_program(run, mesh)
+    counted = count(program.compile(mesh).as_text()).matmul_flops
+    model = run.data.batch_size * program.task.flops_per_clip
+    assert counted == pytest.approx(model, rel=0.05)
