@@ -19,6 +19,7 @@ from videodit.train.loop import rows_here, train
 
 def main(
     data: str,
+    said: str,
     workdir: str,
     steps: int,
     mesh: dict[str, int],
@@ -27,7 +28,15 @@ def main(
     index: int,
     delay: float = 0,
 ) -> None:
-    """Trains the toy; says the clips of every batch taken, and at the end the state's hash."""
+    """Trains the toy; writes the clips of every batch taken, and at the end the state's hash, to the file `said`.
+
+    Not to standard output, where other libraries write in between.
+    """
+
+    def say(what: str, value: object) -> None:
+        with Path(said).open("a") as file:
+            print(what, json.dumps(value), file=file)
+
     if processes > 1:
         join(address, processes, index, seconds=120)
     run = toy_run(steps=steps, mesh=MeshConfig(**mesh))
@@ -37,17 +46,13 @@ def main(
         def __next__(self):
             time.sleep(delay)
             batch = super().__next__()
-            print("clips", json.dumps([self._next - 1, list(batch.clip_ids)]), flush=True)
+            say("clips", [self._next - 1, list(batch.clip_ids)])
             return batch
 
     loader = Loader(LoaderConfig(data, **shape, caption_dropout=0.0), NoTokenizer(), rows=rows_here(run))
     outcome = train(run, ToyTask(), loader, None, Path(workdir), console=Console(stderr=True))
     whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())
-    print(
-        "ended",
-        json.dumps([outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))]),
-        flush=True,
-    )
+    say("ended", [outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))])
     loader.close()
 
 

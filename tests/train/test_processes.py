@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,8 +41,11 @@ class Several:
         flags += f" --xla_force_host_platform_device_count={DEVICES // processes}"
         common = {"data": str(data), "workdir": str(workdir), "steps": steps, "mesh": mesh, "address": address}
         self.all = []
+        self.said = [Path(tempfile.mkdtemp()) / "said" for _ in range(processes)]
         for index in range(processes):
-            given = json.dumps(common | {"processes": processes, "index": index, "delay": delay})
+            given = json.dumps(
+                common | {"processes": processes, "index": index, "delay": delay, "said": str(self.said[index])}
+            )
             self.all.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "tests.train.process", given],
@@ -54,12 +58,12 @@ class Several:
             )
 
     def end(self, seconds: float = 180) -> list[tuple[int, str, str]]:
-        """Exit status, standard output and error of each."""
+        """Exit status of each, what it said in its file, and its standard error."""
         end, found = time.monotonic() + seconds, []
         try:
-            for process in self.all:
-                out, err = process.communicate(timeout=max(1, end - time.monotonic()))
-                found.append((process.returncode, out, err))
+            for process, said in zip(self.all, self.said, strict=True):
+                _, err = process.communicate(timeout=max(1, end - time.monotonic()))
+                found.append((process.returncode, said.read_text() if said.exists() else "", err))
         finally:
             for process in self.all:
                 process.kill()
