@@ -15,11 +15,9 @@ from videodit.nn.linear import Linear
 from videodit.nn.norm import RMSNorm
 from videodit.nn.param import Init, gathered
 from videodit.nn.rope import rotate
-from videodit.parallel.context import self_attention
+from videodit.parallel.context import HEADS, self_attention, unseen_padding
 from videodit.parallel.rules import constrain, parts, per_device
 from videodit.shapes import Heads, Tokens
-
-HEADS = ("batch", "tokens", "heads", "head_dim")
 
 QKNorm = Literal["head", "full", "none"]
 Rope = tuple[Float[Array, "B L h"], Float[Array, "B L h"]]
@@ -50,8 +48,7 @@ def attention(
     if q_segments is not None or kv_segments is not None:
         q_segments = jnp.ones(q_BLNH.shape[:2], jnp.int32) if q_segments is None else q_segments
         kv_segments = jnp.ones(k_BSNH.shape[:2], jnp.int32) if kv_segments is None else kv_segments
-        # Padding is a segment of its own to the kernels; here nothing attends to it.
-        kv_segments = jnp.where(kv_segments == 0, -1, kv_segments)
+        kv_segments = unseen_padding(kv_segments)
 
     def attend(q, k, v, q_ids, kv_ids):
         return kernels.attention(q, k, v, segment_ids=None if q_ids is None else (q_ids, kv_ids), scale=scale)

@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from videodit_kernels import qknorm
 
+from videodit.parallel.context import HEADS
 from videodit.parallel.rules import per_device
 from videodit.shapes import Heads, Positions
 
@@ -39,8 +40,8 @@ def rotate(x_BLNH: Heads, cos_BLh: Float[Array, "B L h"], sin_BLh: Float[Array, 
     Checkpoints that pair dimension 2i with 2i + 1 fit after their query and key dimensions are put in `paired_order`:
     attention sees only products of the two, so a common order of dimensions leaves no trace.
     """
-    heads, angles = ("batch", "tokens", "heads", "head_dim"), ("batch", "tokens", None)
-    return per_device(qknorm.rotate, (heads, angles, angles), heads)(x_BLNH, cos_BLh, sin_BLh)
+    angles = ("batch", "tokens", None)
+    return per_device(qknorm.rotate, (HEADS, angles, angles), HEADS)(x_BLNH, cos_BLh, sin_BLh)
 
 
 def paired_order(head_dim: int) -> np.ndarray:

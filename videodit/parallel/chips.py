@@ -1,8 +1,7 @@
 """What accelerators can do, from their makers' data sheets.
 
 TPUs: docs.cloud.google.com/tpu/docs, pages tpu7x (the table that compares v5p, v6e and tpu7x) and v5e; v4 as in
-jax-ml.github.io/scaling-book. NVIDIA: the
-data sheets of A100, H100 and H200, dense bfloat16.
+jax-ml.github.io/scaling-book. NVIDIA: the data sheets of A100, H100 and H200, dense bfloat16.
 """
 
 from dataclasses import dataclass

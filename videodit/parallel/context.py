@@ -20,6 +20,7 @@ from videodit_kernels import attention as kernels
 from videodit.parallel.rules import mesh_in_force, parts, spec
 from videodit.shapes import Heads, Segments
 
+HEADS = ("batch", "tokens", "heads", "head_dim")  # of queries, and of the keys of self-attention
 RING, GROUP = "ring", "ulysses"
 RESIDUALS = "attention"  # by which policies of `jax.checkpoint` keep outputs and their log-sum-exp
 ROUNDS = 8  # in which the tokens of packed rows are dealt to the devices of a ring
@@ -82,7 +83,7 @@ def self_attention(
     run = functools.partial(_on_device, scale=scale, ring=False, exchange=False)
     if mesh is None:
         return run(q_BLNH, k_BLNH, v_BLNH, segments_BL)
-    heads = spec(("batch", "tokens", "heads", "head_dim"), q_BLNH.shape, mesh)
+    heads = spec(HEADS, q_BLNH.shape, mesh)
     if heads[1] is not None:
         if q_BLNH.shape[2] // parts("heads") % mesh.shape[GROUP]:
             raise ValueError(
@@ -94,13 +95,17 @@ def self_attention(
     return divided(q_BLNH, k_BLNH, v_BLNH, segments_BL)
 
 
+def unseen_padding(segments: Int[Array, "B S"]) -> Int[Array, "B S"]:
+    """Segments of keys for the kernels, to which padding is a segment of its own; here nothing attends to it."""
+    return jnp.where(segments == 0, -1, segments)
+
+
 def _on_device(q: Array, k: Array, v: Array, segments: Ids, *, scale: float | None, ring: bool, exchange: bool):
     """Attention of one device's tokens and heads, exchanged for more tokens of fewer heads."""
     if exchange:
         q, k, v = (lax.all_to_all(x, GROUP, split_axis=2, concat_axis=1, tiled=True) for x in (q, k, v))
         segments = None if segments is None else lax.all_gather(segments, GROUP, axis=1, tiled=True)
-    # Padding is a segment of its own to the kernels; here nothing attends to it.
-    keys = None if segments is None else jnp.where(segments == 0, -1, segments)
+    keys = None if segments is None else unseen_padding(segments)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if ring:
         out = _ring(scale, q, (k, v, keys), segments)
