@@ -32,7 +32,7 @@ def test_traces_abstractly(name):
     file, _, variant = name.partition(":")
     run = load(f"{CONFIGS / file}.py" + (f":{variant}" if variant else ""))
     program = train_program(run, make_mesh(run.mesh, jax.devices()[:4], heads=run.heads), vae_of(run))
-    state = program.state
+    state = program.arguments[0]
     new, metrics = jax.eval_shape(program.fn, *program.arguments)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert metrics["loss"].shape == ()

@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.flops import dit_cost
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.plan.hlo import Collective, count, parse, trip_count
+from videodit.plan.count import Collective, count
+from videodit.plan.hlo import parse, trip_count
 
 
 def compiled(fn, *shapes):

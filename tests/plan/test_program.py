@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.tiny import get_config
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.plan.hlo import count
+from videodit.plan.count import count
 from videodit.plan.program import bytes_per_device, train_program
 from videodit.train.config_io import from_config_dict
 

@@ -1,7 +1,8 @@
 """What accelerators can do, from their makers' data sheets.
 
-TPUs: docs.cloud.google.com/tpu/docs, pages tpu7x (the table that compares v5p, v6e and tpu7x) and v5e; v4 as in
-jax-ml.github.io/scaling-book. NVIDIA: the data sheets of A100, H100 and H200, dense bfloat16.
+TPUs: docs.cloud.google.com/tpu/docs, pages tpu7x (the table that compares v5p, v6e and tpu7x; its two cores, and their
+link of six times one between chips) and v5e; v4 and the way to the host as in jax-ml.github.io/scaling-book. NVIDIA:
+the data sheets of A100, H100 and H200, dense bfloat16.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class Chip:
             of each in one direction.
         dcn_bandwidth: to other slices or machines, bytes a second in one direction.
         devices: JAX devices of a chip, which share all of that evenly.
+        core_bandwidth: between those, bytes a second in one direction.
+        host_bandwidth: to the host's memory, bytes a second in one direction.
     """
 
     name: str
@@ -33,6 +36,8 @@ class Chip:
     link_bandwidth: float
     dcn_bandwidth: float
     devices: int = 1
+    core_bandwidth: float = 600e9
+    host_bandwidth: float = 15e9
 
 
 CHIPS = (

@@ -1,9 +1,9 @@
-"""The trainer's own step as a program to be compiled: all of its arguments as shapes, laid out on a mesh."""
+"""The trainer's own programs, to be compiled: all of their arguments as shapes, laid out on a mesh."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,54 +11,115 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from videodit.models.vae import VAE, VAEConfig
-from videodit.train.config import DiTRun, Run
+from videodit.train.config import DiTRun, Run, VAERun
 from videodit.train.feed import Batch
 from videodit.train.loop import rows_sharding
 from videodit.train.optim import learning_rate, make_optimizer
-from videodit.train.state import TrainState, abstract_state, matrices, shapes_of, shardings_of
+from videodit.train.state import abstract_model, abstract_state, matrices, shapes_of, shardings_of
 from videodit.train.step import make_train_step
 from videodit.train.tasks import DiTTask, Task, VAETask
+
+What = Literal["train", "sample", "vae"]
 
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled function's arguments as shapes with their places, and the task that it is of."""
+    """A function to compile, its arguments as shapes with their places, and what one run of it is.
+
+    Attributes:
+        parts: of the arguments, what is called `parameters`, `optimiser` and `ema`.
+        gradients: the shapes of gradients, which lie as their parameters do; None where there are none.
+        task, clips: what it works on, and how many clips a run takes or makes.
+        model_flops: of a run, without what is computed again; None if not known.
+    """
 
     fn: Callable[..., Any]
     arguments: tuple[Any, ...]
+    parts: Mapping[str, Any]
+    gradients: Any
     task: Task
+    clips: int
+    model_flops: float | None
 
     @property
-    def state(self) -> TrainState:
-        return self.arguments[0]
+    def tokens(self) -> int:
+        """Latent positions or tokens of a run."""
+        return self.clips * self.task.tokens_per_clip
 
     def compile(self, mesh: Mesh) -> jax.stages.Compiled:
         with jax.set_mesh(mesh):
             return self.fn.lower(*self.arguments).compile()
 
 
-def train_program(run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program:
-    """One update of a run, as `train.loop` would compile it on that mesh.
-
-    A transformer's batches hold latents (`videodit data encode`).
+def program(what: What, run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program:
+    """A run's update (`train`), its sampler (`sample`), or its autoencoder there and back (`vae`).
 
     Args:
         vae: of a transformer's latents; Wan's shape with as many channels as the transformer has if None.
+
+    Raises:
+        ValueError: for the sampler of an autoencoder, and where sizes do not divide over the mesh.
     """
-    task = DiTTask(run, abstract_vae(run, vae)) if isinstance(run, DiTRun) else VAETask(run)
+    if what == "train":
+        return train_program(run, mesh, vae)
+    if what == "sample" and not isinstance(run, DiTRun):
+        raise ValueError("there is nothing to sample from in an autoencoder's configuration: plan its `vae`")
+    if what == "vae" and isinstance(run, DiTRun):
+        cfg = vae or default_vae(run)
+        run = VAERun(steps=run.steps, data=run.data, model=cfg, mesh=run.mesh)
+    return _sample_program(run, mesh, vae)
+
+
+def train_program(run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program:
+    """One update, as `train.loop` would compile it on that mesh; `vae` as in `program`.
+
+    A transformer's batches hold latents (`videodit data encode`).
+    """
+    task = _task(run, vae)
     schedule, model = learning_rate(run.optim, run.steps), shapes_of(task.init)
     optimizer = make_optimizer(run.optim, schedule, matrices(model))
     graphdef, state = abstract_state(model, optimizer, mesh, stored=run.optim.params, average=run.ema > 0)
     step = make_train_step(run, task, graphdef, optimizer, schedule, shardings_of(state))
+    clips, flops = run.data.batch_size, task.flops_per_clip
+    return Program(
+        step,
+        (state, abstract_batch(run, task, rows_sharding(run, mesh)), _frozen(task, mesh)),
+        {"parameters": state.params, "optimiser": state.opt_state, "ema": state.ema},
+        state.params,
+        task,
+        clips,
+        None if flops is None else clips * flops,
+    )
+
+
+def _sample_program(run: Run, mesh: Mesh, vae: VAEConfig | None) -> Program:
+    """Clips for a batch's captions, or the autoencoder's reconstruction of its clips, as the trainer draws them."""
+    task = _task(run, vae)
+    graphdef, params, buffers = abstract_model(shapes_of(task.init), mesh)
+
+    def fn(params: Any, buffers: Any, frozen: Any, batch: Batch, key: Any) -> Any:
+        return task.sample(nnx.merge(graphdef, params, buffers), frozen, batch, key)
+
+    batch = abstract_batch(run, task, rows_sharding(run, mesh))
+    arguments = params, buffers, _frozen(task, mesh), batch, jax.eval_shape(lambda: jax.random.key(0))
+    return Program(jax.jit(fn), arguments, {"parameters": params}, None, task, run.data.batch_size, None)
+
+
+def default_vae(run: DiTRun) -> VAEConfig:
+    """An autoencoder that fits a transformer: Wan's shape."""
+    return VAEConfig(latent_channels=run.model.in_channels)
+
+
+def _task(run: Run, vae: VAEConfig | None) -> Task:
+    """A task whose autoencoder, if it needs one, is of shapes alone."""
+    if not isinstance(run, DiTRun):
+        return VAETask(run)
+    return DiTTask(run, nnx.eval_shape(lambda: VAE(vae or default_vae(run), rngs=nnx.Rngs(0))))
+
+
+def _frozen(task: Task, mesh: Mesh) -> Any:
     whole = NamedSharding(mesh, PartitionSpec())
-    frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), task.frozen())
-    return Program(step, (state, abstract_batch(run, task, rows_sharding(run, mesh)), frozen), task)
-
-
-def abstract_vae(run: DiTRun, cfg: VAEConfig | None = None) -> VAE:
-    """Shapes alone of an autoencoder that fits the run."""
-    cfg = cfg or VAEConfig(latent_channels=run.model.in_channels)
-    return nnx.eval_shape(lambda: VAE(cfg, rngs=nnx.Rngs(0)))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), task.frozen())
 
 
 def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:

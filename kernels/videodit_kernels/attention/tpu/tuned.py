@@ -1,10 +1,13 @@
-"""What is chosen by chip: block sizes, from the committed table that `schedule --tune` writes, and a depth to fill."""
+"""What is known by chip: block sizes and their simulated speed, from the committed table that `schedule --tune` writes,
+and a depth to fill.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 from importlib import resources
+from typing import Literal
 
 from videodit_kernels import target
 from videodit_kernels.attention.tpu.common import Blocks
@@ -14,13 +17,16 @@ FILE = resources.files(__package__) / "tuned.json"
 # Chips whose matrix unit is deeper than 128.
 DEPTHS = {"v6e": 256, "tpu7x": 256}
 
+# Chips that are not in the table but have the matrix units of one that is.
+ALIKE = {"v4": "v5p"}
+
 # Chips of the table by what JAX calls their devices.
 KINDS = {"TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e", "TPU7x": "tpu7x"}
 
 
 @functools.cache
 def table() -> tuple[dict, ...]:
-    """Rows with chip, head_dim, seq and the fields of `Blocks`."""
+    """Rows with chip, head_dim, seq, the fields of `Blocks`, and both passes' simulated shares of peak."""
     return tuple(json.loads(FILE.read_text()))
 
 
@@ -31,6 +37,27 @@ def tuned(chip: str | None, head_dim: int, seq: int) -> Blocks:
         return Blocks()
     row = min(rows, key=lambda row: (row["head_dim"], row["seq"] > seq, abs(row["seq"] - seq)))
     return Blocks(**{field: row[field] for field in Blocks._fields})
+
+
+def share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: int) -> float:
+    """The share of a chip's bfloat16 peak that a pass reaches in the simulator, full mask, bounded logits.
+
+    1 / share is taken to be linear in 1 / `seq`, as when blocks cost the same and rows of them something besides, through
+    the two lengths simulated; what is longer is no faster than the longer of them.
+
+    Raises:
+        ValueError: for a chip that was not simulated.
+    """
+    rows = [row for row in table() if row["chip"] == ALIKE.get(chip, chip)]
+    if not rows:
+        known = ", ".join(sorted({row["chip"] for row in table()} | set(ALIKE)))
+        raise ValueError(f"attention was not simulated on {chip}: it was on {known}")
+    dims = sorted({row["head_dim"] for row in rows})
+    dim = next((dim for dim in dims if dim >= head_dim), dims[-1])
+    points = sorted((1 / row["seq"], 1 / row[which]) for row in rows if row["head_dim"] == dim)
+    (x, y), (x2, y2) = points[0], points[-1]
+    slope = (y2 - y) / (x2 - x) if x2 > x else 0.0
+    return 1 / (y + slope * max(1 / seq - x, 0.0))
 
 
 def spare(chip: str | None, head_dim: int) -> int:

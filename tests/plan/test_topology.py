@@ -1,0 +1,32 @@
+"""Machines by name."""
+
+import pytest
+
+from videodit.plan.topology import Topology
+
+
+@pytest.mark.parametrize(
+    ("name", "chips", "devices"),
+    [
+        ("v5e:2x2", 4, 4),
+        ("v5p:4x4x8", 128, 128),
+        ("tpu7x:2x2x1", 4, 8),
+        ("2*v6e:16x16", 512, 512),
+        ("3*tpu7x:4x4x4", 192, 384),
+        ("cpu:8", 8, 8),
+    ],
+)
+def test_a_name_says_how_many_chips_and_devices(name, chips, devices):
+    topology = Topology.parse(name)
+    assert (topology.num_chips, topology.num_devices) == (chips, devices)
+    assert (topology.chip is None) == name.startswith("cpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["v5p", "v9:2x2", "v5e:0x2", "v5e:2x", "0*v5e:2x2", "2*cpu:4", "cpu:2x2", "h100:8", ""]
+)
+def test_what_is_no_machine_is_told_with_an_example(name):
+    with pytest.raises(
+        ValueError, match=f"there is no topology '{name.replace('*', '.')}': write CHIP:SIDExSIDE, like"
+    ):
+        Topology.parse(name)

@@ -1,0 +1,137 @@
+"""`videodit plan`: whether a configuration fits a machine that is not here, and how fast it can be there."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from videodit.parallel.mesh import MeshConfig
+    from videodit.plan.report import Plan
+    from videodit.train.config import Run
+
+EXAMPLES = """examples:
+  videodit plan --config configs/wan.py:1.3b --topology v5e:2x2 --mesh fsdp=4 --batch 4
+  videodit plan --config configs/dit.py:14b --topology v5p:4x4x4 --mesh fsdp=16,context=4 --remat attention --json
+  videodit plan --config configs/wan.py:14b --topology v5p:8x8x8 --search --html plan.html
+  videodit plan --config configs/dit.py:XL --topology 2*v6e:16x16 --price-per-chip-hour 2.7 --steps 400000
+topologies: CHIP:SHAPE of v4, v5e, v5p, v6e, tpu7x; N*CHIP:SHAPE for slices joined by DCN; cpu:N for fake devices
+"""
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "plan",
+        parents=[common],
+        help="ask the TPU compiler what fits and how fast it can be, without a TPU",
+        description="Compile a configuration's own programs for a machine that is not here, and say what they need "
+        "there; override any key of it with --config.KEY=VALUE.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configuration file")
+    parser.add_argument("--topology", required=True, metavar="CHIP:SHAPE", help="machine, like v5p:4x4x4")
+    parser.add_argument("--mesh", metavar="AXIS=N,...", help="sizes of data (the rest), fsdp, context, tensor")
+    parser.add_argument("--batch", type=int, metavar="N", help="clips of a step, over all devices")
+    parser.add_argument("--remat", help="what the backward pass keeps: none, dots, attention, full, offload")
+    parser.add_argument("--what", choices=("train", "sample", "vae"), default="train", help="program (default: train)")
+    parser.add_argument("--vae", metavar="FILE.py[:VARIANT]", help="the autoencoder's (default: Wan's shape)")
+    parser.add_argument("--search", action="store_true", help="try the meshes, remats and micro-batches worth trying")
+    parser.add_argument("--most", type=int, default=6, metavar="N", help="programs that a search compiles (default: 6)")
+    parser.add_argument("--price-per-chip-hour", type=float, metavar="P", help="say what the steps cost")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps to pay for; as configured if not given")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page")
+    parser.add_argument("--hlo", type=Path, metavar="FILE", help="also write the compiled program's HLO")
+    parser.set_defaults(command=command, takes_overrides=True, overrides=[])
+
+
+def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit.plan.compile import compile_plan
+    from videodit.plan.page import write_page
+    from videodit.plan.search import search
+    from videodit.plan.topology import Topology
+    from videodit.train.config_io import load
+
+    run, topology = _run(args), Topology.parse(args.topology)
+    vae = load(args.vae) if args.vae else None
+    if args.search:
+        if args.what != "train" or args.mesh or args.remat or args.hlo:
+            raise ValueError("--search chooses mesh and remat of training: give no --mesh, --remat, --hlo or --what")
+        plans = search(run, topology, vae, name=args.config, most=args.most, say=_teller(console))
+    else:
+        with console.status(f"compiling for {topology.name}"):
+            plans = [compile_plan(run, topology, args.what, vae, name=args.config, hlo=args.hlo)]
+    if args.html:
+        write_page(args.html, plans)
+    told = [_told(plan, args.price_per_chip_hour, args.steps or run.steps) for plan in plans]
+    if args.json:
+        print(json.dumps([fields for fields, _ in told] if args.search else told[0][0], indent=2))
+    else:
+        print("\n".join(_ranking(plans) if args.search else told[0][1]))
+    return 0
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _told(plan: "Plan", price: float | None, steps: int) -> tuple[dict[str, Any], list[str]]:
+    """A plan as JSON and as lines, with what it costs if that is asked and known."""
+    from videodit.plan.report import lines
+
+    fields, told = plan.to_json(), list(lines(plan))
+    if price is not None and plan.seconds:
+        least, most = plan.cost(price, steps)
+        fields["cost"] = {"steps": steps, "full_overlap": least, "no_overlap": most}
+        told.append(f"{steps} steps cost {least:,.0f} to {most:,.0f} at {price:g} a chip and hour")
+    return fields, told
+
+
+def _ranking(plans: "Sequence[Plan]") -> Iterator[str]:
+    """The plans of a search, best first, then the best of them in full."""
+    from videodit.plan.report import lines, overrides
+    from videodit.plan.search import summary
+
+    yield from (f"{place}. {summary(plan)}" for place, plan in enumerate(plans, 1))
+    if not plans[0].fits:
+        yield "none of these fits: take more chips, a smaller --batch, or bfloat16 moments (--config.optim.moments)"
+        return
+    yield ""
+    yield from lines(plans[0])
+    yield f"best: {overrides(plans[0])}"
+
+
+def _run(args: argparse.Namespace) -> "Run":
+    """The configuration with what the options change of it."""
+    from videodit.train.config import DiTRun
+    from videodit.train.config_io import load
+
+    run = load(args.config, args.overrides)
+    if args.mesh is not None:
+        run = replace(run, mesh=parse_mesh(args.mesh))
+    if args.batch is not None:
+        run = replace(run, data=replace(run.data, batch_size=args.batch))
+    if args.remat is not None:
+        if not isinstance(run, DiTRun):
+            raise ValueError("--remat is for transformers: an autoencoder's configuration has no such choice")
+        run = replace(run, model=replace(run.model, remat=args.remat))
+    return run
+
+
+def parse_mesh(text: str) -> "MeshConfig":
+    """The mesh that `fsdp=16,context=4` means; `data` takes the remaining devices if it is not said."""
+    from videodit.parallel.mesh import MeshConfig
+
+    names = [field.name for field in fields(MeshConfig)]
+    sizes = {}
+    for part in text.split(","):
+        name, _, size = part.strip().partition("=")
+        if name not in names or not size.lstrip("-").isdigit():
+            raise ValueError(f"--mesh is AXIS=N,... with axes {', '.join(names)}, like fsdp=16,context=4; not '{text}'")
+        sizes[name] = int(size)
+    return MeshConfig(**sizes)

@@ -1,0 +1,175 @@
+"""Compiling for a machine that is not here, in a process of its own: libtpu may abort, and takes one kind of chip.
+
+The parent sends a request as JSON and gets a plan as JSON, or one sentence about what is wrong.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from videodit.models.vae import VAEConfig
+from videodit.parallel.mesh import make_mesh
+from videodit.plan.count import Counts, count
+from videodit.plan.memory import memory_of, memory_wanted
+from videodit.plan.network import Network
+from videodit.plan.program import Program, What, program
+from videodit.plan.report import Plan
+from videodit.plan.roofline import hardware_flops, roofline
+from videodit.plan.topology import Topology
+from videodit.train.config import Run
+from videodit.train.config_io import from_json, to_json
+
+USER_ERROR = 2
+TIMEOUT = 3600.0
+
+
+def compile_plan(
+    run: Run,
+    topology: Topology,
+    what: What = "train",
+    vae: Run | None = None,
+    *,
+    name: str = "",
+    hlo: Path | None = None,
+) -> Plan:
+    """What a run's program needs on a machine, told by that machine's compiler.
+
+    Args:
+        vae: the run of the autoencoder whose latents a transformer learns; None as in `program`.
+        name: of the configuration, for the plan.
+        hlo: a file that the optimised HLO is written to.
+
+    Raises:
+        ValueError: when the run does not fit the machine's shape, or libtpu is missing.
+        RuntimeError: when the compiler fails for another reason than memory.
+    """
+    request = {"run": to_json(run), "vae": vae and to_json(vae), "topology": topology.name, "what": what}
+    command = [sys.executable, "-m", __spec__.name]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(request | {"name": name, "hlo": hlo and str(hlo)}),
+            env=topology.environment(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"compiling for {topology.name} took more than {TIMEOUT / 60:.0f} minutes") from None
+    if done.returncode == USER_ERROR:
+        raise ValueError(done.stderr.splitlines()[-1])
+    if done.returncode:
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise RuntimeError(f"the compiler for {topology.name} gave up ({how}): {last[:500]}")
+    return Plan(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def plan_here(
+    run: Run, topology: Topology, what: What, vae: VAEConfig | None, name: str, hlo: str | None = None
+) -> Plan:
+    """`compile_plan` in this process, which must have the topology's environment."""
+    mesh = make_mesh(run.mesh, topology.devices(), heads=run.heads)
+    wanted = program(what, run, mesh, vae)
+    started, speed = time.perf_counter(), {}
+    try:
+        compiled = wanted.compile(mesh)
+    except jax.errors.JaxRuntimeError as error:
+        memory, fits = memory_wanted(wanted, str(error)), False
+        if memory is None:
+            raise
+        seconds = time.perf_counter() - started
+    else:
+        seconds = time.perf_counter() - started
+        text = compiled.as_text()
+        if hlo:
+            Path(hlo).write_text(text)
+        memory, speed, fits = memory_of(wanted, compiled, text), _speed(wanted, count(text), topology, mesh), True
+    chip = topology.chip
+    sizes = memory.of_chip(chip.devices if chip else 1)
+    return Plan(
+        config=name,
+        what=what,
+        topology=topology.name,
+        chips=topology.num_chips,
+        mesh=_sizes(mesh),
+        batch=run.data.batch_size,
+        micro_batches=run.optim.micro_batches,
+        remat=getattr(run.model, "remat", "-") if what == "train" else "-",
+        fits=fits and (chip is None or sizes["total"] <= chip.hbm_bytes),
+        hbm_bytes=chip and chip.hbm_bytes,
+        bytes_per_chip=sizes,
+        compile_seconds=round(seconds, 1),
+        **speed,
+    )
+
+
+def _sizes(mesh: Mesh) -> dict[str, int]:
+    """Of a mesh's axes as a configuration has them."""
+    axes = dict(mesh.shape)
+    context = axes["ring"] * axes["ulysses"]
+    return {"data": axes["data"], "fsdp": axes["fsdp"], "context": context, "tensor": axes["tensor"]} | {
+        "ulysses": axes["ulysses"]
+    }
+
+
+def _speed(wanted: Program, counts: Counts, topology: Topology, mesh: Mesh) -> dict[str, Any]:
+    """The fields of a plan that say what a program does and how long it takes."""
+    chip, devices = topology.chip, topology.num_devices
+    model, hardware = wanted.model_flops, devices * hardware_flops(counts)
+    moved: Counter[str] = Counter()
+    for collective, times in counts.collectives.items():
+        moved[collective.kind] += times * max(collective.operand, collective.result) * (chip.devices if chip else 1)
+    fields = {
+        "flops_per_step": {"model": model, "hardware": float(hardware)},
+        "collective_bytes_per_step": dict(moved),
+    }
+    if chip is None:
+        return fields
+    line = roofline(counts, chip, Network.of(chip, mesh.devices.flat))
+    ends = {"no_overlap": line.no_overlap, "full_overlap": line.full_overlap}
+    seconds = {
+        "matmul": line.matmul,
+        "attention": line.attention,
+        "hbm": line.hbm,
+        "collectives": sum(line.collectives.values()),
+        "host": line.host,
+    }
+    peak = topology.num_chips * chip.flops
+    fields |= {
+        "seconds": seconds | {f"step_{end}": taken for end, taken in ends.items()},
+        "tokens_per_second_per_chip": wanted.tokens / line.no_overlap / topology.num_chips,
+    }
+    if model:
+        ideal = {"model": model / peak, "again": (hardware - model) / peak}
+        below = {
+            "attention": line.attention - devices * (hardware_flops(counts) - counts.matmul_flops) / peak,
+            "matmul": line.matmul - devices * counts.matmul_flops / peak,
+        }
+        fields["causes"] = ideal | below | {name: seconds[name] for name in ("hbm", "collectives", "host")}
+        fields["mfu"] = {end: model / peak / taken for end, taken in ends.items()}
+    return fields
+
+
+def _main() -> int:
+    """Reads a request, writes a plan."""
+    asked = json.load(sys.stdin)
+    try:
+        run, vae = from_json(asked["run"]), asked["vae"] and from_json(asked["vae"]).model
+        plan = plan_here(run, Topology.parse(asked["topology"]), asked["what"], vae, asked["name"], asked["hlo"])
+    except ValueError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return USER_ERROR
+    print(json.dumps(plan.to_json()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

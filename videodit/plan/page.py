@@ -1,0 +1,67 @@
+"""Plans as a page: a bar of memory and a bar of time for each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from videodit.plan.report import CAUSES, GIB, MEMORY, Plan, mesh_text, overrides
+
+COLOURS = "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7", "#9c755f"
+
+
+def write_page(path: Path, plans: Sequence[Plan]) -> None:
+    """Writes one HTML file that needs nothing else; plans in the order in which they are given."""
+    template = jinja2.Template(resources.files(__package__).joinpath("page.html.jinja").read_text(), autoescape=True)
+    first = plans[0]
+    longest = max((plan.seconds["step_no_overlap"] for plan in plans if plan.seconds), default=0.0)
+    room = first.hbm_bytes or max(plan.bytes_per_chip["total"] for plan in plans)
+    page = template.render(
+        title=f"{first.what} of {first.config} on {first.topology}",
+        room=f"{room / GIB:.0f}",
+        best=next((overrides(plan) for plan in plans if plan.fits), None),
+        plans=[_shown(plan, room, longest) for plan in plans],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def _shown(plan: Plan, room: int, longest: float) -> dict[str, Any]:
+    sizes = plan.bytes_per_chip
+    whole = max(room, sizes["total"])
+    bars = [_bar("memory", MEMORY, sizes, whole, GIB, "GiB", sizes["total"])]
+    if plan.seconds:
+        causes = plan.causes or {name: plan.seconds[name] for name in CAUSES if name in plan.seconds}
+        bars.append(_bar("time", CAUSES, causes, longest, 1.0, "s", plan.seconds["step_no_overlap"]))
+    return {
+        "mesh": mesh_text(plan.mesh),
+        "choices": f", remat {plan.remat}, batch {plan.batch} in {plan.micro_batches} parts",
+        "fits": plan.fits,
+        "speed": _speed(plan),
+        "bars": bars,
+        "overrides": overrides(plan),
+    }
+
+
+def _bar(
+    name: str, labels: Mapping[str, str], sizes: Mapping[str, float], whole: float, unit: float, sign: str, total: float
+) -> dict[str, Any]:
+    shown: Iterable[tuple[str, str]] = zip(labels.items(), COLOURS, strict=False)
+    parts = [
+        {"name": label, "colour": colour, "width": f"{100 * size / whole:.2f}", "size": f"{size / unit:.2f}"}
+        for (key, label), colour in shown
+        if (size := sizes.get(key, 0)) > 0
+    ]
+    return {"name": name, "parts": parts, "sum": f"{total / unit:.2f} {sign} in all"}
+
+
+def _speed(plan: Plan) -> str:
+    if not plan.mfu:
+        return ""
+    low, high = (f"{plan.mfu[end]:.1%}" for end in ("no_overlap", "full_overlap"))
+    return (
+        f"MFU {low} with nothing overlapping to {high} with everything; "
+        f"{plan.tokens_per_second_per_chip:.0f} tokens a second and chip"
+    )
