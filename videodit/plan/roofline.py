@@ -48,12 +48,11 @@ class Roofline:
 def roofline(counts: Counts, chip: Chip, network: Network) -> Roofline:
     """What a program's counts mean on a chip."""
     peak, bandwidth = chip.flops / chip.devices, chip.hbm_bandwidth / chip.devices
-    matmul = sum(
-        (times * max(flops / peak, moved / bandwidth) for (flops, moved), times in counts.products.items()), 0.0
-    )
-    moved = counts.other_bytes
-    busy = moved + sum(times * product_bytes for (_, product_bytes), times in counts.products.items())
-    attention = 0.0
+    matmul = attention = 0.0
+    moved = busy = counts.other_bytes
+    for (flops, product_bytes), times in counts.products.items():
+        matmul += times * max(flops / peak, product_bytes / bandwidth)
+        busy += times * product_bytes
     for kernel, times in counts.kernels.items():
         kernel_bytes = sum(shape.bytes for shape in (*kernel.operands, *kernel.results) if not shape.memory)
         busy += times * kernel_bytes

@@ -92,7 +92,7 @@ def search(
 
 def rank(plan: Plan) -> tuple[bool, float]:
     """Smaller is better."""
-    return not plan.fits, plan.seconds["step_no_overlap"] if plan.seconds else plan.bytes_per_chip["total"]
+    return not plan.fits, plan.seconds["step_no_overlap"] if plan.seconds else float(plan.bytes_per_chip["total"])
 
 
 def summary(plan: Plan) -> str:
