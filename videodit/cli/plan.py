@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
@@ -108,6 +108,7 @@ def _ranking(plans: "Sequence[Plan]") -> Iterator[str]:
 
 def _run(args: argparse.Namespace) -> "Run":
     """The configuration with what the options change of it."""
+    from videodit.nn.stack import Remat
     from videodit.train.config import DiTRun
     from videodit.train.config_io import load
 
@@ -119,6 +120,8 @@ def _run(args: argparse.Namespace) -> "Run":
     if args.remat is not None:
         if not isinstance(run, DiTRun):
             raise ValueError("--remat is for transformers: an autoencoder's configuration has no such choice")
+        if args.remat not in get_args(Remat):
+            raise ValueError(f"--remat is one of {', '.join(get_args(Remat))}, not '{args.remat}'")
         run = replace(run, model=replace(run.model, remat=args.remat))
     return run
 

@@ -46,7 +46,13 @@ def _shown(plan: Plan, room: int, longest: float) -> dict[str, Any]:
 
 
 def _bar(
-    name: str, labels: Mapping[str, str], sizes: Mapping[str, float], whole: float, unit: float, sign: str, total: float
+    name: str,
+    labels: Mapping[str, str],
+    sizes: Mapping[str, int | float],
+    whole: int | float,
+    unit: int | float,
+    sign: str,
+    total: int | float,
 ) -> dict[str, Any]:
     shown: Iterable[tuple[str, str]] = zip(labels.items(), COLOURS, strict=False)
     parts = [

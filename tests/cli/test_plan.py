@@ -1,0 +1,134 @@
+"""`videodit plan`: what it prints, and a sentence for every mistake."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from videodit.cli import main
+from videodit.cli.plan import parse_mesh
+from videodit.parallel.mesh import MeshConfig
+from videodit.plan import search
+from videodit.plan.report import CAUSES, MEMORY, Plan, lines, overrides
+
+TINY = Path(__file__).with_name("tiny.py")
+KEYS = {
+    "": ("config", "topology", "mesh", "batch", "remat", "fits", "hbm_bytes", "compile_seconds"),
+    "bytes_per_chip": ("parameters", "optimiser", "ema", "temporary", "total"),
+    "flops_per_step": ("model", "hardware"),
+}
+SECONDS = ("matmul", "attention", "hbm", "collectives", "host")
+
+
+def plan(*args: object) -> int:
+    return main(["plan", "--config", f"{TINY}:dit", "--vae", f"{TINY}:vae", *map(str, args)])
+
+
+def made(**changes) -> Plan:
+    """A plan as a compiler might tell it."""
+    causes = dict(zip(CAUSES, (6.0, 2.0, 0.5, 0.1, 0.4, 1.0, 0.0), strict=True))
+    sizes = dict.fromkeys(MEMORY, 2**30) | {"temporary": 3 * 2**30, "total": 9 * 2**30}
+    seconds = dict(zip(SECONDS, (3.0, 5.6, 0.4, 1.0, 0.0), strict=True))
+    fields = {
+        "config": "wan.py:14b",
+        "what": "train",
+        "topology": "v5p:2x2x1",
+        "chips": 4,
+        "mesh": {"data": 1, "fsdp": 2, "context": 2, "tensor": 1, "ulysses": 2},
+        "batch": 8,
+        "micro_batches": 2,
+        "remat": "attention",
+        "fits": True,
+        "hbm_bytes": 10 * 2**30,
+        "bytes_per_chip": sizes,
+        "compile_seconds": 61.2,
+        "flops_per_step": {"model": 6e15, "hardware": 8e15},
+        "collective_bytes_per_step": {"all-gather": 10**9},
+        "seconds": seconds | {"step_no_overlap": 10.0, "step_full_overlap": 8.6},
+        "causes": causes,
+        "mfu": {"no_overlap": 0.6, "full_overlap": 0.7},
+        "tokens_per_second_per_chip": 1234.0,
+    }
+    return Plan(**(fields | changes))
+
+
+def test_json_has_what_scripts_read_and_options_change_the_run(capsys, tmp_path):
+    page = tmp_path / "pages" / "plan.html"
+    wanted = ("--mesh", "fsdp=2,context=2", "--batch", 16, "--remat", "full", "--html", page, "--json")
+    assert plan("--topology", "cpu:8", *wanted, "--config.model.width=32") == 0
+    told = json.loads(capsys.readouterr().out)
+    for group, keys in KEYS.items():
+        assert set(keys) <= set(told[group] if group else told)
+    assert told["mesh"] == {"data": 2, "fsdp": 2, "context": 2, "tensor": 1, "ulysses": 2}
+    assert (told["batch"], told["remat"], told["fits"], told["hbm_bytes"]) == (16, "full", True, None)
+    assert told["seconds"] is None  # the table of chips has no CPU
+    assert "data=2,fsdp=2,context=2" in page.read_text()
+
+
+def test_what_people_read_says_where_memory_and_time_go():
+    text = "\n".join(lines(made()))
+    for part in ("fits 10.00 GiB with 1.00 to spare", "MFU: 60.0%", "6e+15 of the model", "attention below peak 5.0%"):
+        assert part in text
+    over = made(fits=False, hbm_bytes=8 * 2**30, flops_per_step=None, seconds=None, mfu=None, causes=None)
+    assert list(lines(over))[-1] == "does not fit 8.00 GiB: 1.00 too many"
+
+
+def test_overrides_are_those_that_the_trainer_takes():
+    from videodit.train.config_io import load
+
+    run = load(f"{TINY}:dit", overrides(made()).split())
+    assert run.mesh == MeshConfig(data=1, fsdp=2, context=2, tensor=1, ulysses=2)
+    assert (run.data.batch_size, run.optim.micro_batches, run.model.remat) == (8, 2, "attention")
+
+
+def test_a_search_prints_candidates_ranked_and_the_line_to_paste(capsys, monkeypatch, tmp_path):
+    slow = made(mfu={"no_overlap": 0.3, "full_overlap": 0.4}, mesh=made().mesh | {"fsdp": 1, "tensor": 2})
+    unfit = made(fits=False, mfu=None, seconds=None, causes=None, remat="none")
+    monkeypatch.setattr(search, "search", lambda *args, **kwargs: [made(), slow, unfit])
+    page = tmp_path / "plan.html"
+    assert plan("--topology", "v5p:2x2x1", "--search", "--html", page) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("1. fsdp=2,context=2, remat attention, micro_batches 2: 9.0 of 10 GiB, MFU 60.0 to 70.0%")
+    assert told[2].endswith("does not fit")
+    assert told[-1] == f"best: {overrides(made())}"
+    html = page.read_text()
+    assert html.count('aria-label="memory"') == 3 and html.count('aria-label="time"') == 2
+    assert overrides(made()) in html and "attention below peak" in html
+    monkeypatch.setattr(search, "search", lambda *args, **kwargs: [unfit])
+    assert plan("--topology", "v5p:2x2x1", "--search") == 0
+    assert "none of these fits" in capsys.readouterr().out
+
+
+def test_what_steps_cost_is_said_for_both_ends_of_the_range(capsys, monkeypatch):
+    monkeypatch.setattr("videodit.plan.compile.compile_plan", lambda *args, **kwargs: made())
+    assert plan("--topology", "v5p:2x2x1", "--price-per-chip-hour", 3.0, "--steps", 3600, "--json") == 0
+    cost = json.loads(capsys.readouterr().out)["cost"]
+    assert cost == {"steps": 3600, "full_overlap": pytest.approx(103.2), "no_overlap": pytest.approx(120.0)}
+    assert plan("--topology", "v5p:2x2x1", "--price-per-chip-hour", 3.0, "--steps", 3600) == 0
+    assert capsys.readouterr().out.endswith("3600 steps cost 103 to 120 at 3 a chip and hour\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("--topology", "v9:2x2"), "there is no topology 'v9:2x2'"),
+        (("--topology", "cpu:8", "--mesh", "rows=2"), "--mesh is AXIS=N,... with axes data, fsdp, context, tensor"),
+        (("--topology", "cpu:8", "--batch", 0), "batch_size is 0: it must be above 0"),
+        (
+            ("--topology", "cpu:8", "--remat", "some"),
+            "--remat is one of none, full, dots, attention, offload, not 'some'",
+        ),
+        (("--topology", "v5e:2x2", "--search", "--mesh", "fsdp=4"), "--search chooses mesh and remat"),
+        (("--topology", "cpu:8", "--search"), "a search is for training a transformer on TPUs"),
+        (("--topology", "cpu:8", "--frobnicate"), "Unknown command line flag 'frobnicate'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(args, sentence, capsys):
+    assert plan(*args) == 2
+    said = capsys.readouterr().err
+    assert sentence in " ".join(said.split()) and "Traceback" not in said
+
+
+def test_mesh_sizes_that_are_not_said_are_one_and_data_fills():
+    assert parse_mesh("fsdp=16,context=4") == MeshConfig(data=-1, fsdp=16, context=4)
+    assert parse_mesh("data=1,fsdp=-1") == MeshConfig(data=1, fsdp=-1)

@@ -1,0 +1,87 @@
+"""Plans against the programs that they are of."""
+
+import dataclasses
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.tiny import get_config
+from videodit.models.flops import dit_cost
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.plan.compile import compile_plan
+from videodit.plan.program import program
+from videodit.plan.report import lines
+from videodit.plan.topology import Topology
+from videodit.train.config_io import from_config_dict, load
+
+VAE = from_config_dict(get_config("vae"))
+CPUS = Topology.parse("cpu:8")
+
+
+def tiny(variant: str, **mesh: int):
+    return dataclasses.replace(from_config_dict(get_config(variant)), mesh=MeshConfig(**mesh))
+
+
+@pytest.mark.parametrize(
+    ("what", "variant", "mesh"),
+    [("train", "dit", {"fsdp": 2, "context": 2}), ("sample", "dit", {}), ("vae", "dit", {"fsdp": 4})],
+)
+def test_on_cpus_the_plan_is_what_the_program_takes(what, variant, mesh, tmp_path):
+    run = tiny(variant, **mesh)
+    plan = compile_plan(run, CPUS, what, VAE, name="tiny", hlo=tmp_path / "step.txt")
+    devices = make_mesh(run.mesh, heads=run.heads)
+    here = program(what, run, devices, VAE.model).compile(devices)
+    memory, sizes = here.memory_analysis(), plan.bytes_per_chip
+    arguments = ("parameters", "optimiser", "ema", "inputs")
+    assert sum(sizes[name] for name in arguments) == memory.argument_size_in_bytes
+    assert sizes["temporary"] == memory.temp_size_in_bytes
+    assert sizes["outputs"] == memory.output_size_in_bytes - memory.alias_size_in_bytes
+    assert plan.fits and plan.seconds is None and plan.mfu is None  # nothing is known of the CPU's speed
+    assert (tmp_path / "step.txt").read_text().startswith("HloModule")
+    if what == "train":
+        assert sizes["gradients"] == sizes["parameters"] and sizes["optimiser"] > 2 * sizes["parameters"]
+        tokens, text = run.data.batch_size * 3 * 2 * 2, run.data.text_length
+        assert plan.flops_per_step["model"] > dit_cost(run.model, tokens // 8, text).train_flops * 8
+        assert plan.flops_per_step["hardware"] >= plan.flops_per_step["model"] * 0.9
+        assert {"all-gather", "all-reduce"} <= set(plan.collective_bytes_per_step)
+
+
+def test_what_does_not_divide_is_a_sentence_of_the_child_s():
+    with pytest.raises(ValueError, match="a mesh of data=3, fsdp=1, context=1, tensor=1 does not fit 8 devices"):
+        compile_plan(tiny("dit", data=3), CPUS, vae=VAE)
+    with pytest.raises(ValueError, match="there is nothing to sample from in an autoencoder's configuration"):
+        compile_plan(tiny("vae"), CPUS, "sample")
+
+
+def test_a_compiler_that_dies_is_told_from_a_mistake(monkeypatch):
+    def dies(*args, **kwargs):
+        return subprocess.CompletedProcess(args, -6, "", "first\nCheck failed: it is libtpu's fault\n")
+
+    monkeypatch.setattr(subprocess, "run", dies)
+    with pytest.raises(RuntimeError, match=r"the compiler for cpu:8 gave up \(signal 6\): Check failed"):
+        compile_plan(tiny("dit"), CPUS, vae=VAE)
+
+
+def test_the_smallest_configurations_compile_for_a_tpu(tpu_compiler):
+    for name, sizes in {"quickstart.py:dit": {"data": 4}, "footage.py:dit": {"fsdp": 2, "context": 2}}.items():
+        file = Path(__file__).parents[2] / "configs" / name
+        run = dataclasses.replace(load(str(file)), mesh=MeshConfig(**sizes))
+        vae = load(str(file).replace(":dit", ":vae"))
+        plan = compile_plan(run, Topology.parse("v5e:2x2"), vae=vae, name=name)
+        sizes, seconds = plan.bytes_per_chip, plan.seconds
+        assert plan.fits and 0 < sizes["total"] < plan.hbm_bytes
+        assert plan.flops_per_step["hardware"] > plan.flops_per_step["model"] > 0
+        assert 0 < seconds["step_full_overlap"] < seconds["step_no_overlap"]
+        assert sum(plan.causes.values()) == pytest.approx(seconds["step_no_overlap"])
+        assert 0 < plan.mfu["no_overlap"] < plan.mfu["full_overlap"] < 1
+        assert any(line.startswith("fits 16.00 GiB") for line in lines(plan))
+
+
+def test_a_program_that_is_too_large_says_by_how_much(tpu_compiler):
+    run = load("configs/dit.py:L", ["--config.data.batch_size=4096"])
+    plan = compile_plan(run, Topology.parse("v5e:2x2"), name="L")
+    assert not plan.fits and plan.seconds is None and plan.mfu is None
+    over = plan.bytes_per_chip["total"] - plan.hbm_bytes
+    assert over > 0 and plan.bytes_per_chip["parameters"] > 0
+    assert any(line == f"does not fit 16.00 GiB: {over / 2**30:.2f} too many" for line in lines(plan))
