@@ -69,8 +69,7 @@ def test_what_people_read_says_where_memory_and_time_go():
     text = "\n".join(lines(made()))
     for part in ("fits 10.00 GiB with 1.00 to spare", "MFU: 60.0%", "6e+15 of the model", "attention below peak 5.0%"):
         assert part in text
-    over = made(fits=False, hbm_bytes=8 * 2**30, flops_per_step=None, seconds=None, mfu=None, causes=None)
-    assert list(lines(over))[-1] == "does not fit 8.00 GiB: 1.00 too many"
+    assert "does not fit 8.00 GiB: 1.00 too many" in list(lines(made(fits=False, hbm_bytes=8 * 2**30)))
 
 
 def test_overrides_are_those_that_the_trainer_takes():
@@ -83,7 +82,7 @@ def test_overrides_are_those_that_the_trainer_takes():
 
 def test_a_search_prints_candidates_ranked_and_the_line_to_paste(capsys, monkeypatch, tmp_path):
     slow = made(mfu={"no_overlap": 0.3, "full_overlap": 0.4}, mesh=made().mesh | {"fsdp": 1, "tensor": 2})
-    unfit = made(fits=False, mfu=None, seconds=None, causes=None, remat="none")
+    unfit = made(fits=False, remat="none")
     monkeypatch.setattr(search, "search", lambda *args, **kwargs: [made(), slow, unfit])
     page = tmp_path / "plan.html"
     assert plan("--topology", "v5p:2x2x1", "--search", "--html", page) == 0
@@ -92,7 +91,7 @@ def test_a_search_prints_candidates_ranked_and_the_line_to_paste(capsys, monkeyp
     assert told[2].endswith("does not fit")
     assert told[-1] == f"best: {overrides(made())}"
     html = page.read_text()
-    assert html.count('aria-label="memory"') == 3 and html.count('aria-label="time"') == 2
+    assert html.count('aria-label="memory"') == 3 and html.count('aria-label="time"') == 3
     assert overrides(made()) in html and "attention below peak" in html
     monkeypatch.setattr(search, "search", lambda *args, **kwargs: [unfit])
     assert plan("--topology", "v5p:2x2x1", "--search") == 0

@@ -72,8 +72,10 @@ def played(sizes):
             hbm_bytes=room,
             bytes_per_chip={"total": size},
             compile_seconds=1.0,
-            seconds={"step_no_overlap": seconds} if fits else None,
-            mfu={"no_overlap": 0.5, "full_overlap": 0.6} if fits else None,
+            flops_per_step={"model": 1.0, "hardware": 1.0},
+            collective_bytes_per_step={},
+            seconds={"step_no_overlap": seconds},
+            mfu={"no_overlap": 0.5, "full_overlap": 0.6},
         )
 
     return compile_plan, asked

@@ -6,6 +6,7 @@ The parent sends a request as JSON and gets a plan as JSON, or one sentence abou
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -28,6 +29,7 @@ from videodit.train.config_io import from_json, to_json
 
 USER_ERROR = 2
 TIMEOUT = 3600.0
+DUMP = "--xla_dump_to={} --xla_dump_hlo_as_text"
 
 
 def compile_plan(
@@ -50,19 +52,21 @@ def compile_plan(
         ValueError: when the run does not fit the machine's shape, or libtpu is missing.
         RuntimeError: when the compiler fails for another reason than memory.
     """
-    request = {"run": to_json(run), "vae": vae and to_json(vae), "topology": topology.name, "what": what}
-    command = [sys.executable, "-m", __spec__.name]
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(request | {"name": name, "hlo": hlo and str(hlo)}),
-            env=topology.environment(),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-        )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"compiling for {topology.name} took more than {TIMEOUT / 60:.0f} minutes") from None
+    request = {"run": to_json(run), "vae": vae and to_json(vae), "topology": topology.name, "what": what, "name": name}
+    with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+        environment = topology.environment()
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {DUMP.format(folder)}"
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", __spec__.name],
+                input=json.dumps(request | {"folder": folder, "hlo": hlo and str(hlo)}),
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+            )
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"compiling for {topology.name} took more than {TIMEOUT / 60:.0f} minutes") from None
     if done.returncode == USER_ERROR:
         raise ValueError(done.stderr.splitlines()[-1])
     if done.returncode:
@@ -72,29 +76,23 @@ def compile_plan(
     return Plan(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def plan_here(
-    run: Run, topology: Topology, what: What, vae: VAEConfig | None, name: str, hlo: str | None = None
-) -> Plan:
-    """`compile_plan` in this process, which must have the topology's environment."""
+def _plan(run: Run, topology: Topology, what: What, vae: VAEConfig | None, name: str, folder: Path) -> tuple[Plan, str]:
+    """The plan, made in this process, and the program's optimised HLO, which XLA leaves in `folder`."""
     mesh = make_mesh(run.mesh, topology.devices(), heads=run.heads)
     wanted = program(what, run, mesh, vae)
-    started, speed = time.perf_counter(), {}
+    started = time.perf_counter()
     try:
-        compiled = wanted.compile(mesh)
+        compiled, complaint = wanted.compile(mesh), ""
     except jax.errors.JaxRuntimeError as error:
-        memory, fits = memory_wanted(wanted, str(error)), False
-        if memory is None:
-            raise
-        seconds = time.perf_counter() - started
-    else:
-        seconds = time.perf_counter() - started
-        text = compiled.as_text()
-        if hlo:
-            Path(hlo).write_text(text)
-        memory, speed, fits = memory_of(wanted, compiled, text), _speed(wanted, count(text), topology, mesh), True
+        compiled, complaint = None, str(error)
+    seconds = time.perf_counter() - started
+    text = _optimised(folder, wanted)
+    memory = memory_of(wanted, compiled, text) if compiled else memory_wanted(wanted, complaint, text)
+    if memory is None:
+        raise RuntimeError(complaint)
     chip = topology.chip
     sizes = memory.of_chip(chip.devices if chip else 1)
-    return Plan(
+    plan = Plan(
         config=name,
         what=what,
         topology=topology.name,
@@ -103,12 +101,19 @@ def plan_here(
         batch=run.data.batch_size,
         micro_batches=run.optim.micro_batches,
         remat=getattr(run.model, "remat", "-") if what == "train" else "-",
-        fits=fits and (chip is None or sizes["total"] <= chip.hbm_bytes),
+        fits=compiled is not None and (chip is None or sizes["total"] <= chip.hbm_bytes),
         hbm_bytes=chip and chip.hbm_bytes,
         bytes_per_chip=sizes,
         compile_seconds=round(seconds, 1),
-        **speed,
+        **_speed(wanted, count(text), topology, mesh),
     )
+    return plan, text
+
+
+def _optimised(folder: Path, wanted: Program) -> str:
+    """What XLA wrote, also of programs that are too large, and of those newer than what JAX can read itself."""
+    files = folder.glob(f"*jit_{wanted.fn.__name__}.*after_optimizations.txt")
+    return max(files, key=lambda file: file.stat().st_size).read_text()
 
 
 def _sizes(mesh: Mesh) -> dict[str, int]:
@@ -163,10 +168,13 @@ def _main() -> int:
     asked = json.load(sys.stdin)
     try:
         run, vae = from_json(asked["run"]), asked["vae"] and from_json(asked["vae"]).model
-        plan = plan_here(run, Topology.parse(asked["topology"]), asked["what"], vae, asked["name"], asked["hlo"])
+        topology, folder = Topology.parse(asked["topology"]), Path(asked["folder"])
+        plan, text = _plan(run, topology, asked["what"], vae, asked["name"], folder)
     except ValueError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return USER_ERROR
+    if asked["hlo"]:
+        Path(asked["hlo"]).write_text(text)
     print(json.dumps(plan.to_json()))
     return 0
 

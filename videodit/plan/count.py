@@ -100,9 +100,10 @@ def _count(instruction: Instruction, computations, here: Computation, of, total:
         branches = called(attributes, "branch_computations")
         branches = branches or called(attributes, "true_computation") + called(attributes, "false_computation")
         total.add(max(map(of, branches), key=_weight))
-    elif op in ("call", "async-start"):
-        for name in called(attributes, "to_apply") or called(attributes, "calls"):
-            total.add(of(name))
+    elif op in ("call", "async-start", "call-start", "custom-call-start"):  # at once, or beside what follows
+        for key in ("to_apply", "calls", "called_computations"):
+            for name in called(attributes, key):
+                total.add(of(name))
     elif op.removesuffix("-start") in COLLECTIVES:
         total.collectives[_collective(instruction, here)] += 1
     elif op == "custom-call" and '"tpu_custom_call"' in attributes:
@@ -113,7 +114,7 @@ def _count(instruction: Instruction, computations, here: Computation, of, total:
         total.products[_product(instruction, here), _moved(instruction, here)] += 1
     elif op == "fusion":
         _fusion(instruction, computations, here, of, total)
-    elif op not in FREE and not op.endswith("-done"):
+    elif op not in FREE and not op.endswith(("-done", "-update")):
         total.other_bytes += _moved(instruction, here)
 
 
@@ -221,9 +222,9 @@ def _moved(instruction: Instruction, here: Computation) -> int:
         return 2 * sum(shape.bytes for shape in names[instruction.operands[1]].shapes)
     if instruction.op in ("dynamic-slice", "slice"):
         return 2 * sum(shape.bytes for shape in instruction.shapes)
-    if instruction.op == "copy-start":
-        source = names[instruction.operands[0]].shapes[0]
-        return source.bytes * sum(not shape.memory for shape in instruction.shapes[:2])
+    if instruction.op in ("copy-start", "slice-start"):  # whose results begin with both ends
+        ends = instruction.shapes[:2]
+        return min(shape.bytes for shape in ends) * sum(not shape.memory for shape in ends)
     shapes = [*instruction.shapes, *(shape for name in instruction.operands for shape in names[name].shapes)]
     return sum(shape.bytes for shape in shapes if not shape.memory)
 

@@ -52,39 +52,35 @@ class Memory:
 
 
 def memory_of(program: Program, compiled: jax.stages.Compiled, text: str) -> Memory:
-    """That of a compiled program. `text`: of `compiled.as_text()`."""
+    """That of a compiled program. `text`: its optimised HLO."""
     found = compiled.memory_analysis()
-    state, gradients = _state(program), bytes_per_device(program.gradients)
-    temporary = found.temp_size_in_bytes
-    gradients = min(gradients, temporary)
-    activations = min(left_by_loops(text), temporary - gradients)
+    state = _state(program)
     return Memory(
         **state,
         inputs=found.argument_size_in_bytes - sum(state.values()),
-        gradients=gradients,
-        activations=activations,
-        working=temporary - gradients - activations,
+        **_temporary(program, found.temp_size_in_bytes, text),
         outputs=found.output_size_in_bytes - found.alias_size_in_bytes,
         code=found.generated_code_size_in_bytes,
     )
 
 
-def memory_wanted(program: Program, complaint: str) -> Memory | None:
-    """That of a program which the compiler found too large, from its words; None if it complains of something else.
-
-    Activations and what else is temporary are told together then, as `working`.
-    """
-    state, gradients = _state(program), bytes_per_device(program.gradients)
+def memory_wanted(program: Program, complaint: str, text: str) -> Memory | None:
+    """That of a program which the compiler found too large, from its words; None if it complains of something else."""
+    state = _state(program)
     if found := re.search(r"HLO temporaries \(([\d.]+)([KMGT]?)\)", complaint):
         temporary = _bytes(*found.groups())
     elif found := re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", complaint):
         temporary = _bytes(*found.groups()) - sum(state.values())
     else:
         return None
-    gradients = min(gradients, temporary)
-    return Memory(
-        **state, inputs=0, gradients=gradients, activations=0, working=temporary - gradients, outputs=0, code=0
-    )
+    return Memory(**state, inputs=0, **_temporary(program, temporary, text), outputs=0, code=0)
+
+
+def _temporary(program: Program, whole: int, text: str) -> dict[str, int]:
+    """What is temporary, by what it is for."""
+    gradients = min(bytes_per_device(program.gradients), whole)
+    activations = min(left_by_loops(text), whole - gradients)
+    return {"gradients": gradients, "activations": activations, "working": whole - gradients - activations}
 
 
 def _state(program: Program) -> dict[str, int]:

@@ -51,7 +51,7 @@ class Plan:
         tokens_per_second_per_chip: without overlap.
         compile_seconds: here.
 
-    What follows from a compiled program is None where it does not fit, and times are where the chip is not known.
+    Times are None where the chip is not known, and what needs the model's FLOPs where those are not.
     """
 
     config: str
@@ -66,8 +66,8 @@ class Plan:
     hbm_bytes: int | None
     bytes_per_chip: Mapping[str, int]
     compile_seconds: float
-    flops_per_step: Mapping[str, float | None] | None = None
-    collective_bytes_per_step: Mapping[str, int] | None = None
+    flops_per_step: Mapping[str, float | None]
+    collective_bytes_per_step: Mapping[str, int]
     seconds: Mapping[str, float] | None = None
     causes: Mapping[str, float] | None = None
     mfu: Mapping[str, float] | None = None
@@ -106,8 +106,6 @@ def lines(plan: Plan) -> Iterator[str]:
         + f"; compiled in {plan.compile_seconds:.0f} s"
     )
     yield from _memory_lines(plan)
-    if plan.flops_per_step is None:
-        return
     model, hardware = plan.flops_per_step["model"], plan.flops_per_step["hardware"]
     known = f"{model:.4g} of the model, " if model else ""
     yield f"FLOPs a step: {known}{hardware:.4g} in hardware" + (f" ({hardware / model:.2f} times)" if model else "")

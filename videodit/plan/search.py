@@ -17,7 +17,7 @@ from videodit.train.text_to_video import num_tokens
 
 # Kept of a block for the backward pass, in bfloat16 values a token and unit of width (and of the MLP's), by policy; and
 # what is computed again, as shares of the forward pass: its products with parameters, and attention.
-KEPT = {"none": (26, 4), "dots": (9, 2), "attention": (2, 0), "full": (1, 0)}
+KEPT = {"none": (40, 4), "dots": (9, 2), "attention": (2, 0), "full": (1, 0)}
 AGAIN = {"none": (0, 0), "dots": (0, 1), "attention": (1, 0), "full": (1, 1)}
 # Bytes at work a token and unit of width: 77 to 80 in the 1.3b and the 14b as compiled for v5e and v5p.
 WORKING = 80
@@ -91,18 +91,18 @@ def search(
 
 
 def rank(plan: Plan) -> tuple[bool, float]:
-    """Smaller is better."""
-    return not plan.fits, plan.seconds["step_no_overlap"] if plan.seconds else float(plan.bytes_per_chip["total"])
+    """Smaller is better: what fits, then what takes less time."""
+    return not plan.fits, plan.seconds["step_no_overlap"]
 
 
 def summary(plan: Plan) -> str:
     """A candidate on one line."""
-    what = f"{mesh_text(plan.mesh)}, remat {plan.remat}, micro_batches {plan.micro_batches}: "
-    size = f"{plan.bytes_per_chip['total'] / 2**30:.1f} of {plan.hbm_bytes / 2**30:.0f} GiB"
-    if not plan.fits:
-        return f"{what}{size}, does not fit"
     low, high = (100 * plan.mfu[end] for end in ("no_overlap", "full_overlap"))
-    return f"{what}{size}, MFU {low:.1f} to {high:.1f}%, {plan.seconds['step_no_overlap']:.2f} s"
+    return (
+        f"{mesh_text(plan.mesh)}, remat {plan.remat}, micro_batches {plan.micro_batches}: "
+        f"{plan.bytes_per_chip['total'] / 2**30:.1f} of {plan.hbm_bytes / 2**30:.0f} GiB, "
+        f"MFU {low:.1f} to {high:.1f}%, {plan.seconds['step_no_overlap']:.2f} s{', does not fit' * (not plan.fits)}"
+    )
 
 
 def candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> list[Candidate]:
@@ -119,11 +119,17 @@ def candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> li
     return found
 
 
-def meshes(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
+def meshes(run: DiTRun, topology: Topology) -> list[MeshConfig]:
     """Sizes that multiply to the devices and divide the batch, the heads and the slices.
 
-    Parameters are shared by as many devices as share tokens; of the others, by all (`fsdp`) or by a chip's torus alone.
+    Where that leaves a choice, parameters are not cut finer than a tile of 16 rows, which XLA would gather by sums.
     """
+    found = list(_meshes(run, topology))
+    coarse = [mesh for mesh in found if run.model.width % (16 * mesh.fsdp * mesh.context) == 0]
+    return coarse or found
+
+
+def _meshes(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
     devices, heads = topology.num_devices, run.model.num_heads
     for tensor in _divisors(math.gcd(devices, heads, 8)):
         for context in _divisors(devices // tensor):
@@ -131,7 +137,7 @@ def meshes(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
             if run.data.batch_size % rows or rows % topology.slices or context > 64:
                 continue
             for data in _divisors(rows):
-                if data % topology.slices == 0 and rows // data in (1, rows // topology.slices, 8, 64):
+                if data % topology.slices == 0:
                     yield MeshConfig(data=data, fsdp=rows // data, context=context, tensor=tensor)
 
 
@@ -168,16 +174,21 @@ def _compute_seconds(model: DiTConfig, tokens: int, cost: Cost, chip: Chip) -> f
 
 
 def _link_seconds(run: DiTRun, chip: Chip, params: int, here: float) -> float:
-    """Of collectives, as if all links of a chip served one at a time."""
+    """Of collectives: larger groups have more links, twice as many if they are the first of a new side."""
     mesh, model, parts = run.mesh, run.model, run.optim.micro_batches
-    rate = chip.links * chip.link_bandwidth / chip.devices
     passes = 3 if model.remat != "none" else 2  # forward, again, backward
     shared = mesh.fsdp * mesh.context
-    parameters = parts * params / mesh.tensor * (2 * passes + 4) * (shared > 1)
-    gradients = 8 * params / (shared * mesh.tensor) * (mesh.data > 1)
-    layers = parts * model.depth * passes * 2 * here * model.width
-    tokens = layers * (4 * mesh.context / 8 * (mesh.context > 1) + 4 * (mesh.tensor - 1) / mesh.tensor)
-    return (parameters + gradients + tokens) / rate
+
+    def gather(size: float, group: int) -> float:
+        links = min(chip.links, math.log2(group)) if group > 1 else 1
+        return size * (group - 1) / group * chip.devices / (links * chip.link_bandwidth)
+
+    # In bfloat16 for every pass, and gradients in float32 back.
+    parameters = gather(parts * params / mesh.tensor * (2 * passes + 4), shared)
+    gradients = gather(8 * params / (shared * mesh.tensor), mesh.data)
+    tokens = parts * model.depth * 2 * here * model.width
+    exchanged = tokens * 12 * (mesh.context > 1) * max(1.0, mesh.context / 16) / 2 * chip.devices / chip.link_bandwidth
+    return parameters + gradients + exchanged + gather(20 * tokens, mesh.tensor)
 
 
 def _with(run: DiTRun, mesh: MeshConfig, remat: str, parts: int) -> DiTRun:

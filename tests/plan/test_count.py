@@ -211,3 +211,62 @@ def test_trip_counts_are_found_inside_of_fusions_too():
 """
     computations, _ = parse(text)
     assert trip_count(computations["condition"], computations) == 7
+
+
+ASYNC = """%start (x: bf16[2,4]) -> (bf16[2,4], bf16[8,4], u32[]) {
+  %x = bf16[2,4]{1,0} parameter(0)
+  %all-gather.1 = bf16[8,4]{1,0} all-gather(%x), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %began = (bf16[2,4]{1,0}, bf16[8,4]{1,0}, u32[]) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.1 (x.1: bf16[2,4], y: bf16[8,4], a: bf16[3,5], b: bf16[5,7]) -> (bf16[3,7], bf16[2,4], bf16[8,4]) {
+  %x.1 = bf16[2,4]{1,0} parameter(0)
+  %y = bf16[8,4]{1,0} parameter(1)
+  %a = bf16[3,5]{1,0} parameter(2)
+  %b = bf16[5,7]{1,0} parameter(3)
+  %product = bf16[3,7]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %all-gather.2 = bf16[8,4]{1,0} all-gather(%x.1), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %both = (bf16[3,7]{1,0}, bf16[2,4]{1,0}, bf16[8,4]{1,0}) tuple(%product, %x.1, %y)
+}
+
+%done (x.2: bf16[2,4], y.1: bf16[8,4]) -> bf16[8,4] {
+  %x.2 = bf16[2,4]{1,0} parameter(0)
+  %y.1 = bf16[8,4]{1,0} parameter(1)
+  %all-gather.3 = bf16[8,4]{1,0} all-gather(%x.2), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %ended = bf16[8,4]{1,0} custom-call(%x.2, %y.1, %all-gather.3), custom_call_target="AsyncCollectiveDone"
+}
+
+%offloaded (g: f32[8,4]) -> f32[8,4] {
+  %g = f32[8,4]{1,0} parameter(0)
+  ROOT %sum = f32[8,4]{1,0} all-reduce(%g), replica_groups={{0,1,2,3}}, to_apply=%add
+}, execution_thread="sparsecore"
+
+ENTRY %main (p: bf16[2,4], q: bf16[3,5], r: bf16[5,7], s: f32[8,4]) -> bf16[8,4] {
+  %p = bf16[2,4]{1,0:S(1)} parameter(0)
+  %q = bf16[3,5]{1,0} parameter(1)
+  %r = bf16[5,7]{1,0} parameter(2)
+  %s = f32[8,4]{1,0} parameter(3)
+  %begin = (bf16[2,4]{1,0}, bf16[8,4]{1,0}, u32[]) fusion(%p), kind=kCustom, calls=%start
+  %p.1 = bf16[2,4]{1,0} get-tuple-element(%begin), index=0
+  %p.2 = bf16[8,4]{1,0} get-tuple-element(%begin), index=1
+  %beside = (bf16[3,7]{1,0}, bf16[2,4]{1,0}, bf16[8,4]{1,0}) fusion(%p.1, %p.2, %q, %r), kind=kOutput, calls=%async_collective_fusion.1
+  %g.1 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-start(%s), called_computations={%offloaded}, custom_call_target="other"
+  %g.2 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-update(%g.1)
+  %g.3 = f32[8,4]{1,0} custom-call-done(%g.2)
+  %part = ((f32[8,4]{1,0}), f32[2,4]{1,0:S(1)}, s32[]) slice-start(%g.3), slice={[0:2], [0:4]}
+  %part.1 = f32[2,4]{1,0:S(1)} slice-done(%part)
+  ROOT %end = bf16[8,4]{1,0} fusion(%p.1, %p.2), kind=kCustom, calls=%done
+}
+"""  # noqa: E501
+
+
+def test_a_collective_beside_other_work_counts_once_and_the_work_counts():
+    """TPUs write it in each of the fusions that it goes on beside, or hand it to another core."""
+    counts = count(ASYNC)
+    group = ((0, 1, 2, 3),)
+    assert dict(counts.collectives) == {
+        Collective("all-gather", group, 16, 64): 1,
+        Collective("all-reduce", group, 128, 128): 1,
+    }
+    assert dict(counts.products) == {(2 * 3 * 5 * 7, 2 * (15 + 35 + 21)): 1}
+    assert counts.other_bytes == 2 * 4 * 4  # the slice, read into the chip
