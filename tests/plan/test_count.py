@@ -241,6 +241,11 @@ ASYNC = """%start (x: bf16[2,4]) -> (bf16[2,4], bf16[8,4], u32[]) {
   ROOT %sum = f32[8,4]{1,0} all-reduce(%g), replica_groups={{0,1,2,3}}, to_apply=%add
 }, execution_thread="sparsecore"
 
+%handed_on (g.0: f32[8,4]) -> f32[8,4] {
+  %g.0 = f32[8,4]{1,0} parameter(0)
+  ROOT %there = f32[8,4]{1,0} custom-call(%g.0), custom_call_target="other", called_computations={%offloaded}
+}, execution_thread="sparsecore"
+
 ENTRY %main (p: bf16[2,4], q: bf16[3,5], r: bf16[5,7], s: f32[8,4]) -> bf16[8,4] {
   %p = bf16[2,4]{1,0:S(1)} parameter(0)
   %q = bf16[3,5]{1,0} parameter(1)
@@ -250,7 +255,7 @@ ENTRY %main (p: bf16[2,4], q: bf16[3,5], r: bf16[5,7], s: f32[8,4]) -> bf16[8,4]
   %p.1 = bf16[2,4]{1,0} get-tuple-element(%begin), index=0
   %p.2 = bf16[8,4]{1,0} get-tuple-element(%begin), index=1
   %beside = (bf16[3,7]{1,0}, bf16[2,4]{1,0}, bf16[8,4]{1,0}) fusion(%p.1, %p.2, %q, %r), kind=kOutput, calls=%async_collective_fusion.1
-  %g.1 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-start(%s), called_computations={%offloaded}, custom_call_target="other"
+  %g.1 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-start(%s), called_computations={%handed_on}, custom_call_target="other"
   %g.2 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-update(%g.1)
   %g.3 = f32[8,4]{1,0} custom-call-done(%g.2)
   %part = ((f32[8,4]{1,0}), f32[2,4]{1,0:S(1)}, s32[]) slice-start(%g.3), slice={[0:2], [0:4]}

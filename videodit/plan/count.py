@@ -22,6 +22,10 @@ FREE = {
     *("while", "conditional", "call", "iota", "opt-barrier", "optimization-barrier"),
 }
 
+# What calls another computation, at once or beside what follows, also on a SparseCore.
+CALLERS = "call", "async-start", "call-start", "custom-call", "custom-call-start"
+CALLS = "to_apply", "calls", "called_computations"
+
 
 class Collective(NamedTuple):
     """A collective within groups of devices, each of which gives `operand` bytes and gets `result` bytes."""
@@ -100,10 +104,9 @@ def _count(instruction: Instruction, computations, here: Computation, of, total:
         branches = called(attributes, "branch_computations")
         branches = branches or called(attributes, "true_computation") + called(attributes, "false_computation")
         total.add(max(map(of, branches), key=_weight))
-    elif op in ("call", "async-start", "call-start", "custom-call-start"):  # at once, or beside what follows
-        for key in ("to_apply", "calls", "called_computations"):
-            for name in called(attributes, key):
-                total.add(of(name))
+    elif inside := [name for key in CALLS for name in called(attributes, key)] if op in CALLERS else []:
+        for name in inside:
+            total.add(of(name))
     elif op.removesuffix("-start") in COLLECTIVES:
         total.collectives[_collective(instruction, here)] += 1
     elif op == "custom-call" and '"tpu_custom_call"' in attributes:
