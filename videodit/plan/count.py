@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from videodit.plan.hlo import Computation, Instruction, Shape, called, groups, ints, parse, trip_count
+from videodit.plan.hlo import HBM, HOST, Computation, Instruction, Shape, called, groups, ints, parse, trip_count
 
 COLLECTIVES = "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"
 # What costs nothing, or is counted where it is called.
@@ -50,7 +50,7 @@ class Counts:
 
     products: matrix products and convolutions outside of kernels, each (FLOPs, bytes moved with what is fused to it).
     other_bytes: moved by everything that is neither a product, a collective nor a kernel.
-    host_bytes: moved to the host's memory or from there.
+    host_bytes: moved to the host's memory or from there, by whatever.
     """
 
     products: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -110,19 +110,22 @@ def _count(instruction: Instruction, computations, here: Computation, of, total:
     elif op.removesuffix("-start") in COLLECTIVES:
         total.collectives[_collective(instruction, here)] += 1
     elif op == "custom-call" and '"tpu_custom_call"' in attributes:
-        shapes = tuple(shape for name in instruction.operands for shape in here.by_name[name].shapes)
+        shapes = tuple(_taken(instruction, here))
         kernel = re.sub(r"[.\d]*$", "", re.sub(r"\.clone.*", "", instruction.name))
         total.kernels[Kernel(kernel, shapes, instruction.shapes)] += 1
     elif op in ("dot", "convolution"):
         total.products[_product(instruction, here), _moved(instruction, here)] += 1
     elif op == "fusion":
         _fusion(instruction, computations, here, of, total)
+    elif op == "custom-call" and not instruction.operands:
+        pass  # memory for later
     elif op not in FREE and not op.endswith(("-done", "-update")):
         total.other_bytes += _moved(instruction, here)
+        total.host_bytes += _moved(instruction, here, HOST)
 
 
 def _weight(counts: Counts) -> int:
-    kernels = sum(sum(shape.bytes for shape in kernel.operands) * times for kernel, times in counts.kernels.items())
+    kernels = sum(_bytes_of(kernel.operands) * times for kernel, times in counts.kernels.items())
     return counts.matmul_flops + kernels + counts.other_bytes
 
 
@@ -133,15 +136,15 @@ def _fusion(instruction: Instruction, computations, here: Computation, of, total
     targets = " ".join(inner.attributes for inner in body.instructions if inner.op == "custom-call")
     if inside.collectives and "AsyncCollective" not in targets and not _continues(instruction):
         ((collective, times),) = inside.collectives.items()  # a reduce-scatter, as the TPU has it
-        operand, result = _bytes_in(instruction, here), sum(shape.bytes for shape in instruction.shapes)
+        operand, result = _bytes_of(_taken(instruction, here)), _bytes_of(instruction.shapes)
         kind = "reduce-scatter" if collective.kind == "all-reduce" and result < operand else collective.kind
         total.collectives[Collective(kind, collective.groups, operand, result)] += times
         return
     if "AsyncCollective" in targets:  # a collective begins, which counts, or ends
         total.collectives.update(inside.collectives if "AsyncCollectiveStart" in targets else {})
         return
-    moved = _fusion_bytes(body)
-    flops = inside.matmul_flops
+    total.host_bytes += _fusion_bytes(body, HOST)
+    moved, flops = _fusion_bytes(body), inside.matmul_flops
     if flops:
         total.products[flops, moved] += 1
     else:
@@ -155,10 +158,11 @@ def _continues(instruction: Instruction) -> bool:
     return "calls=%async_collective_fusion" in instruction.attributes
 
 
-def _fusion_bytes(body: Computation) -> int:
-    """Of slices that a fusion takes from an operand, or writes into it in place, only those count.
+def _fusion_bytes(body: Computation, memory: int = HBM) -> int:
+    """What a fusion reads and writes in a memory, as `_moved`.
 
-    What it only hands on, or to a collective, it does not touch.
+    Of slices that it takes from an operand, or writes into it in place, only those count; what it only hands on, or to
+    a collective, it does not touch.
     """
     names = body.by_name
     users: dict[str, list[Instruction]] = {}
@@ -179,17 +183,17 @@ def _fusion_bytes(body: Computation) -> int:
         mine = [user for user in through(inner.name) if user.op not in ("tuple", *COLLECTIVES)]
         if not mine:
             continue
-        whole = sum(shape.bytes for shape in inner.shapes if not shape.memory)
-        if all(user.op in ("dynamic-slice", "dynamic-update-slice") for user in mine):
+        whole = _bytes_of(inner.shapes, memory)
+        if whole and all(user.op in ("dynamic-slice", "dynamic-update-slice") for user in mine):
             sliced = 0
             for user in mine:
                 part = user if user.op == "dynamic-slice" else names[user.operands[1]]
                 in_place = user.op == "dynamic-update-slice" and _behind(user.operands[0], names) == inner.name
-                sliced += 0 if in_place else sum(shape.bytes for shape in part.shapes)
+                sliced += 0 if in_place else _bytes_of(part.shapes)
             total += min(whole, sliced)
         else:
             total += whole
-    return total + sum(_written(name, names) for name in _roots(body, names))
+    return total + sum(_written(name, names, memory) for name in _roots(body, names))
 
 
 def _behind(name: str, names: dict[str, Instruction]) -> str:
@@ -203,42 +207,48 @@ def _roots(body: Computation, names: dict[str, Instruction]) -> Iterator[str]:
     yield from root.operands if root.op == "tuple" else (root.name,)
 
 
-def _written(name: str, names: dict[str, Instruction]) -> int:
+def _written(name: str, names: dict[str, Instruction], memory: int) -> int:
     inner = names[_behind(name, names)]
+    whole = _bytes_of(inner.shapes, memory)
     if inner.op in ("parameter", *COLLECTIVES):
         return 0
     if inner.op == "dynamic-update-slice":
-        inner = names[inner.operands[1]]
-    return sum(shape.bytes for shape in inner.shapes if not shape.memory)
+        return min(whole, _bytes_of(names[inner.operands[1]].shapes))
+    return whole
 
 
-def _bytes_in(instruction: Instruction, here: Computation) -> int:
-    """All that an instruction takes in, wherever it lies."""
-    names = here.by_name
-    return sum(shape.bytes for name in instruction.operands for shape in names[name].shapes)
+def _bytes_of(shapes: Iterable[Shape], memory: int | None = None) -> int:
+    """Those in one memory, or in any."""
+    return sum(shape.bytes for shape in shapes if memory in (None, shape.memory))
 
 
-def _moved(instruction: Instruction, here: Computation) -> int:
-    """Bytes that an instruction reads and writes in the device's main memory."""
-    names = here.by_name
-    if instruction.op == "dynamic-update-slice":
-        return 2 * sum(shape.bytes for shape in names[instruction.operands[1]].shapes)
-    if instruction.op in ("dynamic-slice", "slice"):
-        return 2 * sum(shape.bytes for shape in instruction.shapes)
+def _taken(instruction: Instruction, here: Computation) -> Iterator[Shape]:
+    """The shapes of its operands."""
+    return (shape for name in instruction.operands for shape in here.by_name[name].shapes)
+
+
+def _moved(instruction: Instruction, here: Computation, memory: int = HBM) -> int:
+    """Bytes that an instruction reads and writes in a memory."""
+    ends, size = [*_taken(instruction, here), *instruction.shapes], None
     if instruction.op in ("copy-start", "slice-start"):  # whose results begin with both ends
         ends = instruction.shapes[:2]
-        return min(shape.bytes for shape in ends) * sum(not shape.memory for shape in ends)
-    shapes = [*instruction.shapes, *(shape for name in instruction.operands for shape in names[name].shapes)]
-    return sum(shape.bytes for shape in shapes if not shape.memory)
+        size = min(shape.bytes for shape in ends)
+    elif instruction.op in ("dynamic-slice", "slice"):
+        ends = here.by_name[instruction.operands[0]].shapes + instruction.shapes
+        size = _bytes_of(instruction.shapes)
+    elif instruction.op == "dynamic-update-slice":
+        part = here.by_name[instruction.operands[1]].shapes
+        ends, size = part + instruction.shapes, _bytes_of(part)
+    return sum(shape.bytes if size is None else size for shape in ends if shape.memory == memory)
 
 
 def _collective(instruction: Instruction, here: Computation) -> Collective:
     kind = instruction.op.removesuffix("-start")
-    operand = _bytes_in(instruction, here)
+    operand = _bytes_of(_taken(instruction, here))
     shapes = instruction.shapes
     if instruction.op.endswith("-start") and len(shapes) > 1:  # operands, results, and what the compiler adds
         shapes = shapes[len(instruction.operands) : 2 * len(instruction.operands)]
-    return Collective(kind, groups(instruction.attributes), operand, sum(shape.bytes for shape in shapes))
+    return Collective(kind, groups(instruction.attributes), operand, _bytes_of(shapes))
 
 
 def _product(instruction: Instruction, here: Computation) -> int:

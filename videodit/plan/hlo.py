@@ -13,13 +13,15 @@ import numpy as np
 BITS = {"pred": 8, "s4": 4, "u4": 4, "f8e4m3fn": 8, "f8e5m2": 8, "bf16": 16, "c64": 64}
 BITS |= {f"{kind}{bits}": bits for kind in "suf" for bits in (8, 16, 32, 64)}
 
+HBM, HOST = 0, 5  # memories, by XLA's numbers; others are on the chip
+
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 
 
 class Shape(NamedTuple):
-    """One array. memory: 0 is the device's main memory; on TPUs 1 and up are on the chip, 5 is the host's."""
+    """One array, and the memory that it lies in."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -98,7 +100,7 @@ def _matching(text: str) -> tuple[str, str]:
 
 def _shape(dtype: str, dims: str, layout: str) -> Shape:
     memory = re.search(r"S\((\d+)\)", layout)
-    return Shape(dtype, tuple(int(d) for d in dims.split(",") if d), int(memory[1]) if memory else 0)
+    return Shape(dtype, tuple(int(d) for d in dims.split(",") if d), int(memory[1]) if memory else HBM)
 
 
 def called(attributes: str, key: str) -> list[str]:
