@@ -45,7 +45,14 @@ def get_config(variant: str = "B") -> ConfigDict:
             ),
             model=model,
             text=TextConfig(
-                vocab_size=32128, width=model.text_width, depth=2, num_heads=16, head_dim=64, mlp_width=model.text_width
+                vocab_size=32128,
+                width=model.text_width,
+                depth=2,
+                num_heads=16,
+                head_dim=64,
+                mlp_width=model.text_width,
+                remat="full",
+                dtype="bfloat16",
             ),
             tokenizer="data/tokenizer.model",
             vae="runs/vae",

@@ -43,7 +43,14 @@ def get_config(variant: str = "1.3b") -> ConfigDict:
             ),
             model=dataclasses.replace(SIZES[variant], remat="full", dtype="bfloat16"),
             text=TextConfig(
-                vocab_size=32128, width=4096, depth=2, num_heads=16, head_dim=64, mlp_width=4096, dtype="bfloat16"
+                vocab_size=32128,
+                width=4096,
+                depth=2,
+                num_heads=16,
+                head_dim=64,
+                mlp_width=4096,
+                remat="full",
+                dtype="bfloat16",
             ),
             tokenizer="data/tokenizer.model",
             vae="runs/vae",

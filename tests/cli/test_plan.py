@@ -87,7 +87,9 @@ def test_a_search_prints_candidates_ranked_and_the_line_to_paste(capsys, monkeyp
     page = tmp_path / "plan.html"
     assert plan("--topology", "v5p:2x2x1", "--search", "--html", page) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("1. fsdp=2,context=2, remat attention, micro_batches 2: 9.0 of 10 GiB, MFU 60.0 to 70.0%")
+    assert told[0].startswith(
+        "1. fsdp=2,context=2, batch 8 in 2 micro-batches, remat attention: 9.0 of 10 GiB, MFU 60.0 to 70.0%"
+    )
     assert told[2].endswith("does not fit")
     assert told[-1] == f"best: {overrides(made())}"
     html = page.read_text()

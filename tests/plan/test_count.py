@@ -173,7 +173,7 @@ def test_what_moves_is_what_a_fusion_touches():
     """A layer of a stack rather than the stack; a TPU's reduce-scatter is a fusion; the host's side is not HBM."""
     counts = count(MODULE)
     layer, index = 16 * 4, 4
-    # Read and write the layer; copy it out; read it and write it into the stack; the index, twice; read it for the host.
+    # Read and write the layer; copy it out; read it and write it into the stack; the index, twice; read it to send it.
     assert counts.other_bytes == 2 * layer + index + layer + 2 * layer + index + layer
     assert counts.host_bytes == 2 * layer
     assert dict(counts.collectives) == {Collective("reduce-scatter", ((0, 1, 2, 3),), 64, 16): 1}

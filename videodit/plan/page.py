@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from videodit.plan.report import CAUSES, GIB, MEMORY, Plan, mesh_text, overrides
+from videodit.plan.report import CAUSES, GIB, MEMORY, Plan, choices, overrides, title
 
 COLOURS = "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7", "#9c755f"
 
@@ -19,7 +19,7 @@ def write_page(path: Path, plans: Sequence[Plan]) -> None:
     longest = max((plan.seconds["step_no_overlap"] for plan in plans if plan.seconds), default=0.0)
     room = first.hbm_bytes or max(plan.bytes_per_chip["total"] for plan in plans)
     page = template.render(
-        title=f"{first.what} of {first.config} on {first.topology}",
+        title=title(first),
         room=f"{room / GIB:.0f}",
         best=next((overrides(plan) for plan in plans if plan.fits), None),
         plans=[_shown(plan, room, longest) for plan in plans],
@@ -36,8 +36,7 @@ def _shown(plan: Plan, room: int, longest: float) -> dict[str, Any]:
         causes = plan.causes or {name: plan.seconds[name] for name in CAUSES if name in plan.seconds}
         bars.append(_bar("time", CAUSES, causes, longest, 1.0, "s", plan.seconds["step_no_overlap"]))
     return {
-        "mesh": mesh_text(plan.mesh),
-        "choices": f", remat {plan.remat}, batch {plan.batch} in {plan.micro_batches} parts",
+        "choices": choices(plan),
         "fits": plan.fits,
         "speed": _speed(plan),
         "bars": bars,
@@ -58,7 +57,7 @@ def _bar(
     parts = [
         {"name": label, "colour": colour, "width": f"{100 * size / whole:.2f}", "size": f"{size / unit:.2f}"}
         for (key, label), colour in shown
-        if (size := sizes.get(key, 0)) > 0
+        if (size := sizes.get(key, 0)) > 0.0005 * whole
     ]
     return {"name": name, "parts": parts, "sum": f"{total / unit:.2f} {sign} in all"}
 

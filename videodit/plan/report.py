@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 GIB = 2**30
+PROGRAMS = {"train": "Training step", "sample": "Sampling", "vae": "Reconstruction"}
 MEMORY = {
     "parameters": "parameters",
     "optimiser": "optimiser",
@@ -88,6 +89,19 @@ def mesh_text(mesh: Mapping[str, int]) -> str:
     return ",".join(f"{name}={size}" for name, size in mesh.items() if size > 1 and name != "ulysses") or "data=1"
 
 
+def title(plan: Plan) -> str:
+    return f"{PROGRAMS[plan.what]} of {plan.config} on {plan.topology}"
+
+
+def choices(plan: Plan) -> str:
+    """What a search chooses among, and the batch."""
+    return (
+        f"{mesh_text(plan.mesh)}, batch {plan.batch}"
+        + f" in {plan.micro_batches} micro-batches" * (plan.micro_batches > 1)
+        + f", remat {plan.remat}" * (plan.remat != "-")
+    )
+
+
 def overrides(plan: Plan) -> str:
     """The plan as overrides of its configuration, ready to paste."""
     keys = {f"mesh.{name}": size for name, size in plan.mesh.items()}
@@ -99,12 +113,7 @@ def overrides(plan: Plan) -> str:
 
 def lines(plan: Plan) -> Iterator[str]:
     """The plan for people."""
-    yield (
-        f"{plan.what} step of {plan.config} on {plan.topology}: mesh {mesh_text(plan.mesh)}, batch {plan.batch}"
-        + f", micro_batches {plan.micro_batches}" * (plan.micro_batches > 1)
-        + f", remat {plan.remat}" * (plan.remat != "-")
-        + f"; compiled in {plan.compile_seconds:.0f} s"
-    )
+    yield f"{title(plan)}: {choices(plan)}; compiled in {plan.compile_seconds:.0f} s"
     yield from _memory_lines(plan)
     model, hardware = plan.flops_per_step["model"], plan.flops_per_step["hardware"]
     known = f"{model:.4g} of the model, " if model else ""

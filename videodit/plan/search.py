@@ -10,7 +10,7 @@ from videodit.parallel.chips import Chip
 from videodit.parallel.mesh import MeshConfig
 from videodit.plan.compile import compile_plan
 from videodit.plan.program import default_vae
-from videodit.plan.report import Plan, mesh_text
+from videodit.plan.report import Plan, choices
 from videodit.plan.topology import Topology
 from videodit.train.config import DiTRun, Run, VAERun
 from videodit.train.text_to_video import num_tokens
@@ -99,7 +99,7 @@ def summary(plan: Plan) -> str:
     """A candidate on one line."""
     low, high = (100 * plan.mfu[end] for end in ("no_overlap", "full_overlap"))
     return (
-        f"{mesh_text(plan.mesh)}, remat {plan.remat}, micro_batches {plan.micro_batches}: "
+        f"{choices(plan)}: "
         f"{plan.bytes_per_chip['total'] / 2**30:.1f} of {plan.hbm_bytes / 2**30:.0f} GiB, "
         f"MFU {low:.1f} to {high:.1f}%, {plan.seconds['step_no_overlap']:.2f} s{', does not fit' * (not plan.fits)}"
     )

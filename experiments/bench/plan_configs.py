@@ -1,0 +1,99 @@
+"""Every configuration, and a machine that it fits on, as the TPU compiler says: the table of docs/plan.md.
+
+    .venv/bin/python experiments/bench/plan_configs.py [NAME ...]
+
+Compiles each for TPUs that are not here, one after another; with names (`dit.py:XL`), only those.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from videodit.cli.plan import parse_mesh
+from videodit.plan.compile import compile_plan
+from videodit.plan.report import Plan, mesh_text
+from videodit.plan.topology import Topology
+from videodit.train.config_io import load
+
+ROOT = Path(__file__).parents[2]
+HEAD = (
+    "configuration",
+    "batch",
+    "machine",
+    "mesh and overrides",
+    "GiB a chip",
+    "seconds a step",
+    "MFU",
+    "compiled in, s",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration by name, a machine for it, and what is to be said beside its defaults."""
+
+    config: str
+    topology: str
+    mesh: str = "data=-1"
+    overrides: tuple[str, ...] = ()
+    vae: str | None = None
+
+
+CASES = [
+    Case("quickstart.py:vae", "v5e:1x1"),
+    Case("quickstart.py:dit", "v5e:1x1", vae="quickstart.py:vae"),
+    Case("footage.py:vae", "v5e:1x1"),
+    Case("footage.py:dit", "v5e:1x1", vae="footage.py:vae"),
+    Case("vae.py", "v5e:2x4", overrides=("optim.micro_batches=4",)),
+    Case("dit.py:toy", "v5e:1x1"),
+    Case("dit.py:S", "v5e:1x1", overrides=("optim.micro_batches=8",)),
+    Case("dit.py:B", "v5e:1x1", overrides=("optim.micro_batches=16",)),
+    Case("dit.py:L", "v5e:2x4", "fsdp=8", ("optim.micro_batches=4",)),
+    Case("dit.py:XL", "v5e:2x4", "fsdp=8", ("optim.micro_batches=4",)),
+    Case("dit.py:1.3b", "v5e:4x4", "data=4,fsdp=4", ("optim.micro_batches=4",)),
+    Case("dit.py:14b", "v5p:4x4x4", "fsdp=16,context=4", ("model.remat=attention",)),
+    Case("wan.py:1.3b", "v5e:4x4", "data=4,fsdp=4", ("optim.micro_batches=4",)),
+    Case("wan.py:14b", "v5p:4x4x4", "fsdp=16,context=4", ("model.remat=attention",)),
+]
+
+
+def plan(case: Case) -> Plan:
+    """What the compiler says."""
+    overrides = [*case.overrides, *(f"mesh.{axis}" for axis in mesh_keys(case.mesh))]
+    run = load(str(ROOT / "configs" / case.config), [f"--config.{key}" for key in overrides])
+    vae = load(str(ROOT / "configs" / case.vae)) if case.vae else None
+    return compile_plan(run, Topology.parse(case.topology), vae=vae, name=case.config)
+
+
+def mesh_keys(mesh: str) -> list[str]:
+    """The mesh as overrides, with every axis said."""
+    return [f"{axis}={size}" for axis, size in vars(parse_mesh(mesh)).items()]
+
+
+def row(case: Case, found: Plan) -> tuple[str, ...]:
+    """A line of the table."""
+    used = f"{found.bytes_per_chip['total'] / 2**30:.1f} of {found.hbm_bytes / 2**30:.0f}"
+    low, high = (f"{found.seconds[f'step_{end}']:.3g}" for end in ("full_overlap", "no_overlap"))
+    return (
+        f"`{case.config}`",
+        str(found.batch),
+        case.topology,
+        ", ".join([mesh_text(found.mesh), *case.overrides]),
+        used if found.fits else f"{used}: does not fit",
+        f"{low} to {high}",
+        f"{found.mfu['no_overlap']:.0%} to {found.mfu['full_overlap']:.0%}" if found.mfu else "-",
+        f"{found.compile_seconds:.0f}",
+    )
+
+
+def main() -> None:
+    """Print the table, row by row as it is made."""
+    wanted = [case for case in CASES if not sys.argv[1:] or case.config in sys.argv[1:]]
+    for cells in (HEAD, ("---",) * len(HEAD)):
+        print(f"| {' | '.join(cells)} |")
+    for case in wanted:
+        print(f"| {' | '.join(row(case, plan(case)))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
