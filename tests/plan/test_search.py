@@ -111,6 +111,23 @@ def test_where_nothing_fits_the_smallest_is_tried(monkeypatch):
     assert asked[0].model.remat == "full"
 
 
+def test_a_compiler_that_gives_up_on_one_candidate_does_not_end_the_search(monkeypatch):
+    compile_plan, asked = played(dict.fromkeys(module.KEPT, 50.0))
+
+    def sometimes(run, *args, **options):
+        plan = compile_plan(run, *args, **options)
+        if len(asked) != 2:
+            raise RuntimeError("it died")
+        return plan
+
+    monkeypatch.setattr(module, "compile_plan", sometimes)
+    told = []
+    assert len(search(with_batch(64), Topology.parse("v5p:4x4x4"), most=3, say=told.append)) == 1
+    assert len(asked) == 3 and [line.endswith(": it died") for line in told] == [False, True, False, True]
+    with pytest.raises(RuntimeError, match="it died"):
+        search(with_batch(64), Topology.parse("v5p:4x4x4"), most=2)
+
+
 def test_a_search_is_for_training_transformers_on_tpus():
     with pytest.raises(ValueError, match="a search is for training a transformer on TPUs"):
         search(load("configs/vae.py"), Topology.parse("v5e:2x2"))

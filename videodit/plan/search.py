@@ -10,7 +10,7 @@ from videodit.parallel.chips import Chip
 from videodit.parallel.mesh import MeshConfig
 from videodit.plan.compile import compile_plan
 from videodit.plan.program import default_vae
-from videodit.plan.report import Plan, choices
+from videodit.plan.report import Plan, choices, mesh_text
 from videodit.plan.topology import Topology
 from videodit.train.config import DiTRun, Run, VAERun
 from videodit.train.text_to_video import num_tokens
@@ -63,6 +63,7 @@ def search(
 
     Raises:
         ValueError: for an autoencoder, a machine of CPUs, and when no mesh divides the batch and the tokens.
+        RuntimeError: when the compiler fails for all that are tried; what fails for some is told and passed over.
     """
     if not isinstance(run, DiTRun) or topology.chip is None:
         raise ValueError("a search is for training a transformer on TPUs: plan other programs mesh by mesh")
@@ -73,8 +74,8 @@ def search(
             "give another --batch"
         )
     say(f"{len(waiting)} candidates; compiling the {min(most, len(waiting))} that look best")
-    plans, room, off, tried = [], topology.chip.hbm_bytes, dict.fromkeys(KEPT, 1.0), set()
-    while waiting and len(plans) < most:
+    plans, room, off, tried, failure = [], topology.chip.hbm_bytes, dict.fromkeys(KEPT, 1.0), set(), None
+    for turn in range(1, min(most, len(waiting)) + 1):
         fitting = [candidate for candidate in waiting if candidate.memory * off[candidate.remat] <= room]
         if not fitting and any(plan.fits for plan in plans):
             break
@@ -82,11 +83,18 @@ def search(
         chosen = min(fitting or waiting, key=order)
         waiting.remove(chosen)
         tried.add(chosen.kind)
-        plan = compile_plan(chosen.run, topology, "train", vae, name=name)
+        try:
+            plan = compile_plan(chosen.run, topology, "train", vae, name=name)
+        except RuntimeError as error:
+            failure = error
+            say(f"{turn}. {mesh_text(vars(chosen.run.mesh))}, remat {chosen.remat}: {error}")
+            continue
         plans.append(plan)
         if not plan.fits:
             off[chosen.remat] = max(plan.bytes_per_chip["total"], 1.02 * room) / chosen.memory
-        say(f"{len(plans)}. {summary(plan)}")
+        say(f"{turn}. {summary(plan)}")
+    if not plans:
+        raise failure
     return sorted(plans, key=rank)
 
 

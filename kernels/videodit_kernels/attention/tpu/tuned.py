@@ -42,8 +42,8 @@ def tuned(chip: str | None, head_dim: int, seq: int) -> Blocks:
 def share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: int) -> float:
     """The share of a chip's bfloat16 peak that a pass reaches in the simulator, full mask, bounded logits.
 
-    1 / share is taken to be linear in 1 / `seq`, as when blocks cost the same and rows of them something besides, through
-    the two lengths simulated; what is longer is no faster than the longer of them.
+    1 / share is taken to be linear in 1 / `seq`, as when blocks cost the same and rows of them something besides,
+    through the two lengths simulated; what is longer is no faster than the longer of them.
 
     Raises:
         ValueError: for a chip that was not simulated.
