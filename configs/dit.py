@@ -2,7 +2,8 @@
 
 Command:   videodit train --config configs/dit.py:B --workdir runs/dit-B --config.data.path=DATA \
              --config.tokenizer=TOKENIZER --config.vae=VAE_WORKDIR
-Hardware:  S and B one accelerator of 16 GiB; L and XL 8 chips; 1.3b and 14b a pod slice.
+Hardware:  S and B one chip of 16 GiB with --config.optim.micro_batches=8 and =16; L and XL 8 of them, =4; 1.3b 16, =4;
+           14b 64 of 95 GiB (docs/plan.md has the meshes).
 Result:    none is published yet; every variant is traced abstractly by the tests.
 """
 

@@ -1,7 +1,7 @@
 """The causal video autoencoder: 8 x 8 pixels and 4 frames to a latent of 16 channels.
 
 Command:   videodit train --config configs/vae.py --workdir runs/vae --config.data.path=DATA
-Hardware:  one accelerator of 80 GiB or 8 of 16 GiB.
+Hardware:  8 chips of 16 GiB with --config.optim.micro_batches=4 (docs/plan.md).
 Result:    none is published yet; traced abstractly by the tests.
 """
 

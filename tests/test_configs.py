@@ -1,6 +1,7 @@
 """Every configuration there is, traced as the trainer would compile it, without allocating its weights."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ from videodit.train.config import DiTRun, VAERun
 from videodit.train.config_io import from_config_dict, load
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+PLANS = CONFIGS.parent / "docs" / "plan.md"
 VARIANTS = {
     "quickstart": ["vae", "dit"],
     "footage": ["vae", "dit"],
@@ -21,13 +23,20 @@ VARIANTS = {
     "wan": ["1.3b", "14b"],
     "dit": ["toy", "S", "B", "L", "XL", "1.3b", "14b"],
 }
+NAMES = [f"{file}:{v}".rstrip(":") for file, vs in VARIANTS.items() for v in vs]
 
 
 def test_no_configuration_is_forgotten():
     assert {path.stem for path in CONFIGS.glob("*.py")} == set(VARIANTS)
 
 
-@pytest.mark.parametrize("name", [f"{file}:{v}".rstrip(":") for file, vs in VARIANTS.items() for v in vs])
+def test_each_has_a_machine_that_it_fits_in_the_docs():
+    rows = dict(re.findall(r"^\| `(.+?)` (.*)", PLANS.read_text(), re.M))
+    assert {name.replace(".py", "") for name in rows if ".py" in name} == set(NAMES)
+    assert not any("does not fit" in row for row in rows.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_traces_abstractly(name):
     file, _, variant = name.partition(":")
     run = load(f"{CONFIGS / file}.py" + (f":{variant}" if variant else ""))

@@ -50,9 +50,9 @@ CASES = [
     Case("dit.py:B", "v5e:1x1", overrides=("optim.micro_batches=16",)),
     Case("dit.py:L", "v5e:2x4", "fsdp=8", ("optim.micro_batches=4",)),
     Case("dit.py:XL", "v5e:2x4", "fsdp=8", ("optim.micro_batches=4",)),
-    Case("dit.py:1.3b", "v5e:4x4", "data=4,fsdp=4", ("optim.micro_batches=4",)),
+    Case("dit.py:1.3b", "v5e:4x4", "fsdp=16", ("optim.micro_batches=4",)),
     Case("dit.py:14b", "v5p:4x4x4", "fsdp=16,context=4", ("model.remat=attention",)),
-    Case("wan.py:1.3b", "v5e:4x4", "data=4,fsdp=4", ("optim.micro_batches=4",)),
+    Case("wan.py:1.3b", "v5e:4x4", "fsdp=16", ("optim.micro_batches=4",)),
     Case("wan.py:14b", "v5p:4x4x4", "fsdp=16,context=4", ("model.remat=attention",)),
 ]
 
