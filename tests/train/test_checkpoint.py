@@ -25,7 +25,8 @@ def sharded():
 
 
 def at(state, step):
-    return type(state)(np.int32(step), state.params, state.ema, state.opt_state, state.buffers)
+    step = jax.device_put(np.int32(step), state.step.sharding)
+    return type(state)(step, state.params, state.ema, state.opt_state, state.buffers)
 
 
 def test_the_last_checkpoint_comes_back_bit_for_bit_and_older_ones_go(tmp_path, sharded):

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from videodit.train.state import TrainState
 
 Which = Literal["params", "ema"]
+# An array that several devices hold is cut among them to be written; below this it is not worth compiling that.
+LEAST_SLICE = 1 << 20
 
 
 class Checkpoints:
@@ -24,7 +27,13 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int):
         options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=LEAST_SLICE)
+        registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
+            "loader": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -44,7 +53,7 @@ class Checkpoints:
         """
         step = int(state.step)
         if step not in self._manager.all_steps():
-            items = {"state": ocp.args.StandardSave(state), "loader": ocp.args.JsonSave({"state": loader_state})}
+            items = {"state": ocp.args.PyTreeSave(state), "loader": ocp.args.JsonSave({"state": loader_state})}
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, Any] | None:
@@ -52,8 +61,9 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        items = {"state": ocp.args.StandardRestore(abstract), "loader": ocp.args.JsonRestore()}
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        state = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
+        items = ocp.args.Composite(state=state, loader=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=items)
         return restored["state"], restored["loader"]["state"]
 
 
