@@ -48,7 +48,7 @@ def vae() -> VAERun:
             blocks=1,
             time_kernel=(1, 1, 1),
             mid_attention=False,
-            shortcuts=True,
+            shortcuts="strides",
         ),
         optim=OptimConfig(lr=2e-3, warmup=100, final=0.02, weight_decay=0.0),
         l2=1.0,

@@ -42,7 +42,7 @@ def vae() -> VAERun:
             blocks=1,
             time_kernel=(1, 1, 1),
             mid_attention=False,
-            shortcuts=True,
+            shortcuts="strides",
         ),
         optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.0),
         l2=1.0,

@@ -25,7 +25,7 @@ def get_config(variant: str) -> ConfigDict:
             latent_channels=4,
             time_kernel=(1, 1, 1),
             mid_attention=False,
-            shortcuts=True,
+            shortcuts="strides",
         )
         return to_config_dict(VAERun(model=model, **common))
     if variant == "dit":

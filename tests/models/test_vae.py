@@ -21,7 +21,7 @@ FAST = VAEConfig(
     patch=2,
     time_kernel=(1, 3, 1),
     mid_attention=False,
-    shortcuts=True,
+    shortcuts="strides",
 )
 CONFIGS = pytest.mark.parametrize("cfg", [PLAIN, FAST], ids=["plain", "fast"])
 

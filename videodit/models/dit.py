@@ -1,13 +1,14 @@
 """A diffusion transformer over spacetime patches, conditioned on text (Peebles and Xie 2023; Wan 2025)."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from videodit.nn.attention import Attention, QKNorm, Rope, segment_mask
 from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token_grid, unpatchify
@@ -29,9 +30,12 @@ class DiTConfig:
     Attributes:
         depth, width, num_heads, mlp_width: the transformer's size.
         mlp: "gelu", or "gated" (two input matrices of `mlp_width`).
-        in_channels: channels of the latents.
+        in_channels: channels of what comes in: the noisy latents, and conditioning beside them if there is any.
+        out_channels: channels of the velocity, `in_channels` if None.
         patch: latents a token covers along (t, y, x).
         text_width: size of the text encoder's output.
+        image_width: size of an image encoder's tokens, which blocks attend to beside the text; None for no such.
+        image_tokens: how many of them have a learned embedding of their place; 0 for none.
         qk_norm: RMS norm of queries and keys over each "head", over all heads ("full") or "none".
         cross_attn_norm: whether an affine LayerNorm comes before cross-attention.
         pooled_text: whether the mean of the text tokens modulates the blocks along with time (Esser et al. 2024), a
@@ -50,8 +54,11 @@ class DiTConfig:
     mlp_width: int
     mlp: MLPKind = "gelu"
     in_channels: int = 16
+    out_channels: int | None = None
     patch: Patch = (1, 2, 2)
     text_width: int = 4096
+    image_width: int | None = None
+    image_tokens: int = 0
     qk_norm: QKNorm = "head"
     cross_attn_norm: bool = False
     pooled_text: bool = False
@@ -81,7 +88,12 @@ class DiTConfig:
 
     @property
     def patch_features(self) -> int:
-        return self.patch[0] * self.patch[1] * self.patch[2] * self.in_channels
+        return math.prod(self.patch) * self.in_channels
+
+    @property
+    def velocity_features(self) -> int:
+        """Of a patch of the velocity."""
+        return math.prod(self.patch) * (self.out_channels or self.in_channels)
 
 
 _WAN = {"qk_norm": "full", "cross_attn_norm": True}
@@ -129,6 +141,25 @@ class TextEmbedding(nnx.Module):
         return self.out(jax.nn.gelu(self.up(text_BSE), approximate=True))
 
 
+class ImageEmbedding(nnx.Module):
+    """An image encoder's tokens to the model's width: two layers between two norms, as Wan has them."""
+
+    def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
+        norm = {"dim": None, "eps": 1e-5, "rngs": rngs}
+        shape = cfg.image_tokens, cfg.image_width
+        small = initializers.normal(0.02)
+        self.positions = param(rngs.params(), small, shape, (None, "text")) if cfg.image_tokens else None
+        self.norm = LayerNorm(cfg.image_width, **norm)
+        self.up = Linear({"text": cfg.image_width}, {None: cfg.image_width}, rngs=rngs)
+        self.out = Linear({"text": cfg.image_width}, {None: cfg.width}, rngs=rngs)
+        self.out_norm = LayerNorm(cfg.width, **norm)
+
+    def __call__(self, image_BIE: Float[Array, "B I E"]) -> Float[Array, "B I D"]:
+        if self.positions is not None:
+            image_BIE += gathered(self.positions, image_BIE.dtype)
+        return self.out_norm(self.out(jax.nn.gelu(self.up(self.norm(image_BIE)), approximate=False)))
+
+
 def pool(text_BSD: Text, text_segments_BS: TextSegments, segments_BL: Segments | None) -> Float[Array, "B l D"]:
     """The mean in float32 of the text of each token's segment, of the first segment if `segments_BL` is None.
 
@@ -149,7 +180,8 @@ class Block(nnx.Module):
         self.modulation = param(rngs.params(), zeros, (6, cfg.width), (None, "embed"))
         self.attention = Attention(cfg.width, **heads, rngs=rngs)
         self.cross_norm = LayerNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs) if cfg.cross_attn_norm else None
-        self.cross_attention = Attention(cfg.width, **heads, out_init=zeros, rngs=rngs)
+        beside = cfg.image_width is not None
+        self.cross_attention = Attention(cfg.width, **heads, beside=beside, out_init=zeros, rngs=rngs)
         self.mlp = MLP(cfg.width, cfg.mlp_width, kind=cfg.mlp, rngs=rngs)
 
     def __call__(
@@ -160,6 +192,8 @@ class Block(nnx.Module):
         rope: Rope,
         segments_BL: Segments | None,
         text_segments_BS: TextSegments,
+        image_BID: Float[Array, "B I D"] | None = None,
+        image_segments_BI: Int[Array, "B I"] | None = None,
     ) -> Tokens:
         modulation = jnp.moveaxis(time_Bl6D + gathered(self.modulation), -2, 0)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
@@ -167,7 +201,14 @@ class Block(nnx.Module):
         y = self.attention(y, rope=rope, q_segments=segments_BL)
         x_BLD = (x_BLD + gate * y).astype(x_BLD.dtype)
         y = x_BLD if self.cross_norm is None else self.cross_norm(x_BLD)
-        y = self.cross_attention(y, text_BSD, q_segments=segments_BL, kv_segments=text_segments_BS)
+        y = self.cross_attention(
+            y,
+            text_BSD,
+            q_segments=segments_BL,
+            kv_segments=text_segments_BS,
+            beside_BID=image_BID,
+            beside_segments=image_segments_BI,
+        )
         x_BLD, y = adaptive_norm(x_BLD, mlp_scale, mlp_shift, y, eps=self.eps)
         return (x_BLD + mlp_gate * self.mlp(y)).astype(x_BLD.dtype)
 
@@ -179,7 +220,7 @@ class Head(nnx.Module):
         self.eps = cfg.eps
         zeros = initializers.zeros
         self.modulation = param(rngs.params(), zeros, (2, cfg.width), (None, "embed"))
-        self.out = Linear({"embed": cfg.width}, {"patch": cfg.patch_features}, init=zeros, rngs=rngs)
+        self.out = Linear({"embed": cfg.width}, {"patch": cfg.velocity_features}, init=zeros, rngs=rngs)
 
     def __call__(self, x_BLD: Tokens, time_BlD: Float[Array, "B #L D"]) -> Patches:
         shift, scale = jnp.moveaxis(time_BlD[..., None, :] + gathered(self.modulation), -2, 0)
@@ -200,6 +241,7 @@ class DiT(nnx.Module):
         self.patch_embedding = Linear({"patch": cfg.patch_features}, {"embed": cfg.width}, rngs=rngs)
         self.time_embedding = TimeEmbedding(cfg, rngs=rngs)
         self.text_embedding = TextEmbedding(cfg, rngs=rngs)
+        self.image_embedding = ImageEmbedding(cfg, rngs=rngs) if cfg.image_width else None
         self.stack = Stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, remat=cfg.remat, rngs=rngs)
         self.head = Head(cfg, rngs=rngs)
 
@@ -211,7 +253,9 @@ class DiT(nnx.Module):
         text_BSE: Text,
         text_segments_BS: TextSegments,
         segments_BL: Segments | None = None,
-    ) -> Patches:
+        image_BIE: Float[Array, "B I E2"] | None = None,
+        image_segments_BI: Int[Array, "B I"] | None = None,
+    ) -> Float[Array, "B L P2"]:
         """Velocity of rows of tokens, in which several clips may be packed.
 
         Args:
@@ -221,10 +265,17 @@ class DiT(nnx.Module):
             text_BSE: outputs of the text encoder.
             text_segments_BS: the segment whose tokens attend to a text token; 0 is padding.
             segments_BL: the clip that a token belongs to, from 1; 0 is padding. None: one clip a row, segment 1.
+            image_BIE: outputs of an image encoder that the model knows of; None if there is no image.
+            image_segments_BI: the segment whose tokens attend to a token of them; None: all in segment 1.
 
         Returns:
             float32 velocities; those of padding mean nothing.
+
+        Raises:
+            ValueError: for an image that the model does not know what to do with.
         """
+        if image_BIE is not None and self.image_embedding is None:
+            raise ValueError("the model attends to no image: its image_width is None")
         dtype = jnp.dtype(self.cfg.dtype)
         layout = Layout.of(x_BLP.shape[1], packed=segments_BL is not None)
         if layout.padded > layout.length and segments_BL is None:
@@ -236,33 +287,43 @@ class DiT(nnx.Module):
         embedding_BlD, time_Bl6D = self.time_embedding(t_Bl, pooled_BlD)
         rope = rope_tables(layout.spread(positions_BL3), self.cfg.split, self.cfg.rope_theta)
         x_BLD = self.patch_embedding(constrain(layout.spread(x_BLP.astype(dtype)), ("batch", "stream", None)))
-        x_BLD = self.stack(x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS)
+        image_BID = None if image_BIE is None else self.image_embedding(image_BIE.astype(dtype))
+        image = (image_BID, image_segments_BI)
+        x_BLD = self.stack(x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS, *image)
         v_BLP = constrain(self.head(x_BLD, embedding_BlD), ("batch", None, None))
         return layout.collect(v_BLP)
 
     def __call__(
-        self, x_BTYXC: Video, t: PerClip, text_BSE: Text, text_mask_BS: TextMask, fps_B: PerClip | None = None
-    ) -> Video:
+        self,
+        x_BTYXC: Video,
+        t: PerClip | Float[Array, "B L"],
+        text_BSE: Text,
+        text_mask_BS: TextMask,
+        fps_B: PerClip | None = None,
+        image_BIE: Float[Array, "B I E2"] | None = None,
+    ) -> Float[Array, "B T Y X C2"]:
         """Velocity of noisy clips of latents, one clip a row.
 
         Args:
-            x_BTYXC: noisy latents.
-            t: time in [0, 1] of every clip; 0 is data, 1 is noise.
+            x_BTYXC: noisy latents, with conditioning channels after them if the model has such.
+            t: time in [0, 1] of every clip, or of every token in raster order; 0 is data, 1 is noise.
             text_BSE: outputs of the text encoder.
             text_mask_BS: which text tokens are real; a clip may have none.
             fps_B: frames a second of every clip, `fps_reference` by default.
+            image_BIE: outputs of an image encoder, of models with an `image_width`.
 
         Raises:
             ValueError: when a side of the latents is not a multiple of the patch.
         """
         cfg = self.cfg
         grid = token_grid(x_BTYXC.shape[1:4], cfg.patch)
-        time_step_B = jnp.ones_like(t) if fps_B is None else cfg.fps_reference / fps_B
+        time_step_B = jnp.ones(len(t)) if fps_B is None else cfg.fps_reference / fps_B
         v_BLP = self.tokens(
             patchify(x_BTYXC, cfg.patch),
             t,
             grid_positions(grid, time_step_B),
             text_BSE,
             text_mask_BS.astype(jnp.int32),
+            image_BIE=image_BIE,
         )
         return unpatchify(v_BLP, grid, cfg.patch)

@@ -44,7 +44,7 @@ def _attention(width: int, inner: int, queries: int, keys: int, bias: bool = Tru
     return projections + _linear(inner, width, queries, bias) + Cost(macs=2 * queries * keys * inner)
 
 
-def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int) -> Cost:
+def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 0) -> Cost:
     """Cost of a `DiT` on one clip of so many tokens, with one time for the clip."""
     width = cfg.width
     qk_scales = Cost(params={"head": 2 * cfg.head_dim, "full": 2 * width, "none": 0}[cfg.qk_norm])
@@ -60,7 +60,14 @@ def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int) -> Cost:
     time = _linear(cfg.time_freq_dim, width, 1) + _linear(width, width, 1) + _linear(width, 6 * width, 1)
     text = _linear(cfg.text_width, width, text_tokens) + _linear(width, width, text_tokens)
     text += Cost(macs=cfg.pooled_text * width * text_tokens)
-    head = Cost(params=2 * width) + _linear(width, cfg.patch_features, tokens)
+    head = Cost(params=2 * width) + _linear(width, cfg.velocity_features, tokens)
+    if cfg.image_width is not None:
+        size = cfg.image_width
+        text += _linear(size, size, image_tokens) + _linear(size, width, image_tokens)
+        text += Cost(params=2 * size + 2 * width + cfg.image_tokens * size)
+        block += 2 * _linear(width, width, image_tokens) + Cost(
+            qk_scales.params // 2, 2 * tokens * image_tokens * width
+        )
     return _linear(cfg.patch_features, width, tokens) + time + text + cfg.depth * block + head
 
 

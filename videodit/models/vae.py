@@ -7,6 +7,7 @@ attention in the middle, and a feature cache with which a clip is coded chunk by
 import dataclasses
 import itertools
 import math
+from typing import Literal
 
 import einops
 import jax
@@ -17,6 +18,9 @@ from jaxtyping import Array, Float
 from videodit.nn.conv import CausalConv3d, FrameCache
 from videodit.nn.norm import RMSNorm
 
+Shortcuts = Literal["none", "strides", "levels"]
+UpsampleTo = Literal["next", "half", "same"]
+
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig:
@@ -25,26 +29,35 @@ class VAEConfig:
     Attributes:
         latent_channels: channels of a latent.
         channels: width of each level, finest first.
+        decoder_channels: the same of the decoder, where it has other widths.
         strides: (time, space) stride between one level and the next; time 1 or 2, space 1 or 2.
         patch: side of the pixel squares folded into channels before the first level (space to depth).
         blocks: residual blocks a level (the decoder has one more, as is usual).
-        shortcuts: parameter-free shortcuts around each level, by space to depth and back, which make the autoencoder
-            learn fast (DC-AE, arXiv:2410.10733; Wan 2.2).
+        upsample_to: channels after a level of the decoder has been upsampled: those of the "next" level, "half" of its
+            own (Wan 2.1) or the "same" (Wan 2.2).
+        shortcuts: parameter-free shortcuts by space to depth and back, which make the autoencoder learn fast (DC-AE,
+            arXiv:2410.10733): "none", around what "strides" and beside the last layers, or around "levels" (Wan 2.2).
+        quant_conv: whether a linear map follows the encoder and another comes before the decoder.
         time_kernel: taps in time of each level's residual blocks; 1 looks at one frame only.
         mid_attention: spatial self-attention in the middle.
         logvar_range: bounds of the posterior's log-variance.
+        eps: of every norm.
         dtype: compute type; parameters are float32.
     """
 
     latent_channels: int = 16
     channels: tuple[int, ...] = (96, 192, 384, 384)
+    decoder_channels: tuple[int, ...] | None = None
     strides: tuple[tuple[int, int], ...] = ((1, 2), (2, 2), (2, 2))
     patch: int = 1
     blocks: int = 2
-    shortcuts: bool = False
+    upsample_to: UpsampleTo = "next"
+    shortcuts: Shortcuts = "none"
+    quant_conv: bool = False
     time_kernel: tuple[int, ...] = (3, 3, 3, 3)
     mid_attention: bool = True
     logvar_range: tuple[float, float] = (-20.0, 10.0)
+    eps: float = 1e-6
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -53,6 +66,10 @@ class VAEConfig:
             raise ValueError(
                 f"VAEConfig has {levels} channels, {len(self.strides)} strides and {len(self.time_kernel)} time_kernel "
                 f"entries: it needs one stride between levels ({levels - 1}) and one time_kernel a level ({levels})."
+            )
+        if self.decoder_channels is not None and len(self.decoder_channels) != levels:
+            raise ValueError(
+                f"VAEConfig has {levels} channels and {len(self.decoder_channels)} decoder_channels: one a level each."
             )
         if not set(self.strides) <= {(1, 1), (1, 2), (2, 1), (2, 2)}:
             raise ValueError(f"VAEConfig.strides is {self.strides}: each must be (time, space), with 1 or 2 for both.")
@@ -86,10 +103,10 @@ class LatentStatistic(nnx.Variable):
 class ResBlock(nnx.Module):
     """Norm, SiLU, convolution, twice, beside a skip."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, time_kernel: int, rngs: nnx.Rngs):
-        self.norm1 = RMSNorm(in_channels, dim="conv_out", rngs=rngs)
+    def __init__(self, in_channels: int, out_channels: int, *, time_kernel: int, eps: float, rngs: nnx.Rngs):
+        self.norm1 = RMSNorm(in_channels, dim="conv_out", eps=eps, rngs=rngs)
         self.conv1 = CausalConv3d(in_channels, out_channels, kernel=(time_kernel, 3), rngs=rngs)
-        self.norm2 = RMSNorm(out_channels, dim="conv_out", rngs=rngs)
+        self.norm2 = RMSNorm(out_channels, dim="conv_out", eps=eps, rngs=rngs)
         self.conv2 = CausalConv3d(out_channels, out_channels, kernel=(time_kernel, 3), zero_init=True, rngs=rngs)
         same = in_channels == out_channels
         self.skip = None if same else CausalConv3d(in_channels, out_channels, kernel=(1, 1), rngs=rngs)
@@ -103,8 +120,8 @@ class ResBlock(nnx.Module):
 class SpatialAttention(nnx.Module):
     """One head of self-attention over the positions of each frame."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs):
-        self.norm = RMSNorm(channels, dim="conv_out", rngs=rngs)
+    def __init__(self, channels: int, *, eps: float, rngs: nnx.Rngs):
+        self.norm = RMSNorm(channels, dim="conv_out", eps=eps, rngs=rngs)
         self.qkv = CausalConv3d(channels, 3 * channels, kernel=(1, 1), rngs=rngs)
         self.out = CausalConv3d(channels, channels, kernel=(1, 1), zero_init=True, rngs=rngs)
 
@@ -121,10 +138,11 @@ class SpatialAttention(nnx.Module):
 class Middle(nnx.Module):
     """Residual block, attention, residual block at the coarsest level."""
 
-    def __init__(self, channels: int, *, time_kernel: int, attention: bool, rngs: nnx.Rngs):
-        self.first = ResBlock(channels, channels, time_kernel=time_kernel, rngs=rngs)
-        self.attention = SpatialAttention(channels, rngs=rngs) if attention else None
-        self.last = ResBlock(channels, channels, time_kernel=time_kernel, rngs=rngs)
+    def __init__(self, channels: int, cfg: VAEConfig, *, rngs: nnx.Rngs):
+        block = {"time_kernel": cfg.time_kernel[-1], "eps": cfg.eps, "rngs": rngs}
+        self.first = ResBlock(channels, channels, **block)
+        self.attention = SpatialAttention(channels, eps=cfg.eps, rngs=rngs) if cfg.mid_attention else None
+        self.last = ResBlock(channels, channels, **block)
 
     def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
         x_BTYXC = self.first(x_BTYXC, cache)
@@ -192,18 +210,21 @@ def unfold_shortcut(x_BTYXC: Array, channels: int, stride: tuple[int, int], star
     return wide[:, time - 1 :] if starts_clip else wide
 
 
+def _blocks(widths: list[int], cfg: VAEConfig, level: int, rngs: nnx.Rngs) -> list[ResBlock]:
+    block = {"time_kernel": cfg.time_kernel[level], "eps": cfg.eps, "rngs": rngs}
+    return [ResBlock(i, o, **block) for i, o in itertools.pairwise(widths)]
+
+
 class EncoderLevel(nnx.Module):
     """Residual blocks, then the stride to the next level."""
 
     def __init__(self, in_channels: int, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
-        self.channels, time_kernel = cfg.channels[level], cfg.time_kernel[level]
+        self.channels = cfg.channels[level]
         widths = [in_channels, *[self.channels] * cfg.blocks]
-        self.blocks = nnx.List(
-            ResBlock(i, o, time_kernel=time_kernel, rngs=rngs) for i, o in itertools.pairwise(widths)
-        )
+        self.blocks = nnx.List(_blocks(widths, cfg, level, rngs))
         self.stride = cfg.strides[level] if level < len(cfg.strides) else None
         self.downsample = Downsample(self.channels, self.stride, rngs=rngs) if self.stride else None
-        self.shortcut = cfg.shortcuts and self.stride is not None
+        self.shortcut = cfg.shortcuts == "levels" or (cfg.shortcuts == "strides" and self.stride is not None)
 
     def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
         h_BTYXC = x_BTYXC
@@ -212,21 +233,22 @@ class EncoderLevel(nnx.Module):
         if self.downsample is not None:
             h_BTYXC = self.downsample(h_BTYXC, cache)
         if self.shortcut:
-            h_BTYXC = h_BTYXC + fold_shortcut(x_BTYXC, self.channels, self.stride, cache.starts_clip)
+            h_BTYXC = h_BTYXC + fold_shortcut(x_BTYXC, self.channels, self.stride or (1, 1), cache.starts_clip)
         return h_BTYXC
 
 
 class DecoderLevel(nnx.Module):
     """Residual blocks, then the stride back to the next finer level."""
 
-    def __init__(self, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
-        channels, time_kernel = cfg.channels[level], cfg.time_kernel[level]
-        self.blocks = nnx.List(
-            ResBlock(channels, channels, time_kernel=time_kernel, rngs=rngs) for _ in range(cfg.blocks + 1)
-        )
-        self.channels, self.stride = cfg.channels[max(level - 1, 0)], cfg.strides[level - 1] if level else None
+    def __init__(self, in_channels: int, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
+        widths = cfg.decoder_channels or cfg.channels
+        channels = widths[level]
+        self.blocks = nnx.List(_blocks([in_channels, *[channels] * (cfg.blocks + 1)], cfg, level, rngs))
+        self.stride = cfg.strides[level - 1] if level else None
+        after = {"next": widths[max(level - 1, 0)], "half": channels // 2, "same": channels}
+        self.channels = after[cfg.upsample_to] if self.stride else channels
         self.upsample = Upsample(channels, self.channels, self.stride, rngs=rngs) if self.stride else None
-        self.shortcut = cfg.shortcuts and self.stride is not None
+        self.shortcut = cfg.shortcuts != "none" and self.stride is not None
 
     def __call__(self, z_BTYXC: Array, cache: FrameCache) -> Array:
         h_BTYXC = z_BTYXC
@@ -242,8 +264,9 @@ class DecoderLevel(nnx.Module):
 class Head(nnx.Module):
     """Norm, SiLU and convolution; with a shortcut, beside a linear map, so that the first thing learnt is linear."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, time_kernel: int, shortcut: bool, rngs: nnx.Rngs):
-        self.norm = RMSNorm(in_channels, dim="conv_out", rngs=rngs)
+    def __init__(self, in_channels: int, out_channels: int, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
+        shortcut, time_kernel = cfg.shortcuts == "strides", cfg.time_kernel[level]
+        self.norm = RMSNorm(in_channels, dim="conv_out", eps=cfg.eps, rngs=rngs)
         self.conv = CausalConv3d(in_channels, out_channels, kernel=(time_kernel, 3), zero_init=shortcut, rngs=rngs)
         self.skip = CausalConv3d(in_channels, out_channels, kernel=(1, 1), rngs=rngs) if shortcut else None
 
@@ -260,10 +283,10 @@ class Encoder(nnx.Module):
         last = cfg.channels[-1]
         self.conv_in = CausalConv3d(3 * cfg.patch**2, widths[0], kernel=(cfg.time_kernel[0], 3), rngs=rngs)
         self.levels = nnx.List(EncoderLevel(widths[i], cfg, i, rngs=rngs) for i in range(len(cfg.channels)))
-        self.middle = Middle(last, time_kernel=cfg.time_kernel[-1], attention=cfg.mid_attention, rngs=rngs)
-        self.head = Head(
-            last, 2 * cfg.latent_channels, time_kernel=cfg.time_kernel[-1], shortcut=cfg.shortcuts, rngs=rngs
-        )
+        self.middle = Middle(last, cfg, rngs=rngs)
+        moments = 2 * cfg.latent_channels
+        self.head = Head(last, moments, cfg, -1, rngs=rngs)
+        self.quant = CausalConv3d(moments, moments, kernel=(1, 1), rngs=rngs) if cfg.quant_conv else None
         # A posterior as wide as the prior would drown the means at the start: begin with a narrow one.
         bias = self.head.conv.bias
         bias.set_value(bias[...].at[cfg.latent_channels :].set(-6.0))
@@ -272,22 +295,26 @@ class Encoder(nnx.Module):
         x_BTYXC = self.conv_in(x_BTYXC, cache)
         for level in self.levels:
             x_BTYXC = level(x_BTYXC, cache)
-        return self.head(self.middle(x_BTYXC, cache), cache)
+        moments_BTYXC = self.head(self.middle(x_BTYXC, cache), cache)
+        return moments_BTYXC if self.quant is None else self.quant(moments_BTYXC, cache)
 
 
 class Decoder(nnx.Module):
     """Latent to clip."""
 
     def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
-        first = cfg.channels[-1]
-        self.conv_in = CausalConv3d(cfg.latent_channels, first, kernel=(cfg.time_kernel[-1], 3), rngs=rngs)
-        self.middle = Middle(first, time_kernel=cfg.time_kernel[-1], attention=cfg.mid_attention, rngs=rngs)
-        self.levels = nnx.List(DecoderLevel(cfg, level, rngs=rngs) for level in reversed(range(len(cfg.channels))))
-        self.head = Head(
-            cfg.channels[0], 3 * cfg.patch**2, time_kernel=cfg.time_kernel[0], shortcut=cfg.shortcuts, rngs=rngs
-        )
+        latent, width = cfg.latent_channels, (cfg.decoder_channels or cfg.channels)[-1]
+        self.quant = CausalConv3d(latent, latent, kernel=(1, 1), rngs=rngs) if cfg.quant_conv else None
+        self.conv_in = CausalConv3d(latent, width, kernel=(cfg.time_kernel[-1], 3), rngs=rngs)
+        self.middle = Middle(width, cfg, rngs=rngs)
+        self.levels = nnx.List()
+        for level in reversed(range(len(cfg.channels))):
+            self.levels.append(DecoderLevel(width, cfg, level, rngs=rngs))
+            width = self.levels[-1].channels
+        self.head = Head(width, 3 * cfg.patch**2, cfg, 0, rngs=rngs)
 
     def __call__(self, z_BTYXC: Array, cache: FrameCache) -> Array:
+        z_BTYXC = z_BTYXC if self.quant is None else self.quant(z_BTYXC, cache)
         z_BTYXC = self.middle(self.conv_in(z_BTYXC, cache), cache)
         for level in self.levels:
             z_BTYXC = level(z_BTYXC, cache)

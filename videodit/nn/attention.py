@@ -98,6 +98,8 @@ class Attention(nnx.Module):
         qk_norm: RMS norm with a learned scale on queries and keys: "head" over each head, "full" over all heads
             together (as Wan does), or "none".
         use_bias: whether the projections have biases.
+        beside: whether queries also attend to a second sequence, whose own keys and values have a softmax of their own
+            and whose result is added (decoupled cross-attention, Ye et al. 2023); it adds nothing at first.
         scale: factor on the logits, 1 / sqrt(head_dim) by default.
         init, q_init, out_init: initialisers of the kernels, seen as matrices [inputs, outputs].
 
@@ -113,6 +115,7 @@ class Attention(nnx.Module):
         *,
         qk_norm: QKNorm = "none",
         use_bias: bool = True,
+        beside: bool = False,
         scale: float | None = None,
         eps: float = 1e-6,
         init: Init = initializers.glorot_uniform(),  # noqa: B008
@@ -134,6 +137,10 @@ class Attention(nnx.Module):
             "none": lambda: None,
         }[qk_norm]
         self.q_norm, self.k_norm = norm(), norm()
+        zeros = initializers.zeros
+        self.beside_k = Linear(embed, heads, use_bias=use_bias, init=init, rngs=rngs) if beside else None
+        self.beside_v = Linear(embed, heads, use_bias=use_bias, init=zeros, rngs=rngs) if beside else None
+        self.beside_k_norm = norm() if beside else None
 
     def __call__(
         self,
@@ -144,10 +151,13 @@ class Attention(nnx.Module):
         q_segments: Int[Array, "B L"] | None = None,
         kv_segments: Int[Array, "B S"] | None = None,
         bias_NLS: Float[Array, "N L S"] | None = None,
+        beside_BID: Float[Array, "B I D"] | None = None,
+        beside_segments: Int[Array, "B I"] | None = None,
     ) -> Tokens:
         """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys, the rest is as in `attention`.
 
-        Of self-attention, `q_segments` are those of the keys too where `kv_segments` is None.
+        Of self-attention, `q_segments` are those of the keys too where `kv_segments` is None. `beside` is the second
+        sequence, and may be left out.
         """
         inside = ("batch", "tokens", None)
         x_BLD = constrain(x_BLD, inside)
@@ -160,6 +170,10 @@ class Attention(nnx.Module):
         else:
             ids = {"q_segments": q_segments, "kv_segments": kv_segments}
             y_BLNH = attention(q, k, v, **ids, bias_NLS=bias_NLS, scale=self.scale)
+        if beside_BID is not None:
+            k = self._place(self.beside_k_norm, self.beside_k(beside_BID), None)
+            ids = {"q_segments": q_segments, "kv_segments": beside_segments}
+            y_BLNH += attention(q, k, self.beside_v(beside_BID), **ids, scale=self.scale)
         return constrain(self.out(y_BLNH), ("batch", "stream", None))
 
     def _place(self, norm: RMSNorm | None, x_BLNH: Heads, rope: Rope | None) -> Heads:

@@ -1,0 +1,70 @@
+"""Reference models and what they make of their inputs, where this checkout has them beside it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jaxtyping import Array
+
+from videodit.interop import mapping
+from videodit.interop.mapping import Rule
+from videodit.interop.safetensors import Tensor, Weights
+from videodit.train.state import split
+
+GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A case: its `config.json`, its weights, and inputs and outputs by name."""
+
+    folder: Path
+    facts: dict[str, Any]
+    weights: dict[str, Tensor]
+    io: dict[str, np.ndarray]
+
+    def last(self, name: str) -> Array:
+        """An array of the case with its channels last."""
+        return jnp.moveaxis(jnp.asarray(self.io[name]), 1, -1)
+
+
+@pytest.fixture
+def golden() -> Callable[[str], Golden]:
+    """A reference case by its name."""
+
+    def read(case: str) -> Golden:
+        folder = GOLDENS / case
+        if not folder.is_dir():
+            pytest.skip(f"the reference case {folder} is not on this machine")
+        weights = folder / "weights.safetensors"
+        io = {name: np.asarray(tensor.read()) for name, tensor in Weights(folder / "io.safetensors").items()}
+        facts = json.loads((folder / "config.json").read_text())
+        return Golden(folder, facts, dict(Weights(weights)) if weights.is_file() else {}, io)
+
+    return read
+
+
+def loaded(
+    make: Callable[[], nnx.Module],
+    rules: list[Rule],
+    weights: dict[str, Tensor],
+    buffers: dict[str, Array] | None = None,
+) -> nnx.Module:
+    """The model with these weights; checks that they are the same when written again."""
+    graph, params, _ = split(nnx.eval_shape(make))
+    params = mapping.load(rules, params, weights, "the case")
+    back = mapping.outputs(rules, params)
+    assert back.keys() == weights.keys()
+    for name, tensor in weights.items():
+        np.testing.assert_array_equal(back[name].make(), tensor.read())
+    return nnx.merge(graph, params, buffers or {})
+
+
+def relative_error(found: Any, expected: Any) -> float:
+    return float(np.linalg.norm(np.asarray(found) - expected) / np.linalg.norm(expected))

@@ -1,0 +1,32 @@
+"""CLIP's image encoder with the reference's weights."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tests.interop.conftest import loaded, relative_error
+from videodit.interop import clip
+from videodit.models.vision import VisionConfig, VisionEncoder, normalise
+
+
+def test_reference_weights_give_reference_outputs(golden):
+    case = golden("clip_vision")
+    cfg = clip.config(case.facts)
+    encoder = loaded(lambda: VisionEncoder(cfg, rngs=nnx.Rngs(0)), clip.rules(cfg), case.weights)
+    image = case.last("in.pixel_values")
+    tokens, pooled = nnx.jit(VisionEncoder.__call__)(encoder, image)
+    assert relative_error(nnx.jit(VisionEncoder.penultimate)(encoder, image), case.io["out.penultimate"]) < 1e-5
+    assert relative_error(tokens, case.io["out.last"]) < 1e-5
+    assert relative_error(pooled, case.io["out.pooled"]) < 1e-5
+    assert clip.config(clip.facts(cfg)) == cfg
+
+
+def test_the_defaults_are_the_encoder_of_wan_s_image_to_video():
+    cfg = VisionConfig()
+    shapes = nnx.eval_shape(lambda: VisionEncoder(cfg, rngs=nnx.Rngs(0)))
+    count = sum(np.prod(leaf.shape) for leaf in nnx.to_flat_state(nnx.state(shapes)).leaves)
+    assert cfg.tokens == 257 and count == 630_766_080  # ViT-H/14 without its projection
+
+
+def test_grey_is_near_the_mean_of_clip_s_training_set():
+    assert float(jnp.abs(normalise(jnp.zeros((1, 2, 2, 3)))).max()) < 0.4

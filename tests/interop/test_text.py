@@ -1,0 +1,32 @@
+"""T5's and UMT5's encoders with the reference's weights."""
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from tests.interop.conftest import loaded, relative_error
+from videodit.interop import text
+from videodit.interop.files import without_ties
+from videodit.models.text import TextEncoder
+
+
+@pytest.mark.parametrize("name", ["t5_encoder", "umt5_encoder"])
+def test_reference_weights_give_reference_outputs(golden, name):
+    case = golden(name)
+    cfg = text.config(case.facts)
+    weights = without_ties(case.weights, text.TIED)
+    encoder = loaded(lambda: TextEncoder(cfg, rngs=nnx.Rngs(0)), text.rules(cfg), weights)
+    short = encoder(jnp.asarray(case.io["in.input_ids"]), jnp.asarray(case.io["in.attention_mask"], bool))
+    long = encoder(jnp.asarray(case.io["in.long_ids"]), jnp.ones(case.io["in.long_ids"].shape, bool))
+    assert relative_error(short, case.io["out.last_hidden_state"]) < 1e-5
+    assert relative_error(long, case.io["out.long"]) < 1e-5
+    assert text.config(text.facts(cfg)) == cfg
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [("model_type", "bert", "it should be t5 or umt5"), ("feed_forward_proj", "relu", "version 1.1 has 'gated-gelu'")],
+)
+def test_other_encoders_are_refused(golden, key, value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        text.config(golden("t5_encoder").facts | {key: value})

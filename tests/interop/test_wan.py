@@ -1,0 +1,138 @@
+"""Wan's transformers: outputs, a training step's loss and gradients, and both layouts of names."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from tests.interop.conftest import loaded, relative_error
+from videodit.diffusion.objective import loss_at
+from videodit.interop import mapping, wan
+from videodit.models.dit import DiT
+from videodit.models.flops import dit_cost
+
+
+def dit(case):
+    cfg = wan.config(case.facts)
+    return loaded(lambda: DiT(cfg, rngs=nnx.Rngs(0)), wan.rules(cfg), case.weights)
+
+
+def arguments(case):
+    text = jnp.asarray(case.io["in.encoder_hidden_states"])
+    image = case.io.get("in.encoder_hidden_states_image")
+    # The reference has the two images of a clip one after the other in the batch.
+    image = None if image is None else jnp.asarray(image.reshape(len(text), -1, image.shape[-1]))
+    time = jnp.asarray(case.io["in.timestep"] / 1000)
+    return case.last("in.hidden_states"), time, text, jnp.ones(text.shape[:2], bool), None, image
+
+
+@pytest.mark.parametrize("name", ["wan_t2v", "wan_i2v", "wan_flf2v", "wan22_ti2v"])
+def test_reference_weights_give_reference_velocities(golden, name):
+    case = golden(name)
+    velocity = nnx.jit(DiT.__call__)(dit(case), *arguments(case))
+    assert relative_error(velocity, case.last("out.sample")) < 1e-5
+
+
+def test_a_training_step_is_the_reference_s(golden):
+    """Loss, every gradient, and eight steps of AdamW with clipping."""
+    case, weights = golden("wan_t2v_train"), golden("wan_t2v")
+    graph, state = nnx.split(dit(weights))
+    text = jnp.asarray(case.io["in.encoder_hidden_states"])
+    data, noise, t = case.last("in.x0"), case.last("in.noise"), jnp.asarray(case.io["in.t"])
+
+    def loss(state):
+        model = nnx.merge(graph, state)
+        return loss_at(lambda x, t: model(x, t, text, jnp.ones(text.shape[:2], bool)), data, noise, t).mean()
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(state)
+    assert relative_error(value, case.io["out.loss"]) < 1e-5
+    rules = wan.rules(wan.config(weights.facts))
+    for name, grad in mapping.outputs(rules, nnx.to_pure_dict(grads)).items():
+        assert relative_error(grad.make(), case.io[f"grad.{name}"]) < 1e-3, name
+
+    told = case.facts["adamw"]
+    (b1, b2), lr, decay = told["betas"], told["lr"], told["weight_decay"]
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(told["clip_global_norm"]), optax.adamw(lr, b1, b2, told["eps"], weight_decay=decay)
+    )
+
+    @jax.jit
+    def step(state, moments):
+        value, grads = jax.value_and_grad(loss)(state)
+        updates, moments = optimizer.update(grads, moments, state)
+        return value, optax.tree.norm(grads), optax.apply_updates(state, updates), moments
+
+    moments, losses, norms = optimizer.init(state), [], []
+    for _ in case.io["out.adamw_grad_norms"]:
+        value, norm, state, moments = step(state, moments)
+        losses.append(value)
+        norms.append(norm)
+    losses.append(jax.jit(loss)(state))
+    np.testing.assert_allclose(losses, case.io["out.adamw_losses"], rtol=1e-4)
+    np.testing.assert_allclose(norms, case.io["out.adamw_grad_norms"], rtol=1e-3)
+    np.testing.assert_allclose(optax.tree.norm(state), case.io["out.adamw_param_norm"], rtol=1e-5)
+
+
+ORIGINAL = {
+    "": "patch_embedding.weight patch_embedding.bias head.modulation img_emb.emb_pos",
+    "head.head text_embedding.0 text_embedding.2 time_embedding.0 time_embedding.2 time_projection.1": "weight bias",
+    "img_emb.proj.0 img_emb.proj.1 img_emb.proj.3 img_emb.proj.4": "weight bias",
+}
+ORIGINAL_BLOCK = {
+    "": "modulation cross_attn.norm_k_img.weight",
+    "norm3 ffn.0 ffn.2 cross_attn.k_img cross_attn.v_img": "weight bias",
+    "self_attn.q self_attn.k self_attn.v self_attn.o": "weight bias",
+    "cross_attn.q cross_attn.k cross_attn.v cross_attn.o": "weight bias",
+    "self_attn.norm_q self_attn.norm_k cross_attn.norm_q cross_attn.norm_k": "weight",
+}
+
+
+def spelt(table):
+    for parts, ends in table.items():
+        yield from (f"{part}.{end}".lstrip(".") for part in parts.split(" ") for end in ends.split(" "))
+
+
+def test_original_names_are_as_good(golden):
+    """The names of the release itself, with its last-frame branch, and every one of diffusers' comes of one of them."""
+    weights = golden("wan_flf2v").weights
+    blocks = [f"blocks.{layer}.{name}" for layer in range(2) for name in spelt(ORIGINAL_BLOCK)]
+    names = [*spelt(ORIGINAL), *blocks]
+    assert {wan.renamed(name) for name in names} == weights.keys() and len(names) == len(weights)
+    assert [wan.renamed(name) for name in weights] == list(weights)
+
+
+def test_parameters_and_products_are_those_counted(golden):
+    for name in ("wan_t2v", "wan_i2v", "wan_flf2v"):
+        cfg = wan.config(golden(name).facts)
+        params = sum(np.prod(tensor.shape) for tensor in golden(name).weights.values())
+        assert dit_cost(cfg, 18, 512, 18).params == params
+    assert wan.config(wan.facts(cfg)) == cfg
+    more = (
+        dit_cost(cfg, 18, 512, 18).macs
+        - dit_cost(dataclasses.replace(cfg, image_width=None, image_tokens=0), 18, 512).macs
+    )
+    width, size = cfg.width, cfg.image_width
+    assert more == 18 * size * (size + width) + cfg.depth * (2 * 18 * width**2 + 2 * 18 * 18 * width)
+
+
+def test_an_image_adds_nothing_at_first_and_needs_a_model_that_knows_of_one(golden):
+    case = golden("wan_i2v")
+    cfg = wan.config(case.facts)
+    plain = dataclasses.replace(cfg, image_width=None, in_channels=36)
+    args = arguments(case)
+    with pytest.raises(ValueError, match="attends to no image"):
+        DiT(plain, rngs=nnx.Rngs(0))(*args)
+    fresh = DiT(cfg, rngs=nnx.Rngs(0))
+    fresh.head.out.kernel[...] += 1.0
+    fresh.stack.blocks.cross_attention.out.kernel[...] += 0.1
+    np.testing.assert_array_equal(fresh(*args), fresh(*args[:-1]))
+
+
+@pytest.mark.parametrize(("key", "value"), [("qk_norm", "rms_norm"), ("cross_attn_norm", False)])
+def test_options_that_are_not_wan_s_are_refused(golden, key, value):
+    with pytest.raises(ValueError, match=f"{key} is .* Wan's have"):
+        wan.config(golden("wan_t2v").facts | {key: value})

@@ -1,0 +1,139 @@
+"""Wan's autoencoders, 2.1 and 2.2, in diffusers' layout (arXiv:2503.20314, section 4.1)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from videodit.interop.mapping import Rule
+from videodit.models.vae import VAEConfig
+
+
+def config(facts: Mapping[str, Any]) -> VAEConfig:
+    """The autoencoder that a `config.json` of diffusers' `AutoencoderKLWan` describes.
+
+    Raises:
+        ValueError: for an option that is not Wan's.
+    """
+    if facts.get("attn_scales"):
+        raise ValueError(f"attn_scales is {facts['attn_scales']} in the autoencoder's config.json: Wan's have none")
+    residual = bool(facts.get("is_residual", False))
+    widths = [[base * times for times in facts["dim_mult"]] for base in (facts["base_dim"], _decoder_base(facts))]
+    levels = len(facts["dim_mult"])
+    return VAEConfig(
+        latent_channels=facts["z_dim"],
+        channels=tuple(widths[0]),
+        decoder_channels=None if widths[0] == widths[1] else tuple(widths[1]),
+        strides=tuple((1 + bool(time), 2) for time in facts["temperal_downsample"]),
+        patch=facts.get("patch_size") or 1,
+        blocks=facts["num_res_blocks"],
+        upsample_to="same" if residual else "half",
+        shortcuts="levels" if residual else "none",
+        quant_conv=True,
+        time_kernel=(3,) * levels,
+        logvar_range=(-30.0, 20.0),
+        eps=1e-24,  # torch's normalize bounds the norm itself by 1e-12
+    )
+
+
+def _decoder_base(facts: Mapping[str, Any]) -> int:
+    return facts.get("decoder_base_dim") or facts["base_dim"]
+
+
+def statistics(facts: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the latents, a channel each, which are no weights but configuration."""
+    return np.asarray(facts["latents_mean"], np.float32), np.asarray(facts["latents_std"], np.float32)
+
+
+def rules(cfg: VAEConfig) -> list[Rule]:
+    """How a `VAE` of Wan's options is made of diffusers' tensors."""
+    fold = {"p": cfg.patch, "q": cfg.patch}
+    kernel = "decoder.head.conv.kernel", "decoder.conv_out.weight", "(c q p) i t y x -> t y x i (p q c)"
+    return [
+        # Pixels are folded into channels column by column there, row by row here.
+        Rule("encoder.conv_in.kernel", "encoder.conv_in.weight", "o (c q p) t y x -> t y x (p q c) o", fold),
+        Rule("encoder.conv_in.bias", "encoder.conv_in.bias", "o -> o"),
+        *_middle("encoder"),
+        *_norm("encoder.head.norm", "encoder.norm_out"),
+        *_conv("encoder.head.conv", "encoder.conv_out"),
+        *_conv("encoder.quant", "quant_conv"),
+        *_conv("decoder.quant", "post_quant_conv"),
+        *_conv("decoder.conv_in", "decoder.conv_in"),
+        *_middle("decoder"),
+        *_norm("decoder.head.norm", "decoder.norm_out"),
+        Rule(*kernel, fold),
+        Rule("decoder.head.conv.bias", "decoder.conv_out.bias", "(c q p) -> (p q c)", fold),
+        *(rule for level in range(len(cfg.channels)) for rule in _encoder_level(cfg, level)),
+        *(rule for level in range(len(cfg.channels)) for rule in _decoder_level(cfg, level)),
+    ]
+
+
+def _encoder_level(cfg: VAEConfig, level: int) -> list[Rule]:
+    ours, last = f"encoder.levels.{level}", level == len(cfg.channels) - 1
+    if cfg.shortcuts == "levels":
+        blocks = [f"encoder.down_blocks.{level}.resnets.{at}" for at in range(cfg.blocks)]
+        down = f"encoder.down_blocks.{level}.downsampler"
+    else:  # 2.1 counts blocks and strides of all levels in one list
+        first = level * (cfg.blocks + 1)
+        blocks = [f"encoder.down_blocks.{first + at}" for at in range(cfg.blocks)]
+        down = f"encoder.down_blocks.{first + cfg.blocks}"
+    widths = [cfg.channels[max(level - 1, 0)], *[cfg.channels[level]] * cfg.blocks]
+    made = _blocks(ours, blocks, widths)
+    if not last:
+        made += _conv(f"{ours}.downsample.space", f"{down}.resample.1", frames=False)
+        made += _conv(f"{ours}.downsample.time", f"{down}.time_conv") if cfg.strides[level][0] == 2 else []
+    return made
+
+
+def _decoder_level(cfg: VAEConfig, at: int) -> list[Rule]:
+    """Of the level that comes at this place, coarsest first."""
+    widths = (cfg.decoder_channels or cfg.channels)[::-1]
+    ours, theirs = f"decoder.levels.{at}", f"decoder.up_blocks.{at}"
+    before = widths[max(at - 1, 0)] // (2 if at and cfg.upsample_to == "half" else 1)
+    blocks = [f"{theirs}.resnets.{block}" for block in range(cfg.blocks + 1)]
+    made = _blocks(ours, blocks, [before, *[widths[at]] * (cfg.blocks + 1)])
+    if at < len(widths) - 1:
+        up = f"{theirs}.upsampler" if cfg.shortcuts == "levels" else f"{theirs}.upsamplers.0"
+        made += _conv(f"{ours}.upsample.space", f"{up}.resample.1", frames=False)
+        made += _conv(f"{ours}.upsample.time", f"{up}.time_conv") if cfg.strides[::-1][at][0] == 2 else []
+    return made
+
+
+def _blocks(ours: str, theirs: list[str], widths: list[int]) -> list[Rule]:
+    made = []
+    for at, name in enumerate(theirs):
+        made += _block(f"{ours}.blocks.{at}", name)
+        if widths[at] != widths[at + 1]:
+            made += _conv(f"{ours}.blocks.{at}.skip", f"{name}.conv_shortcut")
+    return made
+
+
+def _block(ours: str, theirs: str) -> list[Rule]:
+    return [
+        *_norm(f"{ours}.norm1", f"{theirs}.norm1"),
+        *_conv(f"{ours}.conv1", f"{theirs}.conv1"),
+        *_norm(f"{ours}.norm2", f"{theirs}.norm2"),
+        *_conv(f"{ours}.conv2", f"{theirs}.conv2"),
+    ]
+
+
+def _middle(part: str) -> list[Rule]:
+    ours, theirs = f"{part}.middle", f"{part}.mid_block"
+    return [
+        *_block(f"{ours}.first", f"{theirs}.resnets.0"),
+        Rule(f"{ours}.attention.norm.scale", f"{theirs}.attentions.0.norm.gamma", "d y x -> (d y x)", {"y": 1, "x": 1}),
+        *_conv(f"{ours}.attention.qkv", f"{theirs}.attentions.0.to_qkv", frames=False),
+        *_conv(f"{ours}.attention.out", f"{theirs}.attentions.0.proj", frames=False),
+        *_block(f"{ours}.last", f"{theirs}.resnets.1"),
+    ]
+
+
+def _norm(ours: str, theirs: str) -> list[Rule]:
+    return [Rule(f"{ours}.scale", f"{theirs}.gamma", "d t y x -> (d t y x)", {"t": 1, "y": 1, "x": 1})]
+
+
+def _conv(ours: str, theirs: str, *, frames: bool = True) -> list[Rule]:
+    """A convolution over (t, y, x), or over (y, x) of each frame."""
+    kernel = "o i t y x -> t y x i o" if frames else "o i y x -> t y x i o"
+    sizes = {} if frames else {"t": 1}
+    return [Rule(f"{ours}.kernel", f"{theirs}.weight", kernel, sizes), Rule(f"{ours}.bias", f"{theirs}.bias", "o -> o")]
