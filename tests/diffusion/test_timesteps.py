@@ -115,6 +115,8 @@ def test_schedule_falls_from_one_to_zero():
         (lambda: schedule(0), "0 steps"),
         (lambda: schedule(4, 0.0), "shift is 0.0"),
         (lambda: schedule(4, t_min=1.0), "t_min is 1.0"),
+        (lambda: schedule(4, t_max=1.1), "t_max 1.1"),
+        (lambda: schedule(4, closed=True), "must be above 0"),
     ],
 )
 def test_senseless_settings_are_refused(call, message):

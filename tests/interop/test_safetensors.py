@@ -2,7 +2,7 @@
 
 import json
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +10,7 @@ from videodit.interop.safetensors import INDEX, Output, Weights, write
 
 ARRAYS = {
     "a": np.arange(12, dtype=np.float32).reshape(3, 4),
-    "b": np.arange(5).astype(ml_dtypes.bfloat16),
+    "b": np.arange(5).astype(jnp.bfloat16),
     "c": np.array(2.5, np.float16),
     "empty": np.zeros((0, 3), np.int64),
 }

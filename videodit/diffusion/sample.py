@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 
 from videodit.diffusion.guidance import Condition, ConditionalVelocityFn, guided
 from videodit.diffusion.path import VelocityFn
-from videodit.diffusion.solvers import Solver, euler, heun, integrate, unipc
+from videodit.diffusion.solvers import Solver, dpmpp, euler, heun, integrate, unipc
 from videodit.diffusion.timesteps import resolution_shift, schedule
 
-SOLVERS = ("unipc", "euler", "heun")
+SOLVERS = ("unipc", "unipc_bh1", "dpmpp", "euler", "heun")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class SamplerConfig:
 
     steps: solver steps; a step of Heun costs two evaluations of the model, one of the others one.
     shift, base_tokens: as in training (`TimestepConfig`): more of the steps near the noise.
-    t_min: see `schedule`.
-    solver: "unipc", "euler" or "heun"; order: of UniPC, 1 to 3.
+    t_min, t_max, closed: see `schedule`.
+    thousandths: whether the model is told times rounded down to thousandths, as diffusers' samplers but Euler do.
+    solver: one of `SOLVERS`; order: of UniPC, 1 to 3.
     guidance: classifier-free guidance scale, 1 is none; interval and rescale as in `guided`.
     """
 
@@ -28,6 +29,9 @@ class SamplerConfig:
     shift: float = 1.0
     base_tokens: int | None = None
     t_min: float = 0.0
+    t_max: float = 1.0
+    closed: bool = False
+    thousandths: bool = False
     solver: str = "unipc"
     order: int = 2
     guidance: float = 1.0
@@ -36,11 +40,14 @@ class SamplerConfig:
 
     def __post_init__(self):
         make_solver(self.solver, self.order)
-        schedule(self.steps, self.shift, t_min=self.t_min)
+        self._schedule(self.shift)
 
     def times(self, num_tokens: int | None = None) -> Float[np.ndarray, "points"]:
         """The times that the solver visits; `num_tokens` is needed if `base_tokens` is set."""
-        return schedule(self.steps, resolution_shift(self.shift, self.base_tokens, num_tokens), t_min=self.t_min)
+        return self._schedule(resolution_shift(self.shift, self.base_tokens, num_tokens))
+
+    def _schedule(self, shift: float) -> Float[np.ndarray, "points"]:
+        return schedule(self.steps, shift, t_min=self.t_min, t_max=self.t_max, closed=self.closed)
 
 
 def make_solver(name: str, order: int = 2) -> Solver:
@@ -48,6 +55,10 @@ def make_solver(name: str, order: int = 2) -> Solver:
     match name:
         case "unipc":
             return unipc(order)
+        case "unipc_bh1":
+            return unipc(order, "bh1")
+        case "dpmpp":
+            return dpmpp()
         case "euler":
             return euler()
         case "heun":
@@ -84,4 +95,11 @@ def sample_conditioned(
     velocity = guided(
         velocity_fn, cond, uncond, cfg.guidance, interval=cfg.guidance_interval, rescale=cfg.guidance_rescale
     )
-    return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, cfg.times(num_tokens))
+    times = cfg.times(num_tokens)
+    told = thousandths(times) if cfg.thousandths else None
+    return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, times, told)
+
+
+def thousandths(times: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
+    """Times rounded down to thousandths; 1 is told as 0.999, the last of the thousand that training had."""
+    return np.floor(1000 * np.minimum(times, 1 - 1e-6)) / 1000

@@ -1,4 +1,4 @@
-"""Solvers of dx/dt = v(x, t) from noise (t = 1) to data (t = 0): Euler, Heun and UniPC, each run by one `lax.scan`.
+"""Solvers of dx/dt = v(x, t) from noise (t = 1) to data (t = 0), each run by one `lax.scan`.
 
 A solver is three pure functions. `table(times)` turns the host's times into rows of constants, one a step, in float64;
 `init(x)` makes the carry, whose first entry is the sample; `step(velocity, carry, row)` moves it on. What differs from
@@ -7,7 +7,7 @@ step to step (order, step size, the ends of the path) lives in the rows, so that
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +32,13 @@ class Solver(NamedTuple):
 
 
 def integrate(
-    solver: Solver, velocity_fn: VelocityFn, x: Float[Array, "B *dims"], times: Times
+    solver: Solver, velocity_fn: VelocityFn, x: Float[Array, "B *dims"], times: Times, told: Times | None = None
 ) -> Float[Array, "B *dims"]:
     """Carries `x` from `times[0]` to `times[-1]`; the state is float32 (float64 if `x` is), whatever the model's dtype.
 
     times: falling numbers in [0, 1] on the host, one more than there are steps; they are compiled in.
-    Raises `ValueError` if they are not.
+    told: what the model hears in place of each of them, where it learnt of rounded times.
+    Raises `ValueError` if the times do not fall.
     """
     times = np.asarray(times, np.float64)
     if len(times) < 2 or np.any(np.diff(times) >= 0) or times[0] > 1 or times[-1] < 0:
@@ -45,7 +46,10 @@ def integrate(
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     rows = jax.tree.map(lambda row: jnp.asarray(row, x.dtype), solver.table(times))
 
+    visited = jnp.asarray(times, x.dtype)
+
     def velocity(x, t):
+        t = t if told is None else jnp.asarray(told, x.dtype)[jnp.argmin(jnp.abs(visited - t))]
         return velocity_fn(x, jnp.full(len(x), t)).astype(x.dtype)
 
     carry, _ = jax.lax.scan(lambda carry, row: (solver.step(velocity, carry, row), None), solver.init(x), rows)
@@ -75,8 +79,13 @@ def heun() -> Solver:
     return Solver(lambda times: (times[:-1], times[1:]), lambda x: (x,), step)
 
 
-def unipc(order: int = 2) -> Solver:
-    """UniPC of order 1 to 3, one evaluation a step (Zhao et al. 2023, "UniPC", B_2(h) = e^h - 1, data prediction).
+Variant = Literal["bh1", "bh2"]
+
+
+def unipc(order: int = 2, variant: Variant = "bh2") -> Solver:
+    """UniPC of order 1 to 3, one evaluation a step (Zhao et al. 2023, "UniPC", data prediction).
+
+    Its B(h) is h ("bh1") or e^h - 1 ("bh2").
 
     The evaluation that step n makes at its predicted sample first corrects that sample (UniC), then predicts the next
     one (UniP). Both are linear in the samples and data predictions at hand, so a step is two weighted sums.
@@ -97,14 +106,32 @@ def unipc(order: int = 2) -> Solver:
         past = (data, *past[:-1])
         return _weighted(predict, (x, *past)), x, past
 
-    return Solver(lambda times: _unipc_table(times, order), init, step)
+    return Solver(lambda times: _unipc_table(times, order, variant), init, step)
+
+
+def dpmpp() -> Solver:
+    """DPM-Solver++ (2M), one evaluation a step (Lu et al. 2022, "DPM-Solver++", algorithm 2).
+
+    It is the predictor of UniPC's second order (with B(h) = e^h - 1) and no corrector.
+    """
+    solver = unipc(2)
+
+    def table(times):
+        visited, correct, predict = _unipc_table(times, 2, "bh2")
+        return visited, np.eye(1, correct.shape[1]).repeat(len(correct), 0), predict
+
+    def step(velocity, carry, row):
+        (x, _, past), (t, *weights) = carry, row
+        return solver.step(velocity, (x, x, past), (t, *weights))
+
+    return Solver(table, solver.init, step)
 
 
 def _weighted(weights: Float[Array, "n"], values: tuple[Float[Array, "*dims"], ...]) -> Float[Array, "*dims"]:
     return sum(w * value for w, value in zip(weights, values, strict=True))
 
 
-def _unipc_table(times: Times, order: int) -> Rows:
+def _unipc_table(times: Times, order: int, variant: Variant) -> Rows:
     """Rows (t, weights of the corrector at t, weights of the predictor from t); lists of weights end in zeros."""
     steps = len(times) - 1
     left = np.arange(steps, 0, -1) if times[-1] == 0 else np.full(steps, order)
@@ -112,21 +139,21 @@ def _unipc_table(times: Times, order: int) -> Rows:
     correct, predict = np.zeros((steps, order + 2)), np.zeros((steps, order + 1))
     correct[0, 0] = 1  # nothing to correct yet: the sample itself
     for n, p in enumerate(orders):
-        x_weight, data_weights = _unipc_step(times, n, p, corrector=False)
+        x_weight, data_weights = _unipc_step(times, n, p, variant, corrector=False)
         predict[n, : p + 1] = [x_weight, *data_weights]
         if n + 1 < steps:
-            x_weight, data_weights = _unipc_step(times, n, p, corrector=True)
+            x_weight, data_weights = _unipc_step(times, n, p, variant, corrector=True)
             correct[n + 1, : p + 2] = [x_weight, *data_weights]
     return times[:-1], correct, predict
 
 
-def _unipc_step(times: Times, n: int, order: int, *, corrector: bool) -> tuple[float, list[float]]:
+def _unipc_step(times: Times, n: int, order: int, variant: Variant, *, corrector: bool) -> tuple[float, list[float]]:
     """Weights of one step from times[n]: of the sample there, and of the data predictions, newest first.
 
     With m_j the data prediction at times[j], D_j = m_j - m_n, r_j = (lambda_j - lambda_n) / h, and a dash for the next
     time (the data-prediction form of Zhao et al. 2023, whose z = -h):
 
-        x' = (sigma' / sigma) x - alpha' (e^z - 1) m_n - alpha' B(z) sum_j rho_j D_j / r_j,        B(z) = e^z - 1
+        x' = (sigma' / sigma) x - alpha' (e^z - 1) m_n - alpha' B(z) sum_j rho_j D_j / r_j,    B(z) = z or e^z - 1
 
     The factor of m_n outside the sum is written as alpha' - sigma' alpha / sigma, which stays exact at t = 0 and 1.
     """
@@ -139,14 +166,16 @@ def _unipc_step(times: Times, n: int, order: int, *, corrector: bool) -> tuple[f
 
     alphas, sigmas = alpha(times), sigma(times)
     x_weight = sigmas[n + 1] / sigmas[n]
-    slopes = -alphas[n + 1] * np.expm1(-h) * _unipc_coefficients(ratios, h) / ratios
+    b = -h if variant == "bh1" else np.expm1(-h)
+    slopes = -alphas[n + 1] * b * _unipc_coefficients(ratios, h, b) / ratios
     now = alphas[n + 1] - x_weight * alphas[n] - slopes.sum()
     older, newer = slopes[: order - 1], slopes[order - 1 :]
     return x_weight, [*newer, now, *older]
 
 
-def _unipc_coefficients(ratios: Float[np.ndarray, "k"], h: float) -> Float[np.ndarray, "k"]:
-    """The rho that match the Taylor series of the data prediction at k points: R(r) rho = b(h), R_ij = r_j^(i - 1).
+def _unipc_coefficients(ratios: Float[np.ndarray, "k"], h: float, scale: float) -> Float[np.ndarray, "k"]:
+    """The rho that match the Taylor series of the data prediction at k points: R(r) rho = b(h), R_ij = r_j^(i - 1),
+    with B(-h) the `scale` of b.
 
     For a single point 1/2 keeps the order whatever h is, and is the paper's choice.
     """
@@ -154,6 +183,6 @@ def _unipc_coefficients(ratios: Float[np.ndarray, "k"], h: float) -> Float[np.nd
         return np.full(len(ratios), 0.5)
     phi, b = np.expm1(-h) / -h - 1, []
     for k in range(1, len(ratios) + 1):
-        b.append(phi * math.factorial(k) / np.expm1(-h))
+        b.append(phi * math.factorial(k) / scale)
         phi = phi / -h - 1 / math.factorial(k + 1)
     return np.linalg.solve(np.vander(ratios, increasing=True).T, np.array(b))

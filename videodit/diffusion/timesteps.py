@@ -115,19 +115,25 @@ def sample_timesteps(
     return quantile(cfg, uniforms(key, shape, stratified=cfg.stratified), num_tokens=num_tokens)
 
 
-def schedule(steps: int, shift: float = 1.0, *, t_min: float = 0.0) -> Float[np.ndarray, "points"]:
-    """The times that a sampler visits: [steps + 1], float64 on the host, falling from 1 to 0.
+def schedule(
+    steps: int, shift: float = 1.0, *, t_min: float = 0.0, t_max: float = 1.0, closed: bool = False
+) -> Float[np.ndarray, "points"]:
+    """The times that a sampler visits: [steps + 1], float64 on the host, falling from 1 (`t_max`) to 0.
 
-    Even steps from 1 to `t_min`, shifted; the last time is 0 whatever `t_min` is. `t_min = 0.001` is the grid of
-    samplers that discretise time in 1000 parts, Wan's among them. Raises `ValueError` if `steps < 1`, `shift <= 0` or
-    `t_min` is not in [0, 1).
+    Even steps from `t_max` to `t_min`, shifted; the last time is 0 whatever `t_min` is. `t_min = 0.001` is the grid of
+    samplers that discretise time in 1000 parts, Wan's among them. A closed grid reaches `t_min` with its last step but
+    one, an open one would with its last. Raises `ValueError` if `steps < 1`, `shift <= 0` or not
+    0 <= `t_min` < `t_max` <= 1.
     """
     if steps < 1:
         raise ValueError(f"a sampler of {steps} steps was asked for: it needs at least 1")
     if not shift > 0:
         raise ValueError(f"sampling shift is {shift}: it must be above 0 (1 is no shift)")
-    if not 0 <= t_min < 1:
-        raise ValueError(f"t_min is {t_min}: it must lie in [0, 1)")
-    times = shift_timesteps(np.linspace(1.0, t_min, steps + 1), shift)
+    if not 0 <= t_min < t_max <= 1:
+        raise ValueError(f"t_min is {t_min} and t_max {t_max}: times fall from the second to the first, within [0, 1]")
+    if closed and t_min == 0:
+        raise ValueError("a closed grid ends its last step but one at t_min: it must be above 0")
+    even = np.append(np.linspace(t_max, t_min, steps), 0.0) if closed else np.linspace(t_max, t_min, steps + 1)
+    times = shift_timesteps(even, shift)
     times[-1] = 0.0
     return times
