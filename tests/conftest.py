@@ -33,3 +33,6 @@ def tpu_compiler() -> dict[str, str]:
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "PYTHONPATH": os.pathsep.join([str(aside), *filter(None, sys.path)]),
     }
+
+
+from tests.interop.reference import golden  # noqa: E402, F401

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tests.interop.conftest import loaded, relative_error
+from tests.interop.reference import loaded, relative_error
 from videodit.interop import clip
 from videodit.models.vision import VisionConfig, VisionEncoder, normalise
 

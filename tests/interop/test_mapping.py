@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videodit.interop.files import without_ties
 from videodit.interop.mapping import Rule, flat, load, nested, outputs
+from videodit.interop.parts import without_ties
 from videodit.interop.safetensors import Output, Weights, write
 
 RULES = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.interop.conftest import relative_error
+from tests.interop.reference import relative_error
 from tests.interop.test_wan import dit
 from tests.interop.test_wan_vae import vae
 from videodit.diffusion.sample import sample_conditioned

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.interop.conftest import GOLDENS
+from tests.interop.reference import GOLDENS
 from videodit.diffusion.path import over
 from videodit.diffusion.solvers import integrate
 from videodit.interop import schedulers

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from tests.interop.conftest import loaded, relative_error
+from tests.interop.reference import loaded, relative_error
 from videodit.interop import text
-from videodit.interop.files import without_ties
+from videodit.interop.parts import without_ties
 from videodit.models.text import TextEncoder
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from tests.interop.conftest import loaded, relative_error
+from tests.interop.reference import loaded, relative_error
 from videodit.diffusion.objective import loss_at
 from videodit.interop import mapping, wan
 from videodit.models.dit import DiT

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.interop.conftest import loaded, relative_error
+from tests.interop.reference import loaded, relative_error
 from videodit.interop import wan_vae
 from videodit.models.vae import VAE
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from videodit.cli import data, evaluate, plan, quickstart, sample, train
+from videodit.cli import data, evaluate, plan, quickstart, sample, train, weights
 
-COMMANDS = (quickstart, train, sample, evaluate, plan, data)
+COMMANDS = (quickstart, train, sample, evaluate, plan, data, weights)
 USER_ERROR, INTERRUPTED = 2, 130
 
 

@@ -43,6 +43,27 @@ def renamed(name: str) -> str:
     return name
 
 
+COMMON = {"patch_size": [1, 2, 2], "text_dim": 4096, "freq_dim": 256, "eps": 1e-6}
+"""What all releases have in common, for weights that come without a configuration."""
+
+
+def from_original(facts: Mapping[str, Any], *, sees: bool) -> dict[str, Any]:
+    """The original `config.json` of a transformer as diffusers would have it. `sees`: images through CLIP."""
+    heads, kind = facts["num_heads"], facts.get("model_type")
+    return COMMON | {
+        "num_attention_heads": heads,
+        "attention_head_dim": facts["dim"] // heads,
+        "ffn_dim": facts["ffn_dim"],
+        "num_layers": facts["num_layers"],
+        "in_channels": facts["in_dim"],
+        "out_channels": facts["out_dim"],
+        "freq_dim": facts["freq_dim"],
+        "eps": facts["eps"],
+        "image_dim": 1280 if sees and kind in ("i2v", "flf2v") else None,
+        "pos_embed_seq_len": 514 if kind == "flf2v" else None,
+    }
+
+
 def config(facts: Mapping[str, Any]) -> DiTConfig:
     """The transformer that a `config.json` of diffusers' `WanTransformer3DModel` describes.
 
@@ -63,6 +84,7 @@ def config(facts: Mapping[str, Any]) -> DiTConfig:
         out_channels=facts["out_channels"],
         patch=tuple(facts["patch_size"]),
         text_width=facts["text_dim"],
+        attend_padding=True,
         image_width=facts.get("image_dim"),
         image_tokens=facts.get("pos_embed_seq_len") or 0,
         qk_norm="full",

@@ -36,6 +36,30 @@ def config(facts: Mapping[str, Any]) -> VAEConfig:
     )
 
 
+def facts(cfg: VAEConfig, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
+    """The way back: the `config.json` of an exported autoencoder, with its latents' statistics."""
+    decoder, residual = cfg.decoder_channels or cfg.channels, cfg.shortcuts == "levels"
+    return {
+        "_class_name": "AutoencoderKLWan",
+        "base_dim": cfg.channels[0],
+        "decoder_base_dim": decoder[0] if residual else None,
+        "z_dim": cfg.latent_channels,
+        "dim_mult": [width // cfg.channels[0] for width in cfg.channels],
+        "num_res_blocks": cfg.blocks,
+        "attn_scales": [],
+        "temperal_downsample": [time == 2 for time, _ in cfg.strides],
+        "dropout": 0.0,
+        "latents_mean": [float(f"{x:.7g}") for x in mean],
+        "latents_std": [float(f"{x:.7g}") for x in std],
+        "is_residual": residual,
+        "in_channels": 3 * cfg.patch**2,
+        "out_channels": 3 * cfg.patch**2,
+        "patch_size": cfg.patch if cfg.patch > 1 else None,
+        "scale_factor_temporal": cfg.time_stride,
+        "scale_factor_spatial": cfg.space_stride,
+    }
+
+
 def _decoder_base(facts: Mapping[str, Any]) -> int:
     return facts.get("decoder_base_dim") or facts["base_dim"]
 

@@ -34,6 +34,7 @@ class DiTConfig:
         out_channels: channels of the velocity, `in_channels` if None.
         patch: latents a token covers along (t, y, x).
         text_width: size of the text encoder's output.
+        attend_padding: whether the padding of a text is attended to, as zeros, which Wan learnt with.
         image_width: size of an image encoder's tokens, which blocks attend to beside the text; None for no such.
         image_tokens: how many of them have a learned embedding of their place; 0 for none.
         qk_norm: RMS norm of queries and keys over each "head", over all heads ("full") or "none".
@@ -57,6 +58,7 @@ class DiTConfig:
     out_channels: int | None = None
     patch: Patch = (1, 2, 2)
     text_width: int = 4096
+    attend_padding: bool = False
     image_width: int | None = None
     image_tokens: int = 0
     qk_norm: QKNorm = "head"
@@ -318,6 +320,9 @@ class DiT(nnx.Module):
         cfg = self.cfg
         grid = token_grid(x_BTYXC.shape[1:4], cfg.patch)
         time_step_B = jnp.ones(len(t)) if fps_B is None else cfg.fps_reference / fps_B
+        if cfg.attend_padding:
+            text_BSE = jnp.where(text_mask_BS[..., None], text_BSE, 0)
+            text_mask_BS = jnp.ones_like(text_mask_BS)
         v_BLP = self.tokens(
             patchify(x_BTYXC, cfg.patch),
             t,

@@ -83,6 +83,15 @@ def checkpoint_step(directory: Path, step: int | None = None) -> int:
     return step
 
 
+def save_params(directory: Path, params: Any, buffers: Any) -> None:
+    """Writes a checkpoint of step 0 that has weights alone, array by array: at most one more is held meanwhile."""
+    handler = ocp.PyTreeCheckpointHandler(save_concurrent_gb=1, use_compression=False)
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    with ocp.CheckpointManager(directory.absolute(), item_handlers={"state": handler}, options=options) as manager:
+        items = {"params": params, "buffers": buffers}
+        manager.save(0, args=ocp.args.Composite(state=ocp.args.PyTreeSave(items)), force=True)
+
+
 def restore_params(directory: Path, step: int, which: Which, params: Any, buffers: Any) -> tuple[Any, Any]:
     """The parameters and the untrained variables of one checkpoint, for inference; nothing else of it is read.
 

@@ -8,6 +8,7 @@ from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
+from videodit.models.vision import VisionConfig
 from videodit.parallel.mesh import MeshConfig
 from videodit.train.optim import OptimConfig, learning_rate
 
@@ -123,8 +124,14 @@ class VAERun(Run):
 class DiTRun(Run):
     """Training of the text-to-video transformer and its text encoder by flow matching in a frozen VAE's latents.
 
+    Paths are looked for in the run's own directory first.
+
     tokenizer: path of the sentencepiece model.
-    vae: path of the VAE's export.
+    vae: workdir of the autoencoder.
+    text_encoder: workdir of a trained text encoder, of which `text` is the shape and which stays as it is; None trains
+        one along.
+    image_encoder: workdir of the image encoder whose tokens the transformer attends to, of models with an image.
+    expert: workdir of a second transformer, asked at times below `boundary` (Wan 2.2); None for one at all times.
     posterior: what is learnt of a clip, the "mean" of its latents' posterior, or a new "draw" from it at each step.
     timesteps, sampler: the times trained at, and how periodic samples are made.
     """
@@ -134,6 +141,10 @@ class DiTRun(Run):
     text: TextConfig
     tokenizer: str
     vae: str
+    text_encoder: str | None = None
+    image_encoder: str | None = None
+    expert: str | None = None
+    boundary: float = 0.0
     posterior: Posterior = "mean"
     timesteps: TimestepConfig = field(default_factory=TimestepConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -141,3 +152,19 @@ class DiTRun(Run):
     @property
     def heads(self) -> int:
         return self.model.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextModel:
+    """A text encoder that is used as it is."""
+
+    kind: Literal["text"] = "text"
+    model: TextConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionModel:
+    """An image encoder that is used as it is."""
+
+    kind: Literal["vision"] = "vision"
+    model: VisionConfig

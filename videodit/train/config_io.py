@@ -16,10 +16,11 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder
 
-from videodit.train.config import DiTRun, Run, VAERun
+from videodit.train.config import DiTRun, Run, TextModel, VAERun, VisionModel
 from videodit.train.schema import describe, from_tree, hints_of, to_tree, type_of, unknown_key
 
-KINDS: tuple[type[Run], ...] = (VAERun, DiTRun)
+Held = Run | TextModel | VisionModel  # what a directory may hold
+RUNS: tuple[type[Run], ...] = (VAERun, DiTRun)
 
 
 def to_config_dict(run: Run) -> ConfigDict:
@@ -33,17 +34,19 @@ def from_config_dict(config: ConfigDict) -> Run:
     Raises:
         ValueError: for an unknown key or a wrong type, naming the key, what was given, what would be right.
     """
-    return _run(config.to_dict())
+    tree = config.to_dict()
+    return from_tree(_class_of(tree.get("kind")), tree)
 
 
-def to_json(run: Run) -> str:
+def to_json(run: Held) -> str:
     """The run as JSON."""
     return json.dumps(to_tree(run), indent=2) + "\n"
 
 
-def from_json(text: str) -> Run:
-    """The run that `to_json` wrote; `ValueError` as in `from_config_dict`."""
-    return _run(json.loads(text))
+def from_json(text: str) -> Held:
+    """What `to_json` wrote; `ValueError` as in `from_config_dict`."""
+    tree = json.loads(text)
+    return from_tree(_class_of(tree.get("kind"), (*RUNS, TextModel, VisionModel)), tree)
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Run:
@@ -67,12 +70,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> Run:
     return from_config_dict(_override(config, overrides))
 
 
-def _run(tree: Mapping[str, Any]) -> Run:
-    return from_tree(_class_of(tree.get("kind")), tree)
-
-
-def _class_of(kind: Any) -> type[Run]:
-    classes = {cls.kind: cls for cls in KINDS}
+def _class_of(kind: Any, among: tuple[type[Held], ...] = RUNS) -> type[Held]:
+    classes = {cls.kind: cls for cls in among}
     if kind not in classes:
         raise ValueError(f"kind must be {' or '.join(map(repr, classes))}, not {kind!r}")
     return classes[kind]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from videodit.models.vae import VAE
 from videodit.shapes import Video
@@ -47,7 +47,12 @@ def measure(vae: VAE, batches: Iterable[HostBatch], spread: Spread = "channel") 
 
 def save(vae: VAE, workdir: Path, step: int) -> None:
     """Writes the statistics into the autoencoder's workdir, and the step whose weights they were measured with."""
-    values = {"step": step, "mean": vae.latent_mean[...].tolist(), "std": vae.latent_std[...].tolist()}
+    write(workdir, step, np.asarray(vae.latent_mean[...]), np.asarray(vae.latent_std[...]))
+
+
+def write(workdir: Path, step: int, mean: Float[np.ndarray, "C"], std: Float[np.ndarray, "C"]) -> None:
+    """Writes statistics that are known."""
+    values = {"step": step, "mean": mean.tolist(), "std": std.tolist()}
     partial = workdir / f"{FILE}.part"
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, workdir / FILE)
@@ -60,7 +65,12 @@ def measured_at(workdir: Path) -> int | None:
 
 
 def load(vae: VAE, workdir: Path) -> None:
-    """Sets the statistics to those that the autoencoder's workdir holds.
+    """Sets the statistics to those that the autoencoder's workdir holds; errors as for `read`."""
+    _set(vae, *read(workdir))
+
+
+def read(workdir: Path) -> tuple[Float[np.ndarray, "C"], Float[np.ndarray, "C"]]:
+    """The statistics that the autoencoder's workdir holds.
 
     Raises:
         ValueError: when there are none, because its training has not ended.
@@ -69,7 +79,7 @@ def load(vae: VAE, workdir: Path) -> None:
     if not path.is_file():
         raise ValueError(f"{workdir} has no {FILE}: train the autoencoder to its end, which measures its latents")
     values = json.loads(path.read_text(encoding="utf-8"))
-    _set(vae, values["mean"], values["std"])
+    return np.asarray(values["mean"], np.float32), np.asarray(values["std"], np.float32)
 
 
 def _set(vae: VAE, mean: object, std: object) -> None:

@@ -18,15 +18,18 @@ EOS = 1  # T5's id of the end of a text; alone it is the empty caption
 
 
 class TextToVideo(nnx.Module):
-    """A transformer and the encoder of the text that it attends to."""
+    """A transformer, and the encoder of the text that it attends to if that is trained along (`text` is not None)."""
 
-    def __init__(self, dit: DiTConfig, text: TextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, dit: DiTConfig, text: TextConfig | None, *, rngs: nnx.Rngs):
         self.dit = DiT(dit, rngs=rngs)
-        self.text = TextEncoder(text, rngs=rngs)
+        self.text = None if text is None else TextEncoder(text, rngs=rngs)
 
-    def condition(self, text_ids: TextIds, text_mask: TextMask, fps: PerClip) -> Condition:
-        """What `velocity` needs to know of the captions."""
-        return self.text(text_ids, text_mask), text_mask, fps
+    def condition(
+        self, text_ids: TextIds, text_mask: TextMask, fps: PerClip, encoder: TextEncoder | None = None
+    ) -> Condition:
+        """What `velocity` needs to know of the captions; `encoder` is that of a model without one of its own."""
+        encoder = encoder if self.text is None else self.text
+        return encoder(text_ids, text_mask), text_mask, fps
 
     def velocity(self, x_BTYXC: Video, t_B: PerClip, condition: Condition) -> Video:
         """The velocity of noisy latents under a condition, float32."""

@@ -12,7 +12,7 @@ import jax
 from videodit.parallel.distributed import on_first
 from videodit.provenance import provenance
 from videodit.train.config import Run
-from videodit.train.config_io import from_json, to_json
+from videodit.train.config_io import Held, from_json, to_json
 from videodit.train.schema import to_tree
 
 # What may change when a run goes on: how long and how it is run, not what it is.
@@ -44,12 +44,17 @@ def _claim(workdir: Path, run: Run) -> None:
     if path.exists() and (found := list(differences(read_run(workdir), run))):
         raise ValueError(f"{workdir} holds another run: {'; '.join(found)}; take its configuration or another workdir")
     workdir.mkdir(parents=True, exist_ok=True)
-    _write(path, to_json(run))
-    facts = provenance(to_json(run), command=sys.argv, devices=[str(device) for device in jax.devices()])
+    describe(workdir, run)
+
+
+def describe(workdir: Path, held: Held, **facts: Any) -> None:
+    """Writes what a directory holds, and where it comes from beside `facts`."""
+    _write(workdir / "config.json", to_json(held))
+    facts = provenance(to_json(held), command=sys.argv, devices=[str(device) for device in jax.devices()], **facts)
     _write(workdir / "provenance.json", json.dumps(facts, indent=2) + "\n")
 
 
-def read_run(workdir: Path) -> Run:
+def read_run(workdir: Path) -> Held:
     """The run that a directory holds.
 
     Raises:
@@ -59,6 +64,11 @@ def read_run(workdir: Path) -> Run:
     if not path.is_file():
         raise ValueError(f"{workdir} is not a run's directory: it has no config.json")
     return from_json(path.read_text(encoding="utf-8"))
+
+
+def beside(workdir: Path, path: str) -> Path:
+    """What a run in `workdir` means by a path: what lies there in its directory, or the path itself."""
+    return workdir / path if (workdir / path).exists() else Path(path)
 
 
 def differences(held: Run, given: Run) -> Iterator[str]:
