@@ -54,6 +54,10 @@ CASES = [
     Case("dit.py:14b", "v5p:4x4x4", "fsdp=16,context=4", ("model.remat=attention",)),
     Case("wan.py:1.3b", "v5e:4x4", "fsdp=16", ("optim.micro_batches=4",)),
     Case("wan.py:14b", "v5p:4x4x4", "fsdp=16,context=4", ("model.remat=attention",)),
+    Case("wan.py:1.3b_tune", "v5e:4x4", "fsdp=16"),
+    Case("wan.py:14b_tune", "v5p:4x4x4", "fsdp=16,context=4", ("model.remat=attention",)),
+    Case("wan.py:1.3b_lora", "v5e:2x4", "fsdp=8", ("data.batch_size=8",)),
+    Case("wan.py:14b_lora", "v5p:2x2x4", "fsdp=4,context=4", ("data.batch_size=4",)),
 ]
 
 

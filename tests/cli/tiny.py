@@ -1,13 +1,18 @@
 """A configuration that trains in seconds; tests write its path with `--config`."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
+from tests.cli import releases
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
+from videodit.nn.lora import LoRAConfig
 from videodit.train.config import DataConfig, DiTRun, VAERun
 from videodit.train.config_io import to_config_dict
+from videodit.train.optim import OptimConfig
 
 
 def get_config(variant: str) -> ConfigDict:
@@ -37,6 +42,22 @@ def get_config(variant: str) -> ConfigDict:
                 vae="vae",
                 sampler=SamplerConfig(steps=2, guidance=2.0),
                 **common,
+            )
+        )
+    if variant in ("tune", "lora"):
+        data = dataclasses.replace(data, frames=5)
+        return to_config_dict(
+            DiTRun(
+                model=releases.DIT,
+                text=releases.TEXT,
+                tokenizer="tokenizer.model",
+                vae="vae",
+                text_encoder="text",
+                lora=LoRAConfig(rank=2) if variant == "lora" else None,
+                sampler=SamplerConfig(steps=2, guidance=2.0),
+                optim=OptimConfig(lr=1e-2),
+                ema=0.5,
+                **(common | {"data": data}),
             )
         )
     raise ValueError(f"tiny.py has the variants vae and dit, not '{variant}'")

@@ -1,6 +1,9 @@
 """Wan's transformers: outputs, a training step's loss and gradients, and both layouts of names."""
 
 import dataclasses
+import json
+import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +15,13 @@ from flax import nnx
 from tests.interop.reference import loaded, relative_error
 from videodit.diffusion.objective import loss_at
 from videodit.interop import mapping, wan
+from videodit.interop.kinds import KINDS
+from videodit.interop.parts import find
+from videodit.interop.safetensors import INDEX, Tensor
 from videodit.models.dit import DiT
 from videodit.models.flops import dit_cost
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.train.state import abstract_model, shapes_of
 
 
 def dit(case):
@@ -136,3 +144,40 @@ def test_an_image_adds_nothing_at_first_and_needs_a_model_that_knows_of_one(gold
 def test_options_that_are_not_wan_s_are_refused(golden, key, value):
     with pytest.raises(ValueError, match=f"{key} is .* Wan's have"):
         wan.config(golden("wan_t2v").facts | {key: value})
+
+
+def test_the_largest_is_checked_by_its_headers_alone(tmp_path, monkeypatch):
+    """14 billion parameters in three files of holes, their places on eight devices, and not a byte of them read."""
+    kind = KINDS["wan2.1-t2v-14b"]
+    cfg = wan.config(wan.COMMON | kind.parts["transformer"])
+    mesh = make_mesh(MeshConfig(data=1, fsdp=8))
+    ours = mapping.flat(abstract_model(shapes_of(lambda rngs: DiT(cfg, rngs=rngs)), mesh)[1])
+    rules = [(rule, ours[rule.ours].shape) for rule in wan.rules(cfg)]
+    names = {name: rule.their_shape(shape) for rule, shape in rules for name in rule.names(shape)}
+    files = holes(tmp_path, names, 3)
+    monkeypatch.setattr(Tensor, "read", lambda self: pytest.fail("a tensor was read"))
+    part = find(kind, tmp_path)["transformer"]
+    assert len(part.files) == len(files) == 3 and len(part.weights) == len(names) == 1095
+    count = sum(np.prod(x.shape, dtype=np.int64) for x in ours.values())
+    held = sum(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64) for x in ours.values())
+    assert count == dit_cost(cfg, 1, 1).params == 14_288_491_584 and held < count / 7.9
+    os.truncate(files[-1], files[-1].stat().st_size - 1)
+    with pytest.raises(ValueError, match="is cut off"):
+        find(kind, tmp_path)
+
+
+def holes(folder, names, count):
+    """Files of tensors in bfloat16 without any content, and their index."""
+    files = [folder / f"model-{at}.safetensors" for at in range(count)]
+    listed = {name: files[at * count // len(names)].name for at, name in enumerate(names)}
+    for file in files:
+        header, end = {}, 0
+        for name, shape in names.items():
+            if listed[name] == file.name:
+                span = [end, end := end + 2 * math.prod(shape)]
+                header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": span}
+        text = json.dumps(header).encode()
+        file.write_bytes(len(text).to_bytes(8, "little") + text)
+        os.truncate(file, 8 + len(text) + end)
+    (folder / f"model{INDEX}").write_text(json.dumps({"weight_map": listed}))
+    return files

@@ -12,7 +12,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from videodit_data.records import Record
 
-    from videodit.cli.models import Pipeline
+    from videodit.cli.pipeline import Pipeline
     from videodit.evals.harness import Scores
     from videodit.evals.toyworld import Verdict, World
 
@@ -46,7 +46,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
-    from videodit.cli.models import Pipeline
+    from videodit.cli.pipeline import Pipeline
     from videodit.cli.sample import sampler_of
 
     pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step)

@@ -1,33 +1,34 @@
-"""Trained models opened for use: an autoencoder from its workdir, and a transformer with all that it needs."""
+"""Trained models opened from their workdirs, on one device or over a mesh."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import UInt8
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 
 from videodit import provenance
-from videodit.diffusion.sample import SamplerConfig
-from videodit.evals.pixel import psnr
+from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE
+from videodit.models.vision import VisionEncoder
 from videodit.parallel.distributed import on_first, wait_for_all
+from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train import latents
 from videodit.train.checkpoint import Which, checkpoint_step, restore_params
-from videodit.train.config import DiTRun, Run, VAERun
-from videodit.train.config_io import to_json
+from videodit.train.config import DiTRun, Run, TextModel, VAERun, VisionModel
+from videodit.train.config_io import Held, to_json
 from videodit.train.feed import HostBatch
-from videodit.train.pictures import to_uint8
-from videodit.train.state import abstract_model, shapes_of
-from videodit.train.tasks import DiTTask, Task, VAETask
-from videodit.train.text_to_video import TextToVideo, generate
+from videodit.train.state import Init, abstract_model, dotted, shapes_of, split
+from videodit.train.tasks import DiTTask, Task, VAETask, model_of
 from videodit.train.workdir import read_run
 
+T = TypeVar("T")
 Clip = UInt8[np.ndarray, "T Y X 3"]
 
 
@@ -48,22 +49,100 @@ def tokenizer_of(run: Run) -> Tokenizer | NoTokenizer:
 
 
 def task_of(run: Run) -> Task:
-    """What a run trains, with the autoencoder that it needs opened."""
-    return VAETask(run) if isinstance(run, VAERun) else DiTTask(run, load_vae(Path(run.vae))[0])
+    """What a run trains, with the autoencoder, and the text encoder if it trains none along, that it needs opened."""
+    if isinstance(run, VAERun):
+        return VAETask(run)
+    encoder = run.text_encoder and load_text(Path(run.text_encoder), run)
+    return DiTTask(run, load_vae(Path(run.vae))[0], encoder or None)
 
 
-def load_vae(workdir: Path, step: int | None = None) -> tuple[VAE, VAERun, dict[str, Any]]:
+def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[VAE, VAERun, dict[str, Any]]:
     """An autoencoder with averaged weights and its latents' statistics, its run, and what identifies it.
 
     Raises:
         ValueError: when the directory holds no trained autoencoder.
     """
-    run = read_run(workdir)
-    if not isinstance(run, VAERun):
-        raise ValueError(f"{workdir} holds a run of kind '{run.kind}': an autoencoder is wanted, of kind 'vae'")
-    model, step = _restore(workdir, VAETask(run), "ema", step)
+    run = read(workdir, VAERun, "an autoencoder is wanted, of kind 'vae'")
+    model, step = restore(workdir, run, lambda rngs: VAE(run.model, rngs=rngs), "ema", step, mesh)
     latents.load(model, workdir)
     return model, run, {"config": provenance.fingerprint(to_json(run)), "step": step}
+
+
+def load_text(workdir: Path, run: DiTRun, mesh: Mesh | None = None) -> TextEncoder:
+    """A text encoder that is used as it is, of a run's shape; it computes in the type that the run says.
+
+    Raises:
+        ValueError: when the directory holds none, or one of another shape.
+    """
+    held = read(workdir, TextModel, "a text encoder is wanted, of kind 'text'")
+    cfg = dataclasses.replace(held.model, dtype=run.text.dtype, remat=run.text.remat)
+    if cfg != run.text:
+        raise ValueError(
+            f"the text encoder of {workdir} is not of the run's shape: {held.model} there, {run.text} here"
+        )
+    return restore(workdir, held, lambda rngs: TextEncoder(cfg, rngs=rngs), "params", None, mesh)[0]
+
+
+def load_vision(workdir: Path, mesh: Mesh | None = None) -> VisionEncoder:
+    """An image encoder; `ValueError` when the directory holds none."""
+    held = read(workdir, VisionModel, "an image encoder is wanted, of kind 'vision'")
+    return restore(workdir, held, lambda rngs: VisionEncoder(held.model, rngs=rngs), "params", None, mesh)[0]
+
+
+def trained_weights(workdir: Path, run: DiTRun, which: Which = "ema") -> Callable[[Mesh], dict[str, jax.Array]]:
+    """Opens, over a mesh, the weights of a transformer that a run may begin with, by dotted path.
+
+    Raises:
+        ValueError: when the directory holds none, or one of another shape.
+    """
+    held = read(workdir, DiTRun, "to begin with, give one of kind 'dit'")
+    other = [
+        f"{name} is {there!r} there and {here!r} here"
+        for name, there in vars(held.model).items()
+        if name not in ("remat", "dtype") and there != (here := getattr(run.model, name))
+    ]
+    if other:
+        raise ValueError(f"the transformer of {workdir} is another one than the run's: {'; '.join(other)}")
+
+    def begin(mesh: Mesh) -> dict[str, jax.Array]:
+        model, _ = restore(workdir, held, lambda rngs: model_of(held, rngs), which, None, mesh)
+        return {dotted(path): x for path, x in jax.tree.leaves_with_path(list(split(model)[1:]))}
+
+    return begin
+
+
+def read(workdir: Path, kind: type[T], wanted: str) -> T:
+    """What a directory holds, if it is of that kind; `ValueError`, with what is wanted, if not."""
+    held = read_run(workdir)
+    if not isinstance(held, kind):
+        raise ValueError(f"{workdir} holds a run of kind '{held.kind}': {wanted}")
+    return held
+
+
+def open_model(workdir: Path, which: Which = "ema", step: int | None = None) -> Any:
+    """The model of a directory of any kind, over as many devices as divide it."""
+    held = read_run(workdir)
+    makers: dict[str, Init] = {
+        "dit": lambda rngs: model_of(held, rngs),
+        "vae": lambda rngs: VAE(held.model, rngs=rngs),
+        "text": lambda rngs: TextEncoder(held.model, rngs=rngs),
+        "vision": lambda rngs: VisionEncoder(held.model, rngs=rngs),
+    }
+    make = makers[held.kind]
+    return restore(workdir, held, make, which, step, most_devices(shapes_of(make)))[0]
+
+
+def most_devices(model: nnx.Module) -> Mesh | None:
+    """A mesh of as many devices as divide a model of shapes; None for one."""
+    devices = jax.devices()
+    for count in range(len(devices), 1, -1):
+        mesh = make_mesh(MeshConfig(data=1, fsdp=count), devices[:count])
+        try:
+            abstract_model(model, mesh)
+        except ValueError:
+            continue  # a dimension does not divide
+        return mesh
+    return None
 
 
 def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
@@ -72,96 +151,19 @@ def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
     wait_for_all("latents")  # before one writes what others look for
     if due:
         run = read_run(workdir)
-        model, step = _restore(workdir, VAETask(run), "ema", None)
+        model, step = restore(workdir, run, lambda rngs: VAE(run.model, rngs=rngs), "ema", None)
         latents.measure(model, batches, run.spread)
         on_first(lambda: latents.save(model, workdir, step))
 
 
-def _restore(workdir: Path, task: Task, which: Which, step: int | None) -> tuple[Any, int]:
+def restore(
+    workdir: Path, held: Held, make: Init, which: Which, step: int | None, mesh: Mesh | None = None
+) -> tuple[Any, int]:
+    """The model of a directory, over the devices of a mesh or on the first, and the step that it is of."""
     directory = workdir / "checkpoints"
-    step, which = checkpoint_step(directory, step), which if task.run.ema else "params"
-    graphdef, params, buffers = abstract_model(shapes_of(task.init), None)
+    step, which = checkpoint_step(directory, step), which if getattr(held, "ema", 0) else "params"
+    graphdef, params, buffers = abstract_model(shapes_of(make), mesh)
     restored = restore_params(directory, step, which, params, buffers)
-    if jax.process_count() > 1:  # of what all processes hold, each goes on with its own copy
+    if mesh is None and jax.process_count() > 1:  # of what all processes hold, each goes on with its own copy
         restored = jax.tree.map(jnp.asarray, jax.device_get(restored))
     return nnx.merge(graphdef, *restored), step
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A text-to-video model ready to sample.
-
-    step, weights: the checkpoint, and whether its averaged ("ema") or last ("params") weights are held.
-    """
-
-    workdir: Path
-    run: DiTRun
-    step: int
-    weights: Which
-    tokenizer: Tokenizer
-    model: TextToVideo
-    vae: VAE
-
-    @classmethod
-    def load(cls, workdir: Path, *, weights: Which = "ema", step: int | None = None) -> "Pipeline":
-        """Opens a transformer's workdir.
-
-        Raises:
-            ValueError: when it, its tokenizer or its autoencoder is missing or of another kind.
-        """
-        run = read_run(workdir)
-        if not isinstance(run, DiTRun):
-            raise ValueError(f"{workdir} holds a run of kind '{run.kind}': to sample, give one of kind 'dit'")
-        tokenizer = tokenizer_of(run)
-        vae = load_vae(Path(run.vae))[0]
-        model, step = _restore(workdir, DiTTask(run, vae), weights, step)
-        return cls(workdir, run, step, weights, tokenizer, model, vae)
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        *,
-        size: tuple[int, int, int],
-        fps: float | None = None,
-        sampler: SamplerConfig | None = None,
-        seed: int = 0,
-        batch: int = 8,
-    ) -> Iterator[Clip]:
-        """A clip for each prompt, of `size` (frames, height, width); made `batch` at a time.
-
-        The noise of a clip depends on the seed and its place among the prompts, not on `batch`.
-        """
-        batch = min(batch, len(prompts))
-        graphdef, state = nnx.split((self.model, self.vae))
-
-        @jax.jit
-        def make(state: Any, keys: jax.Array, ids: jax.Array, mask: jax.Array, fps: jax.Array) -> jax.Array:
-            model, vae = nnx.merge(graphdef, state)
-            return generate(model, vae, sampler or self.run.sampler, keys, ids, mask, fps, size)
-
-        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(len(prompts)))
-        rates = np.full(batch, fps or self.run.data.fps, np.float32)
-        for start in range(0, len(prompts), batch):
-            some = list(prompts[start : start + batch])
-            ids, mask = self.tokenizer.encode(some + [""] * (batch - len(some)), self.run.data.text_length)
-            places = np.minimum(np.arange(start, start + batch), len(prompts) - 1)
-            made = to_uint8(jax.device_get(make(state, keys[places], ids, mask, rates)))
-            yield from made[: len(some)]
-
-    def reconstruction_psnr(self, clips: Sequence[Clip], batch: int = 32) -> float:
-        """Mean over clips of the PSNR of the autoencoder's reconstruction, dB, pixels as bytes."""
-        graphdef, state = nnx.split(self.vae)
-        code = jax.jit(lambda state, video: (vae := nnx.merge(graphdef, state)).decode(vae.encode(video)[0]))
-        values = []
-        for start in range(0, len(clips), batch):
-            real = np.stack(clips[start : start + batch])
-            made = to_uint8(jax.device_get(code(state, real.astype(np.float32) / 127.5 - 1.0)))
-            values.extend(psnr(real, made, 255.0))
-        return float(np.mean(values))
-
-    def provenance(self, **facts: Any) -> dict[str, Any]:
-        """Where what this makes comes from, beside `facts`."""
-        vae = Path(self.run.vae)
-        return provenance.provenance(
-            to_json(self.run), checkpoint=str(self.workdir), step=self.step, weights=self.weights, vae=str(vae), **facts
-        )

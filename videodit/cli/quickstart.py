@@ -44,7 +44,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.cli.evaluate import evaluate, summary
     from videodit.cli.latents import encode_dataset
     from videodit.cli.main import INTERRUPTED
-    from videodit.cli.models import Pipeline
+    from videodit.cli.pipeline import Pipeline
     from videodit.cli.train import train_run
     from videodit.train.config_io import load
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from videodit.cli.models import Pipeline
+    from videodit.cli.images import Images
+    from videodit.cli.pipeline import Pipeline
     from videodit.diffusion.sample import SamplerConfig
 
 EXAMPLES = """examples:
@@ -32,35 +33,61 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument("--prompt", help="what to show")
     prompts.add_argument("--prompts", type=Path, help="file with one prompt a line; --out is a folder then")
+    parser.add_argument("--negative-prompt", default="", help="what to lead away from; nothing if not given")
+    parser.add_argument("--image", type=Path, help="first frame, of models that take one")
+    parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
     parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
     for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
         parser.add_argument(f"--{name}", type=kind, help="as in training if not given")
     parser.add_argument("--steps", type=int, help="solver steps; as configured if not given")
-    parser.add_argument("--solver", help="unipc, euler or heun; as configured if not given")
+    parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun; as configured if not given")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance; as configured if not given")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, help="clips generated at a time")
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="decode frames in tiles of N latents a side, in less memory"
+    )
+    parser.add_argument("--mesh", metavar="AXIS=N,...", help="over which devices: data, fsdp, context, tensor")
     parser.set_defaults(command=command)
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
-    from videodit.cli.models import Pipeline
     from videodit.cli.outputs import check_suffix, write_clip
+    from videodit.cli.pipeline import Pipeline
+    from videodit.cli.plan import parse_mesh
 
     prompts, paths = _prompts(args)
     for path in paths:
         check_suffix(path)
-    pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step)
+    images = _images(args)
+    mesh = None if args.mesh is None else parse_mesh(args.mesh)
+    pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step, mesh=mesh)
     sampler = sampler_of(args, pipeline)
     data = pipeline.run.data
     size = tuple(getattr(args, name) or getattr(data, name) for name in ("frames", "height", "width"))
     fps = args.fps or data.fps
-    clips = pipeline.generate(prompts, size=size, fps=fps, sampler=sampler, seed=args.seed, batch=args.batch)
+    given = {"seed": args.seed, "batch": args.batch, "negative": args.negative_prompt, "images": images}
+    given["tile"] = args.tile
+    clips = pipeline.generate(prompts, size=size, fps=fps, sampler=sampler, **given)
+    told = {"negative_prompt": args.negative_prompt} if args.negative_prompt else {}
+    told |= {name: str(path) for name, path in (("image", args.image), ("last_image", args.last_image)) if path}
     for index, (path, prompt, frames) in enumerate(zip(paths, prompts, clips, strict=True)):
-        facts = pipeline.provenance(prompt=prompt, seed=args.seed, index=index, sampler=dataclasses.asdict(sampler))
+        facts = pipeline.provenance(
+            prompt=prompt, seed=args.seed, index=index, sampler=dataclasses.asdict(sampler), **told
+        )
         write_clip(path, frames, fps, facts)
         console.print(f"{path}: {prompt}", highlight=False, markup=False)
     return 0
+
+
+def _images(args: argparse.Namespace) -> "Images | None":
+    from videodit.cli.images import Images, Picture
+
+    if args.image is None:
+        if args.last_image is not None:
+            raise ValueError("--last-image goes with --image, the first frame")
+        return None
+    return Images(Picture.open(args.image), args.last_image and Picture.open(args.last_image))
 
 
 def sampler_of(args: argparse.Namespace, pipeline: "Pipeline") -> "SamplerConfig":

@@ -35,6 +35,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configuration file")
     parser.add_argument("--workdir", required=True, type=Path, help="where checkpoints, metrics and pictures go")
+    parser.add_argument(
+        "--init", type=Path, metavar="WORKDIR", help="trained transformer to begin with (import, train)"
+    )
     several = parser.add_argument_group("several processes", "start the same command on every host")
     several.add_argument("--distributed", action="store_true", help="join the others, as the cluster says")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster says it")
@@ -54,31 +57,42 @@ def command(args: argparse.Namespace, console: Console) -> int:
         join(*given)
     elif args.distributed:
         join(None, None, None)
-    outcome = train_run(load(args.config, args.overrides), args.workdir, console)
+    outcome = train_run(load(args.config, args.overrides), args.workdir, console, args.init)
     if is_first() and not outcome.interrupted_by:
         console.print(f"trained to step {outcome.step}: {args.workdir}", highlight=False)
     return 0
 
 
-def train_run(run: "Run", workdir: Path, console: Console) -> "Outcome":
+def train_run(run: "Run", workdir: Path, console: Console, init: Path | None = None) -> "Outcome":
     """Opens the data of a run, and its autoencoder if it needs one, and trains it to its last step.
 
     The latents of a trained autoencoder are measured then, on training clips, for transformers to come.
+
+    Args:
+        init: workdir of a trained transformer, whose weights it begins with; tokenizer, autoencoder and text encoder
+            are looked for there first.
 
     Raises:
         ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run.
     """
     from videodit_data.loader import Loader
 
-    from videodit.cli.models import measure_latents, task_of, tokenizer_of
+    from videodit.cli.models import measure_latents, task_of, tokenizer_of, trained_weights
     from videodit.train.loop import rows_here, train
+    from videodit.train.workdir import placed
 
+    begin = None
+    if init is not None:
+        if run.kind != "dit":
+            raise ValueError("--init is for transformers: an autoencoder begins from scratch")
+        run = placed(run, init)
+        begin = trained_weights(init, run)
     tokenizer = tokenizer_of(run)
     config, rows = loader_config(run), rows_here(run)
     held_out = run.data.eval_path and Passes(_held_out(config, run), tokenizer, run.data.eval_clips, rows)
     loader = Loader(config, tokenizer, rows=rows)
     try:
-        outcome = train(run, task_of(run), loader, held_out, workdir, console=console)
+        outcome = train(run, task_of(run), loader, held_out, workdir, console=console, begin=begin)
     finally:
         loader.close()
     if run.kind == "vae" and not outcome.interrupted_by:

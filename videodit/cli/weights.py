@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from jax.sharding import Mesh
-
     from videodit.interop.kinds import Kind
-    from videodit.interop.parts import Layout, Part
+    from videodit.interop.parts import Part
     from videodit.train.config import DiTRun
     from videodit.train.config_io import Held
 
@@ -94,10 +92,8 @@ def import_command(args: argparse.Namespace, console: Console) -> int:
 
 def _write(args: argparse.Namespace, kind: "Kind", parts: "Mapping[str, Part]", out: Path, console: Console) -> None:
     """Every network into its place under `out`, one after the other."""
-    from videodit.parallel.mesh import MeshConfig, make_mesh
     from videodit.train.workdir import describe
 
-    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     tokenizer = _tokenizer(args)
     if tokenizer is not None and kind.main == "transformer":
         shutil.copy(tokenizer, out / "tokenizer.model")
@@ -105,28 +101,36 @@ def _write(args: argparse.Namespace, kind: "Kind", parts: "Mapping[str, Part]", 
         console.print(f"{part.what}: {len(part.weights)} tensors", highlight=False, markup=False)
         folder = out if name == kind.main else out / FOLDERS[name]
         folder.mkdir(exist_ok=True)
-        _store(part, folder / "checkpoints", mesh, args.dtype)
+        _store(part, folder / "checkpoints", args.dtype)
         source = {"kind": args.kind, "source": str(part.files[0].parent), "licence": kind.licence}
         describe(folder, _held(args, kind, part, parts), **source, sha256=_digests(part))
         if name == "vae":
             _statistics(part, folder)
 
 
-def _store(part: "Part", directory: Path, mesh: "Mesh", dtype: str) -> None:
-    """Reads a network over the mesh, and writes it as a checkpoint of step 0."""
+def _store(part: "Part", directory: Path, dtype: str) -> None:
+    """Reads a network over the devices, and writes it as a checkpoint of step 0."""
     import jax
     import jax.numpy as jnp
 
     from videodit.train.checkpoint import save_params
-    from videodit.train.state import abstract_model, shapes_of
 
     def typed(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype), sharding=x.sharding)
 
-    _, params, buffers = abstract_model(shapes_of(part.make), mesh)
+    params, buffers = _over_devices(part.make)
     loaded = part.load(jax.tree.map(typed, params))
     buffers = {name: jax.device_put(part.buffers[name], like.sharding) for name, like in buffers.items()}
     save_params(directory, {"dit": loaded} if part.name in TRANSFORMERS else loaded, buffers)
+
+
+def _over_devices(make: Any) -> tuple[Any, Any]:
+    """The shapes of a network's parameters and other variables, over as many devices as divide it."""
+    from videodit.cli.models import most_devices
+    from videodit.train.state import abstract_model, shapes_of
+
+    model = shapes_of(make)
+    return abstract_model(model, most_devices(model))[1:]
 
 
 def _statistics(part: "Part", folder: Path) -> None:
@@ -168,6 +172,8 @@ def _held(args: argparse.Namespace, kind: "Kind", part: "Part", parts: "Mapping[
 
 
 def _run(args: argparse.Namespace, kind: "Kind", part: "Part", parts: "Mapping[str, Part]", data: Any) -> "DiTRun":
+    import dataclasses
+
     from videodit.diffusion.timesteps import TimestepConfig
     from videodit.models.text import TextConfig
     from videodit.train.config import DiTRun
@@ -178,14 +184,14 @@ def _run(args: argparse.Namespace, kind: "Kind", part: "Part", parts: "Mapping[s
         steps=1,
         data=data,
         ema=0.0,
-        model=part.cfg,
+        model=dataclasses.replace(part.cfg, fps_reference=data.fps),
         text=text or TextConfig(vocab_size=256384, width=width, depth=24, num_heads=64, head_dim=64, mlp_width=10240),
         tokenizer="tokenizer.model",
         vae=FOLDERS["vae"],
         text_encoder=FOLDERS["text_encoder"],
         image_encoder=FOLDERS["image_encoder"] if "image_encoder" in parts else None,
         expert=FOLDERS["transformer_2"] if "transformer_2" in parts else None,
-        boundary=(kind.boundary or 0.0) if "transformer_2" in parts else 0.0,
+        image_first=kind.image_first,
         timesteps=TimestepConfig(shift=kind.shift),
         sampler=_sampler(args, kind),
     )
@@ -193,6 +199,7 @@ def _run(args: argparse.Namespace, kind: "Kind", part: "Part", parts: "Mapping[s
 
 def _sampler(args: argparse.Namespace, kind: "Kind") -> Any:
     """That of the scheduler's configuration, or the one that the kind is sampled with: UniPC in a thousand parts."""
+    import dataclasses
     import json
 
     from videodit.interop import schedulers
@@ -200,7 +207,11 @@ def _sampler(args: argparse.Namespace, kind: "Kind") -> Any:
     path = args.source / "scheduler" / "scheduler_config.json"
     default = {"_class_name": schedulers.UNIPC, "flow_shift": kind.shift}
     facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
-    return schedulers.sampler(facts, kind.steps, kind.guidance)
+    sampler = schedulers.sampler(facts, kind.steps, kind.guidance)
+    index = args.source / "model_index.json"
+    told = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    boundary = told.get("boundary_ratio") or kind.boundary or 0.0
+    return dataclasses.replace(sampler, boundary=boundary, guidance_below=kind.guidance_below)
 
 
 def export_command(args: argparse.Namespace, console: Console) -> int:
@@ -218,7 +229,7 @@ def export_command(args: argparse.Namespace, console: Console) -> int:
     layout = LAYOUTS[held.kind]
     statistics = latents.read(args.checkpoint) if held.kind == "vae" else ()
     facts, rules = layout.facts(held.model, *statistics), layout.module.rules(held.model)
-    params = _restored(held, layout, args)
+    params = _restored(held, args)
     dtype = np.dtype("float32") if args.dtype == "float32" else safetensors.DTYPES["BF16"]
     with _made_whole(args.to) as folder:
         files = safetensors.write(folder, layout.stem, mapping.outputs(rules, params, dtype))
@@ -228,19 +239,17 @@ def export_command(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _restored(held: "Held", layout: "Layout", args: argparse.Namespace) -> Any:
-    """The parameters of the network that a directory is named after, over all devices."""
-    from videodit.parallel.mesh import MeshConfig, make_mesh
-    from videodit.train.checkpoint import checkpoint_step, restore_params
-    from videodit.train.state import abstract_model, shapes_of
+def _restored(held: "Held", args: argparse.Namespace) -> Any:
+    """The parameters of the network that a directory is named after, over the devices, adapters merged."""
+    from videodit.cli.models import open_model
+    from videodit.nn.lora import merge
+    from videodit.train.state import split
 
-    directory, mesh = args.checkpoint / "checkpoints", make_mesh(MeshConfig(data=1, fsdp=-1))
-    _, params, buffers = abstract_model(shapes_of(lambda rngs: layout.make(held.model, rngs=rngs)), mesh)
-    which = args.weights if getattr(held, "ema", 0) else "params"
-    step = checkpoint_step(directory, args.step)
     if held.kind == "dit":  # beside its text encoder, if that was trained along
-        return restore_params(directory, step, which, {"dit": params}, {})[0]["dit"]
-    return restore_params(directory, step, which, params, buffers)[0]
+        model = open_model(args.checkpoint, args.weights, args.step).dit
+        merge(model)
+        return split(model)[1]
+    return split(open_model(args.checkpoint, args.weights, args.step))[1]
 
 
 def _must_be_new(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -23,6 +24,8 @@ class SamplerConfig:
     thousandths: whether the model is told times rounded down to thousandths, as diffusers' samplers but Euler do.
     solver: one of `SOLVERS`; order: of UniPC, 1 to 3.
     guidance: classifier-free guidance scale, 1 is none; interval and rescale as in `guided`.
+    boundary: time below which another expert is asked, of models that have two; guidance_below: its scale, that above
+        if None.
     """
 
     steps: int = 30
@@ -37,6 +40,8 @@ class SamplerConfig:
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
+    boundary: float = 0.0
+    guidance_below: float | None = None
 
     def __post_init__(self):
         make_solver(self.solver, self.order)
@@ -86,15 +91,23 @@ def sample_conditioned(
     uncond: Condition,
     *,
     num_tokens: int | None = None,
+    expert: ConditionalVelocityFn | None = None,
 ) -> Float[Array, "B *dims"]:
     """Data from noise under a condition, with everything that `cfg` says.
 
     velocity_fn: `velocity(x, t, condition)`. cond, uncond: pytrees of equal structure with the batch first.
     num_tokens: tokens of a clip, needed if `cfg.base_tokens` is set.
+    expert: the velocity at times below `cfg.boundary`, if it is not `velocity_fn`'s.
     """
-    velocity = guided(
-        velocity_fn, cond, uncond, cfg.guidance, interval=cfg.guidance_interval, rescale=cfg.guidance_rescale
-    )
+    options = {"interval": cfg.guidance_interval, "rescale": cfg.guidance_rescale}
+    velocity = above = guided(velocity_fn, cond, uncond, cfg.guidance, **options)
+    if expert is not None:
+        scale = cfg.guidance if cfg.guidance_below is None else cfg.guidance_below
+        below = guided(expert, cond, uncond, scale, **options)
+
+        def velocity(x, t_B):
+            return jax.lax.cond(t_B[0] >= cfg.boundary, above, below, x, t_B)
+
     times = cfg.times(num_tokens)
     told = thousandths(times) if cfg.thousandths else None
     return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, times, told)

@@ -368,13 +368,24 @@ class VAE(nnx.Module):
             return coder(x_BTYXC, FrameCache())
         if chunk < unit or chunk % unit:
             raise ValueError(f"chunk is {chunk} frames: it must be a positive multiple of {unit}.")
-        parts, tails = [], None
-        starts = [0, *range(1, x_BTYXC.shape[1], chunk), x_BTYXC.shape[1]]
-        for start, stop in itertools.pairwise(starts):
-            cache = FrameCache(tails)
-            parts.append(coder(x_BTYXC[:, start:stop], cache))
-            tails = cache.next_tails()
+        first, rest = x_BTYXC[:, :1], x_BTYXC[:, 1:]
+        cache = FrameCache()
+        parts, tails = [coder(first, cache)], cache.next_tails()
+        count = rest.shape[1] // chunk
+        if count:
+            chunks = einops.rearrange(rest[:, : count * chunk], "b (n t) y x c -> n b t y x c", n=count)
+            tails, coded = jax.lax.scan(lambda tails, x: _continued(coder, tails, x), tails, chunks)
+            parts.append(einops.rearrange(coded, "n b t y x c -> b (n t) y x c"))
+        if rest.shape[1] > count * chunk:
+            parts.append(_continued(coder, tails, rest[:, count * chunk :])[1])
         return jnp.concatenate(parts, axis=1)
+
+
+def _continued(coder: Encoder | Decoder, tails: tuple[Array, ...], x_BTYXC: Array) -> tuple[tuple[Array, ...], Array]:
+    """What follows a chunk, and the next tails."""
+    cache = FrameCache(tails)
+    coded = coder(x_BTYXC, cache)
+    return cache.next_tails(), coded
 
 
 def kl_divergence(mean: Float[Array, "B *D"], logvar: Float[Array, "B *D"]) -> Float[Array, " B"]:

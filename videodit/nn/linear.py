@@ -82,7 +82,14 @@ class Linear(nnx.Module):
             inputs=len(into),
         )
         self.bias = param(rngs.params(), initializers.zeros, tuple(out.values()), tuple(out)) if use_bias else None
+        self.down, self.up, self.adapter_scale = None, None, 0.0  # a low-rank adapter (`nn.lora`)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        y = project(x, self.kernel[...], self.kernel.get_metadata()["dims"], self.into_rank)
+        y = _product(x, self.kernel, self.into_rank)
+        if self.down is not None:
+            y += self.adapter_scale * _product(_product(x, self.down, self.into_rank), self.up, 1)
         return y if self.bias is None else y + gathered(self.bias, x.dtype)
+
+
+def _product(x: Array, kernel: nnx.Variable, inputs: int) -> Array:
+    return project(x, kernel[...], kernel.get_metadata()["dims"], inputs)

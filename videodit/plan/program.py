@@ -8,8 +8,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, Sharding
 
+from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE, VAEConfig
 from videodit.train.config import DiTRun, Run, VAERun
 from videodit.train.feed import Batch
@@ -83,7 +84,7 @@ def train_program(run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program
     clips, flops = run.data.batch_size, task.flops_per_clip
     return Program(
         step,
-        (state, abstract_batch(run, task, rows_sharding(run, mesh)), _frozen(task, mesh)),
+        (state, abstract_batch(run, task, rows_sharding(run, mesh)), task.frozen_places(mesh)),
         {"parameters": state.params, "optimiser": state.opt_state, "ema": state.ema},
         state.params,
         task,
@@ -101,25 +102,21 @@ def _sample_program(run: Run, mesh: Mesh, vae: VAEConfig | None) -> Program:
         return task.sample(nnx.merge(graphdef, params, buffers), frozen, batch, key)
 
     batch = abstract_batch(run, task, rows_sharding(run, mesh))
-    arguments = params, buffers, _frozen(task, mesh), batch, jax.eval_shape(lambda: jax.random.key(0))
+    arguments = params, buffers, task.frozen_places(mesh), batch, jax.eval_shape(lambda: jax.random.key(0))
     return Program(jax.jit(fn), arguments, {"parameters": params}, None, task, run.data.batch_size, None)
 
 
 def default_vae(run: DiTRun) -> VAEConfig:
     """An autoencoder that fits a transformer: Wan's shape."""
-    return VAEConfig(latent_channels=run.model.in_channels)
+    return VAEConfig(latent_channels=run.model.out_channels or run.model.in_channels)
 
 
 def _task(run: Run, vae: VAEConfig | None) -> Task:
-    """A task whose autoencoder, if it needs one, is of shapes alone."""
+    """A task whose autoencoder and text encoder, if it needs such, are of shapes alone."""
     if not isinstance(run, DiTRun):
         return VAETask(run)
-    return DiTTask(run, nnx.eval_shape(lambda: VAE(vae or default_vae(run), rngs=nnx.Rngs(0))))
-
-
-def _frozen(task: Task, mesh: Mesh) -> Any:
-    whole = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), task.frozen())
+    encoder = shapes_of(lambda rngs: TextEncoder(run.text, rngs=rngs)) if run.text_encoder else None
+    return DiTTask(run, shapes_of(lambda rngs: VAE(vae or default_vae(run), rngs=rngs)), encoder)
 
 
 def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:

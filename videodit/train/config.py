@@ -9,6 +9,7 @@ from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 from videodit.models.vision import VisionConfig
+from videodit.nn.lora import LoRAConfig
 from videodit.parallel.mesh import MeshConfig
 from videodit.train.optim import OptimConfig, learning_rate
 
@@ -131,7 +132,9 @@ class DiTRun(Run):
     text_encoder: workdir of a trained text encoder, of which `text` is the shape and which stays as it is; None trains
         one along.
     image_encoder: workdir of the image encoder whose tokens the transformer attends to, of models with an image.
-    expert: workdir of a second transformer, asked at times below `boundary` (Wan 2.2); None for one at all times.
+    image_first: whether a clip may go on from a first frame that is not noisy (Wan 2.2's TI2V).
+    expert: workdir of a second transformer, asked at times below the sampler's `boundary` (Wan 2.2).
+    lora: adapters, which are all that is trained of the transformer then; None trains all of it.
     posterior: what is learnt of a clip, the "mean" of its latents' posterior, or a new "draw" from it at each step.
     timesteps, sampler: the times trained at, and how periodic samples are made.
     """
@@ -143,8 +146,9 @@ class DiTRun(Run):
     vae: str
     text_encoder: str | None = None
     image_encoder: str | None = None
+    image_first: bool = False
     expert: str | None = None
-    boundary: float = 0.0
+    lora: LoRAConfig | None = None
     posterior: Posterior = "mean"
     timesteps: TimestepConfig = field(default_factory=TimestepConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

@@ -83,7 +83,7 @@ def _settable(cls: type, tree: Mapping[str, Any]) -> dict[str, Any]:
 
     def settable(name: str, value: Any) -> Any:
         if isinstance(value, Mapping):
-            return _settable(hints[name], value)
+            return _settable(type_of(hints[name]), value)
         return placeholder(type_of(hints[name])) if value is None else value
 
     return {name: settable(name, value) for name, value in tree.items()}

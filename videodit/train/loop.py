@@ -1,6 +1,6 @@
 """The loop: evaluate, save, next batch, dispatch, then log the step before."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from videodit.train.step import make_train_step
 from videodit.train.tasks import Task
 from videodit.train.workdir import claim
 
+Begin = Callable[[Mesh], Mapping[str, jax.Array]]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -51,6 +53,7 @@ def train(
     *,
     devices: Sequence[jax.Device] | None = None,
     console: Console | None = None,
+    begin: Begin | None = None,
 ) -> Outcome:
     """Trains to `run.steps`, going on from the last checkpoint in `workdir` if there is one, bit for bit.
 
@@ -63,6 +66,7 @@ def train(
         eval_data: held-out batches, gone through at every evaluation; None evaluates and draws nothing.
         devices: what to train on; all devices if None.
         console: where progress is shown; standard error if None.
+        begin: opens trained weights over the mesh, by dotted path, that a run without a checkpoint begins with.
 
     Raises:
         ValueError: before anything is written, when the workdir holds another run or a batch does not divide.
@@ -84,7 +88,8 @@ def train(
         stack.enter_context(together())
         restored = checkpoints.restore(abstract)
         if restored is None:
-            state = init_state(task.init, optimizer, abstract, jax.random.key(run.seed))
+            given = begin and begin(mesh)
+            state = init_state(task.init, optimizer, abstract, jax.random.key(run.seed), given)
         else:
             state, loader_state = restored
             train_data.set_state(loader_state)
@@ -95,7 +100,7 @@ def train(
         report = Report(log, progress, _meter(run, task, mesh), checkpoints, log_every=run.log_every, steps=run.steps)
         train_step = make_train_step(run, task, graphdef, optimizer, schedule, shardings_of(abstract))
         held_out = None if eval_data is None else HeldOut(task, graphdef, eval_data, run.seed, rows, whole)
-        frozen = jax.device_put(jax.device_get(task.frozen()), whole)
+        frozen = jax.device_put(jax.device_get(task.frozen()), shardings_of(task.frozen_places(mesh)))
         feed = Feed(train_data, rows)
         progress.say(_opening(task, state, mesh, start))
 

@@ -1,6 +1,6 @@
 """Everything that a step changes, as one pytree of arrays, and how it comes to be on the mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,18 +115,34 @@ def shardings_of(abstract: Any) -> Any:
     return jax.tree.map(lambda x: x.sharding, abstract)
 
 
-def init_state(init: Init, optimizer: optax.GradientTransformation, abstract: TrainState, key: RandomKey) -> TrainState:
-    """A fresh state, computed where `abstract` says that it belongs. The average starts at the parameters."""
+def init_state(
+    init: Init,
+    optimizer: optax.GradientTransformation,
+    abstract: TrainState,
+    key: RandomKey,
+    given: Mapping[str, jax.Array] | None = None,
+) -> TrainState:
+    """A fresh state, computed where `abstract` says that it belongs. The average starts at the parameters.
 
-    def fresh(key: RandomKey) -> TrainState:
-        _, params, buffers = split(init(nnx.Rngs(key)))
+    given: values of parameters and other variables by dotted path, in place of random ones; they are consumed.
+    """
+
+    def fresh(key: RandomKey, given: Mapping[str, jax.Array]) -> TrainState:
+        _, *variables = split(init(nnx.Rngs(key)))
+        params, buffers = jax.tree.map_with_path(lambda path, x: given.get(dotted(path), x).astype(x.dtype), variables)
         held = jax.tree.map(lambda x, like: x.astype(like.dtype), params, abstract.params)
         average = None if abstract.ema is None else params
         return TrainState(jnp.zeros((), jnp.int32), held, average, optimizer.init(held), buffers)
 
     # XLA on CPU takes minutes to optimise the many small random generators of an init, which runs once.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(fresh, out_shardings=shardings_of(abstract), compiler_options=options)(key)
+    made = jax.jit(fresh, donate_argnums=1, out_shardings=shardings_of(abstract), compiler_options=options)
+    return made(key, dict(given or {}))
+
+
+def dotted(path: tuple[Any, ...]) -> str:
+    """The path of a leaf of a model's parameters, as of `init_state`; the first key, of a list of trees, left out."""
+    return ".".join(str(key.key) for key in path[1:])
 
 
 def _at_hand() -> Sharding:

@@ -1,21 +1,24 @@
 """The two things that are trained, behind one protocol: one loop, one step and one checkpointer serve both."""
 
+import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from videodit.diffusion.objective import loss_at
 from videodit.diffusion.timesteps import sample_timesteps
 from videodit.models.flops import dit_cost, text_cost
+from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE, kl_divergence
 from videodit.shapes import PerClip, RandomKey, Video
 from videodit.train.config import DiTRun, VAERun
 from videodit.train.feed import Batch
-from videodit.train.state import split
-from videodit.train.text_to_video import TextToVideo, generate, num_tokens
+from videodit.train.state import abstract_model, split
+from videodit.train.text_to_video import Condition, TextToVideo, decode, empty, generate, num_tokens
 
 Aux = dict[str, PerClip]
 EVAL_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -38,6 +41,10 @@ class Task(Protocol):
 
     def frozen(self) -> PyTree:
         """Arrays that the loss needs and nobody trains; None if there are none."""
+        ...
+
+    def frozen_places(self, mesh: Mesh) -> PyTree:
+        """Shapes of those arrays, and where they belong on a mesh."""
         ...
 
     def draw(self, batch: Batch, key: RandomKey) -> PyTree[Array]:
@@ -73,6 +80,9 @@ class VAETask:
     def frozen(self) -> None:
         return None
 
+    def frozen_places(self, mesh: Mesh) -> None:
+        return None
+
     def draw(self, batch: Batch, key: RandomKey) -> Array:
         return jax.random.normal(key, (len(batch.video), *self.latent_shape))
 
@@ -104,28 +114,44 @@ class DiTTask:
 
     Args:
         vae: the autoencoder; one of shapes alone (`nnx.eval_shape`) will do for tracing.
+        encoder: the text encoder, of runs that train none along; likewise.
+
+    Raises:
+        ValueError: when the channels of latents, or the sizes of clips, do not fit.
     """
 
-    def __init__(self, run: DiTRun, vae: VAE):
+    def __init__(self, run: DiTRun, vae: VAE, encoder: TextEncoder | None = None):
         self.run = run
-        self._vae, *self._frozen = split(vae)
+        self._held = {"vae": vae} if encoder is None else {"vae": vae, "text": encoder}
+        self._vae, self._encoder = split(vae)[0], None if encoder is None else split(encoder)[0]
         self.size = run.data.frames, run.data.height, run.data.width
         self.latent_shape = vae.cfg.latent_shape(*self.size)
-        if run.model.in_channels != vae.cfg.latent_channels:
+        channels = run.model.out_channels or run.model.in_channels
+        if run.model.in_channels != channels:
             raise ValueError(
-                f"model.in_channels is {run.model.in_channels}, but the latents of {run.vae} have "
-                f"{vae.cfg.latent_channels} channels"
+                f"model.in_channels is {run.model.in_channels}, but its velocity has {channels} channels: models that "
+                "take an image beside the latents can be sampled from, not trained"
+            )
+        if channels != vae.cfg.latent_channels:
+            name = "in_channels" if run.model.out_channels is None else "out_channels"
+            raise ValueError(
+                f"model.{name} is {channels}, but the latents of {run.vae} have {vae.cfg.latent_channels} channels"
             )
         self.tokens_per_clip = num_tokens(run.model, self.latent_shape)
         length = run.data.text_length
-        cost = dit_cost(run.model, self.tokens_per_clip, length) + text_cost(run.text, length)
-        self.flops_per_clip = float(cost.train_flops)
+        cost = dit_cost(run.model, self.tokens_per_clip, length).train_flops
+        text = text_cost(run.text, length)
+        # An encoder that stays as it is only runs forward.
+        self.flops_per_clip = float(cost + (text.train_flops if encoder is None else text.forward_flops))
 
     def init(self, rngs: nnx.Rngs) -> TextToVideo:
-        return TextToVideo(self.run.model, self.run.text, rngs=rngs)
+        return model_of(self.run, rngs)
 
     def frozen(self) -> PyTree:
-        return self._frozen
+        return {name: split(model)[1:] for name, model in self._held.items()}
+
+    def frozen_places(self, mesh: Mesh) -> PyTree:
+        return {name: abstract_model(model, mesh)[1:] for name, model in self._held.items()}
 
     def draw(self, batch: Batch, key: RandomKey) -> dict[str, Array]:
         latent_key, time_key, noise_key = jax.random.split(key, 3)
@@ -138,14 +164,14 @@ class DiTTask:
 
     def loss(self, model: TextToVideo, frozen: PyTree, batch: Batch, draws: dict[str, Array]) -> tuple[PerClip, Aux]:
         latents = self._latents(frozen, batch, draws.get("latent"))
-        condition = model.condition(batch.text_ids, batch.text_mask, batch.fps)
+        condition = self._condition(model, frozen, batch)
         return loss_at(lambda x, t: model.velocity(x, t, condition), latents, draws["noise"], draws["t"]), {}
 
     def evaluate(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Aux:
         """The loss at fixed times and noise on the posterior's mean: `loss`, and one like `loss_t0.1` for each time."""
         latents = self._latents(frozen, batch, None)
         noise = jax.random.normal(key, latents.shape)
-        condition = model.condition(batch.text_ids, batch.text_mask, batch.fps)
+        condition = self._condition(model, frozen, batch)
 
         def at(t: Array) -> PerClip:
             return loss_at(lambda x, t: model.velocity(x, t, condition), latents, noise, jnp.full(batch.size, t))
@@ -155,19 +181,31 @@ class DiTTask:
 
     def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
         """Clips generated for the batch's captions."""
-        vae, keys = nnx.merge(self._vae, *frozen), jax.random.split(key, batch.size)
-        text = batch.text_ids, batch.text_mask, batch.fps
-        return jnp.clip(generate(model, vae, self.run.sampler, keys, *text, self.size), -1.0, 1.0)
+        vae, keys = nnx.merge(self._vae, *frozen["vae"]), jax.random.split(key, batch.size)
+        cond, (ids, mask) = self._condition(model, frozen, batch), empty(batch.text_ids)
+        uncond = self._condition(model, frozen, dataclasses.replace(batch, text_ids=ids, text_mask=mask))
+        latents = generate(model, vae, self.run.sampler, keys, cond, uncond, self.size)
+        return jnp.clip(decode(vae, latents), -1.0, 1.0)
+
+    def _condition(self, model: TextToVideo, frozen: PyTree, batch: Batch) -> Condition:
+        encoder = None if self._encoder is None else nnx.merge(self._encoder, *frozen["text"])
+        condition = model.condition(batch.text_ids, batch.text_mask, batch.fps, encoder)
+        return condition if encoder is None else jax.lax.stop_gradient(condition)
 
     def _latents(self, frozen: PyTree, batch: Batch, noise: Video | None) -> Video:
         """Normalised latents: a draw from the posterior, or its mean without noise."""
-        vae = nnx.merge(self._vae, *frozen)
+        vae = nnx.merge(self._vae, *frozen["vae"])
         if batch.video is None:
             mean, logvar = batch.latent_mean, batch.latent_logvar
         else:
             mean, logvar = vae.encode(batch.video)
         drawn = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
         return jax.lax.stop_gradient(vae.normalise(drawn))
+
+
+def model_of(run: DiTRun, rngs: nnx.Rngs) -> TextToVideo:
+    """A fresh model of a run."""
+    return TextToVideo(run.model, None if run.text_encoder else run.text, run.lora, rngs=rngs)
 
 
 def _mean(x: Float[Array, "B *dims"]) -> PerClip:

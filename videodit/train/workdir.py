@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 
 from videodit.parallel.distributed import on_first
 from videodit.provenance import provenance
-from videodit.train.config import Run
+from videodit.train.config import DiTRun, Run
 from videodit.train.config_io import Held, from_json, to_json
 from videodit.train.schema import to_tree
 
@@ -66,9 +67,14 @@ def read_run(workdir: Path) -> Held:
     return from_json(path.read_text(encoding="utf-8"))
 
 
-def beside(workdir: Path, path: str) -> Path:
-    """What a run in `workdir` means by a path: what lies there in its directory, or the path itself."""
-    return workdir / path if (workdir / path).exists() else Path(path)
+PATHS = ("tokenizer", "vae", "text_encoder", "image_encoder", "expert")
+
+
+def placed(run: DiTRun, workdir: Path) -> DiTRun:
+    """The run with what its paths mean in its directory: what lies there if anything does, or the path itself."""
+    given = {name: getattr(run, name) for name in PATHS}
+    found = {name: str(workdir / path) for name, path in given.items() if path and (workdir / path).exists()}
+    return replace(run, **found)
 
 
 def differences(held: Run, given: Run) -> Iterator[str]:

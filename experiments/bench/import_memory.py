@@ -1,0 +1,56 @@
+"""What an import takes: a transformer of Wan's shape with random weights, its file, seconds, and the peak of memory.
+
+    .venv/bin/python experiments/bench/import_memory.py [LAYERS]
+
+Writes a file of so many layers (6 are 1.2 GB in float32), imports it in a process of its own over eight fake devices
+and prints a row. On a CPU the devices' memory is the host's, so that the model itself is a part of the peak.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from videodit.interop import mapping, safetensors, wan
+from videodit.models.dit import DiT
+from videodit.train.state import shapes_of, split
+
+
+def main() -> None:
+    """Print the row."""
+    layers = int(sys.argv[1]) if sys.argv[1:] else 6
+    cfg = wan.config(
+        wan.COMMON
+        | {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": layers}
+        | {"in_channels": 16, "out_channels": 16}
+    )
+    shapes = mapping.flat(split(shapes_of(lambda rngs: DiT(cfg, rngs=rngs)))[1])
+    rng, tensors = np.random.default_rng(0), {}
+    for rule in wan.rules(cfg):
+        shape = rule.their_shape(shapes[rule.ours].shape)
+        made = lambda shape=shape: rng.standard_normal(shape, np.float32)  # noqa: E731
+        names = rule.names(shapes[rule.ours].shape)
+        tensors |= {name: safetensors.Output(np.dtype(np.float32), shape, made) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        (file,) = safetensors.write(Path(folder), "model", tensors)
+        Path(folder, "config.json").write_text(json.dumps(wan.facts(cfg)))
+        flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-m", "videodit.cli.main", "import", "--kind", "wan2.1-t2v"]
+        start = time.perf_counter()
+        subprocess.run([*command, "--from", folder, "--to", f"{folder}/ours"], env=flags, check=True)
+        seconds = time.perf_counter() - start
+        largest = max(tensor.nbytes for tensor in tensors.values())
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        gigabytes = [f"{size / 1e9:.2f}" for size in (file.stat().st_size, largest, peak)]
+        print("| file, GB | largest tensor, GB | peak of memory, GB | seconds |")
+        print(f"| {' | '.join(gigabytes)} | {seconds:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

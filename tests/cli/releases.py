@@ -1,0 +1,72 @@
+"""Releases in small: random networks of ours, written as diffusers and transformers would."""
+
+import json
+
+import jax
+import numpy as np
+from videodit_data import tokenize
+
+from videodit.interop import mapping, safetensors
+from videodit.interop.parts import LAYOUTS
+from videodit.models.dit import DiTConfig
+from videodit.models.text import TextConfig
+from videodit.models.vae import VAEConfig
+from videodit.models.vision import VisionConfig
+from videodit.train.state import shapes_of, split
+
+TEXT = TextConfig(vocab_size=96, width=16, depth=1, num_heads=2, head_dim=8, mlp_width=16, shared_bias=False)
+IMAGE = VisionConfig(image_size=8, patch=4, width=12, depth=2, num_heads=2, mlp_width=16)
+DIT = DiTConfig(
+    depth=2,
+    width=24,
+    num_heads=2,
+    mlp_width=32,
+    in_channels=4,
+    out_channels=4,
+    text_width=16,
+    attend_padding=True,
+    qk_norm="full",
+    cross_attn_norm=True,
+    time_freq_dim=16,
+)
+VAE = VAEConfig(
+    latent_channels=4,
+    channels=(4, 8),
+    strides=((2, 2),),
+    blocks=1,
+    upsample_to="half",
+    quant_conv=True,
+    time_kernel=(3, 3),
+    logvar_range=(-30.0, 20.0),
+    eps=1e-24,
+)
+KINDS = {
+    "transformer": "dit",
+    "transformer_2": "dit",
+    "vae": "vae",
+    "text_encoder": "text",
+    "image_encoder": "vision",
+}
+
+
+def write(folder, parts, *, scheduler=None, index=None):
+    """A release of these configurations, by the name of the part, with a tokenizer."""
+    for seed, (name, cfg) in enumerate(parts.items()):
+        layout = LAYOUTS[KINDS[name]]
+        place = folder / name
+        place.mkdir(parents=True)
+        _, shapes, _ = split(shapes_of(lambda rngs, layout=layout, cfg=cfg: layout.make(cfg, rngs=rngs)))
+        rng = np.random.default_rng(seed)
+        params = jax.tree.map(lambda x, rng=rng: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
+        statistics = (np.full(4, 0.1, np.float32), np.full(4, 0.7, np.float32)) if name == "vae" else ()
+        (place / "config.json").write_text(json.dumps(layout.facts(cfg, *statistics)))
+        safetensors.write(place, layout.stem, mapping.outputs(layout.module.rules(cfg), params))
+    captions = ["a red fox runs", "snow falls on a hill at night", "a small blue boat drifts away"]
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "spiece.model").write_bytes(tokenize.train(captions, 64))
+    if scheduler is not None:
+        (folder / "scheduler").mkdir()
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    if index is not None:
+        (folder / "model_index.json").write_text(json.dumps(index))
+    return folder

@@ -1,0 +1,115 @@
+"""Low-rank adapters: a trained model stays as it is, and a product of two thin matrices is learnt beside each of some
+of its linear maps (Hu et al. 2021, "LoRA")."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn import initializers
+from jaxtyping import Array
+
+from videodit.nn.linear import Linear
+from videodit.nn.param import param
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRAConfig:
+    """Which linear maps have adapters, and how large.
+
+    Attributes:
+        rank: of the adapters.
+        alpha: their product counts alpha / rank times.
+        targets: pattern (`re.search`) of the paths of the linear maps, as "stack.blocks.attention.q".
+    """
+
+    rank: int = 16
+    alpha: float = 16.0
+    targets: str = r"blocks\.(attention|cross_attention)\.(q|k|v|out)$|blocks\.mlp\.(up|out)$"
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise ValueError(f"lora.rank is {self.rank}: it must be at least 1")
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise ValueError(f"lora.targets is not a pattern: {error}") from error
+
+
+class Frozen(nnx.Variable):
+    """A parameter that is not trained."""
+
+
+def adapt(model: nnx.Module, cfg: LoRAConfig, *, rngs: nnx.Rngs) -> None:
+    """Gives a model adapters, which are all that is trained of it then; at first they change nothing.
+
+    Raises:
+        ValueError: when no linear map has a path that fits.
+    """
+    linears = dict(_linears(model))
+    chosen = {path: linear for path, linear in linears.items() if re.search(cfg.targets, path)}
+    if not chosen:
+        raise ValueError(f"lora.targets {cfg.targets!r} fits none of the linear maps {', '.join(linears)}")
+    freeze(model)
+    for linear in chosen.values():
+        _add(linear, cfg, rngs)
+
+
+def freeze(model: nnx.Module) -> None:
+    """Makes a model one that is not trained."""
+    _retype(model, nnx.Param, Frozen)
+
+
+def merge(model: nnx.Module) -> None:
+    """Adds each adapter's product to its kernel, and makes the model an ordinary one, without adapters, again."""
+    for _, linear in _linears(model):
+        if linear.down is not None:
+            product = jax.vmap(_outer) if _layers(linear) else _outer
+            change = product(linear.down[...], linear.up[...])
+            linear.kernel.set_value(linear.kernel[...] + linear.adapter_scale * change)
+            linear.down = linear.up = nnx.data(None)
+    _retype(model, Frozen, nnx.Param)
+
+
+def _retype(model: nnx.Module, old: type[nnx.Variable], new: type[nnx.Variable]) -> None:
+    for _, node in list(nnx.iter_graph(model)):
+        if isinstance(node, nnx.Module):
+            for name, value in list(vars(node).items()):
+                if isinstance(value, old):
+                    setattr(node, name, new(value.get_raw_value(), **_described(value)))
+
+
+def _outer(down: Array, up: Array) -> Array:
+    return jnp.tensordot(down, up, 1)
+
+
+def _layers(linear: Linear) -> int:
+    """Leading dimensions of its kernel that stack layers: one or none."""
+    return int(_described(linear.kernel)["dims"][0] == "layer")
+
+
+def _linears(model: nnx.Module) -> Iterator[tuple[str, Linear]]:
+    for path, node in nnx.iter_graph(model):
+        if isinstance(node, Linear):
+            yield ".".join(map(str, path)), node
+
+
+def _add(linear: Linear, cfg: LoRAConfig, rngs: nnx.Rngs) -> None:
+    dims, shape, layers = _described(linear.kernel)["dims"], linear.kernel.shape, _layers(linear)
+    cut = layers + linear.into_rank
+    into, out = shape[layers:cut], shape[cut:]
+    scaled = initializers.normal(math.prod(into) ** -0.5)
+    down = (*shape[:layers], *into, cfg.rank), (*dims[:cut], None)
+    up = (*shape[:layers], cfg.rank, *out), (*dims[:layers], None, *dims[cut:])
+    linear.down = nnx.data(param(rngs.params(), scaled, *down, inputs=linear.into_rank))
+    linear.up = nnx.data(param(rngs.params(), initializers.zeros, *up, inputs=1))
+    linear.adapter_scale = cfg.alpha / cfg.rank
+
+
+def _described(variable: nnx.Variable) -> dict[str, Any]:
+    metadata = variable.get_metadata()
+    return {name: metadata[name] for name in ("dims", "inputs") if name in metadata}
