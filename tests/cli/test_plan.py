@@ -121,6 +121,13 @@ def test_what_steps_cost_is_said_for_both_ends_of_the_range(capsys, monkeypatch)
         ),
         (("--topology", "v5e:2x2", "--search", "--mesh", "fsdp=4"), "--search chooses mesh and remat"),
         (("--topology", "cpu:8", "--search"), "a search is for training a transformer on TPUs"),
+        (
+            ("--topology", "cpu:8", "--price-per-chip-hour", -1),
+            "--price-per-chip-hour is -1: it must be a price above 0",
+        ),
+        (("--topology", "cpu:8", "--steps", 0), "--steps is 0: it must be steps above 0"),
+        (("--topology", "cpu:8", "--most", 0), "--most is 0: it must be programs above 0"),
+        (("--topology", "cpu:8", "--html", Path(__file__) / "plan.html"), f"{Path(__file__)}: File exists"),
         (("--topology", "cpu:8", "--frobnicate"), "Unknown command line flag 'frobnicate'"),
     ],
 )

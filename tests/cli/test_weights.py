@@ -131,6 +131,12 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(golden, tmp_path, caps
     assert sorted(path.name for path in tmp_path.iterdir()) == ["from"]
 
 
+def test_a_release_without_its_transformer_is_none(golden, tmp_path, capsys):
+    copied(golden("wan_vae").weights, tmp_path / "from" / "vae")
+    assert run("import", "--kind", "wan2.1-t2v", "--from", tmp_path / "from", "--to", tmp_path / "to") == 2
+    assert "has no folder transformer, only vae" in " ".join(capsys.readouterr().err.split())
+
+
 def test_what_is_there_is_not_written_over(golden, tmp_path, capsys):
     (tmp_path / "file").touch()
     args = ("--from", golden("wan_t2v").folder / "weights.safetensors", "--to", tmp_path)

@@ -57,6 +57,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.plan.topology import Topology
     from videodit.train.config_io import load
 
+    _check(args)
     run, topology = _run(args), Topology.parse(args.topology)
     vae = load(args.vae) if args.vae else None
     if args.search:
@@ -74,6 +75,17 @@ def command(args: argparse.Namespace, console: Console) -> int:
     else:
         print("\n".join(_ranking(plans) if args.search else told[0][1]))
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Mistakes that should not wait for a compiler."""
+    for name, what in (("most", "programs"), ("steps", "steps"), ("price_per_chip_hour", "a price")):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {value:g}: it must be {what} above 0")
+    for path in (args.html, args.hlo):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _teller(console: Console) -> Callable[[str], None]:

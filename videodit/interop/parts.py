@@ -69,6 +69,8 @@ def find(kind: Kind, source: Path, places: Mapping[PartName, Path] | None = None
             raise ValueError(f"the kind has no {name.replace('_', ' ')}: it has {', '.join(kind.parts)}")
     folders = {name: source / name for name in kind.parts if (source / name).is_dir()} or {kind.main: source}
     folders |= places or {}
+    if kind.main not in folders:
+        raise ValueError(f"{source} has no folder {kind.main}, only {', '.join(folders)}")
     return {name: _part(name, folders[name], kind.parts[name]) for name in kind.parts if name in folders}
 
 
