@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import pytest
 
+from tests.cli import releases
 from tests.cli.tiny import get_config
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.plan.count import count
@@ -36,3 +37,14 @@ def test_flops_of_a_step_are_those_of_the_configuration():
     counted = count(program.compile(mesh).as_text()).matmul_flops
     model = run.data.batch_size * program.task.flops_per_clip
     assert counted == pytest.approx(model, rel=0.05)
+
+
+def test_flops_of_adapters_are_those_that_lead_to_them():
+    """What is trained of a run with adapters is not what is trained of one without; both are what XLA counts."""
+    run = from_config_dict(get_config("lora"))
+    wide = dataclasses.replace(run.model, depth=4, width=64, mlp_width=256)
+    mesh, vae = make_mesh(MeshConfig(), jax.devices()[:1]), releases.VAE
+    for lora in (run.lora, None):
+        program = train_program(dataclasses.replace(run, model=wide, lora=lora), mesh, vae)
+        counted = count(program.compile(mesh).as_text()).matmul_flops
+        assert counted == pytest.approx(program.model_flops, rel=0.1)

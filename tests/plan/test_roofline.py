@@ -76,3 +76,20 @@ def test_shares_meet_what_was_simulated_and_never_pass_it():
     assert share("v4", "forward", 128, 4096) == share("v5p", "forward", 128, 4096)
     with pytest.raises(ValueError, match="attention was not simulated on h100: it was on tpu7x, v4, v5e, v5p, v6e"):
         share("h100", "forward", 128, 4096)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(16384, 16384), (4096, 48), (64, 64)])
+def test_everything_at_once_is_never_slower_than_one_after_another(queries, keys):
+    """Also where attention is bound by what it reads, because there are few keys."""
+    kernels = Counter({attention("fwd", queries, keys): 2, attention("bwd", queries, keys): 1})
+    found = line(Counts(kernels=kernels, products=Counter({(10**12, 10**9): 1}), other_bytes=10**9))
+    assert 0 < found.full_overlap <= found.no_overlap
+
+
+@pytest.mark.parametrize("chip", ["v5e", "v5p", "v6e", "tpu7x"])
+def test_a_head_that_leaves_the_unit_idle_is_slower(chip):
+    dims = sorted({row["head_dim"] for row in table() if row["chip"] == chip} or {64, 128})
+    for dim in dims:
+        whole = share(chip, "forward", dim, 16384)
+        assert share(chip, "forward", dim // 2 + 8, 16384) <= whole
+    assert share(chip, "forward", 72, 16384) == pytest.approx(share(chip, "forward", 128, 16384) * 72 / 128)

@@ -66,6 +66,7 @@ def played(sizes):
             chips=topology.num_chips,
             mesh=mesh,
             batch=run.data.batch_size,
+            tokens_per_clip=32_760,
             micro_batches=run.optim.micro_batches,
             remat=run.model.remat,
             fits=fits,
@@ -117,15 +118,22 @@ def test_a_compiler_that_gives_up_on_one_candidate_does_not_end_the_search(monke
     def sometimes(run, *args, **options):
         plan = compile_plan(run, *args, **options)
         if len(asked) != 2:
-            raise RuntimeError("it died")
+            raise (RuntimeError if len(asked) == 1 else ValueError)("it died")
         return plan
 
     monkeypatch.setattr(module, "compile_plan", sometimes)
     told = []
     assert len(search(with_batch(64), Topology.parse("v5p:4x4x4"), most=3, say=told.append)) == 1
     assert len(asked) == 3 and [line.endswith(": it died") for line in told] == [False, True, False, True]
-    with pytest.raises(RuntimeError, match="it died"):
+    with pytest.raises(ValueError, match="it died"):
         search(with_batch(64), Topology.parse("v5p:4x4x4"), most=2)
+
+
+def test_no_mesh_cuts_the_width_unevenly():
+    run = with_batch(64)
+    odd = dataclasses.replace(run, model=dataclasses.replace(run.model, width=5200))
+    found = list(module._meshes(odd, Topology.parse("v5p:4x4x4")))
+    assert found and all(5200 % (mesh.fsdp * mesh.context) == 0 for mesh in found)
 
 
 def test_a_search_is_for_training_transformers_on_tpus():

@@ -1,5 +1,8 @@
 """Machines by name."""
 
+import subprocess
+import sys
+
 import pytest
 
 from videodit.plan.topology import Topology
@@ -30,3 +33,11 @@ def test_what_is_no_machine_is_told_with_an_example(name):
         ValueError, match=f"there is no topology '{name.replace('*', '.')}': write CHIP:SIDExSIDE, like"
     ):
         Topology.parse(name)
+
+
+@pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
+def test_libtpu_has_as_many_devices_as_we_say(tpu_compiler, name):
+    topology = Topology.parse(name)
+    code = f"from videodit.plan.topology import Topology; print(len(Topology.parse({name!r}).devices()))"
+    done = subprocess.run([sys.executable, "-c", code], env=topology.environment(), capture_output=True, text=True)
+    assert done.stdout.split() == [str(topology.num_devices)], done.stderr[-500:]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,7 +19,8 @@ EXAMPLES = """examples:
   videodit plan --config configs/wan.py:1.3b --topology v5e:2x2 --mesh fsdp=4 --batch 4
   videodit plan --config configs/dit.py:14b --topology v5p:4x4x4 --mesh fsdp=16,context=4 --remat attention --json
   videodit plan --config configs/wan.py:14b --topology v5p:8x8x8 --search --html plan.html
-  videodit plan --config configs/dit.py:XL --topology 2*v6e:16x16 --price-per-chip-hour 2.7 --steps 400000
+  videodit plan --config configs/dit.py:XL --topology 2*v6e:16x16 --mesh data=2,fsdp=256 --batch 512 --steps 400000 \\
+    --price-per-chip-hour 2.7
 topologies: CHIP:SHAPE of v4, v5e, v5p, v6e, tpu7x; N*CHIP:SHAPE for slices joined by DCN; cpu:N for fake devices
 """
 
@@ -60,6 +62,10 @@ def command(args: argparse.Namespace, console: Console) -> int:
     _check(args)
     run, topology = _run(args), Topology.parse(args.topology)
     vae = load(args.vae) if args.vae else None
+    if vae is not None and vae.kind != "vae":
+        raise ValueError(f"--vae {args.vae} is a configuration of kind '{vae.kind}': give that of an autoencoder")
+    if args.price_per_chip_hour is not None and topology.chip is None:
+        raise ValueError(f"nothing is known of the speed of {topology.name}: --price-per-chip-hour is for TPUs")
     if args.search:
         if args.what != "train" or args.mesh or args.remat or args.hlo:
             raise ValueError("--search chooses mesh and remat of training: give no --mesh, --remat, --hlo or --what")
@@ -73,7 +79,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     if args.json:
         print(json.dumps([fields for fields, _ in told] if args.search else told[0][0], indent=2))
     else:
-        print("\n".join(_ranking(plans) if args.search else told[0][1]))
+        print("\n".join(_ranking(plans, told[0][1]) if args.search else told[0][1]))
     return 0
 
 
@@ -104,9 +110,9 @@ def _told(plan: "Plan", price: float | None, steps: int) -> tuple[dict[str, Any]
     return fields, told
 
 
-def _ranking(plans: "Sequence[Plan]") -> Iterator[str]:
-    """The plans of a search, best first, then the best of them in full."""
-    from videodit.plan.report import lines, overrides
+def _ranking(plans: "Sequence[Plan]", best: Sequence[str]) -> Iterator[str]:
+    """The plans of a search, best first, then the lines of the best of them."""
+    from videodit.plan.report import overrides
     from videodit.plan.search import summary
 
     yield from (f"{place}. {summary(plan)}" for place, plan in enumerate(plans, 1))
@@ -114,7 +120,7 @@ def _ranking(plans: "Sequence[Plan]") -> Iterator[str]:
         yield "none of these fits: take more chips, a smaller --batch, or bfloat16 moments (--config.optim.moments)"
         return
     yield ""
-    yield from lines(plans[0])
+    yield from best
     yield f"best: {overrides(plans[0])}"
 
 
@@ -139,14 +145,18 @@ def _run(args: argparse.Namespace) -> "Run":
 
 
 def parse_mesh(text: str) -> "MeshConfig":
-    """The mesh that `fsdp=16,context=4` means; `data` takes the remaining devices if it is not said."""
+    """The mesh that `fsdp=16,context=4` means; `data` takes the remaining devices if it is not said.
+
+    Raises:
+        ValueError: for anything else, and for an axis that is said twice.
+    """
     from videodit.parallel.mesh import MeshConfig
 
     names = [field.name for field in fields(MeshConfig)]
     sizes = {}
     for part in text.split(","):
         name, _, size = part.strip().partition("=")
-        if name not in names or not size.lstrip("-").isdigit():
+        if name not in names or name in sizes or not re.fullmatch(r"-?[0-9]+", size):
             raise ValueError(f"--mesh is AXIS=N,... with axes {', '.join(names)}, like fsdp=16,context=4; not '{text}'")
         sizes[name] = int(size)
     return MeshConfig(**sizes)

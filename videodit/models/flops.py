@@ -71,6 +71,19 @@ def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 
     return _linear(cfg.patch_features, width, tokens) + time + text + cfg.depth * block + head
 
 
+def adapted_train_flops(cfg: DiTConfig, tokens: int, text_tokens: int, adapters: int) -> int:
+    """FLOPs of training adapters of so many parameters on one clip, all else of a `DiT` as it is.
+
+    The forward pass, and of the backward pass what leads to the adapters: through the blocks and the head, but not to
+    the weights of those, the text or the patches.
+    """
+    width, head = cfg.width, cfg.velocity_features
+    products = 2 * tokens * (tokens + text_tokens) * width
+    linear = 6 * width**2 + (3 if cfg.mlp == "gated" else 2) * width * cfg.mlp_width
+    through = cfg.depth * (tokens * linear + 2 * products) + tokens * width * head
+    return 2 * (dit_cost(cfg, tokens, text_tokens).macs + through + 3 * tokens * adapters)
+
+
 def text_cost(cfg: TextConfig, tokens: int) -> Cost:
     """Cost of a `TextEncoder` on one text of so many tokens, padding included."""
     bias_table = Cost(params=cfg.num_buckets * cfg.num_heads)

@@ -87,6 +87,8 @@ def _plan(run: Run, topology: Topology, what: What, vae: VAEConfig | None, name:
         compiled, complaint = None, str(error)
     seconds = time.perf_counter() - started
     text = _optimised(folder, wanted)
+    if text is None:  # it did not come as far as that
+        raise RuntimeError(complaint)
     memory = memory_of(wanted, compiled, text) if compiled else memory_wanted(wanted, complaint, text)
     if memory is None:
         raise RuntimeError(complaint)
@@ -99,6 +101,7 @@ def _plan(run: Run, topology: Topology, what: What, vae: VAEConfig | None, name:
         chips=topology.num_chips,
         mesh=_sizes(mesh),
         batch=run.data.batch_size,
+        tokens_per_clip=wanted.task.tokens_per_clip,
         micro_batches=run.optim.micro_batches,
         remat=getattr(run.model, "remat", "-") if what == "train" else "-",
         fits=compiled is not None and (chip is None or sizes["total"] <= chip.hbm_bytes),
@@ -110,10 +113,11 @@ def _plan(run: Run, topology: Topology, what: What, vae: VAEConfig | None, name:
     return plan, text
 
 
-def _optimised(folder: Path, wanted: Program) -> str:
+def _optimised(folder: Path, wanted: Program) -> str | None:
     """What XLA wrote, also of programs that are too large, and of those newer than what JAX can read itself."""
     files = folder.glob(f"*jit_{wanted.fn.__name__}.*after_optimizations.txt")
-    return max(files, key=lambda file: file.stat().st_size).read_text()
+    largest = max(files, key=lambda file: file.stat().st_size, default=None)
+    return largest and largest.read_text()
 
 
 def _sizes(mesh: Mesh) -> dict[str, int]:

@@ -135,6 +135,9 @@ def _fusion(instruction: Instruction, computations, here: Computation, of, total
     inside, body = of(name), computations[name]
     targets = " ".join(inner.attributes for inner in body.instructions if inner.op == "custom-call")
     if inside.collectives and "AsyncCollective" not in targets and not _continues(instruction):
+        if len(inside.collectives) > 1:
+            total.collectives.update(inside.collectives)
+            return
         ((collective, times),) = inside.collectives.items()  # a reduce-scatter, as the TPU has it
         operand, result = _bytes_of(_taken(instruction, here)), _bytes_of(instruction.shapes)
         kind = "reduce-scatter" if collective.kind == "all-reduce" and result < operand else collective.kind

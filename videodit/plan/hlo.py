@@ -99,6 +99,8 @@ def _matching(text: str) -> tuple[str, str]:
 
 
 def _shape(dtype: str, dims: str, layout: str) -> Shape:
+    if dtype not in BITS and dtype not in ("token", "opaque"):
+        raise ValueError(f"the size of XLA's type {dtype} is not known: it belongs into videodit.plan.hlo.BITS")
     memory = re.search(r"S\((\d+)\)", layout)
     return Shape(dtype, tuple(int(d) for d in dims.split(",") if d), int(memory[1]) if memory else HBM)
 
@@ -109,10 +111,10 @@ def called(attributes: str, key: str) -> list[str]:
 
 
 def trip_count(condition: Computation, computations: dict[str, Computation]) -> int:
-    """How often a loop runs whose induction variable goes up from zero by one, as those of `lax.scan` do.
+    """How often a loop runs, if its variable goes up from zero by one, as that of every loop of ours (`lax.scan`) does.
 
     Raises:
-        ValueError: for another loop: its trip count is not in the program.
+        ValueError: when what the variable is compared with is not in the program.
     """
     compare = next((i for i in condition.instructions if i.op == "compare"), None)
     limits = [i for i in condition.instructions if i.op == "constant" and i.shapes[0].dtype in ("s32", "u32", "s64")]

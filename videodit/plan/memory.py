@@ -67,13 +67,21 @@ def memory_of(program: Program, compiled: jax.stages.Compiled, text: str) -> Mem
 def memory_wanted(program: Program, complaint: str, text: str) -> Memory | None:
     """That of a program which the compiler found too large, from its words; None if it complains of something else."""
     state = _state(program)
+    inputs = max(_taken(text) - sum(state.values()), 0)
     if found := re.search(r"HLO temporaries \(([\d.]+)([KMGT]?)\)", complaint):
         temporary = _bytes(*found.groups())
     elif found := re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", complaint):
-        temporary = _bytes(*found.groups()) - sum(state.values())
+        temporary = _bytes(*found.groups()) - sum(state.values()) - inputs
     else:
         return None
-    return Memory(**state, inputs=0, **_temporary(program, temporary, text), outputs=0, code=0)
+    return Memory(**state, inputs=inputs, **_temporary(program, temporary, text), outputs=0, code=0)
+
+
+def _taken(text: str) -> int:
+    """Bytes of the arguments that a program has kept."""
+    computations, entry = parse(text)
+    parameters = (i for i in computations[entry].instructions if i.op == "parameter")
+    return sum(shape.bytes for parameter in parameters for shape in parameter.shapes)
 
 
 def _temporary(program: Program, whole: int, text: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from videodit.plan.report import CAUSES, GIB, MEMORY, Plan, choices, overrides, title
+from videodit.plan.report import CAUSES, GIB, MEMORY, SECONDS, Plan, choices, overrides, title
 
 COLOURS = "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7", "#9c755f"
 
@@ -33,8 +33,8 @@ def _shown(plan: Plan, room: int, longest: float) -> dict[str, Any]:
     whole = max(room, sizes["total"])
     bars = [_bar("memory", MEMORY, sizes, whole, GIB, "GiB", sizes["total"])]
     if plan.seconds:
-        causes = plan.causes or {name: plan.seconds[name] for name in CAUSES if name in plan.seconds}
-        bars.append(_bar("time", CAUSES, causes, longest, 1.0, "s", plan.seconds["step_no_overlap"]))
+        labels, parts = (CAUSES, plan.causes) if plan.causes else (SECONDS, plan.seconds)
+        bars.append(_bar("time", labels, parts, longest, 1.0, "s", plan.seconds["step_no_overlap"]))
     return {
         "choices": choices(plan),
         "fits": plan.fits,
@@ -55,11 +55,11 @@ def _bar(
 ) -> dict[str, Any]:
     shown: Iterable[tuple[str, str]] = zip(labels.items(), COLOURS, strict=False)
     parts = [
-        {"name": label, "colour": colour, "width": f"{100 * size / whole:.2f}", "size": f"{size / unit:.2f}"}
+        {"name": label, "colour": colour, "width": f"{100 * size / whole:.2f}", "size": f"{size / unit:.3g}"}
         for (key, label), colour in shown
         if (size := sizes.get(key, 0)) > 0.0005 * whole
     ]
-    return {"name": name, "parts": parts, "sum": f"{total / unit:.2f} {sign} in all"}
+    return {"name": name, "parts": parts, "sum": f"{total / unit:.4g} {sign} in all"}
 
 
 def _speed(plan: Plan) -> str:

@@ -30,6 +30,15 @@ CAUSES = {
 }
 """Parts of a step without overlap, likewise."""
 
+SECONDS = {
+    "matmul": "matrices",
+    "attention": "attention",
+    "hbm": "memory traffic",
+    "collectives": "collectives",
+    "host": "host transfers",
+}
+"""The same where the model's FLOPs are not known."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,6 +46,7 @@ class Plan:
 
     Attributes:
         config, what, topology, batch, micro_batches, remat: what was planned.
+        tokens_per_clip: of the transformer, or latent positions of an autoencoder.
         chips: how many there are.
         mesh: devices on each axis.
         fits: whether memory suffices.
@@ -61,6 +71,7 @@ class Plan:
     chips: int
     mesh: Mapping[str, int]
     batch: int
+    tokens_per_clip: int
     micro_batches: int
     remat: str
     fits: bool
@@ -113,7 +124,8 @@ def overrides(plan: Plan) -> str:
 
 def lines(plan: Plan) -> Iterator[str]:
     """The plan for people."""
-    yield f"{title(plan)}: {choices(plan)}; compiled in {plan.compile_seconds:.0f} s"
+    tokens = f"{plan.tokens_per_clip:,} tokens a clip"
+    yield f"{title(plan)}: {choices(plan)}, {tokens}; compiled in {plan.compile_seconds:.0f} s"
     yield from _memory_lines(plan)
     model, hardware = plan.flops_per_step["model"], plan.flops_per_step["hardware"]
     known = f"{model:.4g} of the model, " if model else ""

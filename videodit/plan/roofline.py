@@ -19,7 +19,7 @@ class Roofline:
 
     Attributes:
         matmul: products outside of kernels, each bound by its FLOPs or by its bytes.
-        attention: attention kernels, at their simulated share of the peak.
+        attention: attention kernels, at their simulated share of the peak, or bound by their bytes.
         hbm: everything else, which moves bytes.
         collectives: what devices send each other, by kind.
         host: what goes to the host's memory and back.
@@ -57,7 +57,8 @@ def roofline(counts: Counts, chip: Chip, network: Network) -> Roofline:
         kernel_bytes = sum(shape.bytes for shape in (*kernel.operands, *kernel.results) if not shape.memory)
         busy += times * kernel_bytes
         if kernel.name in ATTENTION:
-            attention += times * attention_flops(kernel) / (_attention_share(kernel, chip.name) * peak)
+            seconds = attention_flops(kernel) / (_attention_share(kernel, chip.name) * peak)
+            attention += times * max(seconds, kernel_bytes / bandwidth)
         else:
             moved += times * kernel_bytes
     links: Counter[str] = Counter()

@@ -62,7 +62,7 @@ def search(
         say: is told what goes on.
 
     Raises:
-        ValueError: for an autoencoder, a machine of CPUs, and when no mesh divides the batch and the tokens.
+        ValueError: for an autoencoder, a machine of CPUs, and when no mesh divides the batch.
         RuntimeError: when the compiler fails for all that are tried; what fails for some is told and passed over.
     """
     if not isinstance(run, DiTRun) or topology.chip is None:
@@ -70,8 +70,7 @@ def search(
     waiting = candidates(run, topology, vae)
     if not waiting:
         raise ValueError(
-            f"no mesh of {topology.num_devices} devices divides a batch of {run.data.batch_size} and its tokens: "
-            "give another --batch"
+            f"no mesh of {topology.num_devices} devices divides a batch of {run.data.batch_size}: give another --batch"
         )
     say(f"{len(waiting)} candidates; compiling the {min(most, len(waiting))} that look best")
     plans, room, off, tried, failure = [], topology.chip.hbm_bytes, dict.fromkeys(KEPT, 1.0), set(), None
@@ -85,7 +84,7 @@ def search(
         tried.add(chosen.kind)
         try:
             plan = compile_plan(chosen.run, topology, "train", vae, name=name)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             failure = error
             say(f"{turn}. {mesh_text(vars(chosen.run.mesh))}, remat {chosen.remat}: {error}")
             continue
@@ -114,7 +113,7 @@ def summary(plan: Plan) -> str:
 
 
 def candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> list[Candidate]:
-    """Every mesh that divides, with every remat policy and the fewest micro-batches that seem to fit, if any do."""
+    """The meshes worth trying, with every remat policy but offloading, in the fewest micro-batches that seem to fit."""
     clip = (run.data.frames, run.data.height, run.data.width)
     tokens = num_tokens(run.model, (vae.model if vae else default_vae(run)).latent_shape(*clip))
     found = []
@@ -128,7 +127,8 @@ def candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> li
 
 
 def meshes(run: DiTRun, topology: Topology) -> list[MeshConfig]:
-    """Sizes that multiply to the devices and divide the batch, the heads and the slices.
+    """Sizes that multiply to the devices and divide the batch, the heads, the width and the slices: `tensor` up to 8,
+    `context` up to 64.
 
     Where that leaves a choice, parameters are not cut finer than a tile of 16 rows, which XLA would gather by sums.
     """
@@ -145,7 +145,7 @@ def _meshes(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
             if run.data.batch_size % rows or rows % topology.slices or context > 64:
                 continue
             for data in _divisors(rows):
-                if data % topology.slices == 0:
+                if data % topology.slices == 0 and run.model.width % (rows // data * context) == 0:
                     yield MeshConfig(data=data, fsdp=rows // data, context=context, tensor=tensor)
 
 

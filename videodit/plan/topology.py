@@ -95,6 +95,8 @@ class Topology:
 
         name = f"{self.kind}:{'x'.join(map(str, self.shape))}"
         slices = {"num_slices": self.slices} if self.slices > 1 else {}
+        if self.kind == "v4":  # one device a chip, as JAX has it there
+            slices["chip_config_name"] = "megacore"
         try:
             return topologies.get_topology_desc(platform="tpu", topology_name=name, **slices).devices
         except jax.errors.JaxRuntimeError as error:

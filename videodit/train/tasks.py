@@ -1,6 +1,7 @@
 """The two things that are trained, behind one protocol: one loop, one step and one checkpointer serve both."""
 
 import dataclasses
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -11,13 +12,13 @@ from jaxtyping import Array, Float, PyTree
 
 from videodit.diffusion.objective import loss_at
 from videodit.diffusion.timesteps import sample_timesteps
-from videodit.models.flops import dit_cost, text_cost
+from videodit.models.flops import adapted_train_flops, dit_cost, text_cost
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE, kl_divergence
 from videodit.shapes import PerClip, RandomKey, Video
 from videodit.train.config import DiTRun, VAERun
 from videodit.train.feed import Batch
-from videodit.train.state import abstract_model, split
+from videodit.train.state import abstract_model, shapes_of, split
 from videodit.train.text_to_video import Condition, TextToVideo, decode, empty, generate, num_tokens
 
 Aux = dict[str, PerClip]
@@ -139,7 +140,12 @@ class DiTTask:
             )
         self.tokens_per_clip = num_tokens(run.model, self.latent_shape)
         length = run.data.text_length
-        cost = dit_cost(run.model, self.tokens_per_clip, length).train_flops
+        size = run.model, self.tokens_per_clip, length
+        if run.lora is None:
+            cost = dit_cost(*size).train_flops
+        else:
+            adapters = split(shapes_of(self.init))[1]
+            cost = adapted_train_flops(*size, sum(math.prod(x.shape) for x in jax.tree.leaves(adapters)))
         text = text_cost(run.text, length)
         # An encoder that stays as it is only runs forward.
         self.flops_per_clip = float(cost + (text.train_flops if encoder is None else text.forward_flops))

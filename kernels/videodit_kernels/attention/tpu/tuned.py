@@ -57,7 +57,8 @@ def share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: 
     points = sorted((1 / row["seq"], 1 / row[which]) for row in rows if row["head_dim"] == dim)
     (x, y), (x2, y2) = points[0], points[-1]
     slope = (y2 - y) / (x2 - x) if x2 > x else 0.0
-    return 1 / (y + slope * max(1 / seq - x, 0.0))
+    # A smaller head dim than one simulated leaves the rest of the matrix unit's depth idle.
+    return min(1.0, head_dim / dim) / (y + slope * max(1 / seq - x, 0.0))
 
 
 def spare(chip: str | None, head_dim: int) -> int:
