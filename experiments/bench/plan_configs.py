@@ -6,7 +6,7 @@ Compiles each for TPUs that are not here, one after another; with names (`dit.py
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videodit.cli.plan import parse_mesh
@@ -63,15 +63,10 @@ CASES = [
 
 def plan(case: Case) -> Plan:
     """What the compiler says."""
-    overrides = [*case.overrides, *(f"mesh.{axis}" for axis in mesh_keys(case.mesh))]
-    run = load(str(ROOT / "configs" / case.config), [f"--config.{key}" for key in overrides])
+    run = load(str(ROOT / "configs" / case.config), [f"--config.{key}" for key in case.overrides])
+    run = replace(run, mesh=parse_mesh(case.mesh))
     vae = load(str(ROOT / "configs" / case.vae)) if case.vae else None
     return compile_plan(run, Topology.parse(case.topology), vae=vae, name=case.config)
-
-
-def mesh_keys(mesh: str) -> list[str]:
-    """The mesh as overrides, with every axis said."""
-    return [f"{axis}={size}" for axis, size in vars(parse_mesh(mesh)).items()]
 
 
 def row(case: Case, found: Plan) -> tuple[str, ...]:
@@ -92,6 +87,8 @@ def row(case: Case, found: Plan) -> tuple[str, ...]:
 
 def main() -> None:
     """Print the table, row by row as it is made."""
+    if unknown := set(sys.argv[1:]) - {case.config for case in CASES}:
+        sys.exit(f"no case of {', '.join(sorted(unknown))}: there are {', '.join(case.config for case in CASES)}")
     wanted = [case for case in CASES if not sys.argv[1:] or case.config in sys.argv[1:]]
     for cells in (HEAD, ("---",) * len(HEAD)):
         print(f"| {' | '.join(cells)} |")

@@ -20,6 +20,7 @@ from videodit.parallel.mesh import make_mesh
 from videodit.plan.compile import compile_plan
 from videodit.plan.program import train_program
 from videodit.plan.topology import Topology
+from videodit.train.config import DiTRun
 from videodit.train.config_io import load
 
 
@@ -42,16 +43,20 @@ def main() -> None:
     """Print the row, and what it is of."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
+    parser.add_argument("--vae", help="configuration of the autoencoder, FILE.py:VARIANT (default: Wan's shape)")
     parser.add_argument("--batch", type=int, help="clips of a step")
     parser.add_argument("--steps", type=int, default=10, help="timed, after three that are not")
     given, overrides = parser.parse_known_args()
     run = load(given.config, overrides)
     if given.batch:
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, batch_size=given.batch))
-    predicted = compile_plan(run, Topology.parse(f"cpu:{jax.device_count()}")).flops_per_step
+    if not isinstance(run, DiTRun):
+        parser.error(f"{given.config} is no transformer's")
+    vae = given.vae and load(given.vae)
+    predicted = compile_plan(run, Topology.parse(f"cpu:{jax.device_count()}"), vae=vae or None).flops_per_step
 
     mesh = make_mesh(run.mesh, heads=run.heads)
-    program = train_program(run, mesh)
+    program = train_program(run, mesh, vae.model if vae else None)
     compiled = program.compile(mesh)
     shapes, *rest = program.arguments
     weights = made(shapes.params, jax.random.key(0), 0.02)
@@ -69,6 +74,7 @@ def main() -> None:
     chip, count = chip_of(device.device_kind), jax.device_count()
     print(f"{count} x {device.device_kind}, jax {jax.__version__}, loss {loss:.4f}, {compiled.memory_analysis()}")
     print("| configuration | tokens a clip | batch | remat | predicted, s | measured, s | TFLOP/s a device | MFU |")
+    print("|---|---|---|---|---|---|---|---|")
     rate = program.model_flops / seconds / count
     cells = [f"`{given.config}`", program.task.tokens_per_clip, run.data.batch_size, run.model.remat]
     cells += [f"from {predicted['hardware'] / count / chip.flops:.3f}" if chip else "-", f"{seconds:.3f}"]

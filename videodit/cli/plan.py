@@ -132,7 +132,8 @@ def _run(args: argparse.Namespace) -> "Run":
 
     run = load(args.config, args.overrides)
     if args.mesh is not None:
-        run = replace(run, mesh=parse_mesh(args.mesh))
+        mesh = parse_mesh(args.mesh)
+        run = replace(run, mesh=mesh if "ulysses" in args.mesh else replace(mesh, ulysses=run.mesh.ulysses))
     if args.batch is not None:
         run = replace(run, data=replace(run.data, batch_size=args.batch))
     if args.remat is not None:

@@ -65,6 +65,7 @@ class Counts:
         return sum(flops * times for (flops, _), times in self.products.items())
 
     def add(self, other: Counts, times: int = 1) -> None:
+        """Adds what another has, so many times."""
         self.other_bytes += times * other.other_bytes
         self.host_bytes += times * other.host_bytes
         for mine, theirs in (

@@ -37,6 +37,8 @@ class Shape(NamedTuple):
 
 
 class Instruction(NamedTuple):
+    """A line of a computation: its results' shapes, operation, operands by name, and whatever else it says."""
+
     name: str
     shapes: tuple[Shape, ...]
     op: str
@@ -47,6 +49,8 @@ class Instruction(NamedTuple):
 
 @dataclass
 class Computation:
+    """Instructions in the order in which they are written."""
+
     instructions: list[Instruction] = field(default_factory=list)
 
     @cached_property
@@ -106,6 +110,7 @@ def _shape(dtype: str, dims: str, layout: str) -> Shape:
 
 
 def called(attributes: str, key: str) -> list[str]:
+    """The computations that an instruction names under a key, like `calls`."""
     found = re.search(rf"{key}=(?:\{{([^}}]*)\}}|(%?[\w.\-]+))", attributes)
     return [] if found is None else re.findall(r"%?([\w.\-]+)", found[1] or found[2])
 
@@ -142,6 +147,7 @@ def groups(attributes: str) -> tuple[tuple[int, ...], ...]:
 
 
 def ints(text: str) -> list[int]:
+    """Numbers between commas."""
     return [int(n) for n in text.split(",") if n]
 
 

@@ -48,6 +48,7 @@ class Program:
         return self.clips * self.task.tokens_per_clip
 
     def compile(self, mesh: Mesh) -> jax.stages.Compiled:
+        """The executable, for the devices of the mesh."""
         with jax.set_mesh(mesh):
             return self.fn.lower(*self.arguments).compile()
 

@@ -86,6 +86,7 @@ class Plan:
     tokens_per_second_per_chip: float | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
         return asdict(self)
 
     def cost(self, price: float, steps: int) -> tuple[float, float]:

@@ -152,12 +152,14 @@ def _meshes(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
 def guess(run: DiTRun, topology: Topology, tokens: int) -> Candidate:
     """What a candidate needs, from its configuration alone: to choose by, not to report."""
     chip, mesh, model, text = topology.chip, run.mesh, run.model, run.data.text_length
-    cost, rows = dit_cost(model, tokens, text) + text_cost(run.text, text), mesh.data * mesh.fsdp
+    dit, words = dit_cost(model, tokens, text), text_cost(run.text, text)
+    cost, rows = dit + words, mesh.data * mesh.fsdp
+    trained = dit.params * (run.lora is None) + words.params * (run.text_encoder is None)
     shards, parts = mesh.fsdp * mesh.context * mesh.tensor, run.optim.micro_batches
     here = run.data.batch_size // rows / parts * tokens / mesh.context  # tokens of a micro-batch on a device
     width, hidden = KEPT[model.remat]
     kept = 2 * model.depth * here * (width * model.width + hidden * model.mlp_width) / mesh.tensor
-    state = cost.params / shards * _bytes_a_parameter(run)
+    state = (trained * _bytes_a_parameter(run) + 4 * (cost.params - trained)) / shards
     memory = chip.devices * (state + kept + WORKING * here * model.width / mesh.tensor)
     compute = _compute_seconds(model, tokens, cost, chip) * run.data.batch_size / topology.num_chips
     return Candidate(run, memory, compute + _link_seconds(run, chip, cost.params, here))
