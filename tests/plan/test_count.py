@@ -279,3 +279,13 @@ def test_a_collective_beside_other_work_counts_once_and_the_work_counts():
     }
     assert dict(counts.products) == {(2 * 3 * 5 * 7, 2 * (15 + 35 + 21)): 1}
     assert counts.other_bytes == 2 * 4 * 4  # the slice, read into the chip
+
+
+def test_an_element_of_a_tuple_is_not_the_tuple():
+    """`%tuple#1`, as newer XLA writes what it takes from one, without an instruction of its own."""
+    text = """ENTRY %m (p: (f32[1000], f32[8])) -> f32[64] {
+  %p = (f32[1000]{0}, f32[8]{0}) parameter(0)
+  ROOT %g = f32[64]{0} all-gather(%p#1), replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
+}"""
+    ((found, times),) = count(text).collectives.items()
+    assert (found.operand, found.result, times) == (32, 256, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -61,13 +62,16 @@ class Computation:
 def parse(text: str) -> tuple[dict[str, Computation], str]:
     """The computations of a module, and the name of its entry."""
     computations: dict[str, Computation] = {}
-    entry, current = "", None
+    entry, current, names = "", None, {}
     for line in text.splitlines():
         if head := _HEAD.match(line):
-            current = computations.setdefault(head[2], Computation())
+            current, names = computations.setdefault(head[2], Computation()), {}
             entry = head[2] if head[1] else entry
         elif current is not None and (found := _INSTRUCTION.match(line)):
-            current.instructions.append(_instruction(*found.groups()))
+            instruction = _instruction(*found.groups())
+            for made in (*_elements(instruction, names), instruction):
+                current.instructions.append(made)
+                names[made.name] = made
         elif line.startswith("}"):
             current = None
     return computations, entry
@@ -77,11 +81,22 @@ def _instruction(root: str | None, name: str, rest: str) -> Instruction:
     types, rest = _split_types(rest)
     op, _, rest = rest.partition("(")
     inside, attributes = _matching(rest)
-    operands = tuple(re.findall(r"%([\w.\-]+)", inside))
+    operands = tuple(re.findall(r"%([\w.\-]+(?:#\d+)?)", inside))
     if op == "constant":
         attributes = inside
     shapes = tuple(_shape(*array) for array in _ARRAY.findall(types))
     return Instruction(name, shapes, op, operands, attributes, bool(root))
+
+
+def _elements(instruction: Instruction, names: Mapping[str, Instruction]) -> list[Instruction]:
+    """What newer XLA leaves out: the instructions that take `%tuple#1` from its tuple."""
+    made = []
+    for name in dict.fromkeys(instruction.operands):
+        of, _, index = name.partition("#")
+        if index and name not in names:
+            shapes = (names[of].shapes[int(index)],)
+            made.append(Instruction(name, shapes, "get-tuple-element", (of,), f"index={index}", False))
+    return made
 
 
 def _split_types(rest: str) -> tuple[str, str]:
