@@ -2,8 +2,12 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +104,8 @@ def test_texts_are_encoded_once(t2v, tmp_path):
     first = clips(Pipeline.load(moved), negative="blurred")
     assert len(list((moved / "text" / "embeddings").glob("*.safetensors"))) >= 3
     shutil.rmtree(moved / "text" / "checkpoints")
+    untidy = clips(Pipeline.load(moved), negative=" blurred\n")
+    np.testing.assert_array_equal(untidy, first)
     np.testing.assert_array_equal(clips(Pipeline.load(moved), negative="blurred"), first)
     with pytest.raises(ValueError, match=r"there is no checkpoint in .*text"):
         clips(Pipeline.load(moved), negative="something new")
@@ -185,6 +191,38 @@ def test_the_command_makes_a_clip_and_says_of_what(t2v, tmp_path, capsys):
     ):
         assert run(*args, *small, *wrong) == 2
         assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_several_processes_make_the_clip_of_one(t2v, tmp_path):
+    """And only the first of them writes."""
+    fresh = tmp_path / "ours"
+    shutil.copytree(t2v, fresh, ignore=shutil.ignore_patterns("embeddings"))
+    small = ("--frames", 5, "--height", 16, "--width", 16, "--steps", 2, "--prompt", PROMPTS[0])
+    asked = ("sample", "--checkpoint", fresh, *small, "--mesh", "data=1,fsdp=2,context=2")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    command = [sys.executable, "-c", "from videodit.cli import main; raise SystemExit(main())", *map(str, asked)]
+    command += ["--coordinator", address, "--processes", "2"]
+    flags = re.sub(r"(--xla_force_host_platform_device_count)=\d+", r"\1=2", os.environ["XLA_FLAGS"])
+    started = [
+        subprocess.Popen(
+            [*command, "--out", str(tmp_path / str(index) / "fox.png"), "--process", str(index)],
+            env={**os.environ, "XLA_FLAGS": flags, "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=240)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], said
+    assert not (tmp_path / "1").exists()
+    assert run(*asked[:2], t2v, *small, "--out", tmp_path / "alone.png") == 0
+    there, here = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("0/fox.png", "alone.png"))
+    assert np.abs(there - here).max() <= 1
 
 
 @pytest.mark.parametrize("how", ["tune", "lora"])

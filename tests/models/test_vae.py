@@ -51,10 +51,18 @@ def test_shapes_are_those_promised(cfg, frames):
     assert jax.jit(vae.decode)(mean).shape == (2, frames, 16, 16, 3)
 
 
-@pytest.mark.parametrize("sizes", [{"data": 2, "context": 4}, {"data": 1, "context": 8}], ids=str)
-def test_divided_over_clips_and_over_height_it_is_the_same(sizes):
-    """Both ways and the gradient; the coarsest level has 4 rows, fewer than there are devices."""
-    vae, video = random_vae(PLAIN), clip(5)
+@pytest.mark.parametrize(
+    ("height", "width", "sizes"),
+    [
+        (16, 16, {"data": 2, "context": 4}),
+        (16, 16, {"data": 1, "context": 8}),
+        (32, 16, {"data": 2, "context": 4}),
+        (16, 24, {"data": 2, "context": 4}),
+    ],
+)
+def test_divided_over_clips_and_frames_it_is_the_same(height, width, sizes):
+    """Both ways and the gradient, also where the coarsest level divides along no side, or along another one."""
+    vae, video = random_vae(PLAIN), jax.random.uniform(jax.random.key(2), (2, 5, height, width, 3), minval=-1.0)
     graph, state = nnx.split(vae)
 
     def results(state, video):
@@ -71,7 +79,7 @@ def test_divided_over_clips_and_over_height_it_is_the_same(sizes):
     with jax.set_mesh(mesh):
         compiled = jax.jit(results).lower(state, video).compile()
         found = compiled(state, video)
-    assert "collective-permute" in compiled.as_text()  # rows at the borders go to the neighbours
+    assert "collective-permute" in compiled.as_text()  # what lies at the borders goes to the neighbours
     for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5 * float(jnp.abs(there).max()))
 

@@ -26,7 +26,13 @@ def tiny(variant: str, **mesh: int):
 
 @pytest.mark.parametrize(
     ("what", "variant", "mesh"),
-    [("train", "dit", {"fsdp": 2, "context": 2}), ("sample", "dit", {}), ("vae", "dit", {"fsdp": 4})],
+    [
+        ("train", "dit", {"fsdp": 2, "context": 2}),
+        ("sample", "dit", {}),
+        ("denoise", "dit", {"context": 4}),
+        ("decode", "dit", {"context": 4}),
+        ("vae", "dit", {"fsdp": 4}),
+    ],
 )
 def test_on_cpus_the_plan_is_what_the_program_takes(what, variant, mesh, tmp_path):
     run = tiny(variant, **mesh)
@@ -40,6 +46,9 @@ def test_on_cpus_the_plan_is_what_the_program_takes(what, variant, mesh, tmp_pat
     assert sizes["outputs"] == memory.output_size_in_bytes - memory.alias_size_in_bytes
     assert plan.fits and plan.seconds is None and plan.mfu is None  # nothing is known of the CPU's speed
     assert count((tmp_path / "step.txt").read_text()) == count(here.as_text())
+    if what == "denoise":
+        # Steps of the solver counted, and both halves of guidance; twelve tokens are padded to divide.
+        assert 1 <= plan.flops_per_step["hardware"] / plan.flops_per_step["model"] < 2
     if what == "train":
         assert sizes["gradients"] == sizes["parameters"] and sizes["optimiser"] > 2 * sizes["parameters"]
         tokens, text = run.data.batch_size * 3 * 2 * 2, run.data.text_length
@@ -51,8 +60,9 @@ def test_on_cpus_the_plan_is_what_the_program_takes(what, variant, mesh, tmp_pat
 def test_what_does_not_divide_is_a_sentence_of_the_child_s():
     with pytest.raises(ValueError, match="a mesh of data=3, fsdp=1, context=1, tensor=1 does not fit 8 devices"):
         compile_plan(tiny("dit", data=3), CPUS, vae=VAE)
-    with pytest.raises(ValueError, match="there is nothing to sample from in an autoencoder's configuration"):
-        compile_plan(tiny("vae"), CPUS, "sample")
+    for what in ("sample", "denoise", "decode"):
+        with pytest.raises(ValueError, match="there is nothing to sample from in an autoencoder's configuration"):
+            compile_plan(tiny("vae"), CPUS, what)
 
 
 def test_a_compiler_that_dies_is_told_from_a_mistake(monkeypatch):

@@ -24,6 +24,7 @@ from videodit.evals.pixel import psnr
 from videodit.models.vae import VAE
 from videodit.models.vision import VisionEncoder, normalise
 from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.parallel.rules import constrain
 from videodit.train.checkpoint import Which
 from videodit.train.config import DiTRun
 from videodit.train.config_io import to_json
@@ -108,18 +109,20 @@ class Pipeline:
             ValueError: when the model takes no image and is given one, or needs one.
         """
         batch = min(batch, len(prompts))
-        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(len(prompts)))
         rates = np.full(batch, fps or self.run.data.fps, np.float32)
         with self._on_mesh():
+            if self.texts is not None:
+                self.texts.prepare([*prompts, "", negative])
             seen = self._seen(images, size, batch)
             uncond = replace(self._condition([negative] * batch, rates), **seen)
+        key = np.asarray(jax.random.key_data(jax.random.key(seed)))
         run = self._sampler(sampler or self.run.sampler, size, tile)
         for start in range(0, len(prompts), batch):
             some = list(prompts[start : start + batch])
             places = np.minimum(np.arange(start, start + batch), len(prompts) - 1)
             with self._on_mesh():
                 cond = replace(self._condition(some + [""] * (batch - len(some)), rates), **seen)
-                made = to_uint8(jax.device_get(run(keys[places], cond, uncond)))
+                made = np.asarray(run(key, places, cond, uncond))
             yield from made[: len(some)]
 
     def _on_mesh(self) -> AbstractContextManager[Any]:
@@ -139,18 +142,26 @@ class Pipeline:
         return lambda ids, mask: encode(state, ids, mask)
 
     def _sampler(self, cfg: SamplerConfig, size: tuple[int, int, int], tile: int | None) -> Callable[..., jax.Array]:
-        """(keys, condition, condition to lead away from) to clips: one program denoises, one decodes."""
+        """(key, places among the prompts, conditions to lead to and away from) to clips' bytes.
+
+        One program denoises, one decodes.
+        """
         graphdef, state = nnx.split((self.model, self.expert))
         vae_def, vae_state = nnx.split(self.vae)
 
         @jax.jit
-        def denoise(state: Any, keys: jax.Array, cond: Condition, uncond: Condition) -> jax.Array:
+        def denoise(state: Any, key: jax.Array, places: jax.Array, cond: Condition, uncond: Condition) -> jax.Array:
+            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.wrap_key_data(key), i))(places)
             model, expert = nnx.merge(graphdef, state)
             below = None if expert is None else expert.velocity
             return generate(model, self.vae, cfg, keys, cond, uncond, size, expert=below)
 
-        render = jax.jit(lambda state, latents: decode(nnx.merge(vae_def, state), latents, tile=tile))
-        return lambda keys, cond, uncond: render(vae_state, denoise(state, keys, cond, uncond))
+        @jax.jit
+        def render(state: Any, latents: jax.Array) -> jax.Array:
+            pixels = to_uint8(decode(nnx.merge(vae_def, state), latents, tile=tile))
+            return constrain(pixels, (None,) * 5)  # in every process
+
+        return lambda *told: render(vae_state, denoise(state, *told))
 
     def _seen(self, images: Images | None, size: tuple[int, int, int], batch: int) -> dict[str, Any]:
         """What the model is told of images: `Condition`'s fields."""

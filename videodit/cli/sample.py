@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from videodit.cli import processes
+
 if TYPE_CHECKING:
     from videodit.cli.images import Images
     from videodit.cli.pipeline import Pipeline
@@ -16,6 +18,7 @@ EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
   videodit sample --checkpoint runs/quickstart/dit --prompts prompts.txt --out samples/ --guidance 3 --seed 7
   videodit sample --checkpoint runs/quickstart/dit --prompt "a blue star bounces" --steps 50 --out star.gif
+  videodit sample --checkpoint ckpt/wan --prompt "a cat surfs" --out cat.mp4 --mesh context=16 --distributed
 """
 
 
@@ -48,6 +51,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--tile", type=int, metavar="N", help="decode frames in tiles of N latents a side, in less memory"
     )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="over which devices: data, fsdp, context, tensor")
+    processes.add_options(parser)
     parser.set_defaults(command=command)
 
 
@@ -55,12 +59,15 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.cli.outputs import check_suffix, write_clip
     from videodit.cli.pipeline import Pipeline
     from videodit.cli.plan import parse_mesh
+    from videodit.parallel.distributed import is_first
 
     prompts, paths = _prompts(args)
     for path in paths:
         check_suffix(path)
     images = _images(args)
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
+    if processes.join_if_asked(args) and mesh is None:
+        raise ValueError("several processes share the devices of one mesh: give --mesh")
     pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step, mesh=mesh)
     sampler = sampler_of(args, pipeline)
     data = pipeline.run.data
@@ -72,6 +79,8 @@ def command(args: argparse.Namespace, console: Console) -> int:
     told = {"negative_prompt": args.negative_prompt} if args.negative_prompt else {}
     told |= {name: str(path) for name, path in (("image", args.image), ("last_image", args.last_image)) if path}
     for index, (path, prompt, frames) in enumerate(zip(paths, prompts, clips, strict=True)):
+        if not is_first():
+            continue
         facts = pipeline.provenance(
             prompt=prompt, seed=args.seed, index=index, sampler=dataclasses.asdict(sampler), **told
         )

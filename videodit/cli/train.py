@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from videodit.cli import processes
+
 if TYPE_CHECKING:
     from videodit_data.loader import LoaderConfig
     from videodit_data.spec import Batch
@@ -38,25 +40,15 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", type=Path, metavar="WORKDIR", help="trained transformer to begin with (import, train)"
     )
-    several = parser.add_argument_group("several processes", "start the same command on every host")
-    several.add_argument("--distributed", action="store_true", help="join the others, as the cluster says")
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster says it")
-    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0 up")
+    processes.add_options(parser)
     parser.set_defaults(command=command, takes_overrides=True, overrides=[])
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
-    from videodit.parallel.distributed import is_first, join
+    from videodit.parallel.distributed import is_first
     from videodit.train.config_io import load
 
-    given = args.coordinator, args.processes, args.process
-    if any(x is not None for x in given):
-        if None in given:
-            raise ValueError("--coordinator, --processes and --process go together: give all three")
-        join(*given)
-    elif args.distributed:
-        join(None, None, None)
+    processes.join_if_asked(args)
     outcome = train_run(load(args.config, args.overrides), args.workdir, console, args.init)
     if is_first() and not outcome.interrupted_by:
         console.print(f"trained to step {outcome.step}: {args.workdir}", highlight=False)

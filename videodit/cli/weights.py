@@ -95,7 +95,7 @@ def _write(args: argparse.Namespace, kind: "Kind", parts: "Mapping[str, Part]", 
     from videodit.train.workdir import describe
 
     tokenizer = _tokenizer(args)
-    if tokenizer is not None and kind.main == "transformer":
+    if tokenizer is not None and "text_encoder" in kind.parts:
         shutil.copy(tokenizer, out / "tokenizer.model")
     for name, part in parts.items():
         console.print(f"{part.what}: {len(part.weights)} tensors", highlight=False, markup=False)
@@ -146,8 +146,9 @@ def _digests(part: "Part") -> dict[str, str]:
 
 
 def _tokenizer(args: argparse.Namespace) -> Path | None:
-    """The sentencepiece model given, or that of the release's folder."""
-    places = [args.source / folder / "spiece.model" for folder in ("tokenizer", "google/umt5-xxl", ".")]
+    """The sentencepiece model given, or that of the release's folder, or of the encoder's."""
+    source = args.source if args.source.is_dir() else args.source.parent
+    places = [source / folder / "spiece.model" for folder in ("tokenizer", "google/umt5-xxl", ".", "../tokenizer")]
     found = args.tokenizer or next((place for place in places if place.is_file()), None)
     if found is not None and not found.is_file():
         raise ValueError(f"there is no file {found}")

@@ -67,6 +67,18 @@ def _conv3d_as_2d(x_BTYXC: Array, w: Array, strides: tuple[int, int, int], pad: 
     return einops.rearrange(y, "(b t) y x c -> b t y x c", t=frames)
 
 
+def _shared_sides(sides: tuple[int, int], stride: int) -> tuple[str | None, str | None]:
+    """Which side of a frame devices share: the longer, or the other if only that divides, or none.
+
+    They keep whole strides of it: XLA's gradients are wrong otherwise.
+    """
+    height, width = sides
+    fits = {"height": height // stride % parts("height") == 0, "width": width // stride % parts("width") == 0}
+    first, second = ("height", "width") if height > width else ("width", "height")
+    shared = first if fits[first] else second if fits[second] else None
+    return tuple(name if name == shared else None for name in ("height", "width"))
+
+
 class CausalConv3d(nnx.Module):
     """Convolution over (time, y, x) that sees only this frame and the frames before it.
 
@@ -109,9 +121,7 @@ class CausalConv3d(nnx.Module):
         # Strided space pads below and right only, as Stable Diffusion's and Wan's autoencoders do.
         pad = (0, space - stride_s) if stride_s > 1 else (space // 2, space // 2)
         strides = (stride_t, stride_s, stride_s)
-        # Devices that share the rows of a frame keep whole strides of them: XLA's gradients are wrong otherwise.
-        rows = "height" if x_BTYXC.shape[2] // stride_s % parts("height") == 0 else None
-        dims = ("batch", None, rows, None, None)
+        dims = ("batch", None, *_shared_sides(x_BTYXC.shape[2:4], stride_s), None)
         y_BTYXC = self._convolve(constrain(x_BTYXC, dims), strides, pad) + gathered(self.bias, x_BTYXC.dtype)
         return constrain(y_BTYXC, dims)
 

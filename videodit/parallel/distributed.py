@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -94,6 +94,13 @@ def on_first(fn: Callable[[], Any]) -> None:
     told = multihost_utils.broadcast_one_to_all(np.frombuffer(words.ljust(_WORDS, b"\0"), np.uint8))
     if said := bytes(np.asarray(told)).rstrip(b"\0"):
         raise ValueError(said.decode(errors="replace"))
+
+
+def first_says(values: Sequence[bool]) -> list[bool]:
+    """What the first process says, in all of them; as many values in each."""
+    if jax.process_count() == 1 or not values:
+        return list(values)
+    return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(values))).tolist()
 
 
 def wait_for_all(what: str) -> None:

@@ -18,6 +18,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "tokens": ("ring", "ulysses"),
     "stream": ("ring", "ulysses", "tensor"),
     "height": ("ring", "ulysses"),
+    "width": ("ring", "ulysses"),
     # Of parameters alone: whoever shares tokens of one batch can share these too.
     "embed": ("fsdp", "ring", "ulysses"),
     "layer": (),

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh, NamedSharding, Sharding
+from jax.sharding import PartitionSpec as P
 
+from videodit.models.flops import dit_cost
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE, VAEConfig
 from videodit.train.config import DiTRun, Run, VAERun
@@ -19,8 +21,9 @@ from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.state import abstract_model, abstract_state, matrices, shapes_of, shardings_of
 from videodit.train.step import make_train_step
 from videodit.train.tasks import DiTTask, Task, VAETask
+from videodit.train.text_to_video import Condition, TextToVideo, decode, generate
 
-What = Literal["train", "sample", "vae"]
+What = Literal["train", "sample", "denoise", "decode", "vae"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class Program:
 def program(what: What, run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program:
     """A run's update (`train`), its sampler (`sample`), or its autoencoder there and back (`vae`).
 
+    What the trainer samples in one program, `videodit sample` does in two: from encoded captions to latents (`denoise`),
+    and from those to pixels (`decode`).
+
     Args:
         vae: of a transformer's latents; Wan's shape with as many channels as the transformer has if None.
 
@@ -64,11 +70,15 @@ def program(what: What, run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> P
     """
     if what == "train":
         return train_program(run, mesh, vae)
-    if what == "sample" and not isinstance(run, DiTRun):
+    if what != "vae" and not isinstance(run, DiTRun):
         raise ValueError("there is nothing to sample from in an autoencoder's configuration: plan its `vae`")
-    if what == "vae" and isinstance(run, DiTRun):
-        cfg = vae or default_vae(run)
-        run = VAERun(steps=run.steps, data=run.data, model=cfg, mesh=run.mesh)
+    match what:
+        case "denoise":
+            return _denoise_program(run, mesh, vae)
+        case "decode":
+            return _decode_program(run, mesh, vae)
+        case "vae" if isinstance(run, DiTRun):
+            run = VAERun(steps=run.steps, data=run.data, model=vae or default_vae(run), mesh=run.mesh)
     return _sample_program(run, mesh, vae)
 
 
@@ -105,6 +115,44 @@ def _sample_program(run: Run, mesh: Mesh, vae: VAEConfig | None) -> Program:
     batch = abstract_batch(run, task, rows_sharding(run, mesh))
     arguments = params, buffers, task.frozen_places(mesh), batch, jax.eval_shape(lambda: jax.random.key(0))
     return Program(jax.jit(fn), arguments, {"parameters": params}, None, task, run.data.batch_size, None)
+
+
+def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
+    """Latents for as many captions as a batch has, as `videodit sample` makes them."""
+    task, clips = _task(run, cfg), run.data.batch_size
+    graphdef, params, buffers = abstract_model(shapes_of(lambda rngs: TextToVideo(run.model, None, rngs=rngs)), mesh)
+    vae, everywhere = shapes_of(lambda rngs: VAE(cfg or default_vae(run), rngs=rngs)), NamedSharding(mesh, P())
+
+    def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((clips, *shape), dtype, sharding=everywhere)
+
+    def denoise(params: Any, buffers: Any, keys: Any, cond: Condition, uncond: Condition) -> Any:
+        model = nnx.merge(graphdef, params, buffers)
+        return generate(model, vae, run.sampler, keys, cond, uncond, task.size)
+
+    length = run.data.text_length
+    text = array(run.text.dtype, length, run.model.text_width)
+    told = Condition(text, array(jnp.bool_, length), array(jnp.float32))
+    keys = array(jax.random.key(0).dtype)
+    calls = run.sampler.steps * (1 if run.sampler.guidance == 1 else 2)
+    flops = clips * calls * dit_cost(run.model, task.tokens_per_clip, length).forward_flops
+    arguments = params, buffers, keys, told, told
+    return Program(jax.jit(denoise), arguments, {"parameters": params}, None, task, clips, float(flops))
+
+
+def _decode_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
+    """Clips of latents, likewise."""
+    task, clips = _task(run, cfg), run.data.batch_size
+    graphdef, params, buffers = abstract_model(shapes_of(lambda rngs: VAE(cfg or default_vae(run), rngs=rngs)), mesh)
+    latents = jax.ShapeDtypeStruct((clips, *task.latent_shape), jnp.float32, sharding=NamedSharding(mesh, P()))
+
+    def render(params: Any, buffers: Any, latents: Any) -> Any:
+        return decode(nnx.merge(graphdef, params, buffers), latents)
+
+    # The encoder's parameters lie there too.
+    return Program(
+        jax.jit(render, keep_unused=True), (params, buffers, latents), {"parameters": params}, None, task, clips, None
+    )
 
 
 def default_vae(run: DiTRun) -> VAEConfig:

@@ -5,7 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 GIB = 2**30
-PROGRAMS = {"train": "Training step", "sample": "Sampling", "vae": "Reconstruction"}
+PROGRAMS = {
+    "train": "Training step",
+    "sample": "Sampling",
+    "denoise": "Denoising",
+    "decode": "Decoding",
+    "vae": "Reconstruction",
+}
 MEMORY = {
     "parameters": "parameters",
     "optimiser": "optimiser",

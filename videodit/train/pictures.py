@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+ArrayLike = np.ndarray | jax.Array
 
 _GAP, _LINE, _INK, _PAPER = 4, 14, (32, 32, 32), (255, 255, 255)
 
@@ -29,9 +32,10 @@ def contact_sheet(
     return sheet
 
 
-def to_uint8(video: Float[np.ndarray, "*dims"]) -> UInt8[np.ndarray, "*dims"]:
-    """Pixels in [-1, 1] as bytes; what lies outside is clipped."""
-    return np.round((np.clip(video, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+def to_uint8(video: Float[ArrayLike, "*dims"]) -> UInt8[ArrayLike, "*dims"]:
+    """Pixels in [-1, 1] as bytes, of NumPy or of JAX; what lies outside is clipped."""
+    xp = video.__array_namespace__()
+    return xp.round((xp.clip(video, -1.0, 1.0) + 1.0) * 127.5).astype(xp.uint8)
 
 
 def _strip(frames: Float[np.ndarray, "T Y X 3"], most: int, height: int) -> Image.Image:
