@@ -59,8 +59,8 @@ class Program:
 def program(what: What, run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program:
     """A run's update (`train`), its sampler (`sample`), or its autoencoder there and back (`vae`).
 
-    What the trainer samples in one program, `videodit sample` does in two: from encoded captions to latents (`denoise`),
-    and from those to pixels (`decode`).
+    What the trainer samples in one program, `videodit sample` does in several: from encoded captions to latents
+    (`denoise`), then to pixels (`decode`).
 
     Args:
         vae: of a transformer's latents; Wan's shape with as many channels as the transformer has if None.
