@@ -22,17 +22,18 @@ _LISTED = 100  # files left out that are printed
 
 
 def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:
-    """Counts, sizes, rates, sources and what was left out; sizes and captions from the first `look_at` records.
+    """Counts, sizes, rates, sources and what was left out; captions of the first `look_at` records.
 
     ValueError when `directory` is no data set.
     """
     described, records = manifest.load(directory), manifest.records(directory)
     looked_at = min(look_at, len(records))
-    sizes, captions = Counter(), 0
-    for number in range(looked_at):
-        record = records[number]
-        sizes[f"{record.width} x {record.height}"] += 1
-        captions += len(record.captions)
+    captions = sum(len(records[number].captions) for number in range(looked_at))
+    sizes = Counter(
+        f"{width} x {height}"
+        for shard in described.shards
+        for height, width in zip(shard.heights, shard.widths, strict=True)
+    )
     rates = Counter(f"{rate:g}" for shard in described.shards for rate in shard.fps)
     frames = [count for shard in described.shards for count in shard.frames]
     return {
@@ -64,7 +65,7 @@ def print_summary(directory: str | os.PathLike[str], console: Console | None = N
     table.add_row("length", f"{facts['seconds']:.1f} s")
     table.add_row("size", f"{facts['bytes'] / 2**20:.1f} MiB")
     table.add_row("frames a second", _counts(facts["fps"]))
-    table.add_row("width x height", f"{_counts(facts['sizes'])}, of the first {facts['looked_at']} clips")
+    table.add_row("width x height", _counts(facts["sizes"]))
     table.add_row("captions", f"{facts['captions']} for the first {facts['looked_at']} clips")
     for source, licence, clips in facts["origins"]:
         table.add_row("source", escape(f"{source} ({licence}): {clips}"))

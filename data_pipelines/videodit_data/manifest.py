@@ -20,20 +20,22 @@ from typing import Any
 from videodit_data.records import Record, RecordSource, even_ranges, shard_name, write_shard
 
 FILE = "manifest.json"
-FORMAT, VERSION = "videodit-data", 1
+FORMAT, VERSION = "videodit-data", 2
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard: its file, hash and size, and for each clip the frames and the rate, so that no reader need scan."""
+    """One shard: its file, hash and size, and of each clip frames, rate and sides, so that no reader need scan."""
 
     name: str
     sha256: str
     bytes: int
     frames: tuple[int, ...]
     fps: tuple[float, ...]
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,10 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
         if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
             raise ValueError(f"format and version must be {FORMAT} {VERSION}")
         values.pop("counts")
-        shards = tuple(Shard(**{**s, "frames": tuple(s["frames"]), "fps": tuple(s["fps"])}) for s in values["shards"])
+        shards = tuple(
+            Shard(**{name: tuple(value) if isinstance(value, list) else value for name, value in shard.items()})
+            for shard in values["shards"]
+        )
         manifest = Manifest(
             **values
             | {"shards": shards}
@@ -231,13 +236,12 @@ def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], 
 
 def _describe(path: Path, origins: Counter[tuple[str, str]], contents: set[str]) -> Shard:
     """Facts of a finished shard, read back from its file; its origins and kind of content are added to the tallies."""
-    frames, fps = [], []
+    clips = []
     for record in RecordSource([path]):
-        frames.append(record.frames)
-        fps.append(record.fps)
+        clips.append((record.frames, record.fps, record.height, record.width))
         origins[record.source, record.licence] += 1
         contents.add("video" if record.latent is None else "latent")
-    return Shard(path.name, _sha256(path), path.stat().st_size, tuple(frames), tuple(fps))
+    return Shard(path.name, _sha256(path), path.stat().st_size, *zip(*clips, strict=True))
 
 
 def _sha256(path: Path) -> str:

@@ -9,18 +9,24 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`map` over a few threads: results in the order of `items`, at most two calls a thread ahead of the reader."""
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, *, ahead: int | None = None
+) -> Iterator[Result]:
+    """`map` over a few threads: results in the order of `items`, at most `ahead` calls ahead of the reader.
+
+    Two a thread if `ahead` is None, and never less than one a thread.
+    """
     if threads < 1:
         raise ValueError(f"ordered_map needs at least one thread, not {threads}.")
     pool = ThreadPoolExecutor(threads)
-    ahead: deque[Future[Result]] = deque()
+    most = 2 * threads if ahead is None else max(ahead, threads)
+    begun: deque[Future[Result]] = deque()
     try:
         for item in items:
-            ahead.append(pool.submit(function, item))
-            if len(ahead) > 2 * threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            begun.append(pool.submit(function, item))
+            if len(begun) > most:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -46,6 +46,35 @@ class Batch:
         return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
+@dataclass(frozen=True)
+class PackedBatch:
+    """One batch of rows of tokens, in each of which several clips of latents are packed.
+
+    R rows of L tokens with P features each; N clips a row at most, of S text tokens. Clip n of a row is segment n + 1.
+    One with an empty id is none, and its text and rate are zero, as are tokens of no clip.
+    """
+
+    latent_mean: Float32[np.ndarray, "R L P"]
+    latent_logvar: Float32[np.ndarray, "R L P"]
+    positions: Int32[np.ndarray, "R L 3"]  # (t, y, x) of a token in its clip, in tokens
+    segments: Int32[np.ndarray, "R L"]  # 0 is padding
+    text_ids: Int32[np.ndarray, "R N S"]
+    text_mask: Bool[np.ndarray, "R N S"]
+    fps: Float32[np.ndarray, "R N"]
+    clip_ids: tuple[tuple[str, ...], ...]  # host only
+    captions: tuple[tuple[str, ...], ...]  # host only
+
+    @property
+    def real(self) -> Bool[np.ndarray, "R N"]:
+        """True where there is a clip."""
+        return np.array([[clip_id != "" for clip_id in row] for row in self.clip_ids], dtype=bool)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that go to the devices, by field name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+
 def check_frames(frames: int) -> None:
     """ValueError unless `frames` is 1 + 4k, the only clip lengths that a causal video VAE codes without remainder."""
     if frames < 1 or frames % 4 != 1:

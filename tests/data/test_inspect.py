@@ -12,7 +12,7 @@ from videodit_data import inspect, manifest, records
 def test_the_facts_of_a_data_set(tmp_path: Path, data_set: Callable[..., Path]):
     facts = inspect.summary(data_set(tmp_path / "set", [5, 9, 9], shards=2), look_at=2)
     assert (facts["clips"], facts["frames"], facts["shortest"], facts["longest"]) == (3, 23, 5, 9)
-    assert (facts["fps"], facts["sizes"], facts["captions"]) == ({"8": 3}, {"48 x 32": 2}, 4)
+    assert (facts["fps"], facts["sizes"], facts["captions"]) == ({"8": 3}, {"48 x 32": 3}, 4)
     assert facts["origins"] == [("tests", "CC0-1.0", 3)] and facts["left_out"] == []
 
 

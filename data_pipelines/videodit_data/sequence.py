@@ -1,0 +1,88 @@
+"""One global sequence of the clips of several data sets, by weight: fixed by the seed, and open at every place."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grain
+import numpy as np
+from jaxtyping import Int64
+
+from videodit_data import manifest
+from videodit_data.bucketing import Clip
+from videodit_data.records import RecordSource
+
+
+@dataclass(frozen=True)
+class Part:
+    """A data set of a mixture, and the share of clips that come from it, beside the other parts' weights."""
+
+    path: str
+    weight: float = 1.0
+
+
+class DataSet:
+    """A data set that is open: what its manifest says, and its records. ValueError as `manifest.load`."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path, self.manifest = os.fspath(path), manifest.load(path)
+        self.records = RecordSource([Path(path) / shard.name for shard in self.manifest.shards])
+
+    @property
+    def clips(self) -> list[Clip]:
+        """The sizes of every clip."""
+        shards = self.manifest.shards
+        return [clip for s in shards for clip in zip(s.frames, s.fps, s.heights, s.widths, strict=True)]
+
+
+class Mixture(Sequence[tuple[int, int]]):
+    """(part, record number) of every place of the sequence.
+
+    With `repeat` it is endless: each part in its own order, anew in every epoch of it, and parts by weight. Without, it
+    is every clip once, in order, part after part.
+
+    Args:
+        numbers: of each part, the records that are served.
+        weights: of each part.
+    """
+
+    def __init__(
+        self,
+        numbers: Sequence[Int64[np.ndarray, " N"]],
+        weights: Sequence[float],
+        *,
+        seed: int,
+        shuffle: bool,
+        repeat: bool,
+    ):
+        if min(weights) <= 0:
+            raise ValueError(f"The weights of a mixture are above 0, not {list(weights)}.")
+        self.length = None if repeat else sum(map(len, numbers))
+        parts = []
+        for part, of in enumerate(numbers):
+            # A seed a part: the same data set twice is two orders.
+            data = grain.MapDataset.source(_Numbers(part, of)).seed(seed + part)
+            data = data.shuffle() if shuffle else data
+            parts.append(data.repeat() if repeat else data)
+        share = np.asarray(weights, float) / sum(weights)
+        self._places = grain.MapDataset.mix(parts, share.tolist()) if repeat else grain.MapDataset.concatenate(parts)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place: int) -> tuple[int, int]:  # type: ignore[override]
+        if not 0 <= place < len(self):  # Grain would go round
+            raise IndexError(f"Place {place} of {len(self)}.")
+        return self._places[place]
+
+
+class _Numbers(Sequence[tuple[int, int]]):
+    def __init__(self, part: int, numbers: Int64[np.ndarray, " N"]):
+        self._part, self._numbers = part, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> tuple[int, int]:  # type: ignore[override]
+        return self._part, int(self._numbers[index])
