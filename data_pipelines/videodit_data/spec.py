@@ -50,22 +50,22 @@ class Batch:
 class PackedBatch:
     """One batch of rows of tokens, in each of which several clips of latents are packed.
 
-    R rows of L tokens with P features each; N clips a row at most, of S text tokens. Clip n of a row is segment n + 1.
+    B rows of L tokens with P features each; K clips a row at most, of S text tokens. Clip k of a row is segment k + 1.
     One with an empty id is none, and its text and rate are zero, as are tokens of no clip.
     """
 
-    latent_mean: Float32[np.ndarray, "R L P"]
-    latent_logvar: Float32[np.ndarray, "R L P"]
-    positions: Int32[np.ndarray, "R L 3"]  # (t, y, x) of a token in its clip, in tokens
-    segments: Int32[np.ndarray, "R L"]  # 0 is padding
-    text_ids: Int32[np.ndarray, "R N S"]
-    text_mask: Bool[np.ndarray, "R N S"]
-    fps: Float32[np.ndarray, "R N"]
+    latent_mean: Float32[np.ndarray, "B L P"]
+    latent_logvar: Float32[np.ndarray, "B L P"]
+    positions: Int32[np.ndarray, "B L 3"]  # (t, y, x) of a token in its clip, in tokens
+    segments: Int32[np.ndarray, "B L"]  # 0 is padding
+    text_ids: Int32[np.ndarray, "B K S"]
+    text_mask: Bool[np.ndarray, "B K S"]
+    fps: Float32[np.ndarray, "B K"]
     clip_ids: tuple[tuple[str, ...], ...]  # host only
     captions: tuple[tuple[str, ...], ...]  # host only
 
     @property
-    def real(self) -> Bool[np.ndarray, "R N"]:
+    def real(self) -> Bool[np.ndarray, "B K"]:
         """True where there is a clip."""
         return np.array([[clip_id != "" for clip_id in row] for row in self.clip_ids], dtype=bool)
 

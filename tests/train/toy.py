@@ -85,6 +85,10 @@ class HostBatch:
     latent_mean: Any = None
     latent_logvar: Any = None
 
+    @property
+    def real(self) -> np.ndarray:
+        return np.array([clip_id != "" for clip_id in self.clip_ids])
+
 
 def host_batch(number: int, size: int, *, frames: int = FRAMES, side: int = SIDE, length: int = 4) -> HostBatch:
     """The batch of that number: the same at every call."""

@@ -24,6 +24,7 @@ from videodit.train.checkpoint import Which, checkpoint_step, restore_params
 from videodit.train.config import DiTRun, Run, TextModel, VAERun, VisionModel
 from videodit.train.config_io import Held, to_json
 from videodit.train.feed import HostBatch
+from videodit.train.packed import PackedTask
 from videodit.train.state import Init, abstract_model, dotted, shapes_of, split
 from videodit.train.tasks import DiTTask, Task, VAETask, model_of
 from videodit.train.workdir import read_run
@@ -52,8 +53,8 @@ def task_of(run: Run) -> Task:
     """What a run trains, with the autoencoder, and the text encoder if it trains none along, that it needs opened."""
     if isinstance(run, VAERun):
         return VAETask(run)
-    encoder = run.text_encoder and load_text(Path(run.text_encoder), run)
-    return DiTTask(run, load_vae(Path(run.vae))[0], encoder or None)
+    encoder = load_text(Path(run.text_encoder), run) if run.text_encoder else None
+    return (PackedTask if run.data.packing else DiTTask)(run, load_vae(Path(run.vae))[0], encoder)
 
 
 def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[VAE, VAERun, dict[str, Any]]:

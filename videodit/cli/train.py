@@ -1,8 +1,6 @@
 """`videodit train`: a configuration, its data and a workdir to a trained model."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +9,6 @@ from rich.console import Console
 from videodit.cli import processes
 
 if TYPE_CHECKING:
-    from videodit_data.loader import LoaderConfig
-    from videodit_data.spec import Batch
-
     from videodit.train.config import Run
     from videodit.train.loop import Outcome
 
@@ -67,8 +62,7 @@ def train_run(run: "Run", workdir: Path, console: Console, init: Path | None = N
     Raises:
         ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run.
     """
-    from videodit_data.loader import Loader
-
+    from videodit.cli import feeding
     from videodit.cli.models import measure_latents, task_of, tokenizer_of, trained_weights
     from videodit.train.loop import rows_here, train
     from videodit.train.workdir import placed
@@ -80,64 +74,13 @@ def train_run(run: "Run", workdir: Path, console: Console, init: Path | None = N
         run = placed(run, init)
         begin = trained_weights(init, run)
     tokenizer = tokenizer_of(run)
-    config, rows = loader_config(run), rows_here(run)
-    held_out = run.data.eval_path and Passes(_held_out(config, run), tokenizer, run.data.eval_clips, rows)
-    loader = Loader(config, tokenizer, rows=rows)
+    config, rows, kept = feeding.training(run), rows_here(run), feeding.held_out(run)
+    evaluation = None if kept is None else feeding.Passes(kept, tokenizer, run.data.eval_clips, rows)
+    loader = feeding.opened(config, tokenizer, rows)
     try:
-        outcome = train(run, task_of(run), loader, held_out, workdir, console=console, begin=begin)
+        outcome = train(run, task_of(run), loader, evaluation, workdir, console=console, begin=begin)
     finally:
         loader.close()
     if run.kind == "vae" and not outcome.interrupted_by:
-        measure_latents(workdir, Passes(config.evaluation(), tokenizer, LATENT_CLIPS))
+        measure_latents(workdir, feeding.Passes(config.evaluation(), tokenizer, LATENT_CLIPS))
     return outcome
-
-
-def loader_config(run: "Run") -> "LoaderConfig":
-    """How the training clips of a run are read."""
-    from videodit_data.loader import LoaderConfig
-
-    data = run.data
-    return LoaderConfig(
-        path=data.path,
-        frames=data.frames,
-        height=data.height,
-        width=data.width,
-        fps=data.fps,
-        batch_size=data.batch_size,
-        text_length=data.text_length,
-        caption_dropout=data.caption_dropout,
-        seed=run.seed,
-        num_threads=data.num_threads,
-        prefetch=data.prefetch,
-    )
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Held-out batches that can be gone through again and again: each time the first `clips` of one data set.
-
-    rows: those of a batch that this process serves; None for all.
-    """
-
-    config: "LoaderConfig"
-    tokenizer: Any
-    clips: int
-    rows: Sequence[int] | None = None
-
-    def __iter__(self) -> Iterator["Batch"]:
-        from videodit_data.loader import Loader
-
-        loader = Loader(self.config, self.tokenizer, rows=self.rows)
-        try:
-            for index, batch in enumerate(loader):
-                if index * self.config.batch_size >= self.clips:
-                    break
-                yield batch
-        finally:
-            loader.close()
-
-
-def _held_out(config: "LoaderConfig", run: "Run") -> "LoaderConfig":
-    from dataclasses import replace
-
-    return replace(config.evaluation(), path=run.data.eval_path)

@@ -355,12 +355,12 @@ class VAE(nnx.Module):
             folded.astype(jnp.float32), "b t y x (p q c) -> b t (y p) (x q) c", p=self.cfg.patch, q=self.cfg.patch
         )
 
-    def normalise(self, z_BTYXC: Float[Array, "B t y x C"]) -> Float[Array, "B t y x C"]:
+    def normalise(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
         """Latents with zero mean and unit variance a channel: what diffusion works on."""
-        return (z_BTYXC - self.latent_mean[...]) / self.latent_std[...]
+        return (z - self.latent_mean[...]) / self.latent_std[...]
 
-    def denormalise(self, z_BTYXC: Float[Array, "B t y x C"]) -> Float[Array, "B t y x C"]:
-        return z_BTYXC * self.latent_std[...] + self.latent_mean[...]
+    def denormalise(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
+        return z * self.latent_std[...] + self.latent_mean[...]
 
     @staticmethod
     def _by_chunks(coder: Encoder | Decoder, x_BTYXC: Array, chunk: int | None, unit: int) -> Array:

@@ -18,6 +18,7 @@ from videodit.train.config import DiTRun, Run, VAERun
 from videodit.train.feed import Batch
 from videodit.train.loop import rows_sharding
 from videodit.train.optim import learning_rate, make_optimizer
+from videodit.train.packed import PackedTask
 from videodit.train.state import abstract_model, abstract_state, matrices, shapes_of, shardings_of
 from videodit.train.step import make_train_step
 from videodit.train.tasks import DiTTask, Task, VAETask
@@ -165,25 +166,33 @@ def _task(run: Run, vae: VAEConfig | None) -> Task:
     if not isinstance(run, DiTRun):
         return VAETask(run)
     encoder = shapes_of(lambda rngs: TextEncoder(run.text, rngs=rngs)) if run.text_encoder else None
-    return DiTTask(run, shapes_of(lambda rngs: VAE(vae or default_vae(run), rngs=rngs)), encoder)
+    task = PackedTask if run.data.packing else DiTTask
+    return task(run, shapes_of(lambda rngs: VAE(vae or default_vae(run), rngs=rngs)), encoder)
 
 
 def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:
-    """The shapes of a batch: pixels for an autoencoder, latents for a transformer."""
-    data = run.data
+    """The shapes of a batch: pixels for an autoencoder, latents or rows of their tokens for a transformer."""
+    data, packing = run.data, run.data.packing
 
     def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((data.batch_size, *shape), dtype, sharding=rows)
 
     latent = array(jnp.float32, *task.latent_shape) if isinstance(run, DiTRun) else None
+    clips = (packing.clips,) if packing else ()
+    packed = {}
+    if packing:
+        latent = array(jnp.float32, packing.length, math.prod(run.model.patch) * task.latent_shape[-1])
+        packed["segments"] = array(jnp.int32, packing.length)
+        packed["positions"] = array(jnp.int32, packing.length, 3)
     return Batch(
         video=None if latent is not None else array(jnp.float32, data.frames, data.height, data.width, 3),
         latent_mean=latent,
         latent_logvar=latent,
-        text_ids=array(jnp.int32, data.text_length),
-        text_mask=array(jnp.bool_, data.text_length),
-        fps=array(jnp.float32),
-        real=array(jnp.bool_),
+        text_ids=array(jnp.int32, *clips, data.text_length),
+        text_mask=array(jnp.bool_, *clips, data.text_length),
+        fps=array(jnp.float32, *clips),
+        real=array(jnp.bool_, *clips),
+        **packed,
     )
 
 

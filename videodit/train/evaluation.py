@@ -80,13 +80,14 @@ class HeldOut:
         rows: list[np.ndarray] = []
         captions: list[str] = []
         for index, frames in enumerate(made):
-            if not host.clip_ids[index]:
+            if not np.any(host.real[index]):
                 continue  # a row that only fills up the batch: it has no caption and no frame rate
-            if host.video is not None:
+            if batch.video is not None:
                 rows.append(host.video[index])
                 captions.append("")
             rows.append(frames)
-            captions.append(host.captions[index])
+            caption = host.captions[index]
+            captions.append(caption if isinstance(caption, str) else caption[0])  # of a packed row the first
         return contact_sheet(rows, captions)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -12,16 +12,19 @@ from jax.sharding import Sharding
 
 @runtime_checkable
 class HostBatch(Protocol):
-    """What a loader yields: numpy arrays with the batch first, None for what it does not give, and plain strings."""
+    """What a loader yields: numpy arrays with the batch first, None for what it does not give, and plain strings.
 
-    video: Any  # float32 [B, T, Y, X, 3] in [-1, 1], or None
+    Beside these, `video` (float32 [B, T, Y, X, 3] in [-1, 1], or None), or what packed rows have (`Batch`).
+    """
+
     latent_mean: Any  # float32 [B, T, Y, X, C], or None
     latent_logvar: Any
     text_ids: Any  # int32 [B, S], 0 is padding
     text_mask: Any  # bool [B, S]
     fps: Any  # float32 [B]
-    clip_ids: tuple[str, ...]  # "" for a row that only fills up the batch
-    captions: tuple[str, ...]
+    real: Any  # bool [B], False for rows that only fill up the batch
+    clip_ids: tuple[Any, ...]  # "" for such
+    captions: tuple[Any, ...]
 
 
 @runtime_checkable
@@ -41,6 +44,8 @@ class Batch:
     video: `shapes.Video` of pixels, or None when latents are given; latent_mean, latent_logvar: the other way round.
     text_ids: `shapes.TextIds`, text_mask: `shapes.TextMask`, fps: `shapes.PerClip`.
     real: bool [B], False for rows that only fill up the batch and count for nothing.
+    segments, positions: of rows that several clips share; None where a row is a clip. Latents are `shapes.Patches`
+        then, text_ids and text_mask [B, K, S], fps and real [B, K].
     """
 
     video: Any
@@ -50,6 +55,8 @@ class Batch:
     text_mask: Any
     fps: Any
     real: Any
+    segments: Any = None
+    positions: Any = None
 
     @property
     def size(self) -> int:
@@ -62,8 +69,8 @@ class Fed:
     """A batch on the devices, what people call its clips, and where the loader stood after it."""
 
     batch: Batch
-    clip_ids: tuple[str, ...]
-    captions: tuple[str, ...]
+    clip_ids: tuple[Any, ...]
+    captions: tuple[Any, ...]
     loader_state: Any
 
 
@@ -124,12 +131,4 @@ def to_devices(host: HostBatch, sharding: Sharding) -> Batch:
 
         return None if array is None else jax.make_array_from_callback((size, *array.shape[1:]), sharding, part)
 
-    return Batch(
-        video=place(host.video),
-        latent_mean=place(host.latent_mean),
-        latent_logvar=place(host.latent_logvar),
-        text_ids=place(host.text_ids),
-        text_mask=place(host.text_mask),
-        fps=place(host.fps),
-        real=place(np.array([clip_id != "" for clip_id in host.clip_ids])),
-    )
+    return Batch(**{field.name: place(getattr(host, field.name, None)) for field in fields(Batch)})

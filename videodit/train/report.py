@@ -1,6 +1,6 @@
 """What is known of a step once it is complete: checked, shown, written."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ class Report:
         self.latest: dict[str, float] = {}
         self._pending: tuple[int, Mapping[str, jax.Array], tuple[str, ...]] | None = None
 
-    def expect(self, step: int, metrics: Mapping[str, jax.Array], clip_ids: tuple[str, ...]) -> None:
+    def expect(self, step: int, metrics: Mapping[str, jax.Array], clip_ids: tuple[Any, ...]) -> None:
         """Takes the metrics of a step that has been dispatched."""
         self._pending = step, metrics, clip_ids
 
@@ -74,10 +74,16 @@ class Report:
         self.settle()
         self.meter.pause()
 
-    def _complaint(self, step: int, values: Mapping[str, Any], clip_ids: tuple[str, ...]) -> str:
+    def _complaint(self, step: int, values: Mapping[str, Any], clip_ids: tuple[Any, ...]) -> str:
         last = self.checkpoints.latest()
         good = "there is no checkpoint yet" if last is None else f"the last good checkpoint is that of step {last}"
         return (
             f"step {step} is not finite (loss {values['loss']}, gradient norm {values['grad_norm']}) on the clips "
-            f"{', '.join(clip_ids)}; {good}"
+            f"{', '.join(_flat(clip_ids))}; {good}"
         )
+
+
+def _flat(clip_ids: tuple[Any, ...]) -> Iterator[str]:
+    """The clips of plain and of packed rows."""
+    for row in clip_ids:
+        yield from (row,) if isinstance(row, str) else filter(None, row)

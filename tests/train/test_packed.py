@@ -1,0 +1,174 @@
+"""Rows that clips share: what one clip learns there is what it would learn alone."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+from videodit_data import manifest, records
+from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.packing import Packing
+from videodit_data.sequence import Part
+from videodit_data.tokenize import Tokenizer
+from videodit_data.tokenize import train as train_tokenizer
+
+from tests.train.test_tasks import DIT_RUN, VAE_CONFIG, built
+from videodit.diffusion.timesteps import TimestepConfig
+from videodit.models.vae import VAE
+from videodit.nn.embed import unpatchify
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.train.config import PackingConfig
+from videodit.train.feed import Batch, to_devices
+from videodit.train.packed import PackedTask
+from videodit.train.state import split
+from videodit.train.tasks import EVAL_TIMES, DiTTask
+
+SIZES = [(1, 4, 4), (3, 4, 6), (2, 6, 4), (5, 4, 4), (1, 8, 4), (3, 2, 2)]  # of latents
+LENGTH, CLIPS, TEXT = 40, 4, 6
+RUN = replace(
+    DIT_RUN,
+    data=replace(DIT_RUN.data, packing=PackingConfig(length=LENGTH, clips=CLIPS), batch_size=2, text_length=TEXT),
+    model=replace(DIT_RUN.model, fps_reference=8.0, pooled_text=True),
+    text=replace(DIT_RUN.text, vocab_size=64),
+)
+CAPTIONS = ["a red circle", "two blue squares drift", "a star falls", "it is dark", "", "green hills"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Latents of clips of all sizes and two rates."""
+    rng = np.random.default_rng(0)
+
+    def record(number):
+        t, y, x = SIZES[number]
+        size = {"fps": (8.0, 16.0)[number % 2], "frames": 1 + 2 * (t - 1), "height": 2 * y, "width": 2 * x}
+        made = records.from_video(f"clip-{number}", b"", [CAPTIONS[number]], **size, source="tests", licence="CC0-1.0")
+        moments = (rng.standard_normal((t, y, x, 2), np.float32) for _ in range(2))
+        return records.with_latent(made, *moments, **size)
+
+    path = tmp_path_factory.mktemp("packed") / "set"
+    manifest.build(path, lambda part: map(record, part), len(SIZES), info={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def host(data):
+    """All clips in two rows."""
+    tokenizer = Tokenizer(train_tokenizer(CAPTIONS, 40))
+    packing = Packing(LENGTH, CLIPS, stride=(2, 2))
+    config = MixedConfig((Part(str(data)),), packing=packing, rows=2, text_length=TEXT).evaluation()
+    batches = list(MixedLoader(config, tokenizer))
+    assert len(batches) == 1 and batches[0].real.sum() == len(SIZES)
+    return batches[0]
+
+
+def task_of(run, kind=PackedTask):
+    vae = built(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
+    vae.latent_mean.set_value(jnp.array([0.5, -0.5]))
+    vae.latent_std.set_value(jnp.array([2.0, 0.5]))
+    return kind(run, vae)
+
+
+def model_of(task):
+    return built(lambda: task.init(nnx.Rngs(1)), 1)
+
+
+def on_device(host):
+    return to_devices(host, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+
+
+def each(host, data, draws):
+    """Every clip as a batch of its own, with its draws and its place among the packed."""
+    sources = {record.id: record for record in manifest.records(data)}
+    for row, names in enumerate(host.clip_ids):
+        for k, name in enumerate(names):
+            if not name:
+                continue
+            mean, logvar = sources[name].latent.arrays()
+            t, y, x, _ = mean.shape
+            here = np.asarray(host.segments[row] == k + 1)
+            alone = Batch(
+                video=None,
+                latent_mean=mean[None],
+                latent_logvar=logvar[None],
+                text_ids=host.text_ids[row, k][None],
+                text_mask=host.text_mask[row, k][None],
+                fps=host.fps[row, k][None],
+                real=np.ones(1, bool),
+            )
+            patches = {name: jnp.asarray(draws[name])[row, here][None] for name in ("noise", "latent") if name in draws}
+            given = {name: unpatchify(of, (t, y // 2, x // 2), (1, 2, 2)) for name, of in patches.items()}
+            given["t"] = jnp.asarray(draws["t"])[row, k][None]
+            yield (row, k), alone, given
+
+
+@pytest.mark.parametrize("changed", [{}, {"posterior": "draw", "attend_padding": True}], ids=str)
+def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
+    posterior = changed.get("posterior", "mean")
+    run = replace(RUN, posterior=posterior, model=replace(RUN.model, attend_padding="attend_padding" in changed))
+    task, single = task_of(run), task_of(replace(run, data=replace(run.data, packing=None)), DiTTask)
+    graphdef, params, buffers = split(model_of(task))
+    batch = on_device(host)
+    draws = task.draw(batch, jax.random.key(5))
+
+    def total(kind, params, batch, draws):
+        loss, _ = kind.loss(nnx.merge(graphdef, params, buffers), kind.frozen(), batch, draws)
+        return jnp.sum(loss, where=batch.real), loss
+
+    packed = jax.jit(jax.value_and_grad(lambda *args: total(task, *args), has_aux=True))
+    alone = jax.jit(jax.value_and_grad(lambda *args: total(single, *args), has_aux=True))
+    (_, losses), gradient = packed(params, batch, draws)
+    expected = jax.tree.map(jnp.zeros_like, params)
+    for (row, k), clip, given in each(host, data, draws):
+        (value, _), one = alone(params, clip, given)
+        np.testing.assert_allclose(losses[row, k], value, rtol=1e-5)
+        expected = jax.tree.map(jnp.add, expected, one)
+    for path, there in jax.tree.leaves_with_path(expected):
+        here = dict(jax.tree.leaves_with_path(gradient))[path]
+        assert float(jnp.linalg.norm(here - there)) <= 2e-5 * float(jnp.linalg.norm(there)) + 1e-7, path
+    assert np.isfinite(np.asarray(losses)).all()
+
+
+def test_held_out_numbers_are_at_fixed_times_and_samples_of_the_run_s_size(host):
+    task = task_of(RUN)
+    model, batch = model_of(task), on_device(host)
+    values = jax.jit(lambda key: task.evaluate(model, task.frozen(), batch, key))(jax.random.key(0))
+    assert set(values) == {"loss"} | {f"loss_t{t}" for t in EVAL_TIMES}
+    assert values["loss"].shape == batch.real.shape
+    np.testing.assert_allclose(values["loss"], np.mean([values[f"loss_t{t}"] for t in EVAL_TIMES], axis=0), rtol=1e-5)
+    clips = jax.jit(lambda key: task.sample(model, task.frozen(), batch, key))(jax.random.key(0))
+    assert clips.shape == (2, 5, 8, 8, 3) and np.abs(clips).max() <= 1
+
+
+def test_longer_clips_are_trained_nearer_to_noise(host):
+    """The shift of times is that of the clip, not of the row that it is in."""
+    run = replace(RUN, timesteps=TimestepConfig(base_tokens=1, stratified=False))
+    task, batch = task_of(run), on_device(host)
+    plain = task_of(replace(RUN, timesteps=TimestepConfig(stratified=False)))
+    shifted, before = (np.asarray(each.draw(batch, jax.random.key(2))["t"]) for each in (task, plain))
+    tokens = np.stack([(host.segments == k + 1).sum(1) for k in range(CLIPS)], axis=1)
+    shift = np.sqrt(np.maximum(tokens, 1))
+    np.testing.assert_allclose(shifted, shift * before / (1 + (shift - 1) * before), rtol=1e-5)
+
+
+def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
+    run = replace(RUN, mesh=MeshConfig(data=2, context=4))
+    task = task_of(run)
+    model, frozen = model_of(task), task.frozen()
+    loss = jax.jit(lambda batch, draws: task.loss(model, frozen, batch, draws)[0])
+    here = on_device(host)
+    draws = task.draw(here, jax.random.key(1))
+    expected = loss(here, draws)
+    mesh = make_mesh(run.mesh, heads=2)
+    with jax.set_mesh(mesh):
+        there = to_devices(host, NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
+        found = loss(there, jax.device_get(draws))
+    np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_a_run_that_packs_nothing_is_refused():
+    with pytest.raises(ValueError, match="such a run has no packed rows"):
+        task_of(replace(RUN, data=replace(RUN.data, packing=None)))
