@@ -58,7 +58,7 @@ def write(folder, parts, *, scheduler=None, index=None):
         _, shapes, _ = split(shapes_of(lambda rngs, layout=layout, cfg=cfg: layout.make(cfg, rngs=rngs)))
         rng = np.random.default_rng(seed)
         params = jax.tree.map(lambda x, rng=rng: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
-        statistics = (np.full(4, 0.1, np.float32), np.full(4, 0.7, np.float32)) if name == "vae" else ()
+        statistics = [np.full(cfg.latent_channels, x, np.float32) for x in (0.1, 0.7)] if name == "vae" else ()
         (place / "config.json").write_text(json.dumps(layout.facts(cfg, *statistics)))
         safetensors.write(place, layout.stem, mapping.outputs(layout.module.rules(cfg), params))
     captions = ["a red fox runs", "snow falls on a hill at night", "a small blue boat drifts away"]

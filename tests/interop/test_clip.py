@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from tests.interop.reference import loaded, relative_error
@@ -30,3 +31,15 @@ def test_the_defaults_are_the_encoder_of_wan_s_image_to_video():
 
 def test_grey_is_near_the_mean_of_clip_s_training_set():
     assert float(jnp.abs(normalise(jnp.zeros((1, 2, 2, 3)))).max()) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("hidden_act", "relu", "CLIP's is gelu or quick_gelu"),
+        ("num_hidden_layers", 1, "it needs a block before its last"),
+    ],
+)
+def test_encoders_that_are_not_clip_s_are_refused(key, value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        clip.config(clip.facts(VisionConfig()) | {key: value})

@@ -25,7 +25,11 @@ def test_reference_weights_give_reference_outputs(golden, name):
 
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
-    [("model_type", "bert", "it should be t5 or umt5"), ("feed_forward_proj", "relu", "version 1.1 has 'gated-gelu'")],
+    [
+        ("model_type", "bert", "it should be t5 or umt5"),
+        ("feed_forward_proj", "relu", "version 1.1 has 'gated-gelu'"),
+        ("dense_act_fn", "gelu", "version 1.1 has 'gelu_new'"),
+    ],
 )
 def test_other_encoders_are_refused(golden, key, value, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -140,10 +140,17 @@ def test_an_image_adds_nothing_at_first_and_needs_a_model_that_knows_of_one(gold
     np.testing.assert_array_equal(fresh(*args), fresh(*args[:-1]))
 
 
-@pytest.mark.parametrize(("key", "value"), [("qk_norm", "rms_norm"), ("cross_attn_norm", False)])
-def test_options_that_are_not_wan_s_are_refused(golden, key, value):
-    with pytest.raises(ValueError, match=f"{key} is .* Wan's have"):
-        wan.config(golden("wan_t2v").facts | {key: value})
+def test_options_that_are_not_wan_s_are_refused(golden):
+    with pytest.raises(ValueError, match=r"qk_norm is .* Wan's have"):
+        wan.config(golden("wan_t2v").facts | {"qk_norm": "rms_norm"})
+
+
+def test_without_a_norm_before_the_text_there_are_no_weights_of_one(golden):
+    case = golden("wan_t2v")
+    cfg = wan.config(case.facts | {"cross_attn_norm": False})
+    assert wan.config(wan.facts(cfg)) == cfg and not cfg.cross_attn_norm
+    left = {name: x for name, x in case.weights.items() if ".norm2." not in name}
+    assert loaded(lambda: DiT(cfg, rngs=nnx.Rngs(0)), wan.rules(cfg), left)
 
 
 def test_the_largest_is_checked_by_its_headers_alone(tmp_path, monkeypatch):

@@ -84,6 +84,8 @@ def import_command(args: argparse.Namespace, console: Console) -> int:
     with _made_whole(args.to) as folder:
         _write(args, kind, parts, folder, console)
     missing = [name.replace("_", " ") for name in kind.parts if name not in parts]
+    if "text_encoder" in parts and _tokenizer(args) is None:
+        missing.append("tokenizer (spiece.model, which --tokenizer names)")
     if missing and kind.main == "transformer":
         console.print(f"without {' and '.join(missing)}: it can be trained on, not sampled from", highlight=False)
     console.print(f"{args.kind}: {args.to}", highlight=False, markup=False)

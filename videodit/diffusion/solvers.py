@@ -20,7 +20,9 @@ Times = Float[np.ndarray, "points"]
 Rows = tuple[Any, ...]
 Carry = tuple[Any, ...]
 
-_T_EDGE = 1e-6  # half log-SNR is infinite at t = 0 and t = 1: it is read this far inside
+# Half log-SNR is infinite at t = 0 and t = 1: it is read this far inside, as far as 1 - 1e-6 is from 1 in float32. With
+# few steps it matters: the reference has that number (diffusers' UniPC).
+_T_EDGE = 1.0 - float(np.float32(1 - 1e-6))
 
 
 class Solver(NamedTuple):

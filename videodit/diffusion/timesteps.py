@@ -133,7 +133,13 @@ def schedule(
         raise ValueError(f"t_min is {t_min} and t_max {t_max}: times fall from the second to the first, within [0, 1]")
     if closed and t_min == 0:
         raise ValueError("a closed grid ends its last step but one at t_min: it must be above 0")
-    even = np.append(np.linspace(t_max, t_min, steps), 0.0) if closed else np.linspace(t_max, t_min, steps + 1)
-    times = shift_timesteps(even, shift)
+    if closed:
+        even = np.append(np.linspace(t_max, t_min, steps), 0.0)
+    elif t_max < 1:
+        # Counted from the data's end, as diffusers' DPM does: times told in thousandths show the last bit.
+        even = 1 - np.linspace(1 - t_min, round(1 - t_max, 12), steps + 1)[::-1]
+    else:
+        even = np.linspace(t_max, t_min, steps + 1)
+    times = even if shift == 1 else shift_timesteps(even, shift)
     times[-1] = 0.0
     return times

@@ -1,15 +1,27 @@
 """CLIP's image encoder in transformers' layout (Radford et al. 2021)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from videodit.interop.layers import heads, linear, merged, norm
 from videodit.interop.mapping import Rule
-from videodit.models.vision import VisionConfig
+from videodit.models.vision import Activation, VisionConfig
 
 
 def config(facts: Mapping[str, Any]) -> VisionConfig:
-    """The encoder that a `config.json` of transformers' `CLIPVisionModel` describes."""
+    """The encoder that a `config.json` of transformers' `CLIPVisionModel` describes.
+
+    Raises:
+        ValueError: for an activation that is not CLIP's, and for fewer blocks than two.
+    """
+    if facts["hidden_act"] not in get_args(Activation):
+        known = " or ".join(get_args(Activation))
+        raise ValueError(f"hidden_act is {facts['hidden_act']!r} in the image encoder's config.json: CLIP's is {known}")
+    if facts["num_hidden_layers"] < 2:
+        raise ValueError(
+            f"num_hidden_layers is {facts['num_hidden_layers']} in the image encoder's config.json: it "
+            "needs a block before its last one"
+        )
     return VisionConfig(
         image_size=facts["image_size"],
         patch=facts["patch_size"],

@@ -7,13 +7,16 @@ from typing import Any, Literal
 PartName = Literal["transformer", "transformer_2", "vae", "text_encoder", "image_encoder"]
 
 
+AS_MANY, MORE = "as many as out_channels", "more than out_channels"
+
+
 @dataclass(frozen=True)
 class Kind:
     """A release, or one network of one.
 
     Attributes:
         parts: the networks that it has, and what diffusers' or transformers' `config.json` says of each at least;
-            `...` is anything but nothing.
+            `...` is anything but nothing, `AS_MANY` and `MORE` compare with out_channels.
         clip: frames, height, width and frames a second of what it was trained on.
         shift, guidance, steps: of its sampler, where no scheduler's configuration comes with it.
         boundary: the time down to which the first of two experts is asked, and below which the second is;
@@ -46,9 +49,10 @@ TEXT = {"model_type": "umt5"}
 XXL = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
 CLIP = {"model_type": "clip_vision_model"}
 VIT_H = {"hidden_size": 1280, "num_hidden_layers": 32, "image_size": 224, "patch_size": 14}
-VAE_21, VAE_22 = {"z_dim": 16, "is_residual": False}, {"z_dim": 48, "is_residual": True}
-T2V = {"in_channels": 16, "out_channels": 16, "image_dim": None}
-I2V = {"in_channels": 36, "out_channels": 16}
+VAE_21, VAE_22 = {"is_residual": False}, {"is_residual": True}
+T2V = {"in_channels": AS_MANY, "image_dim": None}
+I2V = {"in_channels": MORE}
+T2V_16, I2V_16 = T2V | {"in_channels": 16, "out_channels": 16}, {"in_channels": 36, "out_channels": 16}
 SEEN = {"image_dim": 1280, "pos_embed_seq_len": None}
 SEEN_TWICE = {"image_dim": 1280, "pos_embed_seq_len": 514}
 SMALL, LARGE, FIVE = _wan(12, 8960, 30), _wan(40, 13824, 40), _wan(24, 14336, 30)
@@ -67,21 +71,21 @@ def _pipeline(
 
 KINDS: dict[str, Kind] = {
     "wan2.1-t2v": Kind(_pipeline(T2V), shift=3.0),
-    "wan2.1-t2v-1.3b": Kind(_pipeline(T2V | SMALL), shift=3.0),
-    "wan2.1-t2v-14b": Kind(_pipeline(T2V | LARGE), HD),
+    "wan2.1-t2v-1.3b": Kind(_pipeline(T2V_16 | SMALL), shift=3.0),
+    "wan2.1-t2v-14b": Kind(_pipeline(T2V_16 | LARGE), HD),
     "wan2.1-i2v": Kind(_pipeline(I2V | {"image_dim": ..., "pos_embed_seq_len": None}, image=True), shift=3.0),
-    "wan2.1-i2v-14b": Kind(_pipeline(I2V | LARGE | SEEN, image=True), shift=3.0),
+    "wan2.1-i2v-14b": Kind(_pipeline(I2V_16 | LARGE | SEEN, image=True), shift=3.0),
     "wan2.1-flf2v": Kind(_pipeline(I2V | {"image_dim": ..., "pos_embed_seq_len": ...}, image=True), HD),
-    "wan2.1-flf2v-14b": Kind(_pipeline(I2V | LARGE | SEEN_TWICE, image=True), HD),
+    "wan2.1-flf2v-14b": Kind(_pipeline(I2V_16 | LARGE | SEEN_TWICE, image=True), HD),
     "wan2.2-t2v": Kind(_pipeline(T2V, experts=2), HD, boundary=0.875),
     "wan2.2-t2v-a14b": Kind(
-        _pipeline(T2V | LARGE, experts=2), HD, 12.0, guidance=4.0, steps=40, boundary=0.875, guidance_below=3.0
+        _pipeline(T2V_16 | LARGE, experts=2), HD, 12.0, guidance=4.0, steps=40, boundary=0.875, guidance_below=3.0
     ),
     "wan2.2-i2v": Kind(_pipeline(I2V | {"image_dim": None}, experts=2), HD, boundary=0.9),
     "wan2.2-i2v-a14b": Kind(
-        _pipeline(I2V | LARGE | {"image_dim": None}, experts=2), HD, guidance=3.5, steps=40, boundary=0.9
+        _pipeline(I2V_16 | LARGE | {"image_dim": None}, experts=2), HD, guidance=3.5, steps=40, boundary=0.9
     ),
-    "wan2.2-ti2v": Kind(_pipeline({"image_dim": None}, VAE_22), (121, 704, 1280, 24.0), image_first=True),
+    "wan2.2-ti2v": Kind(_pipeline(T2V, VAE_22), (121, 704, 1280, 24.0), image_first=True),
     "wan2.2-ti2v-5b": Kind(
         _pipeline(FIVE | {"in_channels": 48, "out_channels": 48, "image_dim": None}, VAE_22),
         (121, 704, 1280, 24.0),

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from videodit.interop import clip, mapping, text, wan, wan_vae
-from videodit.interop.kinds import Kind, PartName
+from videodit.interop.kinds import AS_MANY, MORE, Kind, PartName
 from videodit.interop.safetensors import Tensor, Weights
 from videodit.models.dit import DiT
 from videodit.models.text import TextEncoder
@@ -71,33 +71,50 @@ def find(kind: Kind, source: Path, places: Mapping[PartName, Path] | None = None
     folders |= places or {}
     if kind.main not in folders:
         raise ValueError(f"{source} has no folder {kind.main}, only {', '.join(folders)}")
-    return {name: _part(name, folders[name], kind.parts[name]) for name in kind.parts if name in folders}
+    parts = {name: _part(name, folders[name], kind.parts[name]) for name in kind.parts if name in folders}
+    if "vae" in parts and (dit := parts.get("transformer")) is not None:
+        made, coded = dit.cfg.out_channels or dit.cfg.in_channels, parts["vae"].cfg.latent_channels
+        if made != coded:
+            raise ValueError(f"{dit.what} makes latents of {made} channels, {parts['vae'].what} codes {coded}")
+    return parts
 
 
 def _part(name: PartName, place: Path, wanted: Mapping[str, Any]) -> Part:
     opened = Weights(place)
     facts = _facts(name, opened.files[0].parent, wanted)
     for key, value in wanted.items():
-        if not facts.get(key) if value is ... else facts.get(key) != value and (value or facts.get(key)):
+        if not _as_wanted(facts, key, value):
+            words = {..., AS_MANY, MORE}
             raise ValueError(
                 f"{key} is {facts.get(key)!r} in the configuration of {opened.files[0].parent}, but the kind's "
-                f"{name.replace('_', ' ')} has {'one' if value is ... else repr(value)}"
+                f"{name.replace('_', ' ')} has {'one' if value is ... else value if value in words else repr(value)}"
             )
     layout = LAYOUTS[_OF_PART[name]]
     try:
-        cfg = layout.module.config(facts)
+        cfg, buffers = layout.module.config(facts), {}
+        if name == "vae":
+            mean, std = wan_vae.statistics(facts)
+            buffers = {"latent_mean": mean, "latent_std": std}
     except KeyError as error:
         raise ValueError(f"the config.json of {opened.files[0].parent} lacks {error}") from error
-    buffers = {}
-    if name == "vae":
-        mean, std = wan_vae.statistics(facts)
-        buffers = {"latent_mean": mean, "latent_std": std}
     weights = _TIDY[name](dict(opened))
     rules = layout.module.rules(cfg)
     part = Part(name, cfg, lambda rngs: layout.make(cfg, rngs=rngs), rules, weights, buffers, opened.files)
     shapes = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: part.make(nnx.Rngs(0))), nnx.Param))
     mapping.check(part.rules, mapping.flat(shapes), part.weights, part.what)
     return part
+
+
+def _as_wanted(facts: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a configuration says of a key what a kind does."""
+    found, out = facts.get(key), facts.get("out_channels") or facts.get("in_channels")
+    if value is ...:
+        return bool(found)
+    if value == AS_MANY:
+        return found == out
+    if value == MORE:
+        return isinstance(found, int) and found > out
+    return found == value or not (value or found)
 
 
 def _facts(name: PartName, folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +134,10 @@ def _facts(name: PartName, folder: Path, wanted: Mapping[str, Any]) -> dict[str,
 
 
 def _transformer(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {wan.renamed(name): tensor for name, tensor in weights.items()}
+    # Released with some transformers that see images; no release's forward pass has it.
+    unused = re.compile(r"\.attn2\.norm_added_q\.weight$")
+    named = {wan.renamed(name): tensor for name, tensor in weights.items()}
+    return {name: tensor for name, tensor in named.items() if not unused.search(name)}
 
 
 def _text(weights: dict[str, Tensor]) -> dict[str, Tensor]:

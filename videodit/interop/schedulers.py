@@ -15,15 +15,28 @@ EULER, UNIPC, DPM = "FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler"
 Times = Float[np.ndarray, "points"]
 
 # What the reference's options have to be for its arithmetic to be ours.
-WANTED: dict[str, dict[str, Any]] = {
-    EULER: {"stochastic_sampling": False, "invert_sigmas": False, "use_exponential_sigmas": False},
-    UNIPC: {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "predict_x0": True},
-    DPM: {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "algorithm_type": "dpmsolver++"},
+_ALL = {"num_train_timesteps": 1000, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_MULTISTEP = _ALL | {
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "final_sigmas_type": "zero",
+    "use_karras_sigmas": False,
+    "use_dynamic_shifting": False,
+    "thresholding": False,
 }
-WANTED[EULER]["use_beta_sigmas"] = False
-for _multistep in (UNIPC, DPM):
-    WANTED[_multistep] |= {"final_sigmas_type": "zero", "use_karras_sigmas": False, "thresholding": False}
-WANTED[DPM] |= {"solver_type": "midpoint", "solver_order": 2}
+WANTED: dict[str, dict[str, Any]] = {
+    EULER: _ALL | {"stochastic_sampling": False, "invert_sigmas": False},
+    UNIPC: _MULTISTEP
+    | {
+        "predict_x0": True,
+        "disable_corrector": [],
+        "solver_p": None,
+        "shift_terminal": None,
+        "lower_order_final": True,
+    },
+    DPM: _MULTISTEP
+    | {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "solver_order": 2, "use_lu_lambdas": False},
+}
 
 
 def sampler(facts: Mapping[str, Any], steps: int, guidance: float = 1.0) -> SamplerConfig:
@@ -58,10 +71,12 @@ def times(
         sigmas: times before the shift, for Euler's, in place of even ones.
 
     Raises:
-        ValueError: as `sampler`; and for a dynamic shift without `mu`.
+        ValueError: as `sampler`; for a dynamic shift without `mu`, and where only Euler's heeds `mu` or `sigmas`.
     """
     kind = check(facts)
     if kind != EULER:
+        if mu is not None or sigmas is not None:
+            raise ValueError(f"the scheduler is {kind}: only {EULER} takes mu and sigmas")
         visited = sampler(facts, steps or 0).times()
         return visited, thousandths(visited)
     dynamic, shift = bool(facts.get("use_dynamic_shifting")), float(facts.get("shift", 1.0))

@@ -35,6 +35,10 @@ def config(facts: Mapping[str, Any]) -> TextConfig:
             f"feed_forward_proj is {facts.get('feed_forward_proj')!r} in the text encoder's config.json: version 1.1 "
             "has 'gated-gelu'"
         )
+    if facts.get("dense_act_fn", "gelu_new") != "gelu_new":
+        raise ValueError(
+            f"dense_act_fn is {facts['dense_act_fn']!r} in the text encoder's config.json: version 1.1 has 'gelu_new'"
+        )
     return TextConfig(
         vocab_size=facts["vocab_size"],
         width=facts["d_model"],

@@ -43,6 +43,7 @@ def renamed(name: str) -> str:
     return name
 
 
+QK_NORM = "rms_norm_across_heads"
 COMMON = {"patch_size": [1, 2, 2], "text_dim": 4096, "freq_dim": 256, "eps": 1e-6}
 """What all releases have in common, for weights that come without a configuration."""
 
@@ -51,6 +52,9 @@ def from_original(facts: Mapping[str, Any], *, sees: bool) -> dict[str, Any]:
     """The original `config.json` of a transformer as diffusers would have it. `sees`: images through CLIP."""
     heads, kind = facts["num_heads"], facts.get("model_type")
     return COMMON | {
+        "patch_size": facts.get("patch_size", COMMON["patch_size"]),
+        "text_dim": facts.get("text_dim", COMMON["text_dim"]),
+        "cross_attn_norm": facts.get("cross_attn_norm", True),
         "num_attention_heads": heads,
         "attention_head_dim": facts["dim"] // heads,
         "ffn_dim": facts["ffn_dim"],
@@ -70,10 +74,9 @@ def config(facts: Mapping[str, Any]) -> DiTConfig:
     Raises:
         ValueError: for an option that is not Wan's.
     """
-    wanted = {"qk_norm": "rms_norm_across_heads", "cross_attn_norm": True}
-    for name, value in wanted.items():
-        if facts.get(name, value) != value:
-            raise ValueError(f"{name} is {facts[name]!r} in the transformer's config.json: Wan's have {value!r}")
+    facts = COMMON | facts
+    if facts.get("qk_norm", QK_NORM) != QK_NORM:
+        raise ValueError(f"qk_norm is {facts['qk_norm']!r} in the transformer's config.json: Wan's have {QK_NORM!r}")
     heads, size = facts["num_attention_heads"], facts["attention_head_dim"]
     return DiTConfig(
         depth=facts["num_layers"],
@@ -86,9 +89,9 @@ def config(facts: Mapping[str, Any]) -> DiTConfig:
         text_width=facts["text_dim"],
         attend_padding=True,
         image_width=facts.get("image_dim"),
-        image_tokens=facts.get("pos_embed_seq_len") or 0,
+        image_tokens=(facts.get("pos_embed_seq_len") or 0) if facts.get("image_dim") else 0,
         qk_norm="full",
-        cross_attn_norm=True,
+        cross_attn_norm=facts.get("cross_attn_norm", True),
         time_freq_dim=facts["freq_dim"],
         eps=facts["eps"],
     )
@@ -107,8 +110,8 @@ def facts(cfg: DiTConfig) -> dict[str, Any]:
         "freq_dim": cfg.time_freq_dim,
         "ffn_dim": cfg.mlp_width,
         "num_layers": cfg.depth,
-        "cross_attn_norm": True,
-        "qk_norm": "rms_norm_across_heads",
+        "cross_attn_norm": cfg.cross_attn_norm,
+        "qk_norm": QK_NORM,
         "eps": cfg.eps,
         "image_dim": cfg.image_width,
         "added_kv_proj_dim": cfg.width if cfg.image_width else None,
@@ -152,7 +155,7 @@ def _block(cfg: DiTConfig) -> list[Rule]:
     ours, theirs = "stack.blocks", "blocks.{}"
     made = [
         Rule(f"{ours}.modulation", f"{theirs}.scale_shift_table", "a m d -> (a m) d", {"a": 1}),
-        *norm(f"{ours}.cross_norm", f"{theirs}.norm2"),
+        *(norm(f"{ours}.cross_norm", f"{theirs}.norm2") if cfg.cross_attn_norm else ()),
         *linear(f"{ours}.mlp.up", f"{theirs}.ffn.net.0.proj"),
         *linear(f"{ours}.mlp.out", f"{theirs}.ffn.net.2"),
     ]

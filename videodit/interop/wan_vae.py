@@ -42,7 +42,7 @@ def facts(cfg: VAEConfig, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
     return {
         "_class_name": "AutoencoderKLWan",
         "base_dim": cfg.channels[0],
-        "decoder_base_dim": decoder[0] if residual else None,
+        "decoder_base_dim": decoder[0] if residual or cfg.decoder_channels else None,
         "z_dim": cfg.latent_channels,
         "dim_mult": [width // cfg.channels[0] for width in cfg.channels],
         "num_res_blocks": cfg.blocks,
