@@ -83,8 +83,6 @@ class Source:
         if len(contents) > 1:
             raise ValueError("A mixture is of videos or of latents, not of both.")
         self.latent = contents == {"latent"}
-        if config.packing and not self.latent:
-            raise ValueError("Only latents are packed: code the clips first (videodit data encode).")
         self.assigned = [self._assign(each) for each in self.sets]
         self.shapes = sorted({bucket for assigned in self.assigned for bucket in assigned.buckets})
         self._place = {bucket: number for number, bucket in enumerate(self.shapes)}
@@ -173,8 +171,13 @@ class MixedLoader(Iterator[Batch | PackedBatch]):
     """
 
     def __init__(self, config: MixedConfig, tokenizer: Tokenizer | NoTokenizer, *, rows: Rows = range):
-        """Open the data sets; `rows` gives of a batch's size those that this process serves, all by default."""
+        """Open the data sets; `rows` gives of a batch's size those that this process serves, all by default.
+
+        ValueError as `Source`, and for videos that are to be packed.
+        """
         self.config, self.source, self._tokenizer, self._rows = config, Source(config), tokenizer, rows
+        if config.packing and not self.source.latent:
+            raise ValueError("Only latents are packed: code the clips first (videodit data encode).")
         self._identity = _identity(config, self.source, tokenizer)
         self.served = [0] * len(config.parts)
         self._state = self._snapshot(self.source.plan(), self.served)

@@ -10,7 +10,7 @@ from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 from videodit.nn.lora import LoRAConfig
-from videodit.train.config import DataConfig, DiTRun, VAERun
+from videodit.train.config import DataConfig, DiTRun, PackingConfig, VAERun
 from videodit.train.config_io import to_config_dict
 from videodit.train.optim import OptimConfig
 
@@ -33,7 +33,10 @@ def get_config(variant: str) -> ConfigDict:
             shortcuts="strides",
         )
         return to_config_dict(VAERun(model=model, **common))
-    if variant == "dit":
+    if variant in ("dit", "packed"):
+        if variant == "packed":
+            packing = PackingConfig(length=64, clips=4, look_ahead=16)
+            common["data"] = dataclasses.replace(data, packing=packing)
         return to_config_dict(
             DiTRun(
                 model=DiTConfig(depth=1, width=16, num_heads=2, mlp_width=16, in_channels=4, text_width=8),

@@ -56,7 +56,45 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.add_argument("dataset", type=Path)
     action.add_argument("--vae", type=Path, required=True, help="workdir of the autoencoder")
     action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
+    action.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="to store latents in")
+    _shape_options(action, "code clips in the best of many shapes, not all in the one that the VAE was trained at")
     action.set_defaults(command=encode)
+
+    action = actions.add_parser("buckets", help="what shapes and packing make of data sets, before training", **shape)
+    action.add_argument("dataset", type=Path, nargs="+")
+    _shape_options(action, "shapes that clips are served in; latents have their own")
+    action.add_argument("--tokens", type=int, default=32768, help="of a batch at most")
+    action.add_argument(
+        "--stride", type=int, nargs=2, default=(4, 8), metavar=("T", "S"), help="of the VAE: frames, pixels"
+    )
+    packing = action.add_argument_group("packing", "rows of one length that several clips share")
+    packing.add_argument("--length", type=int, help="tokens of a row; not packed if not given")
+    packing.add_argument("--clips", type=int, default=16, help="of a row at most")
+    packing.add_argument("--rows", type=int, default=8, help="of a batch")
+    packing.add_argument("--look-ahead", type=int, default=512, help="clips that a batch is filled from")
+    action.set_defaults(command=buckets)
+
+
+def _shape_options(action: argparse.ArgumentParser, what: str) -> None:
+    """Fields of `Buckets`, as tuples; None where they are not given."""
+    group = action.add_argument_group("buckets", what)
+    several = {"type": lambda text: tuple(map(int, text.split(","))), "metavar": "N,..."}
+    group.add_argument("--sides", **several, help="resolutions, as sides of squares of as many pixels")
+    ratios = {"type": lambda text: tuple(map(_ratio, text.split(","))), "metavar": "X:Y,..."}
+    group.add_argument("--aspects", **ratios, help="width to height, like 16:9,1:1")
+    group.add_argument("--frames", **several, help="lengths, each 1 + 4k; 1 is that of images")
+    group.add_argument("--fps", type=float, help="frames a second that clips are served at")
+    group.add_argument("--upsample", type=float, help="how far a clip may be enlarged (default: 1, not at all)")
+
+
+def _ratio(text: str) -> float:
+    width, _, height = text.partition(":")
+    return float(width) / float(height or 1)
+
+
+def _shapes(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("sides", "aspects", "frames", "fps", "upsample")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def ingest(args: argparse.Namespace, console: Console) -> int:
@@ -113,7 +151,22 @@ def encode(args: argparse.Namespace, console: Console) -> int:
     from videodit.cli.latents import encode_dataset
 
     with Bar(console) as bar:
-        encode_dataset(args.dataset, args.vae, args.out, progress=bar)
+        encode_dataset(args.dataset, args.vae, args.out, buckets=_shapes(args) or None, dtype=args.dtype, progress=bar)
+    return 0
+
+
+def buckets(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.bucketing import Buckets, Token
+    from videodit_data.forecast import print_forecast
+    from videodit_data.mixed import MixedConfig
+    from videodit_data.packing import Packing
+    from videodit_data.sequence import Part
+
+    time, space = args.stride
+    shapes = Buckets(**_shapes(args), tokens=args.tokens, token=Token(time, 2 * space))
+    packing = args.length and Packing(args.length, args.clips, args.look_ahead, stride=(time, space))
+    config = MixedConfig(tuple(Part(str(path)) for path in args.dataset), shapes, packing or None, args.rows)
+    print_forecast(config, Console())
     return 0
 
 

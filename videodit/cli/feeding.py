@@ -51,6 +51,12 @@ def held_out(run: Run) -> Config | None:
     return replace(config, parts=parts(run.data.eval_path))
 
 
+def data_sets(run: Run) -> list[str]:
+    """The directories that a run reads."""
+    named = [path for path in (run.data.path, run.data.eval_path) if path]
+    return [part.path for path in named for part in parts(path)] if run.data.packing else named
+
+
 def parts(path: str) -> tuple[Part, ...]:
     """The data sets that `DIR:3,DIR:1` or `DIR` names, by weight."""
     named = (re.fullmatch(r"(.+?)(?::([0-9.]+))?", part.strip()) for part in path.split(","))

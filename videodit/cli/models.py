@@ -1,7 +1,8 @@
 """Trained models opened from their workdirs, on one device or over a mesh."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
+from videodit_data import manifest
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 
 from videodit import provenance
@@ -49,16 +51,35 @@ def tokenizer_of(run: Run) -> Tokenizer | NoTokenizer:
     return tokenizer
 
 
-def task_of(run: Run) -> Task:
-    """What a run trains, with the autoencoder, and the text encoder if it trains none along, that it needs opened."""
+def task_of(run: Run, data_sets: Sequence[str] = ()) -> Task:
+    """What a run trains, with the autoencoder, and the text encoder if it trains none along, that it needs opened.
+
+    Raises:
+        ValueError: when those are missing, or one of its data sets is of latents that another autoencoder made.
+    """
     if isinstance(run, VAERun):
         return VAETask(run)
     encoder = load_text(Path(run.text_encoder), run) if run.text_encoder else None
-    return (PackedTask if run.data.packing else DiTTask)(run, load_vae(Path(run.vae))[0], encoder)
+    vae, vae_run, step = load_vae(Path(run.vae))
+    made_by = identity_of(vae, vae_run, step)
+    for path in data_sets:
+        _check_latents(path, made_by, run.vae)
+    return (PackedTask if run.data.packing else DiTTask)(run, vae, encoder)
 
 
-def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[VAE, VAERun, dict[str, Any]]:
-    """An autoencoder with averaged weights and its latents' statistics, its run, and what identifies it.
+def _check_latents(data_set: str, made_by: Mapping[str, Any], workdir: str) -> None:
+    described = manifest.load(data_set)
+    told = described.info.get("vae") or {}
+    if described.content == "latent" and told != made_by:
+        differ = ", ".join(sorted(key for key in {*made_by, *told} if told.get(key) != made_by.get(key)))
+        raise ValueError(
+            f"the latents of {data_set} were not made by the autoencoder in {workdir} ({differ} differ): encode the "
+            "clips again, or name the autoencoder that made them"
+        )
+
+
+def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[VAE, VAERun, int]:
+    """An autoencoder with averaged weights and its latents' statistics, its run, and the step that it is of.
 
     Raises:
         ValueError: when the directory holds no trained autoencoder.
@@ -66,7 +87,16 @@ def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     run = read(workdir, VAERun, "an autoencoder is wanted, of kind 'vae'")
     model, step = restore(workdir, run, lambda rngs: VAE(run.model, rngs=rngs), "ema", step, mesh)
     latents.load(model, workdir)
-    return model, run, {"config": provenance.fingerprint(to_json(run)), "step": step}
+    return model, run, step
+
+
+def identity_of(model: nnx.Module, run: Held, step: int) -> dict[str, Any]:
+    """What tells a network and its weights from any other, in plain JSON."""
+    digest = hashlib.sha256()
+    for path, x in jax.tree.leaves_with_path(list(split(model)[1:])):
+        digest.update(dotted(path).encode())
+        digest.update(np.ascontiguousarray(jax.device_get(x)).tobytes())
+    return {"config": provenance.fingerprint(to_json(run)), "step": step, "weights": digest.hexdigest()}
 
 
 def load_text(workdir: Path, run: DiTRun, mesh: Mesh | None = None) -> TextEncoder:

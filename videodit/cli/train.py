@@ -78,7 +78,8 @@ def train_run(run: "Run", workdir: Path, console: Console, init: Path | None = N
     evaluation = None if kept is None else feeding.Passes(kept, tokenizer, run.data.eval_clips, rows)
     loader = feeding.opened(config, tokenizer, rows)
     try:
-        outcome = train(run, task_of(run), loader, evaluation, workdir, console=console, begin=begin)
+        task = task_of(run, feeding.data_sets(run))
+        outcome = train(run, task, loader, evaluation, workdir, console=console, begin=begin)
     finally:
         loader.close()
     if run.kind == "vae" and not outcome.interrupted_by:

@@ -1,0 +1,99 @@
+"""From videos of several sizes to a transformer trained on packed rows of their latents."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from videodit_data import manifest
+from videodit_data.video import decode
+
+from tests.cli.test_cli import TINY, run
+from videodit.cli import feeding
+from videodit.cli.models import load_vae, open_model
+from videodit.train.metrics import read_metrics
+from videodit.train.state import split
+
+SHAPES = ("--sides", "16,32", "--aspects", "1:1,2:1", "--frames", "5,9")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("feeding")
+    for seed, (frames, height, width) in enumerate([(9, 32, 32), (5, 24, 48), (9, 16, 16)]):
+        size = ("--frames", frames, "--height", height, "--width", width, "--seed", seed)
+        assert run("data", "toyworld", "--out", root / f"set{seed}", "--clips", 10, "--processes", 1, *size) == 0
+    assert run("data", "tokenizer", root / "set0", "--out", root / "tokenizer.model", "--vocabulary", 128) == 0
+    vae = ("--config.data.path=" + str(root / "set2"), "--config.model.mid_attention=False")
+    for name, seed in (("vae", 0), ("other", 1)):
+        more = (*vae, f"--config.seed={seed}")
+        assert run("train", "--config", f"{TINY}:vae", "--workdir", root / name, *more) == 0
+    for seed in range(3):
+        out = root / f"latents{seed}"
+        assert run("data", "encode", root / f"set{seed}", "--vae", root / "vae", "--out", out, *SHAPES) == 0
+    return root
+
+
+def test_clips_are_coded_in_their_best_shapes(root):
+    shards = [manifest.load(root / f"latents{seed}").shards for seed in range(3)]
+    sizes = [{*zip(s[0].frames, s[0].heights, s[0].widths, strict=True)} for s in shards]
+    assert sizes == [{(9, 32, 32)}, {(5, 24, 48)}, {(9, 16, 16)}]
+    vae, video, coded = load_vae(root / "vae")[0], manifest.records(root / "set1"), manifest.records(root / "latents1")
+    for number in (0, 9):
+        frames = decode(video[number].video).astype(np.float32)[None] / 127.5 - 1
+        mean, logvar = jax.jit(vae.encode)(jnp.asarray(frames))
+        found = coded[number].latent.arrays()
+        np.testing.assert_allclose(found[0], mean[0], atol=2e-3 * np.abs(mean).max())
+        np.testing.assert_allclose(found[1], logvar[0], atol=2e-2)
+        assert coded[number].captions == video[number].captions
+
+
+def test_a_clip_that_fills_no_shape_is_left_out_by_name(root, tmp_path):
+    asked = ("data", "encode", root / "set1", "--vae", root / "vae")
+    assert run(*asked, "--out", tmp_path / "none", "--frames", "9", "--sides", "16") == 2
+    mixed = tmp_path / "mixed"
+    first, second = manifest.records(root / "set0"), manifest.records(root / "set1")
+    manifest.build(mixed, lambda part: ([first[0], second[0]][n] for n in part), 2, info={})
+    assert run("data", "encode", mixed, *asked[3:], "--out", tmp_path / "out", "--frames", "9", "--sides", "16") == 0
+    told = manifest.load(tmp_path / "out")
+    assert told.clips == 1 and told.left_out == (manifest.LeftOut(second[0].id, "too short for the buckets"),)
+
+
+def packed(root, *more):
+    paths = [f"--config.data.path={root / 'latents0'}:2,{root / 'latents1'},{root / 'latents2'}"]
+    paths += [f"--config.data.eval_path={root / 'latents1'}", f"--config.tokenizer={root / 'tokenizer.model'}"]
+    return ("train", "--config", f"{TINY}:packed", *paths, *more)
+
+
+def test_packed_rows_train_and_go_on_exactly(root, capsys):
+    straight, again = root / "straight", root / "again"
+    more = (f"--config.vae={root / 'vae'}", "--config.steps=4")
+    assert run(*packed(root, "--workdir", straight, *more)) == 0
+    shutil.copytree(straight, again)
+    shutil.rmtree(again / "checkpoints" / "4")
+    assert run(*packed(root, "--workdir", again, *more)) == 0
+    whole, resumed = (jax.tree.leaves(split(open_model(place, "params"))[1]) for place in (straight, again))
+    assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    lines = read_metrics(straight)
+    assert {line["step"] for line in lines} >= {1, 2, 3, 4}
+    assert any("eval/loss" in line for line in lines) and list((straight / "samples").glob("*.png"))
+    out = root / "made.png"
+    assert run("sample", "--checkpoint", straight, "--prompt", "a red circle", "--out", out) == 0
+    assert run("plan", "--config", f"{TINY}:packed", "--topology", "cpu:8", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tokens_per_clip"] == 64
+
+
+def test_latents_of_another_autoencoder_are_refused(root, capsys):
+    assert run(*packed(root, f"--config.vae={root / 'other'}", "--workdir", root / "refused")) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "latents0 were not made by the autoencoder in" in said and "weights" in said
+    assert not (root / "refused").exists()
+
+
+def test_data_sets_are_named_by_path_and_weight():
+    named = [(part.path, part.weight) for part in feeding.parts("a/b:3, gs://bucket/c,d:0.5")]
+    assert named == [("a/b", 3.0), ("gs://bucket/c", 1.0), ("d", 0.5)]
+    with pytest.raises(ValueError, match="named like DIR:3,DIR:1, not 'a,,b'"):
+        feeding.parts("a,,b")

@@ -1,0 +1,66 @@
+"""What is told of a mixture before training is what training then sees."""
+
+import dataclasses
+import io
+import itertools
+
+import pytest
+from rich.console import Console
+from videodit_data.bucketing import Bucket, Buckets
+from videodit_data.forecast import forecast, print_forecast
+from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.packing import Packing
+from videodit_data.sequence import Part
+from videodit_data.tokenize import NoTokenizer
+
+BUCKETS = Buckets(sides=(32, 48), aspects=(1.0, 1.5), frames=(5, 9, 17), fps=8.0, tokens=200)
+
+
+@pytest.fixture(scope="module")
+def paths(data_set, tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    one = data_set(root / "one", [9, 17, 3, 21, 12, 9, 9, 2], shards=2)
+    return tuple(Part(str(path)) for path in (one, data_set(root / "two", [9] * 5, 8.0, 48, 48)))
+
+
+def test_it_counts_shapes_drops_and_tokens(paths):
+    found = forecast(MixedConfig(paths, BUCKETS))
+    assert found.dropped == {paths[0].path: {"too short": 2}, paths[1].path: {}}
+    assert {shape.bucket: shape.clips for shape in found.shapes} == {
+        Bucket(9, 48, 48): 5,
+        Bucket(9, 32, 48): 4,
+        Bucket(17, 32, 48): 2,
+    }
+    assert found.clips == 11 and found.compiled == 3
+    for shape in found.shapes:
+        bucket = shape.bucket
+        assert shape.tokens == (1 + (bucket.frames - 1) // 4) * bucket.height * bucket.width // 256
+        assert shape.batch == 200 // shape.tokens and shape.kept == 1.0
+
+
+def test_it_is_what_the_loader_serves(paths):
+    config = MixedConfig(paths, BUCKETS, seed=4)
+    found, loader = forecast(config), MixedLoader(config, NoTokenizer())
+    tokens = {str(shape.bucket): shape.tokens for shape in found.shapes}
+    used = batches = 0
+    for batch in itertools.takewhile(lambda _: sum(loader.served) <= 3 * found.clips, loader):
+        used += len(batch.clip_ids) * tokens[" x ".join(map(str, batch.video.shape[1:4]))]
+        batches += 1
+    assert found.real == pytest.approx(used / batches / 200, abs=0.15)
+
+
+def test_packing_compiles_one_step_and_fills_it(paths):
+    packing = Packing(100, clips=8, look_ahead=64)
+    found = forecast(MixedConfig(paths, BUCKETS, packing, rows=3))
+    assert found.compiled == 1 and found.clips == 11 and all(shape.batch == 0 for shape in found.shapes)
+    assert found.real > 0.9
+    with pytest.raises(ValueError, match="does not fit a row of 10"):
+        forecast(MixedConfig(paths, BUCKETS, dataclasses.replace(packing, length=10)))
+
+
+def test_it_prints_every_shape_and_every_drop(paths):
+    console = Console(record=True, width=100, file=io.StringIO())
+    print_forecast(MixedConfig(paths, BUCKETS), console)
+    text = console.export_text()
+    assert "17 x 32 x 48" in text and "2 clips are too short and not served" in text.replace("\n", " ")
+    assert "3 shapes to compile a step for" in text
