@@ -109,7 +109,7 @@ def each(host, data, draws):
 def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
     posterior = changed.get("posterior", "mean")
     run = replace(RUN, posterior=posterior, model=replace(RUN.model, attend_padding="attend_padding" in changed))
-    task, single = task_of(run), task_of(replace(run, data=replace(run.data, packing=None)), DiTTask)
+    task, single = task_of(run), task_of(replace(run, data=replace(run.data, packing=PackingConfig())), DiTTask)
     graphdef, params, buffers = split(model_of(task))
     batch = on_device(host)
     draws = task.draw(batch, jax.random.key(5))
@@ -171,4 +171,4 @@ def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
 
 def test_a_run_that_packs_nothing_is_refused():
     with pytest.raises(ValueError, match="such a run has no packed rows"):
-        task_of(replace(RUN, data=replace(RUN.data, packing=None)))
+        task_of(replace(RUN, data=replace(RUN.data, packing=PackingConfig())))

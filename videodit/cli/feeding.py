@@ -31,7 +31,7 @@ def training(run: Run) -> Config:
         "seed": run.seed,
         "num_threads": data.num_threads,
     }
-    if data.packing is None:
+    if not data.packed:
         size = {name: getattr(data, name) for name in ("path", "frames", "height", "width", "fps", "batch_size")}
         return LoaderConfig(**size, **common, prefetch=data.prefetch)
     vae = read(Path(run.vae), VAERun, "an autoencoder is wanted, of kind 'vae'").model
@@ -54,7 +54,7 @@ def held_out(run: Run) -> Config | None:
 def data_sets(run: Run) -> list[str]:
     """The directories that a run reads."""
     named = [path for path in (run.data.path, run.data.eval_path) if path]
-    return [part.path for path in named for part in parts(path)] if run.data.packing else named
+    return [part.path for path in named for part in parts(path)] if run.data.packed else named
 
 
 def parts(path: str) -> tuple[Part, ...]:

@@ -64,7 +64,7 @@ def task_of(run: Run, data_sets: Sequence[str] = ()) -> Task:
     made_by = identity_of(vae, vae_run, step)
     for path in data_sets:
         _check_latents(path, made_by, run.vae)
-    return (PackedTask if run.data.packing else DiTTask)(run, vae, encoder)
+    return (PackedTask if run.data.packed else DiTTask)(run, vae, encoder)
 
 
 def _check_latents(data_set: str, made_by: Mapping[str, Any], workdir: str) -> None:

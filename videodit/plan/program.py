@@ -166,7 +166,7 @@ def _task(run: Run, vae: VAEConfig | None) -> Task:
     if not isinstance(run, DiTRun):
         return VAETask(run)
     encoder = shapes_of(lambda rngs: TextEncoder(run.text, rngs=rngs)) if run.text_encoder else None
-    task = PackedTask if run.data.packing else DiTTask
+    task = PackedTask if run.data.packed else DiTTask
     return task(run, shapes_of(lambda rngs: VAE(vae or default_vae(run), rngs=rngs)), encoder)
 
 
@@ -178,9 +178,9 @@ def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:
         return jax.ShapeDtypeStruct((data.batch_size, *shape), dtype, sharding=rows)
 
     latent = array(jnp.float32, *task.latent_shape) if isinstance(run, DiTRun) else None
-    clips = (packing.clips,) if packing else ()
+    clips = (packing.clips,) if data.packed else ()
     packed = {}
-    if packing:
+    if data.packed:
         latent = array(jnp.float32, packing.length, math.prod(run.model.patch) * task.latent_shape[-1])
         packed["segments"] = array(jnp.int32, packing.length)
         packed["positions"] = array(jnp.int32, packing.length, 3)

@@ -21,28 +21,29 @@ Posterior = Literal["mean", "draw"]
 class PackingConfig:
     """Rows of one length that latents of clips of any size share.
 
-    length: tokens of a row. clips: of a row at most. look_ahead: clips that a batch's rows are filled from.
+    length: tokens of a row; 0 packs nothing: all clips are served in one size.
+    clips: of a row at most. look_ahead: clips that a batch's rows are filled from.
     """
 
-    length: int
+    length: int = 0
     clips: int = 16
     look_ahead: int = 512
 
     def __post_init__(self):
-        for name in ("length", "clips", "look_ahead"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name, least in (("length", 0), ("clips", 1), ("look_ahead", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What is read, and as what clips.
 
-    path, eval_path: data sets to train on and to evaluate on (a directory each); None holds nothing out. With `packing`
+    path, eval_path: data sets to train on and to evaluate on (a directory each); None holds nothing out. Packed,
         several may be named, with weights: "DIR:3,DIR:1".
-    frames, height, width, fps: the clips' size; frames are 1 + 4k. With `packing`, of clips that are sampled.
-    batch_size: clips of a step, over all processes; with `packing`, rows.
-    packing: clips of latents of any size, packed into rows; None serves all in one size.
+    frames, height, width, fps: the clips' size; frames are 1 + 4k. Packed, that of clips that are sampled.
+    batch_size: clips of a step, over all processes; packed, rows.
+    packing: clips of latents of any size, several a row.
     eval_clips: held-out clips of one evaluation.
     text_length: tokens of a caption, padded or cut.
     caption_dropout: share of captions left empty, so that the model learns to do without (guidance needs that).
@@ -61,7 +62,12 @@ class DataConfig:
     caption_dropout: float = 0.1
     num_threads: int = 4
     prefetch: int = 2
-    packing: PackingConfig | None = None
+    packing: PackingConfig = field(default_factory=PackingConfig)
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows hold several clips."""
+        return self.packing.length > 0
 
     def __post_init__(self):
         for name in ("frames", "height", "width", "fps", "batch_size", "eval_clips", "text_length", "num_threads"):
@@ -138,6 +144,8 @@ class VAERun(Run):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.data.packed:
+            raise ValueError("data.packing is for transformers: rows hold latents, not frames")
         self.model.latent_shape(self.data.frames, self.data.height, self.data.width)
 
 

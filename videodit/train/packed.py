@@ -29,8 +29,8 @@ class PackedTask(DiTTask):
     """
 
     def __init__(self, run: DiTRun, vae: VAE, encoder: TextEncoder | None = None):
-        if run.data.packing is None:
-            raise ValueError("data.packing is None: such a run has no packed rows")
+        if not run.data.packed:
+            raise ValueError("data.packing.length is 0: such a run has no packed rows")
         super().__init__(run, vae, encoder)
         # Of a row; what it costs depends on what is in it.
         self.tokens_per_clip, self.flops_per_clip = run.data.packing.length, None
