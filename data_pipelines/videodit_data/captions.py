@@ -104,4 +104,6 @@ def _from_mapping(values: Any) -> Captions:
 
 
 def _captions(texts: Iterable[str]) -> Captions:
-    return Captions(tuple(text.strip() for text in texts if text.strip()))
+    # Control characters are no text, and would reach terminals.
+    plain = ("".join(c if c.isprintable() else " " for c in text).strip() for text in texts)
+    return Captions(tuple(text for text in plain if text))

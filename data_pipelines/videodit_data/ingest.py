@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from videodit_data import captions as beside
+from videodit_data.isolate import Verifier
 from videodit_data.manifest import LeftOut, Manifest, Progress, already_built, build, partial_directory, write_whole
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record
-from videodit_data.video import VideoError, VideoInfo, verify
+from videodit_data.video import VideoError, VideoInfo
 
 VIDEOS = (".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v")
 _JOURNAL = "journal.jsonl"
@@ -171,12 +172,12 @@ def _verify(
         if (file.name, digest) in known:
             return known[file.name, digest]
         try:
-            return verify(file.path, name=file.name)
+            return verifier(file.path, name=file.name)
         except VideoError as error:
             return str(error).removeprefix(f"{file.name}: ").removesuffix(".")
 
     facts: list[VideoInfo | str] = []
-    with journal.open("a", encoding="utf-8") as notes:
+    with Verifier() as verifier, journal.open("a", encoding="utf-8") as notes:
         clips = list(zip(files, hashes, strict=True))
         for (file, digest), fact in zip(clips, ordered_map(examine, clips, threads), strict=True):
             if (file.name, digest) not in known:

@@ -37,6 +37,11 @@ class Shard:
     heights: tuple[int, ...]
     widths: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        counts = {len(values) for values in (self.frames, self.fps, self.heights, self.widths)}
+        if len(counts) > 1:
+            raise ValueError(f"{self.name} has {sorted(counts)} clips, depending on what is counted")
+
 
 @dataclass(frozen=True)
 class Origin:

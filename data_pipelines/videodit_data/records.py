@@ -143,10 +143,19 @@ class RecordSource(Sequence[Record]):
     """Random access to the records of several shards, in order; safe to share between threads and to pickle."""
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
-        self._data = ArrayRecordDataSource([os.fspath(path) for path in paths])
+        """ValueError when a shard is damaged where its index is; one damaged elsewhere is told when that is read."""
+        self._paths = [os.fspath(path) for path in paths]
+        try:
+            self._data = ArrayRecordDataSource(self._paths)
+        except (RuntimeError, OSError) as error:
+            raise ValueError(self._damaged(error)) from error
 
     def __len__(self) -> int:
         return len(self._data)
+
+    def _damaged(self, error: Exception) -> str:
+        reason = str(error).splitlines()[0]
+        return f"{', '.join(self._paths[:3])}: a shard is damaged ({reason:.200}); build or copy the data set again."
 
     def __getitem__(self, index: int) -> Record:  # type: ignore[override]
         return unpack(self.packed(index))
@@ -155,7 +164,10 @@ class RecordSource(Sequence[Record]):
         """The bytes of one record, for `unpack`."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"Record {index} of {len(self)}.")
-        return self._data[index % len(self)]
+        try:
+            return self._data[index % len(self)]
+        except RuntimeError as error:
+            raise ValueError(self._damaged(error)) from error
 
 
 def shard_name(name: str, index: int, count: int) -> str:

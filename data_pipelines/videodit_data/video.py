@@ -141,14 +141,19 @@ def probe(source: Source, *, name: str = "") -> VideoInfo:
         return _info(clip, len(timeline.ticks), _rate(clip, timeline.seconds), _shown_size(first))
 
 
-def verify(source: Source, *, name: str = "") -> VideoInfo:
+def verify(source: Source, *, name: str = "", most_pixels: int | None = None) -> VideoInfo:
     """Facts after decoding every frame once.
 
-    VideoError when the file is not a video, holds no frames, ends before its header says, or is damaged in a way that
-    its codec notices: most have no checksums.
+    VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
+    codec notices (most have no checksums), or has frames of more than `most_pixels`.
     """
     with _opened(source, name, strict=True) as clip:
         ticks, shape, packets = [], (0, 0), 0
+        coded = clip.stream.codec_context
+        if most_pixels is not None and coded.width * coded.height > most_pixels:
+            raise VideoError(
+                f"{clip.label}: frames of {coded.width} x {coded.height} are more than {most_pixels} pixels."
+            )
         for packet in clip.container.demux(clip.stream):
             packets += packet.size > 0
             for frame in packet.decode():
@@ -170,6 +175,8 @@ def verify(source: Source, *, name: str = "") -> VideoInfo:
 def _check_whole(clip: _Opened, packets: int, end: float, fps: float, source: Source) -> None:
     """VideoError when the container promised more than it held: its own length, or a GIF's closing byte."""
     stream, container = clip.stream, clip.container
+    if "matroska" in container.format.name and (missing := _missing_matroska(source)):
+        raise VideoError(f"{clip.label}: truncated, {missing} bytes of the segment are missing.")
     if container.format.name == "gif":
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data.rstrip(b"\0").endswith(b";"):
@@ -186,6 +193,35 @@ def _check_whole(clip: _Opened, packets: int, end: float, fps: float, source: So
     promised = min(lengths, default=end)
     if (not stream.frames or packets < stream.frames) and end < promised - max(1.5 / fps, 0.02 * promised):
         raise VideoError(f"{clip.label}: truncated after {end:.2f} of {promised:.2f} seconds.")
+
+
+def _missing_matroska(source: Source) -> int:
+    """Bytes that a Matroska or WebM file's segment says it has and the file has not (RFC 8794 and 9559)."""
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        head = file.read(4096)
+        length = file.seek(0, os.SEEK_END)
+    at = 0
+    for _ in range(8):  # the header, perhaps padding, then the segment
+        name, at = _vint(head, at, keep_marker=True)
+        size, at = _vint(head, at, keep_marker=False)
+        if size is None:
+            return 0  # of unknown size, or none that we can read
+        if name == 0x18538067:
+            return max(0, at + size - length)
+        at += size
+    return 0
+
+
+def _vint(data: bytes, at: int, *, keep_marker: bool) -> tuple[int | None, int]:
+    """A number of variable length, None where there is none or it says "unknown", and where the next one is."""
+    if at >= len(data) or not data[at]:
+        return None, at
+    width = 9 - data[at].bit_length()
+    value = int.from_bytes(data[at : at + width], "big")
+    bits = value & ((1 << 7 * width) - 1)
+    if keep_marker:
+        return value, at + width
+    return None if bits == (1 << 7 * width) - 1 or at + width > len(data) else bits, at + width
 
 
 def decode(

@@ -193,3 +193,11 @@ def test_parts_that_do_not_go_together_and_what_is_missing_are_told(tmp_path, ca
     assert run(*asked) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "without vae and tokenizer (spiece.model, which --tokenizer names)" in said
+
+
+def test_a_text_encoder_comes_with_its_tokenizer(tmp_path):
+    release = releases.write(tmp_path / "from", {"text_encoder": releases.TEXT})
+    asked = ("import", "--kind", "umt5", "--from", release / "text_encoder", "--to", tmp_path / "ours")
+    assert run(*asked) == 0
+    there = (release / "tokenizer" / "spiece.model").read_bytes()
+    assert (tmp_path / "ours" / "tokenizer.model").read_bytes() == there

@@ -8,6 +8,7 @@ import pytest
 from videodit_data import ingest as module
 from videodit_data import manifest, video
 from videodit_data.ingest import ingest
+from videodit_data.isolate import Verifier
 
 Frames = Callable[..., np.ndarray]
 Writer = Callable[..., Path]
@@ -80,15 +81,16 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(
     ingest(folder, tmp_path / "whole", clips_per_shard=2)
     decoded = []
 
-    def counting(path: Path, *, name: str) -> video.VideoInfo:
-        decoded.append(name)
-        return video.verify(path, name=name)
+    class Counting(Verifier):
+        def __call__(self, path: Path, *, name: str = "") -> video.VideoInfo:
+            decoded.append(name)
+            return super().__call__(path, name=name)
 
     def stop(*step: object) -> None:
         if step[:2] == (stage, done):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "verify", counting)
+    monkeypatch.setattr(module, "Verifier", Counting)
     with pytest.raises(KeyboardInterrupt):
         ingest(folder, tmp_path / "set", clips_per_shard=2, threads=threads, progress=stop)
     assert not (tmp_path / "set").exists()
@@ -119,7 +121,7 @@ def test_a_second_run_does_nothing_and_other_input_is_refused(
 ):
     first = ingest(folder, tmp_path / "set")
     before = contents(tmp_path / "set")
-    monkeypatch.setattr(module, "verify", None)
+    monkeypatch.setattr(module, "Verifier", None)
     assert ingest(folder, tmp_path / "set") == first
     (folder / "a.txt").write_text("another caption")
     with pytest.raises(ValueError, match=r"made from other input \(input differ\)"):
