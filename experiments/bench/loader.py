@@ -1,0 +1,192 @@
+"""Clips a CPU-second: the whole loader against bare decoding and other loaders, on the same files.
+
+    .venv/bin/python experiments/bench/loader.py [SECONDS]
+
+Makes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines from `../shared/data/videos`, then reads
+windows of 16 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
+loader (records, decoding, cropping, tokens, batches of 8), with webdataset and PyAV, and with torchcodec, where those are
+installed. Rounds of SECONDS each (5) are interleaved; the table has the best round of each, clips a CPU-second of the
+process and clips a second. Last, latents: megabytes a second out of the page cache.
+"""
+
+import io
+import itertools
+import random
+import statistics
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from videodit_data import manifest, records, video
+from videodit_data.loader import Loader, LoaderConfig
+from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.packing import Packing
+from videodit_data.sequence import Part
+from videodit_data.tokenize import Tokenizer, train
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
+SIZES = {"256p": (256, 448), "480p": (480, 832), "720p": (720, 1280)}
+FRAMES, WINDOW, BATCH, COPIES, FPS = 96, 16, 8, 8, 24
+CAPTION = "a cartoon rabbit looks up from a burrow in a green meadow"
+
+
+def main() -> None:
+    """Print the tables."""
+    seconds = float(sys.argv[1]) if sys.argv[1:] else 5.0
+    print("| clips | reader | clips a CPU-second | of bare PyAV's | clips a second |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (height, width) in SIZES.items():
+            encoded = [_encoded(source, height, width) for source in sorted(SHARED.glob("*.mp4"))]
+            table = _measured(_readers(encoded, Path(folder) / name, height, width), seconds)
+            bare = table["bare PyAV"][0]
+            for reader, (cpu, wall) in table.items():
+                print(f"| {name} | {reader} | {cpu:.1f} | {cpu / bare:.0%} | {wall:.1f} |", flush=True)
+        print(f"\nlatents: {_latents(Path(folder) / 'latents', seconds):.0f} MB a second, packed rows of float32 made")
+
+
+def _encoded(source: Path, height: int, width: int) -> bytes:
+    """A clip of the source, which is gone through again from the start where it is too short."""
+    have = video.probe(source).frames
+    frames = video.decode(source, 0, min(have, FRAMES), size=(height, width))
+    frames = np.concatenate([frames] * -(-FRAMES // len(frames)))[:FRAMES]
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "23", "g": "32"})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _readers(encoded: list[bytes], folder: Path, height: int, width: int) -> dict[str, Callable[[], Iterator[int]]]:
+    """Endless iterators over how many clips were read, by name."""
+
+    def record(number: int) -> records.Record:
+        data = encoded[number % len(encoded)]
+        size = {"fps": float(FPS), "height": height, "width": width, "frames": FRAMES}
+        return records.from_video(f"clip-{number}", data, [CAPTION], **size, source="bench", licence="unknown")
+
+    count = COPIES * len(encoded)
+    manifest.build(folder, lambda part: map(record, part), count, info={})
+    tokenizer = Tokenizer(train([CAPTION], 64))
+    shape = {"frames": 17 if WINDOW == 17 else WINDOW + 1, "height": height, "width": width, "fps": float(FPS)}
+    readers = {"bare PyAV": lambda: _bare(encoded)}
+    for threads in (1, 2):
+        config = LoaderConfig(str(folder), **shape, batch_size=BATCH, num_threads=threads)
+        readers[f"videodit, {threads} threads"] = lambda config=config: _ours(config, tokenizer)
+    readers["webdataset + PyAV"] = lambda: _webdataset(encoded, folder.with_suffix(".tar"))
+    readers["torchcodec"] = lambda: _torchcodec(encoded)
+    return readers
+
+
+def _ours(config: LoaderConfig, tokenizer: Tokenizer) -> Iterator[int]:
+    loader = Loader(config, tokenizer)
+    try:
+        for batch in loader:
+            yield len(batch.clip_ids)
+    finally:
+        loader.close()
+
+
+def _window(data: bytes, start: int) -> np.ndarray:
+    """17 frames from `start` on as RGB, from the keyframe before."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        tick = int(start / FPS / stream.time_base)
+        container.seek(tick, stream=stream)
+        frames = (frame for frame in container.decode(stream) if frame.pts >= tick)
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in itertools.islice(frames, WINDOW + 1)])
+
+
+def _bare(encoded: list[bytes]) -> Iterator[int]:
+    rng = random.Random(0)
+    while True:
+        _window(rng.choice(encoded), rng.randrange(FRAMES - WINDOW))
+        yield 1
+
+
+def _webdataset(encoded: list[bytes], tar: Path) -> Iterator[int]:
+    import webdataset
+
+    with tarfile.open(tar, "w") as file:
+        for number in range(COPIES * len(encoded)):
+            data = encoded[number % len(encoded)]
+            member = tarfile.TarInfo(f"{number:04d}.mp4")
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    rng = random.Random(0)
+    data = webdataset.WebDataset(str(tar), shardshuffle=False).repeat().to_tuple("mp4")
+    clips = (_window(sample[0], rng.randrange(FRAMES - WINDOW)) for sample in data)
+    while True:
+        batch = np.stack(list(itertools.islice(clips, BATCH))).astype(np.float32) / 127.5 - 1
+        yield len(batch)
+
+
+def _torchcodec(encoded: list[bytes]) -> Iterator[int]:
+    from torchcodec.decoders import VideoDecoder
+
+    rng = random.Random(0)
+    while True:
+        start = rng.randrange(FRAMES - WINDOW)
+        decoder = VideoDecoder(rng.choice(encoded), num_ffmpeg_threads=1, seek_mode="approximate")
+        decoder.get_frames_in_range(start, start + WINDOW)
+        yield 1
+
+
+def _measured(
+    readers: dict[str, Callable[[], Iterator[int]]], seconds: float, rounds: int = 3
+) -> dict[str, tuple[float, float]]:
+    """Clips a CPU-second and a second of each that is installed: the median of interleaved rounds."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for name, reader in readers.items():
+            try:
+                found.setdefault(name, []).append(_rates(reader(), seconds))
+            except ImportError as error:
+                found.pop(name)
+                print(f"<!-- {name}: {error} -->")
+    return {name: tuple(map(statistics.median, zip(*rates, strict=True))) for name, rates in found.items() if rates}
+
+
+def _rates(clips: Iterator[int], seconds: float) -> tuple[float, float]:
+    next(clips)  # opened, and read ahead
+    done, cpu, start = 0, time.process_time(), time.perf_counter()
+    while time.perf_counter() < start + seconds:
+        done += next(clips)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    clips.close()
+    return done / cpu, done / wall
+
+
+def _latents(folder: Path, seconds: float) -> float:
+    """Bytes of packed float32 moments a second, out of float16 records in the page cache."""
+    rng = np.random.default_rng(0)
+    mean, logvar = (rng.standard_normal((21, 60, 104, 16), np.float32) for _ in range(2))
+
+    def record(number: int) -> records.Record:
+        size = {"fps": 16.0, "frames": 81, "height": 480, "width": 832}
+        made = records.from_video(f"clip-{number}", b"", [CAPTION], **size, source="bench", licence="unknown")
+        return records.with_latent(made, mean, logvar, **size)
+
+    manifest.build(folder, lambda part: map(record, part), 64, info={})
+    config = MixedConfig((Part(str(folder)),), packing=Packing(32760), rows=4, num_threads=2, prefetch=8)
+    loader = MixedLoader(config, Tokenizer(train([CAPTION], 64)))
+    next(loader)
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() < start + seconds:
+        batch = next(loader)
+        done += batch.latent_mean.nbytes // 2 + batch.latent_logvar.nbytes // 2  # as stored
+    loader.close()
+    return done / (time.perf_counter() - start) / 1e6
+
+
+if __name__ == "__main__":
+    main()
