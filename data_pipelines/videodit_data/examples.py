@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
-from videodit_data.records import Record, unpack
+from videodit_data.records import Moments, Record, unpack
 from videodit_data.spec import ArraySpec, BatchSpec
 from videodit_data.tokenize import NoTokenizer, Tokenizer
-from videodit_data.transforms import choose_caption, cover_size, covers, crop, normalise, start_seconds
+from videodit_data.transforms import choose_caption, cover_size, covers, crop, start_seconds
 from videodit_data.video import decode_clip
 
 Example = dict[str, Any]
@@ -45,7 +45,7 @@ def pixels(record: Record, shape: ClipShape, rng: np.random.Generator | None = N
     return crop(video, shape.height, shape.width, rng)
 
 
-def latents(record: Record, shape: ClipShape) -> tuple[Float32[np.ndarray, "t y x C"], Float32[np.ndarray, "t y x C"]]:
+def latents(record: Record, shape: ClipShape) -> tuple[Moments, Moments]:
     """(mean, logvar) of the first frames of the clip: a causal VAE's code of a beginning is the beginning of its code.
 
     ValueError when the latents were made of other pixels or at another rate than the shape says.
@@ -98,19 +98,11 @@ class MakeExample:
 
 
 def collate(examples: Sequence[Example]) -> Example:
-    """Examples to the fields of a `Batch`; pixels become floats here, straight into the batch's memory."""
+    """Examples to the fields of a `Batch`."""
     batch: Example = {"video": None, "latent_mean": None, "latent_logvar": None}
     for name in examples[0]:
         values = [example[name] for example in examples]
-        if name in ("clip_ids", "captions"):
-            batch[name] = tuple(values)
-        elif name == "video":
-            batch[name] = np.zeros((len(values), *values[0].shape), np.float32)
-            for out, video, example in zip(batch[name], values, examples, strict=True):
-                if example["clip_ids"]:
-                    normalise(video, out)
-        else:
-            batch[name] = np.stack(values)
+        batch[name] = tuple(values) if name in ("clip_ids", "captions") else np.stack(values)
     return batch
 
 
@@ -122,7 +114,7 @@ def batch_spec(rows: int, shape: ClipShape, text_length: int, first: Record) -> 
         "fps": ArraySpec((rows,), np.dtype(np.float32)),
     }
     if first.latent is None:
-        content = {"video": (shape.frames, shape.height, shape.width, 3)}
-    else:
-        content = dict.fromkeys(("latent_mean", "latent_logvar"), latents(first, shape)[0].shape)
-    return {name: ArraySpec((rows, *dims), np.dtype(np.float32)) for name, dims in content.items()} | spec
+        video = ArraySpec((rows, shape.frames, shape.height, shape.width, 3), np.dtype(np.uint8))
+        return {"video": video} | spec
+    mean = latents(first, shape)[0]
+    return dict.fromkeys(("latent_mean", "latent_logvar"), ArraySpec((rows, *mean.shape), mean.dtype)) | spec

@@ -199,10 +199,8 @@ class MixedLoader(Iterator[Batch | PackedBatch]):
         examples = [first, *itertools.islice(self._running[0], here - 1)]
         self._state, self.served = state, list(state["served"])
         if self.config.packing:
-            features = self.source.blank(self.source.shapes[0])["latent_mean"].shape[-1] * math.prod(
-                self.config.packing.patch
-            )
-            return _packed([example["clips"] for example in examples], self.config, features)
+            like = self.source.blank(self.source.shapes[0])["latent_mean"]
+            return _packed([example["clips"] for example in examples], self.config, like)
         return Batch(**collate(examples))
 
     def _open(self) -> Iterator[Example]:
@@ -271,10 +269,11 @@ def _no_text(length: int) -> Example:
     return {"text_ids": ids, "text_mask": mask, "fps": np.float32(0), "clip_ids": "", "captions": ""}
 
 
-def _packed(rows: Sequence[Sequence[Example]], config: MixedConfig, features: int) -> PackedBatch:
-    """Rows of clips as rows of tokens, one clip after the other."""
+def _packed(rows: Sequence[Sequence[Example]], config: MixedConfig, like: np.ndarray) -> PackedBatch:
+    """Rows of clips as rows of tokens, one clip after the other; `like` is a clip's mean."""
     packing, count = config.packing, len(rows)
-    moments = {name: np.zeros((count, packing.length, features), np.float32) for name in _MOMENTS}
+    features = math.prod(packing.patch) * like.shape[-1]
+    moments = {name: np.zeros((count, packing.length, features), like.dtype) for name in _MOMENTS}
     positions = np.zeros((count, packing.length, 3), np.int32)
     segments = np.zeros((count, packing.length), np.int32)
     told = [[_no_text(config.text_length)] * packing.clips for _ in rows]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Int32, Shaped
 
 from videodit_data.bucketing import Token
 
@@ -71,7 +71,7 @@ def first_fit_decreasing(costs: Sequence[int], rows: int, length: int, most: int
     return [sorted(row) for row in placed]
 
 
-def patchify(latent: Float32[np.ndarray, "t y x C"], patch: tuple[int, int, int]) -> Float32[np.ndarray, "L P"]:
+def patchify(latent: Shaped[np.ndarray, "t y x C"], patch: tuple[int, int, int]) -> Shaped[np.ndarray, "L P"]:
     """Patches in raster order (t, y, x), the features of each in the order (t, y, x, channel).
 
     ValueError when a side is not a multiple of its patch.

@@ -8,28 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import msgpack
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Shaped
 
-_OPTIONS = "group_size:1"  # every record readable alone, which random access needs
+_OPTIONS = "group_size:1,uncompressed"  # every record readable alone; videos are compressed, latents hardly can be
 _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38}
+_TYPES = {"float16": np.dtype("<f2"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+Moments = Shaped[np.ndarray, "t y x C"]  # float16 or bfloat16
 
 
 @dataclass(frozen=True)
 class Latent:
-    """A VAE's mean and log-variance [t, y, x, C] as little-endian float16, or as bfloat16 bits in uint16."""
+    """A VAE's mean and log-variance [t, y, x, C] as little-endian float16 or bfloat16."""
 
     mean: bytes
     logvar: bytes
     shape: tuple[int, int, int, int]
     dtype: str  # "float16" or "bfloat16"
 
-    def arrays(self) -> tuple[Float32[np.ndarray, "t y x C"], Float32[np.ndarray, "t y x C"]]:
-        """(mean, logvar) as float32."""
-        return _unpack_floats(self.mean, self.shape, self.dtype), _unpack_floats(self.logvar, self.shape, self.dtype)
+    def arrays(self) -> tuple[Moments, Moments]:
+        """(mean, logvar) as they are stored: views, nothing is copied."""
+        return tuple(np.frombuffer(x, _TYPES[self.dtype]).reshape(self.shape) for x in (self.mean, self.logvar))
 
 
 @dataclass(frozen=True)
@@ -126,17 +130,7 @@ def _pack_floats(values: Float[np.ndarray, "*shape"], dtype: str) -> bytes:
         raise ValueError(f"Latents are stored as float16 or bfloat16, not {dtype}.")
     if not np.abs(values).max(initial=0) <= _LARGEST[dtype]:
         raise ValueError(f"Latents must be finite and fit {dtype}, whose largest number is {_LARGEST[dtype]:g}.")
-    if dtype == "float16":
-        return values.astype("<f2").tobytes()
-    bits = values.view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))  # to nearest, ties to even
-    return (rounded >> np.uint32(16)).astype("<u2").tobytes()
-
-
-def _unpack_floats(data: bytes, shape: tuple[int, ...], dtype: str) -> Float32[np.ndarray, "*shape"]:
-    if dtype == "float16":
-        return np.frombuffer(data, "<f2").reshape(shape).astype(np.float32)
-    return (np.frombuffer(data, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(shape)
+    return values.astype(_TYPES[dtype]).tobytes()
 
 
 class RecordSource(Sequence[Record]):

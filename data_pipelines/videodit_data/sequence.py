@@ -1,5 +1,6 @@
 """One global sequence of the clips of several data sets, by weight: fixed by the seed, and open at every place."""
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from jaxtyping import Int64
 from videodit_data import manifest
 from videodit_data.bucketing import Clip
 from videodit_data.records import RecordSource
+
+_KNOWN = 2**16  # places remembered
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Mixture(Sequence[tuple[int, int]]):
             parts.append(data.repeat() if repeat else data)
         share = np.asarray(weights, float) / sum(weights)
         self._places = grain.MapDataset.mix(parts, share.tolist()) if repeat else grain.MapDataset.concatenate(parts)
+        # Plans ask for a place again and again, and Grain shuffles it anew each time.
+        self._known = functools.lru_cache(_KNOWN)(self._places.__getitem__)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -74,7 +79,7 @@ class Mixture(Sequence[tuple[int, int]]):
     def __getitem__(self, place: int) -> tuple[int, int]:  # type: ignore[override]
         if not 0 <= place < len(self):  # Grain would go round
             raise IndexError(f"Place {place} of {len(self)}.")
-        return self._places[place]
+        return self._known(place)
 
 
 class _Numbers(Sequence[tuple[int, int]]):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Shaped, UInt8
 
 
 class ArraySpec(NamedTuple):
@@ -26,9 +26,9 @@ class Batch:
     A row with an empty clip id is padding: its arrays are zero and it counts for nothing (`real` says which rows do).
     """
 
-    video: Float32[np.ndarray, "B T Y X 3"] | None  # in [-1, 1]; None when latents are given
-    latent_mean: Float32[np.ndarray, "B t y x C"] | None
-    latent_logvar: Float32[np.ndarray, "B t y x C"] | None
+    video: UInt8[np.ndarray, "B T Y X 3"] | None  # None when latents are given
+    latent_mean: Shaped[np.ndarray, "B t y x C"] | None  # float16 or bfloat16, as stored
+    latent_logvar: Shaped[np.ndarray, "B t y x C"] | None
     text_ids: Int32[np.ndarray, "B S"]  # 0 is padding
     text_mask: Bool[np.ndarray, "B S"]
     fps: Float32[np.ndarray, " B"]  # frames a second of the clip as served
@@ -54,8 +54,8 @@ class PackedBatch:
     One with an empty id is none, and its text and rate are zero, as are tokens of no clip.
     """
 
-    latent_mean: Float32[np.ndarray, "B L P"]
-    latent_logvar: Float32[np.ndarray, "B L P"]
+    latent_mean: Shaped[np.ndarray, "B L P"]  # float16 or bfloat16, as stored
+    latent_logvar: Shaped[np.ndarray, "B L P"]
     positions: Int32[np.ndarray, "B L 3"]  # (t, y, x) of a token in its clip, in tokens
     segments: Int32[np.ndarray, "B L"]  # 0 is padding
     text_ids: Int32[np.ndarray, "B K S"]

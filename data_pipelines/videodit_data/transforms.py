@@ -7,7 +7,7 @@ Resizing is not here: `video.decode` scales while it converts a frame to RGB. Me
 import math
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 _TIE = 1e-6  # seconds: a target this close to the middle of two frames takes the earlier one, whatever the rounding
 
@@ -56,20 +56,6 @@ def crop(
     else:
         top, left = int(rng.integers(spare_height + 1)), int(rng.integers(spare_width + 1))
     return video_TYXC[:, top : top + height, left : left + width]
-
-
-def normalise(
-    video: UInt8[np.ndarray, "*shape"], out: Float32[np.ndarray, "*shape"] | None = None
-) -> Float32[np.ndarray, "*shape"]:
-    """Bytes 0..255 to [-1, 1], both ends exact, into `out` when given."""
-    out = np.divide(video, np.float32(127.5), out=out, dtype=np.float32)
-    out -= 1
-    return out
-
-
-def denormalise(video: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """[-1, 1] to the nearest byte, clipped; undoes `normalise` exactly."""
-    return np.clip(np.rint((video + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def choose_caption(captions: tuple[str, ...], dropout: float, rng: np.random.Generator | None) -> str:

@@ -3,10 +3,11 @@
     .venv/bin/python experiments/bench/loader.py [SECONDS]
 
 Makes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines from `../shared/data/videos`, then reads
-windows of 16 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
-loader (records, decoding, cropping, tokens, batches of 8), with webdataset and PyAV, and with torchcodec, where those are
-installed. Rounds of SECONDS each (5) are interleaved; the table has the best round of each, clips a CPU-second of the
-process and clips a second. Last, latents: megabytes a second out of the page cache.
+windows of 17 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
+loader (records, decoding, resizing, tokens, batches of 8; whole, or at half the side), with webdataset and PyAV (bytes,
+batches of 8), and with torchcodec (no batches), where those are installed. Rounds of SECONDS each (5) are interleaved;
+the table has medians: clips a CPU-second of the process, and clips a second. Last, latents: megabytes a second out of
+the page cache.
 """
 
 import io
@@ -32,7 +33,7 @@ from videodit_data.tokenize import Tokenizer, train
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
 SIZES = {"256p": (256, 448), "480p": (480, 832), "720p": (720, 1280)}
-FRAMES, WINDOW, BATCH, COPIES, FPS = 96, 16, 8, 8, 24
+FRAMES, WINDOW, BATCH, COPIES, FPS = 96, 17, 8, 8, 24
 CAPTION = "a cartoon rabbit looks up from a burrow in a green meadow"
 
 
@@ -47,7 +48,7 @@ def main() -> None:
             bare = table["bare PyAV"][0]
             for reader, (cpu, wall) in table.items():
                 print(f"| {name} | {reader} | {cpu:.1f} | {cpu / bare:.0%} | {wall:.1f} |", flush=True)
-        print(f"\nlatents: {_latents(Path(folder) / 'latents', seconds):.0f} MB a second, packed rows of float32 made")
+        print(f"\nlatents: {_latents(Path(folder) / 'latents', seconds):.0f} MB a second, in packed rows")
 
 
 def _encoded(source: Path, height: int, width: int) -> bytes:
@@ -76,11 +77,13 @@ def _readers(encoded: list[bytes], folder: Path, height: int, width: int) -> dic
     count = COPIES * len(encoded)
     manifest.build(folder, lambda part: map(record, part), count, info={})
     tokenizer = Tokenizer(train([CAPTION], 64))
-    shape = {"frames": 17 if WINDOW == 17 else WINDOW + 1, "height": height, "width": width, "fps": float(FPS)}
+    shape = {"frames": WINDOW, "height": height, "width": width, "fps": float(FPS)}
     readers = {"bare PyAV": lambda: _bare(encoded)}
-    for threads in (1, 2):
-        config = LoaderConfig(str(folder), **shape, batch_size=BATCH, num_threads=threads)
-        readers[f"videodit, {threads} threads"] = lambda config=config: _ours(config, tokenizer)
+    for threads, scale in ((1, 1), (2, 1), (1, 2), (2, 2)):
+        served = shape | {"height": height // scale, "width": width // scale, "num_threads": threads}
+        config = LoaderConfig(str(folder), **served, batch_size=BATCH)
+        name = f"videodit, {threads} thread{'s' * (threads > 1)}" + ", half the side" * (scale == 2)
+        readers[name] = lambda config=config: _ours(config, tokenizer)
     readers["webdataset + PyAV"] = lambda: _webdataset(encoded, folder.with_suffix(".tar"))
     readers["torchcodec"] = lambda: _torchcodec(encoded)
     return readers
@@ -96,14 +99,14 @@ def _ours(config: LoaderConfig, tokenizer: Tokenizer) -> Iterator[int]:
 
 
 def _window(data: bytes, start: int) -> np.ndarray:
-    """17 frames from `start` on as RGB, from the keyframe before."""
+    """A window from frame `start` on as RGB, from the keyframe before."""
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         tick = int(start / FPS / stream.time_base)
         container.seek(tick, stream=stream)
         frames = (frame for frame in container.decode(stream) if frame.pts >= tick)
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in itertools.islice(frames, WINDOW + 1)])
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in itertools.islice(frames, WINDOW)])
 
 
 def _bare(encoded: list[bytes]) -> Iterator[int]:
@@ -126,8 +129,7 @@ def _webdataset(encoded: list[bytes], tar: Path) -> Iterator[int]:
     data = webdataset.WebDataset(str(tar), shardshuffle=False).repeat().to_tuple("mp4")
     clips = (_window(sample[0], rng.randrange(FRAMES - WINDOW)) for sample in data)
     while True:
-        batch = np.stack(list(itertools.islice(clips, BATCH))).astype(np.float32) / 127.5 - 1
-        yield len(batch)
+        yield len(np.stack(list(itertools.islice(clips, BATCH))))
 
 
 def _torchcodec(encoded: list[bytes]) -> Iterator[int]:
@@ -167,7 +169,7 @@ def _rates(clips: Iterator[int], seconds: float) -> tuple[float, float]:
 
 
 def _latents(folder: Path, seconds: float) -> float:
-    """Bytes of packed float32 moments a second, out of float16 records in the page cache."""
+    """Bytes of moments a second, in packed rows made of float16 records in the page cache."""
     rng = np.random.default_rng(0)
     mean, logvar = (rng.standard_normal((21, 60, 104, 16), np.float32) for _ in range(2))
 
@@ -183,7 +185,7 @@ def _latents(folder: Path, seconds: float) -> float:
     done, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:
         batch = next(loader)
-        done += batch.latent_mean.nbytes // 2 + batch.latent_logvar.nbytes // 2  # as stored
+        done += batch.latent_mean.nbytes + batch.latent_logvar.nbytes
     loader.close()
     return done / (time.perf_counter() - start) / 1e6
 

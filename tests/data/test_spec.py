@@ -6,7 +6,7 @@ from videodit_data.spec import Batch, check_frames
 def batch(clip_ids: tuple[str, ...]) -> Batch:
     rows = len(clip_ids)
     return Batch(
-        video=np.zeros((rows, 5, 8, 8, 3), np.float32),
+        video=np.zeros((rows, 5, 8, 8, 3), np.uint8),
         latent_mean=None,
         latent_logvar=None,
         text_ids=np.zeros((rows, 4), np.int32),

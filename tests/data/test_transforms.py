@@ -62,15 +62,6 @@ def test_a_crop_larger_than_the_clip_is_refused():
         transforms.crop(np.zeros((1, 5, 7, 3), np.uint8), 6, 7, None)
 
 
-def test_normalising_is_exact_at_the_ends_and_can_be_undone():
-    levels = np.arange(256, dtype=np.uint8)
-    values = transforms.normalise(levels)
-    assert values.dtype == np.float32 and values[0] == -1 and values[255] == 1
-    assert np.array_equal(transforms.denormalise(values), levels)
-    out = np.empty(256, np.float32)
-    assert transforms.normalise(levels, out) is out and np.array_equal(out, values)
-
-
 def test_captions_are_chosen_evenly_and_dropped_at_the_rate():
     rng, texts = np.random.default_rng(0), ("a", "b", "c")
     chosen = [transforms.choose_caption(texts, 0.2, rng) for _ in range(6000)]

@@ -1,9 +1,10 @@
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.train.toy import ToyLoader, host_batch
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.feed import Feed, rows_of, to_devices
+from videodit.train.feed import Feed, as_pixels, rows_of, to_devices
 
 
 def rows():
@@ -47,3 +48,13 @@ def test_a_process_serves_the_rows_that_its_devices_hold():
     place = NamedSharding(make_mesh(MeshConfig(data=4, context=2)), PartitionSpec("data"))
     assert rows_of(8, place) == tuple(range(8))
     assert rows_of(8, place, process=1) == ()
+
+
+def test_bytes_and_short_floats_become_what_models_take():
+    levels = np.arange(256, dtype=np.uint8)
+    for array in (levels, jnp.asarray(levels)):
+        pixels = as_pixels(array)
+        assert pixels.dtype == np.float32 and pixels[0] == -1 and pixels[255] == 1
+        np.testing.assert_array_equal(np.rint((np.asarray(pixels) + 1) * 127.5), levels)
+    floats = np.linspace(-1, 1, 5, dtype=np.float32)
+    assert as_pixels(floats) is floats

@@ -26,7 +26,7 @@ from videodit.train.packed import PackedTask
 from videodit.train.state import split
 from videodit.train.tasks import EVAL_TIMES, DiTTask
 
-SIZES = [(1, 4, 4), (3, 4, 6), (2, 6, 4), (5, 4, 4), (1, 8, 4), (3, 2, 2)]  # of latents
+SIZES = [(1, 4, 4), (3, 4, 6), (2, 6, 4)] * 2  # of latents
 LENGTH, CLIPS, TEXT = 40, 4, 6
 RUN = replace(
     DIT_RUN,

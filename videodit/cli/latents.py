@@ -10,22 +10,21 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Float32, PyTree
+from jaxtyping import Array, PyTree, UInt8
 from videodit_data import manifest
 from videodit_data.bucketing import Bucket, Buckets, Token, assign
 from videodit_data.examples import ClipShape, pixels
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record, with_latent
 from videodit_data.sequence import DataSet
-from videodit_data.transforms import normalise
 
 from videodit.cli.models import identity_of, load_vae
 from videodit.models.vae import VAE
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.shapes import Video
 from videodit.train.config import VAERun
+from videodit.train.feed import as_pixels
 
-Pixels = Float32[np.ndarray, "B T Y X 3"]
+Pixels = UInt8[np.ndarray, "B T Y X 3"]
 
 CLIPS_AT_A_TIME = 32  # of the size that the VAE was trained at; as many pixels of other sizes
 AHEAD = 2  # batches decoded while one is coded
@@ -146,10 +145,10 @@ class Coder:
 
     def _decode(self, records: Sequence[Record], batch: tuple[Bucket, Sequence[int]]) -> Pixels:
         shape, some = batch
-        video = np.zeros((self._batch(shape), shape.frames, shape.height, shape.width, 3), np.float32)
+        video = np.zeros((self._batch(shape), shape.frames, shape.height, shape.width, 3), np.uint8)
         clip = ClipShape(shape.frames, shape.height, shape.width, self.fps)
         for out, n in zip(video, some, strict=False):
-            normalise(pixels(records[n], clip), out)
+            out[:] = pixels(records[n], clip)
         return video
 
     def _encode(self, video: Pixels) -> PyTree:
@@ -163,5 +162,5 @@ def _chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(graphdef: nnx.GraphDef, state: PyTree, video: Video) -> PyTree:
-    return nnx.merge(graphdef, state).encode(video)
+def _encode(graphdef: nnx.GraphDef, state: PyTree, video: UInt8[Array, "B T Y X 3"]) -> PyTree:
+    return nnx.merge(graphdef, state).encode(as_pixels(video))

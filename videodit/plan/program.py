@@ -177,15 +177,15 @@ def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:
     def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((data.batch_size, *shape), dtype, sharding=rows)
 
-    latent = array(jnp.float32, *task.latent_shape) if isinstance(run, DiTRun) else None
+    latent = array(jnp.float16, *task.latent_shape) if isinstance(run, DiTRun) else None
     clips = (packing.clips,) if data.packed else ()
     packed = {}
     if data.packed:
-        latent = array(jnp.float32, packing.length, math.prod(run.model.patch) * task.latent_shape[-1])
+        latent = array(jnp.float16, packing.length, math.prod(run.model.patch) * task.latent_shape[-1])
         packed["segments"] = array(jnp.int32, packing.length)
         packed["positions"] = array(jnp.int32, packing.length, 3)
     return Batch(
-        video=None if latent is not None else array(jnp.float32, data.frames, data.height, data.width, 3),
+        video=None if latent is not None else array(jnp.uint8, data.frames, data.height, data.width, 3),
         latent_mean=latent,
         latent_logvar=latent,
         text_ids=array(jnp.int32, *clips, data.text_length),

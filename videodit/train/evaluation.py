@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from PIL import Image
 
 from videodit.shapes import RandomKey
-from videodit.train.feed import Batch, HostBatch, rows_of, to_devices
+from videodit.train.feed import Batch, HostBatch, as_pixels, rows_of, to_devices
 from videodit.train.pictures import contact_sheet
 from videodit.train.state import TrainState
 from videodit.train.tasks import Task
@@ -83,7 +83,7 @@ class HeldOut:
             if not np.any(host.real[index]):
                 continue  # a row that only fills up the batch: it has no caption and no frame rate
             if batch.video is not None:
-                rows.append(host.video[index])
+                rows.append(as_pixels(host.video[index]))
                 captions.append("")
             rows.append(frames)
             caption = host.captions[index]

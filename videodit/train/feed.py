@@ -6,18 +6,22 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
+from jaxtyping import Array, Float, Shaped
+
+from videodit.shapes import Video
 
 
 @runtime_checkable
 class HostBatch(Protocol):
     """What a loader yields: numpy arrays with the batch first, None for what it does not give, and plain strings.
 
-    Beside these, `video` (float32 [B, T, Y, X, 3] in [-1, 1], or None), or what packed rows have (`Batch`).
+    Beside these, `video` (uint8 [B, T, Y, X, 3], or None), or what packed rows have (`Batch`).
     """
 
-    latent_mean: Any  # float32 [B, T, Y, X, C], or None
+    latent_mean: Any  # [B, T, Y, X, C] of any float type, or None
     latent_logvar: Any
     text_ids: Any  # int32 [B, S], 0 is padding
     text_mask: Any  # bool [B, S]
@@ -41,7 +45,8 @@ class Loader(Protocol):
 class Batch:
     """A batch on the devices. Its leaves are arrays, or their shapes where nothing is allocated.
 
-    video: `shapes.Video` of pixels, or None when latents are given; latent_mean, latent_logvar: the other way round.
+    video: uint8 [B, T, Y, X, 3], or None when latents are given; latent_mean, latent_logvar: [B, T, Y, X, C] in any
+        float type, the other way round. `pixels` and `moments` are these as the models take them.
     text_ids: `shapes.TextIds`, text_mask: `shapes.TextMask`, fps: `shapes.PerClip`.
     real: bool [B], False for rows that only fill up the batch and count for nothing.
     segments, positions: of rows that several clips share; None where a row is a clip. Latents are `shapes.Patches`
@@ -59,9 +64,24 @@ class Batch:
     positions: Any = None
 
     @property
+    def pixels(self) -> Video:
+        """The frames in [-1, 1], float32."""
+        return as_pixels(self.video)
+
+    @property
+    def moments(self) -> tuple[Float[Array, "B ..."], Float[Array, "B ..."]]:
+        """Mean and log-variance of the latents, float32."""
+        return self.latent_mean.astype(jnp.float32), self.latent_logvar.astype(jnp.float32)
+
+    @property
     def size(self) -> int:
         """Rows of the batch."""
         return self.real.shape[0]
+
+
+def as_pixels(video: Shaped[Array, "*dims"] | Shaped[np.ndarray, "*dims"]) -> Any:
+    """Bytes as float32 in [-1, 1], of NumPy or of JAX; floats stay as they are."""
+    return video.astype(np.float32) / np.float32(127.5) - 1 if video.dtype == np.uint8 else video
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from videodit.models.vae import VAE
-from videodit.shapes import Video
 from videodit.train.config import Spread
-from videodit.train.feed import HostBatch
+from videodit.train.feed import HostBatch, as_pixels
 
 FILE = "latents.json"
 
@@ -29,8 +28,8 @@ def measure(vae: VAE, batches: Iterable[HostBatch], spread: Spread = "channel") 
     graphdef, state = nnx.split(vae)
 
     @jax.jit
-    def moments(state: PyTree, video: Video) -> tuple[Array, Array]:
-        mean, _ = nnx.merge(graphdef, state).encode(video)
+    def moments(state: PyTree, video: Shaped[Array, "B T Y X 3"]) -> tuple[Array, Array]:
+        mean, _ = nnx.merge(graphdef, state).encode(as_pixels(video))
         return mean.mean((1, 2, 3)), jnp.square(mean).mean((1, 2, 3))
 
     first, second = [], []

@@ -97,8 +97,8 @@ class PackedTask(DiTTask):
     def _patches(self, frozen: PyTree, batch: Batch, noise: Patches | None) -> Patches:
         """Normalised latents: a draw from the posterior, or its mean without noise; zero where there is no clip."""
         vae = nnx.merge(self._vae, *frozen["vae"])
-        mean, channels = batch.latent_mean, vae.cfg.latent_channels
-        drawn = mean if noise is None else mean + jnp.exp(0.5 * batch.latent_logvar) * noise
+        (mean, logvar), channels = batch.moments, vae.cfg.latent_channels
+        drawn = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
         normal = rearrange(vae.normalise(rearrange(drawn, "b l (p c) -> b l p c", c=channels)), "b l p c -> b l (p c)")
         return jax.lax.stop_gradient(jnp.where((batch.segments > 0)[..., None], normal, 0))
 

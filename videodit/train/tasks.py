@@ -85,12 +85,12 @@ class VAETask:
         return None
 
     def draw(self, batch: Batch, key: RandomKey) -> Array:
-        return jax.random.normal(key, (len(batch.video), *self.latent_shape))
+        return jax.random.normal(key, (batch.size, *self.latent_shape))
 
     def loss(self, model: VAE, frozen: None, batch: Batch, draws: Video) -> tuple[PerClip, Aux]:
-        mean, logvar = model.encode(batch.video)
+        mean, logvar = model.encode(batch.pixels)
         video = model.decode(mean + jnp.exp(0.5 * logvar) * draws)
-        error = video - batch.video
+        error = video - batch.pixels
         aux = {"l1": _mean(jnp.abs(error)), "l2": _mean(jnp.square(error)), "kl": kl_divergence(mean, logvar)}
         if self.run.gradient:
             aux["gradient"] = sum(_mean(jnp.abs(jnp.diff(error, axis=axis))) for axis in (2, 3))
@@ -98,14 +98,14 @@ class VAETask:
 
     def evaluate(self, model: VAE, frozen: None, batch: Batch, key: RandomKey) -> Aux:
         """L1 and PSNR (dB, of the range [-1, 1]) of the reconstruction from the posterior's mean."""
-        mean, logvar = model.encode(batch.video)
-        error = jnp.clip(model.decode(mean), -1.0, 1.0) - batch.video
+        mean, logvar = model.encode(batch.pixels)
+        error = jnp.clip(model.decode(mean), -1.0, 1.0) - batch.pixels
         psnr_B = 10 * jnp.log10(4.0 / jnp.maximum(_mean(jnp.square(error)), 1e-10))
         return {"l1": _mean(jnp.abs(error)), "psnr": psnr_B, "kl": kl_divergence(mean, logvar)}
 
     def sample(self, model: VAE, frozen: None, batch: Batch, key: RandomKey) -> Video:
         """The reconstruction from the posterior's mean."""
-        return jnp.clip(model.decode(model.encode(batch.video)[0]), -1.0, 1.0)
+        return jnp.clip(model.decode(model.encode(batch.pixels)[0]), -1.0, 1.0)
 
 
 class DiTTask:
@@ -202,9 +202,9 @@ class DiTTask:
         """Normalised latents: a draw from the posterior, or its mean without noise."""
         vae = nnx.merge(self._vae, *frozen["vae"])
         if batch.video is None:
-            mean, logvar = batch.latent_mean, batch.latent_logvar
+            mean, logvar = batch.moments
         else:
-            mean, logvar = vae.encode(batch.video)
+            mean, logvar = vae.encode(batch.pixels)
         drawn = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
         return jax.lax.stop_gradient(vae.normalise(drawn))
 
