@@ -54,9 +54,9 @@ def test_shapes_are_those_promised(cfg, frames):
 @pytest.mark.parametrize(
     ("height", "width", "sizes"),
     [
-        (16, 16, {"data": 2, "context": 4}),
+        pytest.param(16, 16, {"data": 2, "context": 4}, marks=pytest.mark.slow),
         (16, 16, {"data": 1, "context": 8}),
-        (32, 16, {"data": 2, "context": 4}),
+        pytest.param(32, 16, {"data": 2, "context": 4}, marks=pytest.mark.slow),
         (16, 24, {"data": 2, "context": 4}),
     ],
 )

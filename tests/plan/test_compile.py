@@ -28,7 +28,7 @@ def tiny(variant: str, **mesh: int):
     ("what", "variant", "mesh"),
     [
         ("train", "dit", {"fsdp": 2, "context": 2}),
-        ("sample", "dit", {}),
+        pytest.param("sample", "dit", {}, marks=pytest.mark.slow),
         ("denoise", "dit", {"context": 4}),
         ("decode", "dit", {"context": 4}),
         ("vae", "dit", {"fsdp": 4}),

@@ -105,7 +105,11 @@ def each(host, data, draws):
             yield (row, k), alone, given
 
 
-@pytest.mark.parametrize("changed", [{}, {"posterior": "draw", "attend_padding": True}], ids=str)
+@pytest.mark.parametrize(
+    "changed",
+    [pytest.param({}, marks=pytest.mark.slow), {"posterior": "draw", "attend_padding": True}],
+    ids=str,
+)
 def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
     posterior = changed.get("posterior", "mean")
     run = replace(RUN, posterior=posterior, model=replace(RUN.model, attend_padding="attend_padding" in changed))
