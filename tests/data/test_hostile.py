@@ -86,7 +86,7 @@ def test_damaged_files_are_refused_by_name_or_read_whole(kind, whole, verifier, 
         assert frames.shape == (len(frames), info.height, info.width, 3)
         if how == "cut":  # nothing but what comes after the frames
             np.testing.assert_array_equal(frames, expected)
-    assert found["refused"] >= CASES // 4 and sum(found.values()) == CASES
+    assert found["refused"] >= CASES // 8 and sum(found.values()) == CASES
 
 
 def test_what_is_no_video_is_refused(verifier, whole, tmp_path):
