@@ -6,7 +6,7 @@ being coded alone. Shapes of one resolution have about the same number of pixels
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,13 +143,13 @@ class Assigned:
     kept: tuple[float, ...]
 
 
-def assign(buckets: Buckets, clips: Iterable[Clip]) -> Assigned:
-    """The shape of every clip."""
+def assign(choose: Callable[..., Bucket | str], clips: Iterable[Clip]) -> Assigned:
+    """The shape of every clip, as `choose` says (`Buckets.choose`)."""
     known: dict[Clip, Bucket | str] = {}
     chosen, kept = [], []
     for clip in clips:
         if clip not in known:
-            known[clip] = buckets.choose(*clip)
+            known[clip] = choose(*clip)
         chosen.append(found := known[clip])
         kept.append(_kept(found, *clip[2:]) if isinstance(found, Bucket) else 0.0)
     used = sorted({bucket for bucket in known.values() if isinstance(bucket, Bucket)})

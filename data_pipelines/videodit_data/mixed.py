@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from videodit_data.bucketing import Assigned, Bucket, Buckets, assign
+from videodit_data.bucketing import Bucket, Buckets, assign
 from videodit_data.examples import ClipShape, Example, collate, latents, pixels
 from videodit_data.packing import Packing, grid_positions, patchify, token_grid
 from videodit_data.planning import BucketPlan, PackPlan, Plan, Row
@@ -83,7 +83,8 @@ class Source:
         if len(contents) > 1:
             raise ValueError("A mixture is of videos or of latents, not of both.")
         self.latent = contents == {"latent"}
-        self.assigned = [self._assign(each) for each in self.sets]
+        choose = _own if self.latent else config.buckets.choose
+        self.assigned = [assign(choose, each.clips) for each in self.sets]
         self.shapes = sorted({bucket for assigned in self.assigned for bucket in assigned.buckets})
         self._place = {bucket: number for number, bucket in enumerate(self.shapes)}
         for each, assigned in zip(self.sets, self.assigned, strict=True):
@@ -101,14 +102,6 @@ class Source:
             repeat=config.repeat,
         )
 
-    def _assign(self, data: DataSet) -> Assigned:
-        if not self.latent:
-            return assign(self.config.buckets, data.clips)
-        own = [Bucket(frames, height, width) for frames, _, height, width in data.clips]
-        used = sorted(set(own))
-        place = {bucket: number for number, bucket in enumerate(used)}
-        return Assigned(tuple(used), np.array([place[bucket] for bucket in own]), {}, (1.0,) * len(used))
-
     def shape(self, place: int) -> Bucket:
         """Of the clip at a place of the mixture."""
         part, number = self.mixture[place]
@@ -123,7 +116,7 @@ class Source:
     def batch(self, bucket: Bucket) -> int:
         """Clips of a bucket's batch; ValueError when there is no room for as many as must share it."""
         multiple = self.config.multiple
-        size = self.config.buckets.tokens // self.cost(bucket) // multiple * multiple
+        size = self.config.buckets.batch(bucket) // multiple * multiple
         if not size:
             raise ValueError(
                 f"A batch of {self.config.buckets.tokens} tokens has no room for {multiple} clips of {bucket}, of "
@@ -162,6 +155,11 @@ class Source:
                 like = self.content(data.records[number], bucket, None)
                 return {name: np.zeros_like(value) for name, value in like.items()}
         raise KeyError(bucket)
+
+
+def _own(frames: int, fps: float, height: int, width: int) -> Bucket:
+    """The shape of latents, which were made in it."""
+    return Bucket(frames, height, width)
 
 
 class MixedLoader(Iterator[Batch | PackedBatch]):

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, UInt8
 from videodit_data import manifest
-from videodit_data.bucketing import Bucket, Buckets, Token, assign
+from videodit_data.bucketing import Bucket, Buckets, Token
 from videodit_data.examples import ClipShape, pixels
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record, with_latent
@@ -101,9 +101,7 @@ def _best_sizes(data: DataSet, run: VAERun, fields: Mapping[str, Any]) -> list[B
     """For every clip its bucket, or why it has none; sides are whole patches of two latents, as transformers have."""
     token = Token(run.model.time_stride, 2 * run.model.space_stride)
     buckets = Buckets(**{"fps": run.data.fps, "token": token, "tokens": 2**62} | dict(fields))
-    found = assign(buckets, data.clips)
-    reasons = (buckets.choose(*clip) for clip in data.clips)
-    return [found.buckets[at] if at >= 0 else reason for at, reason in zip(found.of, reasons, strict=True)]
+    return [buckets.choose(*clip) for clip in data.clips]
 
 
 class Coder:

@@ -61,16 +61,16 @@ def task_of(run: Run, data_sets: Sequence[str] = ()) -> Task:
         return VAETask(run)
     encoder = load_text(Path(run.text_encoder), run) if run.text_encoder else None
     vae, vae_run, step = load_vae(Path(run.vae))
-    made_by = identity_of(vae, vae_run, step)
-    for path in data_sets:
-        _check_latents(path, made_by, run.vae)
+    if coded := [path for path in data_sets if manifest.load(path).content == "latent"]:
+        made_by = identity_of(vae, vae_run, step)  # reads all weights
+        for path in coded:
+            _check_latents(path, made_by, run.vae)
     return (PackedTask if run.data.packed else DiTTask)(run, vae, encoder)
 
 
 def _check_latents(data_set: str, made_by: Mapping[str, Any], workdir: str) -> None:
-    described = manifest.load(data_set)
-    told = described.info.get("vae") or {}
-    if described.content == "latent" and told != made_by:
+    told = manifest.load(data_set).info.get("vae") or {}
+    if told != made_by:
         differ = ", ".join(sorted(key for key in {*made_by, *told} if told.get(key) != made_by.get(key)))
         raise ValueError(
             f"the latents of {data_set} were not made by the autoencoder in {workdir} ({differ} differ): encode the "

@@ -122,7 +122,7 @@ def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
     """Latents for as many captions as a batch has, as `videodit sample` makes them."""
     task, clips = _task(run, cfg), run.data.batch_size
     graphdef, params, buffers = abstract_model(shapes_of(lambda rngs: TextToVideo(run.model, None, rngs=rngs)), mesh)
-    vae, everywhere = shapes_of(lambda rngs: VAE(cfg or default_vae(run), rngs=rngs)), NamedSharding(mesh, P())
+    vae, everywhere = _vae(run, cfg), NamedSharding(mesh, P())
 
     def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((clips, *shape), dtype, sharding=everywhere)
@@ -144,7 +144,7 @@ def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
 def _decode_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
     """Clips of latents, likewise."""
     task, clips = _task(run, cfg), run.data.batch_size
-    graphdef, params, buffers = abstract_model(shapes_of(lambda rngs: VAE(cfg or default_vae(run), rngs=rngs)), mesh)
+    graphdef, params, buffers = abstract_model(_vae(run, cfg), mesh)
     latents = jax.ShapeDtypeStruct((clips, *task.latent_shape), jnp.float32, sharding=NamedSharding(mesh, P()))
 
     def render(params: Any, buffers: Any, latents: Any) -> Any:
@@ -161,13 +161,18 @@ def default_vae(run: DiTRun) -> VAEConfig:
     return VAEConfig(latent_channels=run.model.out_channels or run.model.in_channels)
 
 
+def _vae(run: DiTRun, cfg: VAEConfig | None) -> VAE:
+    """The autoencoder of a transformer's latents, as shapes."""
+    return shapes_of(lambda rngs: VAE(cfg or default_vae(run), rngs=rngs))
+
+
 def _task(run: Run, vae: VAEConfig | None) -> Task:
     """A task whose autoencoder and text encoder, if it needs such, are of shapes alone."""
     if not isinstance(run, DiTRun):
         return VAETask(run)
     encoder = shapes_of(lambda rngs: TextEncoder(run.text, rngs=rngs)) if run.text_encoder else None
     task = PackedTask if run.data.packed else DiTTask
-    return task(run, shapes_of(lambda rngs: VAE(vae or default_vae(run), rngs=rngs)), encoder)
+    return task(run, _vae(run, vae), encoder)
 
 
 def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:

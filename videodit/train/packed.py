@@ -15,7 +15,7 @@ from videodit.models.vae import VAE
 from videodit.shapes import Patches, PerSegment, RandomKey, Segments, Video
 from videodit.train.config import DiTRun
 from videodit.train.feed import Batch
-from videodit.train.tasks import EVAL_TIMES, DiTTask
+from videodit.train.tasks import DiTTask, at_eval_times
 from videodit.train.text_to_video import TextToVideo
 
 
@@ -58,8 +58,7 @@ class PackedTask(DiTTask):
         def at(t: Array) -> PerSegment:
             return self._loss(model, frozen, batch, data, noise, jnp.full(batch.real.shape, t))
 
-        losses = jax.lax.map(at, jnp.asarray(EVAL_TIMES))
-        return {"loss": losses.mean(0)} | {f"loss_t{t}": losses[i] for i, t in enumerate(EVAL_TIMES)}
+        return at_eval_times(at)
 
     def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
         """Clips of the run's own size for the first caption of every row."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -182,8 +183,7 @@ class DiTTask:
         def at(t: Array) -> PerClip:
             return loss_at(lambda x, t: model.velocity(x, t, condition), latents, noise, jnp.full(batch.size, t))
 
-        loss_KB = jax.lax.map(at, jnp.asarray(EVAL_TIMES))
-        return {"loss": loss_KB.mean(0)} | {f"loss_t{t}": loss_KB[k] for k, t in enumerate(EVAL_TIMES)}
+        return at_eval_times(at)
 
     def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
         """Clips generated for the batch's captions."""
@@ -207,6 +207,12 @@ class DiTTask:
             mean, logvar = vae.encode(batch.pixels)
         drawn = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
         return jax.lax.stop_gradient(vae.normalise(drawn))
+
+
+def at_eval_times(loss: Callable[[Array], Array]) -> dict[str, Array]:
+    """A loss at each of `EVAL_TIMES`, like `loss_t0.1`, and the mean of those, `loss`."""
+    losses = jax.lax.map(loss, jnp.asarray(EVAL_TIMES))
+    return {"loss": losses.mean(0)} | {f"loss_t{t}": losses[k] for k, t in enumerate(EVAL_TIMES)}
 
 
 def model_of(run: DiTRun, rngs: nnx.Rngs) -> TextToVideo:
