@@ -1,0 +1,58 @@
+"""What is found out about a source of footage, and as plain JSON: the contract between analysis and pipeline."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from videodit_data.video import VideoInfo
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Frames `start` to `stop` (excluded) of a source, without a cut between them."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A part of a shot that may become a clip.
+
+    Attributes:
+        start: first frame in the source. frames: how many.
+        start_seconds: presentation time of the first frame after the source's first.
+        measures: what was measured, by name; None where there is nothing to measure (the loudness of silence).
+        fingerprint: perceptual hashes of frames spread over the clip, 64 bits each.
+    """
+
+    start: int
+    frames: int
+    start_seconds: float
+    measures: Mapping[str, float | None]
+    fingerprint: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A source of footage, decoded once.
+
+    short: shots, or rests of shots, that are too short for any clip.
+    """
+
+    info: VideoInfo
+    shots: tuple[Shot, ...]
+    clips: tuple[Clip, ...]
+    short: tuple[Shot, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, for `from_json`."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Analysis":
+        """Undoes `to_json`."""
+        clips = (Clip(**clip | {"fingerprint": tuple(clip["fingerprint"])}) for clip in values["clips"])
+        shots, short = (tuple(Shot(**shot) for shot in values[name]) for name in ("shots", "short"))
+        return Analysis(VideoInfo(**values["info"]), shots, tuple(clips), short)
