@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,21 +165,77 @@ def build(
         return finished
     if clips < 1 or not 1 <= shards <= clips:
         raise ValueError(f"A data set needs at least one clip a shard, not {clips} clips in {shards} shards.")
-    partial = _start(directory, info)
+    partial = start(directory, info)
     names = [shard_name(name, index, shards) for index in range(shards)]
-    described, origins, contents = [], Counter(), set()
+    described = []
     for shard, numbers in zip(names, even_ranges(clips, shards), strict=True):
         if not (partial / shard).exists():
             report = (lambda done: None) if progress is None else lambda done: progress("write", done, clips)
             write_shard(partial / shard, _counted(make(numbers), numbers, report))
-        described.append(_describe(partial / shard, origins, contents))
+        described.append(describe(partial / shard))
+    return finish(directory, described, info=info, left_out=left_out)
+
+
+def start(directory: Path, info: Mapping[str, Any]) -> Path:
+    """The partial directory, made if need be, without shards that other `info` left there."""
+    partial = partial_directory(directory)
+    partial.mkdir(parents=True, exist_ok=True)
+    note = partial / "info.json"
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != info:
+        logging.getLogger(__name__).warning("%s: unfinished shards made from other input are discarded.", partial)
+        for shard in partial.glob("*.array_record"):
+            shard.unlink()
+    write_whole(note, json.dumps(info))
+    return partial
+
+
+@dataclass(frozen=True)
+class Described:
+    """A finished shard: what the manifest says of it, where its clips come from, and what they hold."""
+
+    shard: Shard
+    origins: tuple[Origin, ...]
+    content: str  # as `Manifest.content`
+
+
+def describe(path: Path) -> Described:
+    """Facts of a finished shard, read back from its file. ValueError when it holds videos and latents."""
+    clips, origins, contents = [], Counter(), set()
+    for record in RecordSource([path]):
+        clips.append((record.frames, record.fps, record.height, record.width))
+        origins[record.source, record.licence] += 1
+        contents.add("video" if record.latent is None else "latent")
+    if len(contents) != 1:
+        raise ValueError(f"{path}: a data set holds videos or latents, not both.")
+    shard = Shard(path.name, _sha256(path), path.stat().st_size, *zip(*clips, strict=True))
+    return Described(shard, tuple(Origin(*origin, count) for origin, count in origins.items()), contents.pop())
+
+
+def finish(
+    directory: Path,
+    described: Sequence[Described],
+    *,
+    info: Mapping[str, Any],
+    left_out: Sequence[LeftOut] = (),
+    beside: Sequence[str] = (),
+) -> Manifest:
+    """Turns the partial directory, whose shards are all there, into the data set, the manifest last.
+
+    Of what else lies there (the maker's notes, such as a journal) only the files and folders named in `beside` stay.
+    """
+    contents = {each.content for each in described}
     if len(contents) != 1:
         raise ValueError(f"{directory}: a data set holds videos or latents, not both.")
-    origins = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
-    manifest = Manifest(contents.pop(), tuple(described), origins, tuple(left_out), info, _versions())
-    for leftover in partial.iterdir():  # the maker's notes, such as a journal
-        if leftover.name not in names:
-            leftover.unlink()
+    origins: Counter[tuple[str, str]] = Counter()
+    for origin in (origin for each in described for origin in each.origins):
+        origins[origin.source, origin.licence] += origin.clips
+    shards = tuple(each.shard for each in described)
+    made = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
+    manifest = Manifest(contents.pop(), shards, made, tuple(left_out), info, _versions())
+    partial = partial_directory(directory)
+    for leftover in partial.iterdir():
+        if leftover.name not in {*beside, *(shard.name for shard in shards)}:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_whole(partial / FILE, manifest.to_json())
     partial.rename(directory)
     return manifest
@@ -215,19 +272,6 @@ def write_whole(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
-def _start(directory: Path, info: Mapping[str, Any]) -> Path:
-    """The partial directory, without shards that other `info` left there."""
-    partial = partial_directory(directory)
-    partial.mkdir(parents=True, exist_ok=True)
-    note = partial / "info.json"
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != info:
-        logging.getLogger(__name__).warning("%s: unfinished shards made from other input are discarded.", partial)
-        for shard in partial.glob("*.array_record"):
-            shard.unlink()
-    write_whole(note, json.dumps(info))
-    return partial
-
-
 def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], None]) -> Iterable[Record]:
     done = numbers.start
     for record in records:
@@ -237,16 +281,6 @@ def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], 
     if done != numbers.stop:
         made = done - numbers.start
         raise ValueError(f"{len(numbers)} records were to be made from number {numbers.start} on, not {made}.")
-
-
-def _describe(path: Path, origins: Counter[tuple[str, str]], contents: set[str]) -> Shard:
-    """Facts of a finished shard, read back from its file; its origins and kind of content are added to the tallies."""
-    clips = []
-    for record in RecordSource([path]):
-        clips.append((record.frames, record.fps, record.height, record.width))
-        origins[record.source, record.licence] += 1
-        contents.add("video" if record.latent is None else "latent")
-    return Shard(path.name, _sha256(path), path.stat().st_size, *zip(*clips, strict=True))
 
 
 def _sha256(path: Path) -> str:
