@@ -11,7 +11,7 @@ from videodit_data.records import Moments, Record, unpack
 from videodit_data.spec import ArraySpec, BatchSpec
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 from videodit_data.transforms import choose_caption, cover_size, covers, crop, start_seconds
-from videodit_data.video import decode_clip
+from videodit_data.video import decode_clip, pictures_clip
 
 Example = dict[str, Any]
 
@@ -39,9 +39,11 @@ def pixels(record: Record, shape: ClipShape, rng: np.random.Generator | None = N
     """
     start = start_seconds(record.frames, record.fps, shape.frames, shape.fps, rng)
     size = cover_size(record.height, record.width, shape.height, shape.width)
-    video = decode_clip(
-        record.video, fps=shape.fps, frames=shape.frames, start_seconds=start, size=size, name=f"clip {record.id}"
-    )
+    window = {"fps": shape.fps, "frames": shape.frames, "start_seconds": start, "size": size}
+    if record.pictures is None:
+        video = decode_clip(record.video, **window, name=f"clip {record.id}")
+    else:
+        video = pictures_clip(record.pictures, record.fps, **window, name=f"clip {record.id}")
     return crop(video, shape.height, shape.width, rng)
 
 

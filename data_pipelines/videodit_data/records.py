@@ -52,6 +52,7 @@ class Record:
     sha256: str  # of the encoded file
     truth: dict[str, Any] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
     latent: Latent | None = None
+    pictures: Sequence[Any] | np.ndarray | None = None  # uint8 [Y, X, 3] by number, where there is no file; not stored
 
     def __post_init__(self) -> None:
         if not self.id or not self.captions or self.frames < 1 or not self.fps > 0:
@@ -66,9 +67,12 @@ class Record:
         return self.frames / self.fps
 
     def pack(self) -> bytes:
-        """The record as msgpack. ValueError when `truth` holds anything but plain values."""
+        """The record as msgpack. ValueError when `truth` holds anything but plain values, or the video is no file."""
+        if self.pictures is not None:
+            raise ValueError(f"Record '{self.id}' is made of single pictures; encode them as a video to store it.")
+        values = {name: value for name, value in vars(self).items() if name != "pictures"}
         try:
-            return msgpack.packb(vars(self) | {"latent": self.latent and vars(self.latent)})
+            return msgpack.packb(values | {"latent": self.latent and vars(self.latent)})
         except TypeError as error:
             raise ValueError(
                 f"Record '{self.id}' must hold only plain values and lists or maps of them: {error}."
@@ -121,7 +125,8 @@ def with_latent(
     `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """
     packed = Latent(_pack_floats(mean, dtype), _pack_floats(logvar, dtype), mean.shape, dtype)
-    return dataclasses.replace(record, video=b"", latent=packed, fps=fps, frames=frames, height=height, width=width)
+    shown = {"fps": fps, "frames": frames, "height": height, "width": width}
+    return dataclasses.replace(record, video=b"", pictures=None, latent=packed, **shown)
 
 
 def _pack_floats(values: Float[np.ndarray, "*shape"], dtype: str) -> bytes:

@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   videodit data toyworld --out data/toy --clips 2000 --level easy
   videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
   videodit data encode data/toy --vae runs/vae --out data/toy-latents
+  videodit data tfds data/toy                             TensorFlow Datasets opens it then, as it is
 """
 
 
@@ -73,6 +74,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     packing.add_argument("--rows", type=int, default=8, help="of a batch")
     packing.add_argument("--look-ahead", type=int, default=512, help="clips that a batch is filled from")
     action.set_defaults(command=buckets)
+
+    action = actions.add_parser("tfds", help="let TensorFlow Datasets open a data set, as it is", **shape)
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--name", help="of the TFDS data set; made from the directory's if not given")
+    action.add_argument("--split", default="train", help="that the directory is (default: train)")
+    action.add_argument("--root", type=Path, help="write to ROOT/NAME/1.0.0, where several directories can be splits")
+    action.set_defaults(command=tfds)
 
 
 def _shape_options(action: argparse.ArgumentParser, what: str) -> None:
@@ -167,6 +175,16 @@ def buckets(args: argparse.Namespace, console: Console) -> int:
     packing = args.length and Packing(args.length, args.clips, args.look_ahead, stride=(time, space))
     config = MixedConfig(tuple(Part(str(path)) for path in args.dataset), shapes, packing or None, args.rows)
     print_forecast(config, Console())
+    return 0
+
+
+def tfds(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.tfds_export import export
+
+    place = export(args.dataset, name=args.name, split=args.split, root=args.root)
+    print(f"tfds.builder_from_directory({str(place)!r}).as_data_source({args.split!r})")
+    if args.root is not None:
+        print(f"tfds.data_source({place.parent.name!r}, split={args.split!r}, data_dir={str(args.root)!r})")
     return 0
 
 
