@@ -25,7 +25,7 @@ from videodit_data.packing import Packing, grid_positions, patchify, token_grid
 from videodit_data.planning import BucketPlan, PackPlan, Plan, Row
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record
-from videodit_data.sequence import DataSet, Mixture, Part
+from videodit_data.sequence import Mixture, Part, open_data_set
 from videodit_data.spec import Batch, PackedBatch
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 from videodit_data.transforms import choose_caption
@@ -78,7 +78,7 @@ class Source:
         """ValueError when there is no data set, videos and latents are mixed, or a clip is larger than a row."""
         if not config.parts:
             raise ValueError("A mixture needs at least one data set.")
-        self.config, self.sets = config, [DataSet(part.path) for part in config.parts]
+        self.config, self.sets = config, [open_data_set(part.path) for part in config.parts]
         contents = {each.manifest.content for each in self.sets}
         if len(contents) > 1:
             raise ValueError("A mixture is of videos or of latents, not of both.")
