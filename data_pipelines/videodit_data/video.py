@@ -248,16 +248,22 @@ def decode_clip(
     frames: int,
     start_seconds: float | int = 0.0,
     size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
     name: str = "",
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """`frames` frames at `fps` from `start_seconds` on: for each time the frame shown nearest to it, ties the earlier.
 
     `size` as in `decode`. VideoError when the last time lies more than a frame after the last frame.
+
+    crop: (top, left, height, width), what is kept of a frame of that size; all of it if None.
+    out: where the frames are written, if given, and what is returned then.
     """
     with _opened(source, name) as clip:
         timeline = _timeline(clip)
         rate = _rate(clip, timeline.seconds)
-        return _pictures(clip, timeline, _window(clip.label, timeline.seconds, rate, fps, frames, start_seconds), size)
+        indices = _window(clip.label, timeline.seconds, rate, fps, frames, start_seconds)
+        return _pictures(clip, timeline, indices, size, crop, out)
 
 
 def pictures_clip(
@@ -268,14 +274,16 @@ def pictures_clip(
     frames: int,
     start_seconds: float | int = 0.0,
     size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
     name: str = "",
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """`decode_clip` for pictures of one size, [Y, X, 3] each, that are shown at a constant `rate`; takes only those."""
     label = name or f"a clip of {len(pictures)} pictures"
     indices = _window(label, np.arange(len(pictures)) / rate, rate, fps, frames, start_seconds)
-    reformatter, out = VideoReformatter(), None
+    reformatter = VideoReformatter()
     for index in np.unique(indices):
-        picture = _scaled(pictures[int(index)], size, reformatter)
+        picture = _cropped(_scaled(pictures[int(index)], size, reformatter), crop)
         out = np.empty((frames, *picture.shape), np.uint8) if out is None else out
         out[indices == index] = picture
     return out
@@ -292,6 +300,13 @@ def _scaled(
     return scaled.to_ndarray().transpose(1, 2, 0)
 
 
+def _cropped(picture: UInt8[np.ndarray, "Y X 3"], crop: tuple[int, int, int, int] | None) -> np.ndarray:
+    if crop is None:
+        return picture
+    top, left, height, width = crop
+    return picture[top : top + height, left : left + width]
+
+
 def _window(
     label: str, seconds: Float64[np.ndarray, " N"], rate: float | int, fps: float | int, frames: int, start: float | int
 ) -> Int64[np.ndarray, " T"]:
@@ -306,18 +321,24 @@ def _window(
 
 
 def _pictures(
-    clip: _Opened, timeline: _Timeline, indices: Int64[np.ndarray, " T"], size: tuple[int, int] | None
+    clip: _Opened,
+    timeline: _Timeline,
+    indices: Int64[np.ndarray, " T"],
+    size: tuple[int, int] | None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """The frames at ascending `indices` of the timeline, each decoded and converted once."""
-    wanted, filled = timeline.ticks[indices], 0
-    reformatter, out = VideoReformatter(), None
+    wanted, filled, reformatter = timeline.ticks[indices], 0, VideoReformatter()
     for tick, frame in _frames_from(clip, timeline, int(wanted[0])):
         # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
         if tick < wanted[filled]:
             continue
         picture = _rgb(frame, size, reformatter)
+        size = picture.shape[:2]  # frames of another size, further on, are scaled to that of the first
+        picture = _cropped(picture, crop)
         if out is None:
-            out, size = np.empty((len(indices), *picture.shape), np.uint8), picture.shape[:2]
+            out = np.empty((len(indices), *picture.shape), np.uint8)
         until = int(np.searchsorted(wanted, tick, side="right"))
         out[filled:until] = picture
         filled = until
