@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from videodit_data.manifest import Progress
 
 FORMAT, VERSION = "videodit-tfds-index", 1
+_SILENCE = 20.0  # seconds without a word, where nobody watches the progress
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,15 @@ def read_or_scan(
     if (known := _read(path, wanted)) is not None:
         return known
     total = sum(part.take for part in parts)
-    logging.getLogger(__name__).info("%s: reading %d examples once, for their sizes.", folder, total)
-    report = progress or (lambda stage, done, total: None)
-    entries = []
+    entries, said = [], time.monotonic()
     for place in range(total):
         entries.append(facts(place))
-        report("scan", place + 1, total)
+        if progress is not None:
+            progress("scan", place + 1, total)
+        elif time.monotonic() - said > _SILENCE:
+            said = time.monotonic()
+            message = "%s: %d of %d examples read; this is done once, for the sizes of clips."
+            logging.getLogger(__name__).warning(message, folder, place + 1, total)
     index = Index(tuple(_sha256(part.file) for part in parts), tuple(entries))
     _check(index, folder)
     _write(path, wanted, index)

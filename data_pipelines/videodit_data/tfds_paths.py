@@ -20,7 +20,7 @@ PREFIX = "tfds:"
 
 @dataclass(frozen=True)
 class TfdsOptions:
-    """What is written after the question mark.
+    """What is written after the question mark; a comma there is %2C where several data sets are named at once.
 
     Attributes:
         fps: frames a second of the videos; TFDS stores none.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 from videodit_data import manifest, tfds_index, toyworld, video
 from videodit_data.bucketing import Buckets, Token
 from videodit_data.examples import ClipShape, pixels
@@ -22,6 +23,7 @@ from videodit_data.tfds_reader import in_words
 from videodit_data.tokenize import NoTokenizer
 
 from tests.data.tfds_sets import png, video_feature, write
+from videodit.cli import main
 
 ANY, TEXT = (None, None, None, 3), tfds.features.Text()
 BUCKETS = Buckets(sides=(32,), aspects=(1.0,), frames=(5, 9), fps=8.0, tokens=64, token=Token(4, 16))
@@ -308,6 +310,7 @@ assert [(a.id, a.captions, [p.tobytes() for p in a.pictures]) for a in (found.re
 import warnings
 warnings.filterwarnings("ignore", "label", DeprecationWarning)  # TFDS's own
 import tensorflow_datasets as tfds
+from PIL import Image
 from videodit_data.tfds_export import export
 assert tfds.builder_from_directory(export(sys.argv[3])).as_data_source("train")[0]["video"].shape == (9, 32, 32, 3)
 import importlib.util
@@ -328,3 +331,14 @@ def test_tensorflow_is_not_imported_where_it_is_and_records_go_to_other_processe
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "imported").exists()
+
+
+def test_commands_take_them(theirs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", theirs, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert "tensorflow_datasets made/1.0.0 (CC0-1.0): 11" in capsys.readouterr().out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 900
+    assert main(["data", "buckets", theirs, "--sides", "32", "--frames", "5,9", "--fps", "8", "--aspects", "1:1"]) == 0
+    assert "every clip is served" in capsys.readouterr().out
+    assert main(["data", "inspect", "tfds:nowhere/train?fps=8"]) == 2
+    assert "No TFDS data set at nowhere" in capsys.readouterr().err

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
   videodit data encode data/toy --vae runs/vae --out data/toy-latents
   videodit data tfds data/toy                             TensorFlow Datasets opens it then, as it is
+  videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
 """
 
 
@@ -119,11 +120,11 @@ def ingest(args: argparse.Namespace, console: Console) -> int:
 
 def inspect(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.inspect import contact_sheet, print_summary
-    from videodit_data.manifest import load
+    from videodit_data.sequence import open_data_set
 
     print_summary(args.dataset, Console())
-    if load(args.dataset).content == "video":
-        sheet = args.sheet or args.dataset / "contact_sheet.png"
+    if open_data_set(args.dataset).manifest.content == "video":
+        sheet = args.sheet or (args.dataset if args.dataset.is_dir() else Path()) / "contact_sheet.png"
         contact_sheet(args.dataset, sheet)
         console.print(f"contact sheet: {sheet}", highlight=False)
     return 0
@@ -145,10 +146,10 @@ def tokenizer(args: argparse.Namespace, console: Console) -> int:
 
 def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
     """Writes a sentencepiece model of a data set's captions."""
-    from videodit_data.manifest import records
+    from videodit_data.sequence import open_data_set
     from videodit_data.tokenize import train
 
-    model = train((caption for record in records(dataset) for caption in record.captions), vocabulary)
+    model = train((caption for record in open_data_set(dataset).records for caption in record.captions), vocabulary)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".part")
     partial.write_bytes(model)

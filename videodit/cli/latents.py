@@ -16,7 +16,7 @@ from videodit_data.bucketing import Bucket, Buckets, Token
 from videodit_data.examples import ClipShape, pixels
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record, with_latent
-from videodit_data.sequence import DataSet
+from videodit_data.sequence import DataSet, open_data_set
 
 from videodit.cli.models import identity_of, load_vae
 from videodit.models.vae import VAE
@@ -53,7 +53,7 @@ def encode_dataset(
             holds something else.
     """
     vae, run, step = load_vae(vae_dir)
-    data = DataSet(dataset)
+    data = open_data_set(dataset)
     shapes = _one_size(data, run, vae_dir) if buckets is None else _best_sizes(data, run, buckets)
     served = [number for number, bucket in enumerate(shapes) if isinstance(bucket, Bucket)]
     if not served:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
 from videodit_data import manifest
+from videodit_data.sequence import open_data_set
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 
 from videodit import provenance
@@ -61,7 +62,7 @@ def task_of(run: Run, data_sets: Sequence[str] = ()) -> Task:
         return VAETask(run)
     encoder = load_text(Path(run.text_encoder), run) if run.text_encoder else None
     vae, vae_run, step = load_vae(Path(run.vae))
-    if coded := [path for path in data_sets if manifest.load(path).content == "latent"]:
+    if coded := [path for path in data_sets if open_data_set(path).manifest.content == "latent"]:
         made_by = identity_of(vae, vae_run, step)  # reads all weights
         for path in coded:
             _check_latents(path, made_by, run.vae)
