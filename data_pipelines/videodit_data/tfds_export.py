@@ -35,17 +35,17 @@ def export(
     """
     directory = Path(directory)
     described = manifest.load(directory)
-    name = name or re.sub(r"\W+", "_", directory.resolve().name.lower()).strip("_")
+    name = name or re.sub(r"[^a-z0-9]+", "_", directory.resolve().name.lower()).strip("_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(
             f"TFDS names data sets with small letters, digits and _, a letter first, not '{name}': set one."
         )
-    if not re.fullmatch(r"[A-Za-z]\w*", split) or split == "all":
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", split) or split == "all":
         raise ValueError(f"A split is named by letters, digits and _, a letter first, and not 'all'; not '{split}'.")
     place = directory if root is None else Path(root) / name / VERSION
     features = _features(directory, described)
-    splits = {name: of for name, of in _described(place, features).items() if root is not None and name != split}
-    splits[split] = _split(directory, described, split, place)
+    others = _described(place, features)  # a directory is one split, whatever it was called before
+    splits = (others if root is not None else {}) | {split: _split(directory, described, split, place)}
     info = {
         "name": name,
         "version": VERSION,
@@ -91,13 +91,16 @@ def _split(directory: Path, described: manifest.Manifest, split: str, place: Pat
 
 def _described(place: Path, features: Mapping[str, Any]) -> dict[str, Any]:
     """Splits that are described at `place` already, by name. ValueError when they are not of the same kind."""
-    if not (place / _FEATURES).exists() and not (place / _INFO).exists():
-        return {}
-    try:
-        known = json.loads((place / _FEATURES).read_text(encoding="utf-8"))
-        splits = {split["name"]: split for split in json.loads((place / _INFO).read_text(encoding="utf-8"))["splits"]}
-    except (OSError, ValueError, TypeError, KeyError):
-        known, splits = None, {}
-    if known != features:
-        raise ValueError(f"{place} already describes another TFDS data set; remove its {_INFO} or choose another name.")
-    return splits
+    told = {}
+    for file in (_FEATURES, _INFO):
+        if (place / file).exists():
+            try:
+                told[file] = json.loads((place / file).read_text(encoding="utf-8"))
+            except ValueError:
+                told[file] = None
+    if told and told.get(_FEATURES) != features:
+        raise ValueError(
+            f"{place} already describes another TFDS data set; remove {_INFO} and {_FEATURES} there, or choose another "
+            "name."
+        )
+    return {split["name"]: split for split in (told.get(_INFO) or {}).get("splits", [])}

@@ -107,6 +107,9 @@ def test_again_changes_nothing(clips: Path) -> None:
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in clips.iterdir()}
     assert export(clips, name="a") == clips
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in clips.iterdir()}
+    (clips / "dataset_info.json").unlink()  # as an interrupted one leaves it
+    assert export(clips, name="a") == clips
+    assert {path: path.read_bytes() for path in clips.iterdir()} == {path: data for path, (data, _) in before.items()}
 
 
 @pytest.mark.parametrize(
