@@ -19,6 +19,7 @@ from videodit_data.loader import Loader
 from videodit_data.sequence import Part, open_data_set
 from videodit_data.serving import LoaderConfig
 from videodit_data.texts import TokenizedText
+from videodit_data.tfds_export import export
 from videodit_data.tfds_reader import in_words
 from videodit_data.tokenize import NoTokenizer
 
@@ -212,6 +213,20 @@ def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytes
     assert all(f"1 of 6 clips are not served: {reason}" in caplog.text for reason in bad)
 
 
+def test_a_damaged_record_is_left_out_by_name(tmp_path: Path) -> None:
+    examples = [{"video": pngs(clip(5, seed=n)), "text": "a"} for n in range(3)]
+    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
+    shard = next(made.glob("*.array_record*"))
+    data = bytearray(shard.read_bytes())
+    data[9000] ^= 1  # of the second of three records of about 6 kB
+    shard.write_bytes(data)
+    found = open_data_set(f"tfds:{made}/train?fps=8")
+    (left,) = found.manifest.left_out
+    assert left.file == f"{shard.name}:1" and "cannot be read" in left.reason
+    for number, frames in enumerate((clip(5, seed=0), clip(5, seed=2))):
+        np.testing.assert_array_equal(np.stack(list(found.records[number].pictures)), frames)
+
+
 def test_a_cut_picture_is_an_error_that_names_the_clip(tmp_path: Path) -> None:
     cut = pngs(clip(5))
     cut[3] = cut[3][:-200]  # the header, which the index reads, is whole
@@ -289,6 +304,11 @@ def test_what_is_not_array_record_is_refused(tmp_path: Path, two_texts: Path) ->
             (copy / each.name).write_bytes(text.replace(*map(str.encode, change), 1) if each.name == file else text)
         with pytest.raises(ValueError, match=r"prepared as tfrecord|not a TFDS data set that can be read"):
             open_data_set(f"tfds:{copy}/train?fps=8&caption=one")
+
+
+def test_what_is_ours_is_named_as_ours(ours: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a data set of ours: name its directory without 'tfds:'"):
+        open_data_set(f"tfds:{export(ours, root=tmp_path)}/train?fps=8")
 
 
 def test_without_the_package_it_is_named(two_texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
