@@ -165,11 +165,11 @@ def test_images_and_videos_come_in_batches_of_their_own_by_weight(videos, data_s
     buckets = dataclasses.replace(BUCKETS, frames=(1, 5, 9, 17), aspects=(2 / 3, 1.0, 1.5))
     loader = Loader(config(Part(str(images), 1.0), Part(str(videos[0]), 1.0), shapes=buckets), TEXTS)
     shapes = Counter()
-    while sum(loader.served) < 200:
+    while sum(loader.served) < 240:
         batch = next(loader)
         shapes[batch.video.shape] += 1
     assert shapes.keys() == {(60, 1, 32, 16, 3), (4, 17, 32, 48, 3), (6, 9, 32, 48, 3), (10, 5, 32, 48, 3)}
-    assert loader.served[0] == pytest.approx(sum(loader.served) / 2, abs=1)
+    assert abs(loader.served[0] - loader.served[1]) <= 60 + 20  # what is held back until it fills a batch
 
 
 def test_what_is_another_mixture_is_refused(coded, videos):
