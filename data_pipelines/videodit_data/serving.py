@@ -132,8 +132,8 @@ class Source:
         size = shapes.batch(bucket) // multiple * multiple
         if not size:
             raise ValueError(
-                f"A batch of {shapes.tokens} tokens has no room for {multiple} clips of {bucket}, of "
-                f"{self.cost(bucket)} each."
+                f"A batch of {shapes.tokens} tokens has no room for {multiple} clip{'s' * (multiple > 1)} of {bucket}, "
+                f"of {self.cost(bucket)} each."
             )
         return size
 

@@ -28,6 +28,13 @@ Source = bytes | str | os.PathLike[str]
 # Area averaging, chroma at full resolution, and the same bytes on every machine.
 _SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
 
+# Files that hold what they show: a playlist in disguise would have FFmpeg open other files, or addresses.
+_OPENING = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,mpeg,mpegts,ogg,asf,mxf,nut,ivf,apng,image2,"
+    "h264,hevc,mjpeg,yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe",
+    "pattern_type": "none",  # a picture's name is no pattern of names
+}
+
 av.logging.set_level(None)  # codecs report through exceptions, never on the terminal
 
 
@@ -72,7 +79,7 @@ def _opened(source: Source, name: str, strict: bool = False) -> Iterator[_Opened
     label = name or (f"a video of {len(source)} bytes" if is_bytes else os.fspath(source))
     try:
         file = io.BytesIO(source) if is_bytes else os.fspath(source)
-        with av.open(file) as container:
+        with av.open(file, options=_OPENING) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise VideoError(f"{label}: no video stream.")

@@ -45,7 +45,8 @@ def _shapes(run: Run) -> OneSize | Buckets | Packing:
     data = run.data
     if not (data.packed or data.bucketed):
         return OneSize(data.frames, data.height, data.width, data.fps)
-    vae, patch = _vae(run), getattr(run.model, "patch", (1, 1, 1))
+    vae = _vae(run)
+    patch = (1, 1, 1) if isinstance(run, VAERun) else run.model.patch
     stride = vae.time_stride, vae.space_stride
     if data.packed:
         return Packing(data.packing.length, data.packing.clips, data.packing.look_ahead, patch, stride)
