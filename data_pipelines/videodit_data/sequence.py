@@ -44,7 +44,7 @@ class DataSet:
 def open_data_set(path: str | os.PathLike[str]) -> DataSet:
     """The data set in a directory, or one of TensorFlow Datasets: `tfds:NAME_OR_DIRECTORY/SPLIT?fps=25`."""
     if str(path).startswith("tfds:"):
-        from videodit_data.tfds_source import TfdsDataSet
+        from videodit_data.tfds.source import TfdsDataSet
 
         return TfdsDataSet(str(path))
     return DataSet(path)

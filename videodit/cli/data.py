@@ -180,7 +180,7 @@ def buckets(args: argparse.Namespace, console: Console) -> int:
 
 
 def tfds(args: argparse.Namespace, console: Console) -> int:
-    from videodit_data.tfds_export import export
+    from videodit_data.tfds.export import export
 
     place = export(args.dataset, name=args.name, split=args.split, root=args.root)
     print(f"tfds.builder_from_directory({str(place)!r}).as_data_source({args.split!r})")

@@ -5,7 +5,7 @@
 They must be prepared as array_record: `builder.download_and_prepare(file_format="array_record")`. The frames go to the
 batch as TFDS stores them; only those that are served are decoded, with Pillow, so that the same files give the same
 bytes everywhere. What must be known of every clip before any is served, its size, is found by reading the split once,
-and kept (`tfds_index`).
+and kept (`index`).
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from videodit_data import tfds_fields
 from videodit_data.manifest import LeftOut, Manifest, Origin, Progress, Shard, versions
 from videodit_data.records import Record
 from videodit_data.sequence import DataSet
-from videodit_data.tfds_fields import Chosen
-from videodit_data.tfds_index import Index, read_or_scan
-from videodit_data.tfds_paths import Layout, TfdsOptions, find, parse
-from videodit_data.tfds_reader import Reader
+from videodit_data.tfds import fields as tfds_fields
+from videodit_data.tfds.fields import Chosen
+from videodit_data.tfds.index import Index, read_or_scan
+from videodit_data.tfds.paths import Layout, TfdsOptions, find, parse
+from videodit_data.tfds.reader import Reader
 
 
 class TfdsDataSet(DataSet):

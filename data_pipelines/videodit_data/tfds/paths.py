@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from videodit_data.tfds_index import Part
+from videodit_data.tfds.index import Part
 
 PREFIX = "tfds:"
 

@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from videodit_data import manifest, tfds_index, toyworld, video
+from videodit_data import manifest, toyworld, video
 from videodit_data.bucketing import Buckets, Token
 from videodit_data.examples import ClipShape, pixels
 from videodit_data.loader import Loader
 from videodit_data.sequence import Part, open_data_set
 from videodit_data.serving import LoaderConfig
 from videodit_data.texts import TokenizedText
-from videodit_data.tfds_export import export
-from videodit_data.tfds_reader import in_words
+from videodit_data.tfds import index as tfds_index
+from videodit_data.tfds.export import export
+from videodit_data.tfds.reader import in_words
 from videodit_data.tokenize import NoTokenizer
 
-from tests.data.tfds_sets import png, video_feature, write
+from tests.data.tfds.sets import png, video_feature, write
 from videodit.cli import main
 
 ANY, TEXT = (None, None, None, 3), tfds.features.Text()
@@ -331,7 +332,7 @@ import warnings
 warnings.filterwarnings("ignore", "label", DeprecationWarning)  # TFDS's own
 import tensorflow_datasets as tfds
 from PIL import Image
-from videodit_data.tfds_export import export
+from videodit_data.tfds.export import export
 assert tfds.builder_from_directory(export(sys.argv[3])).as_data_source("train")[0]["video"].shape == (9, 32, 32, 3)
 import importlib.util
 assert importlib.util.find_spec("tensorflow") is not None and "tensorflow" not in sys.modules

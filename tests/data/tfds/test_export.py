@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from videodit_data import manifest, records, video
-from videodit_data.tfds_export import export
+from videodit_data.tfds.export import export
 
 from videodit.cli import main
 

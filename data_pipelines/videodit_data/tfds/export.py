@@ -16,7 +16,7 @@ from videodit_data.records import RecordSource, shard_name
 
 VERSION = "1.0.0"
 _INFO, _FEATURES = "dataset_info.json", "features.json"
-_CLASS = "videodit_data.tfds_features.Clips"  # in every data set written: keep the name
+_CLASS = "videodit_data.tfds.features.Clips"  # in every data set written: keep the name
 
 
 def export(

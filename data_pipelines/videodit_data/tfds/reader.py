@@ -14,10 +14,10 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from videodit_data import captions as texts
-from videodit_data import tfds_fields
-from videodit_data.tfds_fields import Chosen
-from videodit_data.tfds_index import Entry, Part
-from videodit_data.tfds_paths import TfdsOptions, tensorflow_datasets
+from videodit_data.tfds import fields as tfds_fields
+from videodit_data.tfds.fields import Chosen
+from videodit_data.tfds.index import Entry, Part
+from videodit_data.tfds.paths import TfdsOptions, tensorflow_datasets
 from videodit_data.video import VideoError
 
 
