@@ -22,7 +22,7 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
         sleep: Sleep = time.sleep,
     ):
-        if per_minute is not None and not per_minute > 0 or burst < 1:
+        if (per_minute is not None and not per_minute > 0) or burst < 1:
             raise ValueError(f"A rate needs more than 0 requests a minute and 1 at once, not {per_minute} and {burst}.")
         self._interval = 60 / per_minute if per_minute else 0.0
         self._burst, self._clock, self._sleep = burst, clock, sleep

@@ -1,4 +1,4 @@
-"""Replies of chat endpoints, read strictly: what is not exactly captions of the asked lengths is refused with a reason."""
+"""Replies of chat endpoints, read strictly: what is not exactly the asked captions is refused with a reason."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def chat_text(body: bytes) -> str:
         text, ended, refusal = message.get("content"), choice.get("finish_reason"), message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise NotChat("not a chat reply", f"The reply has no message in 'choices': {shown(body)!r}.") from error
-    if ended == "content_filter" or isinstance(refusal, str) and refusal:
+    if ended == "content_filter" or (isinstance(refusal, str) and refusal):
         raise TextError("refusal", "The model refused.")
     if ended == "length":
         raise TextError("cut short", "The reply was cut short at its limit of tokens.")

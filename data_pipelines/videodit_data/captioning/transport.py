@@ -1,8 +1,8 @@
 """One HTTP request with a deadline for all of it.
 
-The standard library's client, because its socket can be cut from outside: urllib3, requests and httpx bound the wait for
-each read, which a server that sends a byte a second passes for ever. No redirects (they would carry the key along), no
-connection kept: a model takes seconds, a handshake does not.
+The standard library's client, because its socket can be cut from outside: urllib3, requests and httpx bound the wait
+for each read, which a server that sends a byte a second passes for ever. No redirects (they would carry the key along),
+no connection kept: a model takes seconds, a handshake does not.
 """
 
 import http.client
