@@ -3,7 +3,6 @@
 import math
 import os
 from array import array
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -57,4 +57,4 @@ def _places(bits: int, bands: int, rows: int) -> tuple[tuple[int, ...], ...]:
     def order(band: int, bit: int) -> bytes:
         return hashlib.blake2b(f"{band} {bit}".encode(), digest_size=8).digest()
 
-    return tuple(tuple(sorted(range(bits), key=lambda bit: order(band, bit))[:rows]) for band in range(bands))  # noqa: B023
+    return tuple(tuple(sorted(range(bits), key=lambda bit: order(band, bit))[:rows]) for band in range(bands))
