@@ -41,7 +41,7 @@ def test_planted_cuts_are_found_to_the_frame(detector, share, real_shots):
 
 
 def test_a_shot_has_no_cut(real_shots):
-    assert {name: boundaries(frames) for name, frames in real_shots.items()} == dict.fromkeys(real_shots, [])
+    assert all(boundaries(frames) == [] for frames in real_shots.values())
 
 
 def test_toyworld_clips_are_told_apart():
