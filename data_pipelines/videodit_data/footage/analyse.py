@@ -3,7 +3,7 @@
 import math
 import os
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
 
 from videodit_data import video
 from videodit_data.footage import fingerprint, measure, still
@@ -81,14 +81,14 @@ def analyse(
     if info.container == "avi" or np.isnan(times).any():
         times = np.arange(info.frames) / info.fps
     shots = watch.finder.shots()
-    seconds = np.append(times, times[-1] + 1 / info.fps) - times[0]
+    seconds = (np.append(times, times[-1] + 1 / info.fps) - times[0]).tolist()
     parts, short = divide(shots, seconds, config.clips)
     clips = []
     for part in parts:
-        loudness = sound.integrated(times[0] + seconds[part.start], times[0] + seconds[part.stop])
+        loudness = sound.integrated(float(times[0]) + seconds[part.start], float(times[0]) + seconds[part.stop])
         measures = watch.measures(part, seconds) | {"loudness": loudness}
         hashes = tuple(watch.hashes[at] for at in fingerprint.spread(part.start, part.stop - part.start))
-        clips.append(Clip(part.start, part.stop - part.start, float(seconds[part.start]), measures, hashes))
+        clips.append(Clip(part.start, part.stop - part.start, seconds[part.start], measures, hashes))
     return Analysis(info, shots, tuple(clips), short, (sound.trouble,) if sound.trouble else ())
 
 
@@ -183,13 +183,13 @@ class _Watch:
             _Look(at, since, *measure.brightness(luma), measure.sharpness(luma), measure.bars(luma), text)
         )
 
-    def measures(self, part: Shot, seconds: Float64[np.ndarray, " N"]) -> dict[str, float | None]:
+    def measures(self, part: Shot, seconds: Sequence[float]) -> dict[str, float | None]:
         """Of frames `start` to `stop`; `seconds` is when each frame is shown."""
         looks = [look for look in self._looks if part.start <= look.at < part.stop]
         texts = [look.text for look in looks if look.since >= part.start and look.text is not None]
         steps = [step for step in self._steps if part.start <= step.start and step.stop < part.stop]
         changes = [step.change for step in steps]
-        lengths = [float(seconds[step.stop] - seconds[step.start]) for step in steps]
+        lengths = [seconds[step.stop] - seconds[step.start] for step in steps]
         return {
             "motion": _mean([step.motion for step in steps]),
             "sharpness": _median([look.sharpness for look in looks]),
