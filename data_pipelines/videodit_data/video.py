@@ -9,7 +9,7 @@ are taken as square; decoding and encoding use one thread, because the loader ru
 import io
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -34,6 +34,8 @@ _OPENING = {
     "h264,hevc,mjpeg,yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe",
     "pattern_type": "none",  # a picture's name is no pattern of names
 }
+
+_FINE = Fraction(1, 90_000)  # seconds: the unit of times that follow no constant rate
 
 av.logging.set_level(None)  # codecs report through exceptions, never on the terminal
 
@@ -145,11 +147,18 @@ def probe(source: Source, *, name: str = "") -> VideoInfo:
         _, first = next(_frames_from(clip, timeline, int(timeline.ticks[0])), (0, None))
         if first is None:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
-        return _info(clip, len(timeline.ticks), _rate(clip, timeline.seconds), _shown_size(first))
+        return _info(clip, len(timeline.ticks), _rate(clip, timeline.seconds), shown_size(first))
 
 
-def verify(source: Source, *, name: str = "", most_pixels: int | None = None) -> VideoInfo:
-    """Facts after decoding every frame once.
+def verify(
+    source: Source,
+    *,
+    name: str = "",
+    most_pixels: int | None = None,
+    see: Callable[[av.VideoFrame], None] | None = None,
+    hear: Callable[[av.Packet], None] | None = None,
+) -> VideoInfo:
+    """Facts after decoding every frame once; `see` is shown each frame, and `hear` gets the packets of the sound.
 
     VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
     codec notices (most have no checksums), or has frames of more than `most_pixels`.
@@ -161,13 +170,19 @@ def verify(source: Source, *, name: str = "", most_pixels: int | None = None) ->
             raise VideoError(
                 f"{clip.label}: frames of {coded.width} x {coded.height} are more than {most_pixels} pixels."
             )
-        for packet in clip.container.demux(clip.stream):
+        sound = clip.container.streams.best("audio") if hear else None
+        for packet in clip.container.demux(clip.stream, *([] if sound is None else [sound])):
+            if packet.stream is sound:
+                hear(packet)
+                continue
             packets += packet.size > 0
             for frame in packet.decode():
                 if frame.is_corrupt or packet.is_corrupt:
                     raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
-                shape = _shown_size(frame)
+                shape = shown_size(frame)
                 ticks.append(frame.pts)
+                if see:
+                    see(frame)
         if not ticks:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
         if by_count := clip.container.format.name == "avi" or None in ticks:
@@ -322,6 +337,43 @@ def _window(
     return nearest(seconds, wanted)
 
 
+@dataclass(frozen=True)
+class Index:
+    """Where the frames of a source are, found by reading through it once; for many calls of `stream`."""
+
+    timeline: _Timeline
+    fps: float
+
+
+def index(source: Source, *, name: str = "") -> Index:
+    """Reads the packets of a source, nothing decoded; VideoError as from `probe`."""
+    with _opened(source, name) as clip:
+        timeline = _timeline(clip)
+        return Index(timeline, _rate(clip, timeline.seconds))
+
+
+def stream(
+    source: Source, where: Index, start: int, count: int, *, name: str = ""
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames `start` to `start + count`, decoded one after the other, each with its seconds after the source's first.
+
+    VideoError when the frames are not there or cannot be decoded.
+    """
+    have, given = len(where.timeline.ticks), 0
+    with _opened(source, name) as clip:
+        if start < 0 or count < 1 or start + count > have:
+            raise VideoError(f"{clip.label}: has {have} frames, cannot give {count} from frame {start} on.")
+        wanted = where.timeline.ticks[start : start + count]
+        for tick, frame in _frames_from(clip, where.timeline, int(wanted[0])):
+            # As in `_pictures`: the next shown frame stands in for a packet that shows nothing.
+            while given < count and wanted[given] <= tick:
+                yield float(where.timeline.seconds[start + given]), frame
+                given += 1
+            if given == count:
+                return
+        raise VideoError(f"{clip.label}: ends after {given} of the {count} frames asked for; truncated or damaged.")
+
+
 def _pictures(
     clip: _Opened,
     timeline: _Timeline,
@@ -371,12 +423,18 @@ def _frames_from(clip: _Opened, timeline: _Timeline, first: int) -> Iterator[tup
             yield frame.pts, frame
 
 
+def scaled(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> UInt8[np.ndarray, "Y X 3"]:
+    """A decoded frame as it is displayed, at `size` = (height, width)."""
+    return np.stack(_planes(frame, size, reformatter), axis=-1)
+
+
 def _turns(frame: av.VideoFrame) -> int:
     """Quarter turns counter-clockwise from the coded to the displayed picture."""
     return round(frame.rotation / 90) % 4
 
 
-def _shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Height and width of a decoded frame as it is displayed."""
     return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
 
 
@@ -411,10 +469,28 @@ def encode(
         raise VideoError(f"H.264 needs at least one frame of even height and width, not {count} of {height} x {width}.")
     if not fps > 0:
         raise VideoError(f"A video's frame rate is positive, not {fps}.")
+    return write_mp4(path, frames, (height, width), fps, options={"crf": str(crf)}, metadata=metadata)
+
+
+def write_mp4(
+    path: str | os.PathLike[str] | None,
+    pictures: Iterable[UInt8[np.ndarray, "Y X 3"]],
+    size: tuple[int, int],
+    fps: float | int,
+    *,
+    options: Mapping[str, str],
+    metadata: Mapping[str, str] | None = None,
+    seconds: Sequence[float] | None = None,
+) -> bytes:
+    """As `encode`, of pictures of an even `size` = (height, width) that come one by one, with x264's `options`.
+
+    seconds: when each picture is shown, where that is not at the constant rate `fps`.
+    """
     folder = None if path is None else Path(path).parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".encode-") as scratch:
         file = Path(scratch) / "clip.mp4"  # a real file: moving the index to the front re-reads what was written
-        _write_mp4(file, frames, Fraction(fps).limit_denominator(1001), metadata or {}, crf)
+        rate = Fraction(fps).limit_denominator(1001)
+        _write_mp4(file, pictures, size, rate, dict(options), dict(metadata or {}), seconds)
         data = file.read_bytes()
         if path is not None:
             file.replace(path)
@@ -422,20 +498,28 @@ def encode(
 
 
 def _write_mp4(
-    file: Path, frames: UInt8[np.ndarray, "T Y X 3"], rate: Fraction, metadata: dict[str, str], crf: int
+    file: Path,
+    pictures: Iterable[UInt8[np.ndarray, "Y X 3"]],
+    size: tuple[int, int],
+    rate: Fraction,
+    coding: dict[str, str],
+    metadata: dict[str, str],
+    seconds: Sequence[float] | None,
 ) -> None:
     options = {"movflags": "faststart+use_metadata_tags", "fflags": "+bitexact"}
     with av.open(str(file), "w", format="mp4", options=options) as container:
         container.metadata.update(metadata)
         # x264's macroblock tree reads memory that nobody wrote when frames are small: other bytes at every call.
-        coding = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
+        coding = {"threads": "1", "x264-params": "mbtree=0"} | coding
         stream = container.add_stream("libx264", rate=rate, options=coding)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         codec, reformatter = stream.codec_context, VideoReformatter()
         codec.thread_count = 1
         codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
         codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        for picture in frames:
+        if seconds is not None:
+            codec.time_base = _FINE
+        for number, picture in enumerate(pictures):
             frame = reformatter.reformat(
                 av.VideoFrame.from_ndarray(picture, format="rgb24"),
                 format="yuv420p",
@@ -444,5 +528,7 @@ def _write_mp4(
                 interpolation=_SCALING,
                 threads=1,
             )
+            if seconds is not None:
+                frame.pts, frame.time_base = round((seconds[number] - seconds[0]) / _FINE), _FINE
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
