@@ -107,7 +107,10 @@ def parts(directory: Path) -> list[Path]:
 
 
 def read(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of the table of a data set, measures under "measures"; only `columns` if given. ValueError if there is none."""
+    """Rows of the table of a data set, or only `columns` of them; without these with all measures under "measures".
+
+    ValueError when there is no table.
+    """
     for part in parts(directory):
         for batch in pq.ParquetFile(part).iter_batches(columns=None if columns is None else list(columns)):
             for row in batch.to_pylist():

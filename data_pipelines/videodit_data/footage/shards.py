@@ -124,5 +124,3 @@ def described(notes: str) -> list[Described]:
         origins = tuple(Origin(**origin) for origin in values["origins"])
         found.append(Described(Shard(**shard), origins, values["content"]))
     return found
-
-

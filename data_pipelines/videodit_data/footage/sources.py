@@ -219,6 +219,8 @@ def _hash(path: str) -> str:
     """The hash of a local file; the checksum that another file system keeps, with the size."""
     if storage.is_remote(path):
         (result,) = FileSystems.match([path])
-        return hashlib.sha256(f"{FileSystems.checksum(path)} {result.metadata_list[0].size_in_bytes}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{FileSystems.checksum(path)} {result.metadata_list[0].size_in_bytes}".encode()
+        ).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

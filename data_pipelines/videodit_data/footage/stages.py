@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,20 +32,41 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
+_stopped = threading.Event()
+
+
 @functools.cache
 def _isolated(limits: Limits) -> Isolated:
     """The processes of this worker, which its stages share; they end with it."""
     return Isolated(limits)
 
 
-def end_processes(limits: Limits) -> None:
-    """Ends the processes that this process' stages used."""
+def stop(limits: Limits) -> None:
+    """Ends the processes of this process' stages, and lets these stages raise what ends the pipeline."""
+    _stopped.set()
     _isolated(limits).close()
     _isolated.cache_clear()
 
 
+def resume() -> None:
+    """Lets stages run again."""
+    _stopped.clear()
+
+
+def stopped() -> bool:
+    """Whether stages are to end."""
+    return _stopped.is_set()
+
+
 def _call(limits: Limits, function: str, **arguments: Any) -> Any:
-    return _isolated(limits)(f"videodit_data.footage.work:{function}", **arguments)
+    """What a function of `work` gives; VideoError as it says, and when the limits are passed."""
+    if not stopped():
+        try:
+            return _isolated(limits)(f"videodit_data.footage.work:{function}", **arguments)
+        except VideoError:
+            if not stopped():
+                raise
+    raise RuntimeError("The build was stopped.")
 
 
 def _reason(error: Exception, name: str) -> str:
@@ -67,7 +89,9 @@ class Analyse(beam.DoFn):
         facts = {"height": info.height, "width": info.width, "fps": info.fps}
         for shot in found.short:
             frames = shot.stop - shot.start
-            spot = Spot(clip_id(source.name, shot.start, frames), source.name, source.path, source.hash, shot.start, frames)
+            spot = Spot(
+                clip_id(source.name, shot.start, frames), source.name, source.path, source.hash, shot.start, frames
+            )
             decision = Decision(
                 source.name,
                 "split",

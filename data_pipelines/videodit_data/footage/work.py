@@ -25,7 +25,9 @@ def cut(path: str, start: int, frames: int, recode: dict[str, Any] | None, name:
 
     VideoError where they cannot be decoded.
     """
-    data = Path(path).read_bytes() if recode is None else transcode.cut(path, start, frames, Recode(**recode), name=name)
+    data = (
+        Path(path).read_bytes() if recode is None else transcode.cut(path, start, frames, Recode(**recode), name=name)
+    )
     info = video.probe(data, name=name)
     if info.frames != frames:
         raise video.VideoError(f"{name}: has {info.frames} frames, not {frames}, after it was cut.")
