@@ -9,7 +9,7 @@ are taken as square; decoding and encoding use one thread, because the loader ru
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -141,8 +141,15 @@ def probe(source: Source, *, name: str = "") -> VideoInfo:
         return _info(clip, len(timeline.ticks), _rate(clip, timeline.seconds), _shown_size(first))
 
 
-def verify(source: Source, *, name: str = "", most_pixels: int | None = None) -> VideoInfo:
-    """Facts after decoding every frame once.
+def verify(
+    source: Source,
+    *,
+    name: str = "",
+    most_pixels: int | None = None,
+    see: Callable[[av.VideoFrame], None] | None = None,
+    hear: Callable[[av.Packet], None] | None = None,
+) -> VideoInfo:
+    """Facts after decoding every frame once; `see` is shown each frame, and `hear` gets the packets of the sound.
 
     VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
     codec notices (most have no checksums), or has frames of more than `most_pixels`.
@@ -154,13 +161,19 @@ def verify(source: Source, *, name: str = "", most_pixels: int | None = None) ->
             raise VideoError(
                 f"{clip.label}: frames of {coded.width} x {coded.height} are more than {most_pixels} pixels."
             )
-        for packet in clip.container.demux(clip.stream):
+        sound = clip.container.streams.best("audio") if hear else None
+        for packet in clip.container.demux(clip.stream, *([] if sound is None else [sound])):
+            if packet.stream is sound:
+                hear(packet)
+                continue
             packets += packet.size > 0
             for frame in packet.decode():
                 if frame.is_corrupt or packet.is_corrupt:
                     raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
                 shape = _shown_size(frame)
                 ticks.append(frame.pts)
+                if see:
+                    see(frame)
         if not ticks:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
         if by_count := clip.container.format.name == "avi" or None in ticks:
@@ -306,6 +319,16 @@ def _frames_from(clip: _Opened, timeline: _Timeline, first: int) -> Iterator[tup
             yield number, frame
         elif frame.pts is not None:
             yield frame.pts, frame
+
+
+def scaled(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> UInt8[np.ndarray, "Y X 3"]:
+    """A decoded frame as it is displayed, at `size` = (height, width): a view that the next call may overwrite."""
+    return _rgb(frame, size, reformatter)
+
+
+def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Height and width of a decoded frame as it is displayed."""
+    return _shown_size(frame)
 
 
 def _turns(frame: av.VideoFrame) -> int:

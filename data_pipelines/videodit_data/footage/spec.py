@@ -39,12 +39,14 @@ class Analysis:
     """A source of footage, decoded once.
 
     short: shots, or rests of shots, that are too short for any clip.
+    notes: what could not be found out and why, a sentence each.
     """
 
     info: VideoInfo
     shots: tuple[Shot, ...]
     clips: tuple[Clip, ...]
     short: tuple[Shot, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, for `from_json`."""
@@ -55,4 +57,4 @@ class Analysis:
         """Undoes `to_json`."""
         clips = (Clip(**clip | {"fingerprint": tuple(clip["fingerprint"])}) for clip in values["clips"])
         shots, short = (tuple(Shot(**shot) for shot in values[name]) for name in ("shots", "short"))
-        return Analysis(VideoInfo(**values["info"]), shots, tuple(clips), short)
+        return Analysis(VideoInfo(**values["info"]), shots, tuple(clips), short, tuple(values.get("notes", ())))

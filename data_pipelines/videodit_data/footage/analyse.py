@@ -1,0 +1,198 @@
+"""A video file to what is known of its shots and clips, in one pass; what is kept of a frame is a few numbers."""
+
+import math
+import os
+from array import array
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from jaxtyping import Float64, UInt8
+
+from videodit_data import video
+from videodit_data.footage import fingerprint, measure, still
+from videodit_data.footage.clips import ClipConfig, divide
+from videodit_data.footage.loudness import Loudness
+from videodit_data.footage.shots import ShotConfig, ShotFinder
+from videodit_data.footage.spec import Analysis, Clip, Shot
+from videodit_data.footage.text import Strokes
+
+_LEAST = 16  # pixels of a side: optical flow needs some
+_EPSILON = 1e-3  # seconds: containers round times
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How closely clips are looked at.
+
+    Attributes:
+        looks: pictures a second that are measured.
+        pixels: to about how many pixels these are scaled down; sharpness belongs to this size.
+        step: seconds, at least, between two pictures whose motion and change is measured.
+        text_seconds: how long strokes stay in place that are taken for text.
+    """
+
+    looks: float | int = 4
+    pixels: int = 360 * 640
+    step: float | int = 0.1
+    text_seconds: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.looks > 0 and self.pixels >= 4096 and self.step > 0 and self.text_seconds > 0):
+            raise ValueError("Measuring needs looks, step and text_seconds above 0 and at least 4096 pixels.")
+
+
+@dataclass(frozen=True)
+class AnalysisConfig:
+    """How shots are found, divided into clips, and these measured."""
+
+    shots: ShotConfig = field(default_factory=ShotConfig)
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    measures: MeasureConfig = field(default_factory=MeasureConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, for `from_json`."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "AnalysisConfig":
+        """Undoes `to_json`."""
+        return AnalysisConfig(
+            ShotConfig(**values["shots"]), ClipConfig(**values["clips"]), MeasureConfig(**values["measures"])
+        )
+
+
+def analyse(
+    path: str | os.PathLike[str], config: AnalysisConfig, *, name: str = "", most_pixels: int | None = None
+) -> Analysis:
+    """Shots, clips and their measures of a video file, decoded once; `name` stands for the path in errors.
+
+    VideoError for all that `video.verify` refuses: what is not a video, holds no frames, is damaged or cut off, or has
+    frames of more than `most_pixels`.
+    """
+    watch, sound = _Watch(config), Loudness()
+    info = video.verify(path, name=name, most_pixels=most_pixels, see=watch.see, hear=sound.hear)
+    times = np.sort(np.frombuffer(watch.times))
+    if info.container == "avi" or np.isnan(times).any():
+        times = np.arange(info.frames) / info.fps
+    shots = watch.finder.shots()
+    seconds = np.append(times, times[-1] + 1 / info.fps) - times[0]
+    parts, short = divide(shots, seconds, config.clips)
+    clips = []
+    for part in parts:
+        loudness = sound.integrated(times[0] + seconds[part.start], times[0] + seconds[part.stop])
+        measures = watch.measures(part, seconds) | {"loudness": loudness}
+        hashes = tuple(watch.hashes[at] for at in fingerprint.spread(part.start, part.stop - part.start))
+        clips.append(Clip(part.start, part.stop - part.start, float(seconds[part.start]), measures, hashes))
+    return Analysis(info, shots, tuple(clips), short, (sound.trouble,) if sound.trouble else ())
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was measured of one frame, and of strokes in place since frame `since`."""
+
+    at: int
+    since: int
+    luminance: float
+    contrast: float
+    sharpness: float
+    bars: measure.Bars
+    text: float | None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What happens from frame `start` to frame `stop`."""
+
+    start: int
+    stop: int
+    change: float
+    motion: float
+
+
+class _Watch:
+    """Shown each frame in turn, it keeps of it what clips are measured by once it is known where they are."""
+
+    def __init__(self, config: AnalysisConfig):
+        self.finder, self._config = ShotFinder(config.shots), config.measures
+        self._small_pixels = config.shots.pixels
+        self.times, self.hashes = array("d"), array("Q")  # seconds of the stream, NaN where it says none
+        self._looks: list[_Look] = []
+        self._steps: list[_Step] = []
+        self._scalers = VideoReformatter(), VideoReformatter()
+        self._sizes: tuple[tuple[int, int], tuple[int, int]] | None = None
+        self._clock, self._next_look = 0.0, -math.inf
+        self._before: tuple[int, float, np.ndarray] | None = None
+        self._strokes = Strokes(config.measures.text_seconds)
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def see(self, frame: av.VideoFrame) -> None:
+        """The next frame."""
+        shown = video.shown_size(frame)
+        if self._sizes is None:
+            self._sizes = _fit(shown, self._small_pixels), _fit(shown, self._config.pixels)
+        at, time = len(self.times), frame.time
+        self.times.append(math.nan if time is None else time)
+        # Whatever the times do, the clock goes on.
+        self._clock = self._clock + 0.04 if time is None or (at and time <= self._clock) else time
+        small = video.scaled(frame, self._sizes[0], self._scalers[0])
+        self.finder.see(small, self._clock)
+        luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        self.hashes.append(fingerprint.frame_hash(luma))
+        self._step(at, luma)
+        if self._clock >= self._next_look - _EPSILON:
+            self._next_look = max(self._next_look, self._clock - 1 / self._config.looks) + 1 / self._config.looks
+            self._look(at, cv2.cvtColor(video.scaled(frame, self._sizes[1], self._scalers[1]), cv2.COLOR_RGB2GRAY))
+
+    def _step(self, at: int, luma: UInt8[np.ndarray, "Y X"]) -> None:
+        if self._before is not None:
+            start, clock, before = self._before
+            if (passed := self._clock - clock) < self._config.step - _EPSILON:
+                return
+            change = measure.change(before, luma)
+            speed = measure.motion(before, luma, passed, self._flow) if change > 0 else 0.0
+            self._steps.append(_Step(start, at, change, speed))
+        self._before = at, self._clock, luma
+
+    def _look(self, at: int, luma: UInt8[np.ndarray, "Y X"]) -> None:
+        since, text = self._strokes.see(luma, at, self._clock)
+        self._looks.append(
+            _Look(at, since, *measure.brightness(luma), measure.sharpness(luma), measure.bars(luma), text)
+        )
+
+    def measures(self, part: Shot, seconds: Float64[np.ndarray, " N"]) -> dict[str, float | None]:
+        """Of frames `start` to `stop`; `seconds` is when each frame is shown."""
+        looks = [look for look in self._looks if part.start <= look.at < part.stop]
+        texts = [look.text for look in looks if look.since >= part.start and look.text is not None]
+        steps = [step for step in self._steps if part.start <= step.start and step.stop < part.stop]
+        changes = [step.change for step in steps]
+        lengths = [float(seconds[step.stop] - seconds[step.start]) for step in steps]
+        return {
+            "motion": _mean([step.motion for step in steps]),
+            "sharpness": _median([look.sharpness for look in looks]),
+            "luminance": _mean([look.luminance for look in looks]),
+            "contrast": _mean([look.contrast for look in looks]),
+            "bars": measure.lasting_bars([look.bars for look in looks]).share if looks else None,
+            "text": _median(texts),
+            "static": still.static_share(changes, lengths),
+            "slideshow": still.slideshow(changes, lengths),
+        }
+
+
+def _fit(shown: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """The size of the same shape of at most about so many pixels, never larger but for sides under the least."""
+    scale = min(1.0, math.sqrt(pixels / (shown[0] * shown[1])))
+    return max(_LEAST, round(scale * shown[0])), max(_LEAST, round(scale * shown[1]))
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _median(values: list[float]) -> float | None:
+    return float(np.median(values)) if values else None

@@ -1,0 +1,77 @@
+"""Shots divided into clips of bounded length."""
+
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from videodit_data.footage.spec import Shot
+
+_EPSILON = 1e-6  # seconds: sums of frames' times are not exact
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """How long clips are, in seconds."""
+
+    min_seconds: float | int = 2.0
+    max_seconds: float | int = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_seconds <= self.max_seconds:
+            raise ValueError(
+                f"Clips need 0 < min_seconds <= max_seconds, not {self.min_seconds} and {self.max_seconds}."
+            )
+
+
+def divide(
+    shots: Sequence[Shot], seconds: Sequence[float], config: ClipConfig
+) -> tuple[tuple[Shot, ...], tuple[Shot, ...]]:
+    """Parts of shots that are long enough for clips, and what is too short; together all frames, each once.
+
+    A shot becomes the fewest even parts that are not too long. Where these would be too short, it becomes parts as long
+    as may be and a rest. `seconds` says when each frame is shown, and at its end when the last one is over.
+    """
+    clips: list[Shot] = []
+    short: list[Shot] = []
+    for shot in shots:
+        parts = _even(shot, seconds, config)
+        if parts is None:
+            parts = _longest(shot, seconds, config)
+        for part in parts:
+            length = seconds[part.stop] - seconds[part.start]
+            fits = config.min_seconds - _EPSILON <= length <= config.max_seconds + _EPSILON
+            (clips if fits else short).append(part)
+    return tuple(clips), tuple(short)
+
+
+def _even(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[Shot] | None:
+    """The fewest parts of even length of which none is too long; None if one is too short then."""
+    begin, length = seconds[shot.start], seconds[shot.stop] - seconds[shot.start]
+    count = max(1, -int(-(length - _EPSILON) // config.max_seconds))
+    while count <= min(shot.stop - shot.start, length / config.min_seconds + _EPSILON):
+        edges = [_nearest(seconds, begin + part * length / count, shot) for part in range(count + 1)]
+        spans = [seconds[stop] - seconds[start] for start, stop in itertools.pairwise(edges)]
+        if max(spans) <= config.max_seconds + _EPSILON:
+            fits = min(spans) >= config.min_seconds - _EPSILON
+            return [Shot(start, stop) for start, stop in itertools.pairwise(edges)] if fits else None
+        count += 1
+    return None
+
+
+def _longest(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[Shot]:
+    """Parts as long as may be, one after the other, and the rest; a frame shown for longer is a part by itself."""
+    parts, at = [], shot.start
+    while at < shot.stop:
+        stop = bisect_right(seconds, seconds[at] + config.max_seconds + _EPSILON) - 1
+        stop = min(max(stop, at + 1), shot.stop)
+        parts.append(Shot(at, stop))
+        at = stop
+    return parts
+
+
+def _nearest(seconds: Sequence[float], time: float, shot: Shot) -> int:
+    """The frame of the shot, or its end, that is shown nearest to a time."""
+    after = min(max(bisect_left(seconds, time - _EPSILON), shot.start), shot.stop)
+    before = max(after - 1, shot.start)
+    return before if time - seconds[before] < seconds[after] - time else after

@@ -1,0 +1,56 @@
+"""Perceptual hashes of clips: near copies (coded anew, rescaled, brightened, cropped a little) have hashes near by.
+
+A frame's hash is the 64-bit DCT pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
+2010): the signs of the 8 x 8 lowest frequencies, but for the mean, of a 32 x 32 grey picture against their median.
+A clip's fingerprint is the hashes of frames spread evenly over it.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+FRAMES = 8
+BITS = 64
+_SIDE = 32
+_WEIGHTS = 1 << np.arange(BITS, dtype=np.uint64)
+
+
+def frame_hash(luma: UInt8[np.ndarray, "Y X"]) -> int:
+    """The 64-bit hash of a grey picture of any size."""
+    small = cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(cv2.GaussianBlur(small, (0, 0), 0.7))[:8, :8].ravel()
+    return int(_WEIGHTS[low > np.median(low[1:])].sum())
+
+
+def spread(start: int, frames: int, count: int = FRAMES) -> list[int]:
+    """Which frames of a clip are hashed: the middles of `count` equal parts of it."""
+    return [start + (2 * part + 1) * frames // (2 * count) for part in range(count)]
+
+
+def distance(a: Sequence[int], b: Sequence[int]) -> float:
+    """Mean number of bits, 0 to 64, in which frames of the same place differ; ValueError for unlike lengths."""
+    if len(a) != len(b) or not a:
+        raise ValueError(f"Fingerprints of {len(a)} and {len(b)} hashes cannot be compared.")
+    return sum((one ^ two).bit_count() for one, two in zip(a, b, strict=True)) / len(a)
+
+
+def bands(fingerprint: Sequence[int], bands: int = 32, rows: int = 24) -> tuple[tuple[int, int], ...]:
+    """Keys for banded locality-sensitive hashing: (band, `rows` bits taken from anywhere in the fingerprint).
+
+    Fingerprints at `distance` d share a key with probability 1 - (1 - (1 - d / 64)^rows)^bands (bit sampling: Indyk and
+    Motwani, "Approximate Nearest Neighbors", 1998). By default 0.999 at d = 4, 0.96 at 6, 0.73 at 8, 0.29 at 12, and
+    0.03 at 20; of unlike clips (d = 32) two in a million pairs.
+    """
+    bits = [hash_ >> place & 1 for hash_ in fingerprint for place in range(BITS)]
+    taken = _places(len(bits), bands, rows)
+    return tuple((band, sum(bits[at] << row for row, at in enumerate(places))) for band, places in enumerate(taken))
+
+
+@cache
+def _places(bits: int, bands: int, rows: int) -> tuple[tuple[int, ...], ...]:
+    """The bits of each band, the same on every machine."""
+    order = np.random.Generator(np.random.PCG64(0))
+    return tuple(tuple(order.permutation(bits)[:rows].tolist()) for _ in range(bands))

@@ -1,0 +1,83 @@
+"""What is measured of single looks at a source: grey pictures of one size, taken a few times a second.
+
+Every function is pure. Sizes are fractions of the picture and times are in seconds, so that the measures hold for any
+size and rate of the source, as far as it is not smaller than the looks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+cv2.setNumThreads(1)  # optical flow comes out otherwise with another number of threads
+
+_BAR = 20  # grey level up to which a bar may be lit by noise
+_QUIET = 0.995  # share of a bar's pixels that are no brighter
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Black bars at the four sides, as shares of the height and the width."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+    @property
+    def share(self) -> float:
+        """Of the picture."""
+        return 1 - max(0.0, 1 - self.top - self.bottom) * max(0.0, 1 - self.left - self.right)
+
+
+def brightness(luma: UInt8[np.ndarray, "Y X"]) -> tuple[float, float]:
+    """Luminance, the mean level (0 black to 1 white), and contrast, the levels' standard deviation (0 to 0.5)."""
+    mean, deviation = cv2.meanStdDev(luma)
+    return float(mean[0, 0]) / 255, float(deviation[0, 0]) / 255
+
+
+def sharpness(luma: UInt8[np.ndarray, "Y X"]) -> float:
+    """Variance of the Laplacian, in squared grey levels of 255: 0 for a flat picture, under about 50 for a blurred one.
+
+    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. It belongs to the size of `luma`.
+    """
+    return float(cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_32F))[1][0, 0] ** 2)
+
+
+def motion(
+    before: UInt8[np.ndarray, "Y X"], after: UInt8[np.ndarray, "Y X"], seconds: float, flow: cv2.DISOpticalFlow
+) -> float:
+    """Mean speed of the picture's points, in shorter sides of the picture a second: DIS optical flow from one to the
+    other, `seconds` apart; 0 to about 5.
+
+    Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+    """
+    moved = flow.calc(before, after, None)
+    return float(np.hypot(moved[..., 0], moved[..., 1]).mean()) / (min(before.shape) * seconds)
+
+
+def bars(luma: UInt8[np.ndarray, "Y X"]) -> Bars:
+    """Black bars of one picture: rows and columns at the sides that hold nothing brighter than noise."""
+    top, bottom = _dark_ends(luma)
+    inner = luma[top : luma.shape[0] - bottom]
+    left, right = _dark_ends(inner.T) if inner.size else (luma.shape[1], 0)
+    return Bars(top / luma.shape[0], bottom / luma.shape[0], left / luma.shape[1], right / luma.shape[1])
+
+
+def _dark_ends(luma: UInt8[np.ndarray, "Y X"]) -> tuple[int, int]:
+    """How many rows at the beginning and at the end are dark; all of them count to the beginning."""
+    bright = np.flatnonzero((luma > _BAR).mean(axis=1) > 1 - _QUIET)
+    return (int(bright[0]), int(len(luma) - 1 - bright[-1])) if len(bright) else (len(luma), 0)
+
+
+def lasting_bars(seen: Sequence[Bars]) -> Bars:
+    """What stays black at each side over several pictures."""
+    return Bars(*(min(getattr(one, side) for one in seen) for side in ("top", "bottom", "left", "right")))
+
+
+def change(before: UInt8[np.ndarray, "Y X"], after: UInt8[np.ndarray, "Y X"]) -> float:
+    """The largest mean difference of any of 16 x 9 parts of the picture, in grey levels of 255."""
+    difference = cv2.absdiff(before, after)
+    return float(cv2.resize(difference, (16, 9), interpolation=cv2.INTER_AREA).max())

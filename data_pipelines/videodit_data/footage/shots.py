@@ -1,0 +1,160 @@
+"""Shots: where footage is cut or fades, and not where it only flashes; found while its frames go by.
+
+The detectors are PySceneDetect's. What they report is checked against the pictures on both sides: what comes back to the
+same picture at once (a flash, a dropped frame, lightning) is no boundary. The dark or white part of a fade is a shot of
+its own, so that no clip begins or ends in it. Dissolves from picture to picture are not found.
+"""
+
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, HistogramDetector, ThresholdDetector
+
+from videodit_data.footage.spec import Shot
+
+DETECTORS = {
+    "adaptive": (AdaptiveDetector, "adaptive_threshold"),
+    "content": (ContentDetector, "threshold"),
+    "histogram": (HistogramDetector, "threshold"),
+}
+_PAD = 2  # frames repeated at both ends: the adaptive detector looks so far to each side
+_TINY = (32, 18)  # width and height at which the pictures on both sides are compared
+_BLACK, _WHITE = 12, 243  # mean levels beyond which a picture has faded
+_RATE = 25.0  # PySceneDetect's times need one; every length here is in frames
+
+
+@dataclass(frozen=True)
+class ShotConfig:
+    """How shots are found.
+
+    Attributes:
+        detector: "adaptive" (change of hue, saturation and brightness against that of the frames around), "content"
+            (the same against a fixed threshold), "histogram" (of brightness), or "none".
+        threshold: the detector's; PySceneDetect's default if None.
+        fades: whether fades to black and to white are boundaries as well.
+        flash_seconds: what comes back to the same picture within this time is no boundary.
+        pixels: to about how many pixels frames are scaled down for this.
+    """
+
+    detector: str = "adaptive"
+    threshold: float | int | None = None
+    fades: bool = True
+    flash_seconds: float | int = 0.25
+    pixels: int = 128 * 228
+
+    def __post_init__(self) -> None:
+        if self.detector not in (*DETECTORS, "none"):
+            raise ValueError(f"A shot detector is one of {', '.join(DETECTORS)} or none, not {self.detector!r}.")
+        if self.flash_seconds < 0 or self.pixels < 1024:
+            raise ValueError("Finding shots needs flash_seconds of 0 or more and at least 1024 pixels.")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Boundaries before frames `cuts`, the last one shown at `seconds`, and tiny pictures from before the first."""
+
+    cuts: tuple[int, ...]
+    seconds: float
+    before: list[Float32[np.ndarray, " N"]]
+    fade: bool
+
+
+class ShotFinder:
+    """Shown each frame in turn, it knows the shots at the end; it keeps tiny pictures of a fraction of a second."""
+
+    def __init__(self, config: ShotConfig):
+        self._window, self._seen, self._fed = config.flash_seconds, 0, 0
+        self._last: np.ndarray | None = None
+        self._cuts: set[int] = set()
+        self._recent: deque[tuple[int, float, np.ndarray]] = deque()
+        self._waiting: list[_Candidate] = []
+        self._content = None
+        if config.detector != "none":
+            make, name = DETECTORS[config.detector]
+            self._content = make(min_scene_len=0, **({} if config.threshold is None else {name: config.threshold}))
+        ceiling, whole = (
+            ThresholdDetector.Method.CEILING,
+            {"min_scene_len": 0, "fade_bias": -1, "add_final_scene": True},
+        )
+        black, white = ThresholdDetector(_BLACK, **whole), ThresholdDetector(_WHITE, **whole, method=ceiling)
+        self._fades = [_Fade(black), _Fade(white)] if config.fades else []
+
+    def see(self, picture: UInt8[np.ndarray, "Y X 3"], seconds: float) -> None:
+        """The next frame (RGB, scaled down) and when it is shown."""
+        tiny = cv2.resize(picture, _TINY, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+        self._recent.append((self._seen, seconds, tiny))
+        self._last = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        for _ in range(1 if self._seen else 1 + _PAD):
+            self._feed(self._last)
+        self._seen += 1
+        self._settle(seconds)
+        while len(self._recent) > 1 + _PAD and self._recent[0][1] < self._recent[-1 - _PAD][1] - self._window:
+            self._recent.popleft()
+
+    def shots(self) -> tuple[Shot, ...]:
+        """Shots from the first frame to the last, each frame in one; to be asked once, at the end."""
+        if self._last is not None:
+            for _ in range(_PAD):
+                self._feed(self._last)
+            for fade in self._fades:
+                self._cuts.update(cut.frame_num - _PAD for cut in fade.detector.post_process(self._time()))
+            self._settle(float("inf"))
+        edges = sorted({0, self._seen, *(cut for cut in self._cuts if 0 < cut < self._seen)})
+        return tuple(Shot(start, stop) for start, stop in itertools.pairwise(edges))
+
+    def _time(self) -> FrameTimecode:
+        return FrameTimecode(self._fed, _RATE)
+
+    def _feed(self, bgr: UInt8[np.ndarray, "Y X 3"]) -> None:
+        if self._content is not None:
+            for found in self._content.process_frame(self._time(), bgr):
+                cut = found.frame_num - _PAD
+                seconds = next((shown for number, shown, _ in self._recent if number == cut), self._recent[-1][1])
+                before = [
+                    tiny for number, shown, tiny in self._recent if number < cut and shown >= seconds - self._window
+                ]
+                self._waiting.append(_Candidate((cut,), seconds, before, fade=False))
+        number, seconds, _ = self._recent[-1]
+        for fade in self._fades:
+            for found in fade.detector.process_frame(self._time(), bgr):
+                short = fade.before if seconds - fade.seconds < self._window else []
+                self._waiting.append(_Candidate((found.frame_num - _PAD, number), seconds, short, fade=True))
+            dark = fade.detector.last_fade["type"] == "out"
+            if dark and not fade.dark:
+                fade.before, fade.seconds = [self._recent[0][2]] if number else [], seconds
+            fade.dark = dark
+        self._fed += 1
+
+    def _settle(self, now: float) -> None:
+        """Judges the boundaries of which enough has been seen."""
+        for candidate in [candidate for candidate in self._waiting if candidate.seconds + self._window <= now]:
+            self._waiting.remove(candidate)
+            after = [tiny for number, _, tiny in self._recent if number >= candidate.cuts[-1]]
+            if not (candidate.before and after and _same(candidate.before, after, candidate.fade)):
+                self._cuts.update(candidate.cuts)
+
+
+@dataclass
+class _Fade:
+    """A detector of fades, and while it is dark (or white) a picture from before that and since when."""
+
+    detector: ThresholdDetector
+    dark: bool = False
+    before: list[Float32[np.ndarray, " N"]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _same(before: list[Float32[np.ndarray, " N"]], after: list[Float32[np.ndarray, " N"]], fade: bool) -> bool:
+    """Whether pictures on both sides of a boundary are one scene's.
+
+    Far nearer each other than the boundary's own two; around a fade, where they may be dim: the same but for brightness.
+    """
+    if fade:
+        one, two = before[0] - before[0].mean(), after[-1] - after[-1].mean()
+        return bool(one @ two > 0.9 * np.linalg.norm(one) * np.linalg.norm(two))
+    distances = np.abs(np.stack(before)[:, None] - np.stack(after)[None]).mean(axis=-1)
+    return bool(distances.min() < 0.5 * distances[-1, 0])

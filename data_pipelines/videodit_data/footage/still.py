@@ -1,0 +1,32 @@
+"""Stillness over time: how much of a clip stands still, and whether it is stills joined by jumps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+STILL = 2.0  # greatest change, in grey levels, of a part of a picture that stands still: coding alone makes less
+_STILL_SECONDS, _JUMP_SECONDS = 0.5, 1.0  # shortest still, longest jump of a slideshow
+
+
+def static_share(changes: Sequence[float], seconds: Sequence[float]) -> float | None:
+    """Share of time in steps without change, 0 to 1; None without steps. `seconds` is each step's."""
+    return float(np.average(np.asarray(changes) <= STILL, weights=seconds)) if len(changes) else None
+
+
+def slideshow(changes: Sequence[float], seconds: Sequence[float]) -> float | None:
+    """Share of time in stills that short jumps join, 0 to 1; 0 unless there are two stills at least.
+
+    A still lasts half a second or more, a jump (a cut or a dissolve) one second at most. `seconds` is each step's.
+    """
+    if not len(changes):
+        return None
+    still = np.asarray(changes) <= STILL
+    lengths = np.asarray(seconds)
+    edges = np.flatnonzero(np.diff(still)) + 1
+    runs = [(bool(still[run[0]]), float(lengths[run].sum())) for run in np.split(np.arange(len(still)), edges)]
+    joined: set[int] = set()
+    for at in range(1, len(runs) - 1):
+        (one, before), (_, jump), (_, after) = runs[at - 1 : at + 2]
+        if one and jump <= _JUMP_SECONDS + 1e-6 and min(before, after) >= _STILL_SECONDS - 1e-6:
+            joined |= {at - 1, at + 1}
+    return sum(runs[at][1] for at in joined) / float(lengths.sum())
