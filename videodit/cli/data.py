@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from videodit.cli import footage
+
 EXAMPLES = """examples:
   videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
   videodit data inspect data/footage --sheet sheet.png    a table, and a picture of some clips
@@ -73,6 +75,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     packing.add_argument("--rows", type=int, default=8, help="of a batch")
     packing.add_argument("--look-ahead", type=int, default=512, help="clips that a batch is filled from")
     action.set_defaults(command=buckets)
+
+    footage.add_actions(actions, common)
 
 
 def _shape_options(action: argparse.ArgumentParser, what: str) -> None:

@@ -6,7 +6,6 @@ in any way, goes on and ends with the same bytes as one that was not, whatever t
 
 import dataclasses
 import json
-import logging
 import os
 import signal
 import tempfile
@@ -134,13 +133,12 @@ def _watched(plan: Plan, report: Progress, every: float = 0.5) -> Iterator[None]
     done = threading.Event()
 
     def look() -> None:
-        folders = {"analyse": plan.analyses, "cut": plan.folder("clips")}
-        before = {what: _notes(folder) for what, folder in folders.items()}
+        seen = {}
         while not done.wait(every):
-            now = {what: _notes(folder) for what, folder in folders.items()}
-            report("analyse", min(now["analyse"], plan.sources), plan.sources)
-            if now["cut"] != before["cut"]:
-                report("cut", now["cut"], now["cut"])
+            for what, folder in (("analyse", plan.analyses), ("cut", plan.folder("clips"))):
+                if (count := _notes(folder)) != seen.get(what):
+                    report(what, min(count, plan.sources) if what == "analyse" else count, plan.sources if what == "analyse" else count)
+                    seen[what] = count
 
     if storage.is_remote(plan.directory) or storage.is_remote(plan.analyses):
         yield

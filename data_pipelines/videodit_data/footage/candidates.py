@@ -22,7 +22,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A clip that may still be kept. whole: frames of its source."""
+    """A clip that may still be kept. whole: frames of its source. notes: what could not be found out of that."""
 
     spot: Spot
     clip: Clip
@@ -31,6 +31,7 @@ class Candidate:
     width: int
     whole: int
     captions: Captions
+    notes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -56,6 +57,7 @@ class Candidate:
             height=self.height,
             width=self.width,
             fps=self.fps,
+            detail="; ".join(self.notes) or None,
             measures=dict(self.clip.measures),
             duplicate_of=None if twin is None else twin.clip,
         )

@@ -11,6 +11,25 @@ from videodit_data.transcode import Recode
 
 
 @dataclass(frozen=True)
+class Filters:
+    """A filter for each measure, in the order of the funnel; by default none drops anything.
+
+    motion: pictures' heights a second. sharpness: variance of the Laplacian. luminance, contrast: 0 to 1. bars, text:
+    share of the picture. static, slideshow: share of the time. loudness: LUFS, unknown for silence.
+    """
+
+    luminance: Filter = field(default_factory=Filter)
+    contrast: Filter = field(default_factory=Filter)
+    bars: Filter = field(default_factory=Filter)
+    static: Filter = field(default_factory=Filter)
+    slideshow: Filter = field(default_factory=Filter)
+    motion: Filter = field(default_factory=Filter)
+    sharpness: Filter = field(default_factory=Filter)
+    text: Filter = field(default_factory=Filter)
+    loudness: Filter = field(default_factory=Filter)
+
+
+@dataclass(frozen=True)
 class DuplicateConfig:
     """Which near-duplicates are dropped.
 

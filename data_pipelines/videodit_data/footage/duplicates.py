@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 
 from videodit_data.footage import fingerprint
-from videodit_data.footage.candidates import Candidate, Fate, Spot
+from videodit_data.footage.candidates import Candidate, Spot
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DropDuplicates(beam.PTransform):
         self._bits, self._most = bits, most
 
     def expand(self, candidates: beam.PCollection) -> dict[str, beam.PCollection]:
-        entries = candidates | "File by band" >> beam.FlatMap(_entries, self._bits)
+        entries = candidates | "File by band" >> beam.FlatMap(_entries)
         firsts = entries | "First ones" >> beam.combiners.Top.PerKey(self._most, key=_rank, reverse=True)
         found = (
             {"firsts": firsts, "entries": entries}
@@ -52,9 +52,9 @@ class DropDuplicates(beam.PTransform):
         return {"passed": split.passed, "dropped": split.dropped, "crowded": found.crowded}
 
 
-def _entries(candidate: Candidate, bits: int) -> Iterator[tuple[Any, Entry]]:
+def _entries(candidate: Candidate) -> Iterator[tuple[Any, Entry]]:
     entry = Entry(candidate.rank, candidate.clip.fingerprint, candidate.spot)
-    for band in fingerprint.bands(candidate.clip.fingerprint, bits):
+    for band in fingerprint.bands(candidate.clip.fingerprint):
         yield band, entry
 
 
@@ -96,7 +96,7 @@ class _Earliest(beam.CombineFn):
 
 
 class _Split(beam.DoFn):
-    def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Candidate | Fate]:
+    def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         _, joined = element
         (candidate,) = joined["candidate"]
         twins = list(joined["twin"])

@@ -94,7 +94,7 @@ class Judge(beam.DoFn):
     def __init__(self, config: BuildConfig):
         self._config = config
 
-    def process(self, candidate: Candidate) -> Iterator[Candidate | beam.pvalue.TaggedOutput]:
+    def process(self, candidate: Candidate) -> Iterator[Any]:
         fate = self._fate(candidate)
         yield candidate if fate is None else beam.pvalue.TaggedOutput("decided", fate)
 

@@ -24,7 +24,7 @@ _DIGITS = 3  # of a hash in base 16: the parts in which clips are sorted
 
 @dataclass(frozen=True)
 class ShardConfig:
-    """Of each shard, at most: clips, and bytes of their videos (no bound if None); shards differ by one clip at most."""
+    """Of each shard, at most: clips, and bytes of their videos, no bound if None; sizes differ by one clip at most."""
 
     clips: int = 1024
     bytes: int | None = None

@@ -175,7 +175,7 @@ def _table(root: str, given: str | None) -> str | None:
 def _tabled(
     table: str | None, root: str, matched: Mapping[str, str]
 ) -> tuple[dict[str, list[Row]], list[tuple[str, str]]]:
-    """Rows by the source that they name, relative to the footage or to the table, and names of files that are nowhere."""
+    """Rows by the source that they name, relative to the footage or to the table; files named that are nowhere."""
     if table is None:
         return {}, []
     tabled, missing = defaultdict(list), set()
@@ -219,8 +219,7 @@ def _hash(path: str) -> str:
     """The hash of a local file; the checksum that another file system keeps, with the size."""
     if storage.is_remote(path):
         (result,) = FileSystems.match([path])
-        return hashlib.sha256(
-            f"{FileSystems.checksum(path)} {result.metadata_list[0].size_in_bytes}".encode()
-        ).hexdigest()
+        told = f"{FileSystems.checksum(path)} {result.metadata_list[0].size_in_bytes}"
+        return hashlib.sha256(told.encode()).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -38,7 +38,7 @@ _stopped = threading.Event()
 @functools.cache
 def _isolated(limits: Limits) -> Isolated:
     """The processes of this worker, which its stages share; they end with it."""
-    return Isolated(limits)
+    return Isolated("videodit_data.footage.work:run", limits)
 
 
 def stop(limits: Limits) -> None:
@@ -58,11 +58,11 @@ def stopped() -> bool:
     return _stopped.is_set()
 
 
-def _call(limits: Limits, function: str, **arguments: Any) -> Any:
+def _call(limits: Limits, function: str, path: str, name: str, **arguments: Any) -> Any:
     """What a function of `work` gives; VideoError as it says, and when the limits are passed."""
     if not stopped():
         try:
-            return _isolated(limits)(f"videodit_data.footage.work:{function}", **arguments)
+            return _isolated(limits)(path, name=name, what=function, **arguments)
         except VideoError:
             if not stopped():
                 raise
@@ -79,7 +79,7 @@ class Analyse(beam.DoFn):
     def __init__(self, config: AnalysisConfig, limits: Limits, folder: str):
         self._config, self._limits, self._folder = dataclasses.asdict(config), limits, folder
 
-    def process(self, source: Source) -> Iterator[Candidate | beam.pvalue.TaggedOutput]:
+    def process(self, source: Source) -> Iterator[Any]:
         found = self._find(source)
         if isinstance(found, str):
             decision = Decision(source.name, "read", _kind(found), detail=found)
@@ -89,9 +89,8 @@ class Analyse(beam.DoFn):
         facts = {"height": info.height, "width": info.width, "fps": info.fps}
         for shot in found.short:
             frames = shot.stop - shot.start
-            spot = Spot(
-                clip_id(source.name, shot.start, frames), source.name, source.path, source.hash, shot.start, frames
-            )
+            id = clip_id(source.name, shot.start, frames)
+            spot = Spot(id, source.name, source.path, source.hash, shot.start, frames)
             decision = Decision(
                 source.name,
                 "split",
@@ -111,7 +110,12 @@ class Analyse(beam.DoFn):
             spot = Spot(id, source.name, source.path, source.hash, clip.start, clip.frames)
             stop = clip.start_seconds + clip.frames / info.fps
             yield Candidate(
-                spot, clip, whole=info.frames, captions=source.captions_of(id, clip.start_seconds, stop), **facts
+                spot,
+                clip,
+                whole=info.frames,
+                captions=source.captions_of(id, clip.start_seconds, stop),
+                notes=found.notes,
+                **facts,
             )
 
     def _find(self, source: Source) -> Analysis | str:
@@ -176,7 +180,7 @@ class Cut(beam.DoFn):
         self._recode = None if recode is None else dataclasses.asdict(recode)
         self._limits, self._folder = limits, folder
 
-    def process(self, element: tuple[str, Iterable[Candidate]]) -> Iterator[Staged | beam.pvalue.TaggedOutput]:
+    def process(self, element: tuple[str, Iterable[Candidate]]) -> Iterator[Any]:
         candidates = sorted(element[1], key=lambda candidate: candidate.clip.start)
         missing = {}
         for candidate in candidates:

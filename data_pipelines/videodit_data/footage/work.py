@@ -1,6 +1,9 @@
-"""What is done with hostile files, each call in a process of its own with limits: plain JSON in and out."""
+"""What is done with hostile files, in processes of their own with limits (`Isolated`): plain JSON in and out."""
 
 import hashlib
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,26 @@ from videodit_data.transcode import Recode
 from videodit_data.transforms import cover_size
 
 _HEIGHT, _QUALITY = 120, 80  # of the frames of a thumbnail: pixels; JPEG
+_watching: list[int] = []
+
+
+def run(path: str, *, name: str, what: str, **arguments: Any) -> Any:
+    """One of the functions below, so that they share processes."""
+    _end_with_parent()
+    return {"analysis": analysis, "cut": cut, "thumbnail": thumbnail}[what](path, name=name, **arguments)
+
+
+def _end_with_parent() -> None:
+    """While a file is decoded nobody looks at the pipe that ends with the parent."""
+    if not _watching:
+        _watching.append(os.getppid())
+        threading.Thread(target=_watch, args=_watching, daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def analysis(path: str, config: dict[str, Any], name: str, most_pixels: int) -> dict[str, Any]:
@@ -25,9 +48,10 @@ def cut(path: str, start: int, frames: int, recode: dict[str, Any] | None, name:
 
     VideoError where they cannot be decoded.
     """
-    data = (
-        Path(path).read_bytes() if recode is None else transcode.cut(path, start, frames, Recode(**recode), name=name)
-    )
+    if recode is None:
+        data = Path(path).read_bytes()
+    else:
+        data = transcode.cut(path, start, frames, Recode(**recode), name=name)
     info = video.probe(data, name=name)
     if info.frames != frames:
         raise video.VideoError(f"{name}: has {info.frames} frames, not {frames}, after it was cut.")
