@@ -1,8 +1,11 @@
 """Video files looked at in processes of their own, with limits: what a hostile file does to a decoder costs that file.
 
-`verify` here is `video.verify` but for that: a crash, too much memory or too much time is a `VideoError` as well.
+`Isolated` calls any function by its name; a crash, too much memory or too much time is a `VideoError` then as well.
 """
 
+import base64
+import dataclasses
+import importlib
 import json
 import os
 import queue
@@ -12,38 +15,55 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videodit_data.video import VideoError, VideoInfo, verify
+from videodit_data.video import VideoError, VideoInfo
+
+_START_SECONDS = 120.0  # for a process to import what it needs
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one file: seconds that it may take, MiB that the process may hold, and pixels of a frame."""
+    """Of one file: seconds that it may take, MiB that the process may hold, and pixels of a frame.
+
+    seconds_per_mebibyte: more time for large files, which hold more frames. Nothing else about a file that may lie
+    bounds its frames; at 20, footage of one hour in 100 MiB has 33 minutes more.
+    """
 
     seconds: float | int = 120.0
     mebibytes: int = 4096
     pixels: int = 2**26
+    seconds_per_mebibyte: float | int = 0.0
+
+    def time(self, size: int) -> float:
+        """Seconds for a file of `size` bytes."""
+        return self.seconds + self.seconds_per_mebibyte * size / 2**20
 
 
-class Verifier:
-    """Processes that verify files, one a caller at a time; started when first needed, and anew after a crash."""
+class Isolated:
+    """A function "module:name" of a file, called in processes, one a caller at a time; each serves many files.
 
-    def __init__(self, limits: Limits | None = None):
-        self._limits, self._idle = limits or Limits(), queue.SimpleQueue()
+    They are started when first needed, and anew after a crash. The function is called with the path, `name` and further
+    arguments, which are JSON; it returns JSON, bytes or a dataclass of JSON (of which the fields come back).
+    """
+
+    def __init__(self, function: str, limits: Limits | None = None):
+        self._function, self.limits = function, limits or Limits()
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all: list[_Worker] = []
 
-    def __call__(self, path: str | os.PathLike[str], *, name: str = "") -> VideoInfo:
-        """Facts of a file as `video.verify` gives them; VideoError also when the limits are passed."""
+    def __call__(self, path: str | os.PathLike[str], *, name: str = "", **arguments: Any) -> Any:
+        """What the function returns; VideoError when it raises anything or passes the limits."""
         try:
             worker = self._idle.get_nowait()
         except queue.Empty:
-            worker = _Worker(self._limits)
+            worker = _Worker(self._function, self.limits)
             self._all.append(worker)
         try:
-            return worker.verify(Path(path), name or os.fspath(path))
+            return worker.call(Path(path), name or os.fspath(path), arguments)
         finally:
             self._idle.put(worker)
 
@@ -52,46 +72,59 @@ class Verifier:
         for worker in self._all:
             worker.end()
 
-    def __enter__(self) -> "Verifier":
+    def __enter__(self) -> "Isolated":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-class _Worker:
-    def __init__(self, limits: Limits):
-        self._limits, self._process = limits, None
+class Verifier(Isolated):
+    """`video.verify`, isolated."""
 
-    def verify(self, path: Path, name: str) -> VideoInfo:
-        answer = self._ask({"path": str(path), "name": name, "pixels": self._limits.pixels})
+    def __init__(self, limits: Limits | None = None):
+        super().__init__("videodit_data.video:verify", limits)
+
+    def __call__(self, path: str | os.PathLike[str], *, name: str = "") -> VideoInfo:
+        """Facts of a file as `video.verify` gives them; VideoError also when the limits are passed."""
+        return VideoInfo(**super().__call__(path, name=name, most_pixels=self.limits.pixels))
+
+
+class _Worker:
+    def __init__(self, function: str, limits: Limits):
+        self._function, self._limits, self._process = function, limits, None
+
+    def call(self, path: Path, name: str, arguments: dict[str, Any]) -> Any:
+        try:
+            seconds = self._limits.time(path.stat().st_size)
+        except OSError as error:
+            raise VideoError(f"{name}: cannot be read ({error.strerror}).") from None
+        answer = self._ask({"path": str(path), "name": name, "arguments": arguments}, seconds)
         if isinstance(answer, str):
             self.end()
             raise VideoError(f"{name}: {answer}.")
         if "error" in answer:
             raise VideoError(answer["error"])
-        return VideoInfo(**answer["info"])
+        return base64.b64decode(answer["bytes"]) if "bytes" in answer else answer["json"]
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any] | str:
+    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | str:
         """The answer, or what became of the process."""
-        if self._process is None:
-            self._process = self._start()
-        process = self._process
+        process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            line = self._line(time.monotonic() + self._limits.seconds)
+            line = self._line(seconds)
         except BrokenPipeError:
             line = b""
         if line is None:
-            return f"takes longer than {self._limits.seconds:g} seconds"
+            return f"takes longer than {seconds:g} seconds"
         if not line.endswith(b"\n"):
             return f"the decoder ended itself ({_ending(process.wait())})"
         return json.loads(line)
 
-    def _line(self, until: float) -> bytes | None:
-        """What the process says, b"" if it ended, None if time did."""
-        line = b""
+    def _line(self, seconds: float) -> bytes | None:
+        """What the process says, b"" if it ended, None if it does not in time."""
+        line, until = bytearray(), time.monotonic() + seconds
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
             if not ready:
@@ -100,11 +133,16 @@ class _Worker:
             if not read:
                 return b""
             line += read
-        return line
+        return bytes(line)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", __spec__.name, str(self._limits.mebibytes)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-m", __spec__.name, self._function, str(self._limits.mebibytes)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(command, **pipes)
+        if not self._line(_START_SECONDS):
+            self.end()
+            raise RuntimeError(f"No process for {self._function} within {self._limits.mebibytes} MiB could be started.")
+        return self._process
 
     def end(self) -> None:
         if self._process is not None:
@@ -122,20 +160,30 @@ def _main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders' libraries may print
-    most = int(sys.argv[1]) * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    (module, function), most = sys.argv[1].split(":"), int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (most * 2**20, most * 2**20))
+    called = getattr(importlib.import_module(module), function)
+    answers.write(b"ready\n")
+    answers.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        answer: dict[str, Any]
-        try:
-            info = verify(request["path"], name=request["name"], most_pixels=request["pixels"])
-            answer = {"info": asdict(info)}
-        except VideoError as error:
-            answer = {"error": str(error)}
-        except MemoryError:
-            answer = {"error": f"{request['name']}: needs more than {sys.argv[1]} MiB."}
+        answer = _answer(called, request, most)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
+
+
+def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) -> dict[str, Any]:
+    try:
+        result = function(request["path"], name=request["name"], **request["arguments"])
+    except VideoError as error:
+        return {"error": str(error)}
+    except MemoryError:
+        return {"error": f"{request['name']}: needs more than {most} MiB."}
+    except Exception as error:  # whatever a library makes of a hostile file
+        return {"error": f"{request['name']}: {type(error).__name__}, {' '.join(str(error).split())}."}
+    if isinstance(result, bytes):
+        return {"bytes": base64.b64encode(result).decode()}
+    return {"json": dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ are taken as square; decoding and encoding use one thread, because the loader ru
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,6 +27,8 @@ Source = bytes | str | os.PathLike[str]
 
 # Area averaging, chroma at full resolution, and the same bytes on every machine.
 _SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
+
+_FINE = Fraction(1, 90_000)  # seconds: the unit of times that follow no constant rate
 
 av.logging.set_level(None)  # codecs report through exceptions, never on the terminal
 
@@ -279,6 +281,43 @@ def decode_clip(
         return _pictures(clip, timeline, nearest(timeline.seconds, wanted), size)
 
 
+@dataclass(frozen=True)
+class Index:
+    """Where the frames of a source are, found by reading through it once; for many calls of `stream`."""
+
+    timeline: _Timeline
+    fps: float
+
+
+def index(source: Source, *, name: str = "") -> Index:
+    """Reads the packets of a source, nothing decoded; VideoError as from `probe`."""
+    with _opened(source, name) as clip:
+        timeline = _timeline(clip)
+        return Index(timeline, _rate(clip, timeline.seconds))
+
+
+def stream(
+    source: Source, where: Index, start: int, count: int, *, name: str = ""
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames `start` to `start + count`, decoded one after the other, each with its seconds after the source's first.
+
+    VideoError when the frames are not there or cannot be decoded.
+    """
+    have, given = len(where.timeline.ticks), 0
+    with _opened(source, name) as clip:
+        if start < 0 or count < 1 or start + count > have:
+            raise VideoError(f"{clip.label}: has {have} frames, cannot give {count} from frame {start} on.")
+        wanted = where.timeline.ticks[start : start + count]
+        for tick, frame in _frames_from(clip, where.timeline, int(wanted[0])):
+            # As in `_pictures`: the next shown frame stands in for a packet that shows nothing.
+            while given < count and wanted[given] <= tick:
+                yield float(where.timeline.seconds[start + given]), frame
+                given += 1
+            if given == count:
+                return
+        raise VideoError(f"{clip.label}: ends after {given} of the {count} frames asked for; truncated or damaged.")
+
+
 def _pictures(
     clip: _Opened, timeline: _Timeline, indices: Int64[np.ndarray, " T"], size: tuple[int, int] | None
 ) -> UInt8[np.ndarray, "T Y X 3"]:
@@ -369,10 +408,28 @@ def encode(
         raise VideoError(f"H.264 needs at least one frame of even height and width, not {count} of {height} x {width}.")
     if not fps > 0:
         raise VideoError(f"A video's frame rate is positive, not {fps}.")
+    return write_mp4(path, frames, (height, width), fps, options={"crf": str(crf)}, metadata=metadata)
+
+
+def write_mp4(
+    path: str | os.PathLike[str] | None,
+    pictures: Iterable[UInt8[np.ndarray, "Y X 3"]],
+    size: tuple[int, int],
+    fps: float | int,
+    *,
+    options: Mapping[str, str],
+    metadata: Mapping[str, str] | None = None,
+    seconds: Sequence[float] | None = None,
+) -> bytes:
+    """As `encode`, of pictures of an even `size` = (height, width) that come one by one, with x264's `options`.
+
+    seconds: when each picture is shown, where that is not at the constant rate `fps`.
+    """
     folder = None if path is None else Path(path).parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".encode-") as scratch:
         file = Path(scratch) / "clip.mp4"  # a real file: moving the index to the front re-reads what was written
-        _write_mp4(file, frames, Fraction(fps).limit_denominator(1001), metadata or {}, crf)
+        rate = Fraction(fps).limit_denominator(1001)
+        _write_mp4(file, pictures, size, rate, dict(options), dict(metadata or {}), seconds)
         data = file.read_bytes()
         if path is not None:
             file.replace(path)
@@ -380,20 +437,28 @@ def encode(
 
 
 def _write_mp4(
-    file: Path, frames: UInt8[np.ndarray, "T Y X 3"], rate: Fraction, metadata: dict[str, str], crf: int
+    file: Path,
+    pictures: Iterable[UInt8[np.ndarray, "Y X 3"]],
+    size: tuple[int, int],
+    rate: Fraction,
+    coding: dict[str, str],
+    metadata: dict[str, str],
+    seconds: Sequence[float] | None,
 ) -> None:
     options = {"movflags": "faststart+use_metadata_tags", "fflags": "+bitexact"}
     with av.open(str(file), "w", format="mp4", options=options) as container:
         container.metadata.update(metadata)
         # x264's macroblock tree reads memory that nobody wrote when frames are small: other bytes at every call.
-        coding = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
+        coding = {"threads": "1", "x264-params": "mbtree=0"} | coding
         stream = container.add_stream("libx264", rate=rate, options=coding)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         codec, reformatter = stream.codec_context, VideoReformatter()
         codec.thread_count = 1
         codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
         codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        for picture in frames:
+        if seconds is not None:
+            codec.time_base = _FINE
+        for number, picture in enumerate(pictures):
             frame = reformatter.reformat(
                 av.VideoFrame.from_ndarray(picture, format="rgb24"),
                 format="yuv420p",
@@ -402,5 +467,7 @@ def _write_mp4(
                 interpolation=_SCALING,
                 threads=1,
             )
+            if seconds is not None:
+                frame.pts, frame.time_base = round((seconds[number] - seconds[0]) / _FINE), _FINE
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

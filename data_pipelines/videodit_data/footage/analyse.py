@@ -3,7 +3,6 @@
 import math
 import os
 from array import array
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig, ShotFinder
 from videodit_data.footage.spec import Analysis, Clip, Shot
 from videodit_data.footage.text import Strokes
+from videodit_data.isolate import Isolated, Limits
 
 _LEAST = 16  # pixels of a side: optical flow needs some
 _EPSILON = 1e-3  # seconds: containers round times
@@ -90,6 +90,24 @@ def analyse(
         hashes = tuple(watch.hashes[at] for at in fingerprint.spread(part.start, part.stop - part.start))
         clips.append(Clip(part.start, part.stop - part.start, float(seconds[part.start]), measures, hashes))
     return Analysis(info, shots, tuple(clips), short, (sound.trouble,) if sound.trouble else ())
+
+
+def analyse_plain(path: str, *, name: str, config: Mapping[str, Any], most_pixels: int | None) -> Analysis:
+    """`analyse` with a configuration in JSON, for `Isolated`."""
+    return analyse(path, AnalysisConfig.from_json(config), name=name, most_pixels=most_pixels)
+
+
+class Analyser(Isolated):
+    """`analyse` in processes with limits; what is passed over costs one file (VideoError)."""
+
+    def __init__(self, config: AnalysisConfig, limits: Limits | None = None):
+        super().__init__(f"{__name__}:analyse_plain", limits or Limits(seconds=600, seconds_per_mebibyte=20))
+        self._config = config.to_json()
+
+    def __call__(self, path: str | os.PathLike[str], *, name: str = "") -> Analysis:
+        """As `analyse`; VideoError also when a limit is passed or the process dies."""
+        plain = super().__call__(path, name=name, config=self._config, most_pixels=self.limits.pixels)
+        return Analysis.from_json(plain)
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class _Fade:
 def _same(before: list[Float32[np.ndarray, " N"]], after: list[Float32[np.ndarray, " N"]], fade: bool) -> bool:
     """Whether pictures on both sides of a boundary are one scene's.
 
-    Far nearer each other than the boundary's own two; around a fade, where they may be dim: the same but for brightness.
+    Far nearer each other than the boundary's own two are; around a fade, where they may be dim, alike but for that.
     """
     if fade:
         one, two = before[0] - before[0].mean(), after[-1] - after[-1].mean()

@@ -1,7 +1,6 @@
 """Text laid over the picture: captions, titles, logos. Found by strokes that stay in place, with OpenCV alone."""
 
 from collections import deque
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
