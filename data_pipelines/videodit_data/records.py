@@ -52,12 +52,18 @@ class Record:
     sha256: str  # of the encoded file
     truth: dict[str, Any] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
     latent: Latent | None = None
+    caption_sources: tuple[str, ...] = ()  # what wrote each caption ("file", a model); empty when that is unknown
 
     def __post_init__(self) -> None:
         if not self.id or not self.captions or self.frames < 1 or not self.fps > 0:
             raise ValueError(
                 f"Record '{self.id}' needs an id, a caption, frames and a positive rate; it has "
                 f"{len(self.captions)} captions, {self.frames} frames, {self.fps} a second."
+            )
+        if self.caption_sources and len(self.caption_sources) != len(self.captions):
+            raise ValueError(
+                f"Record '{self.id}' has {len(self.captions)} captions and {len(self.caption_sources)} sources of "
+                "captions; one each is due, or none."
             )
 
     @property
@@ -82,7 +88,8 @@ def unpack(data: bytes) -> Record:
         latent = values.pop("latent")
         if latent is not None:
             latent = Latent(**{**latent, "shape": tuple(latent["shape"])})
-        return Record(**{**values, "captions": tuple(values["captions"])}, latent=latent)
+        lists = {name: tuple(values.get(name, ())) for name in ("captions", "caption_sources")}
+        return Record(**values | lists, latent=latent)
     except (msgpack.UnpackException, TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"Not a clip record of this format: {error}.") from error
 
@@ -99,10 +106,11 @@ def from_video(
     source: str,
     licence: str,
     truth: dict[str, Any] | None = None,
+    caption_sources: Sequence[str] = (),
 ) -> Record:
     """A record of an encoded video, with its hash taken."""
-    digest = hashlib.sha256(video).hexdigest()
-    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth)
+    digest, told = hashlib.sha256(video).hexdigest(), tuple(caption_sources)
+    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth, None, told)
 
 
 def with_latent(
