@@ -137,7 +137,11 @@ def _watched(plan: Plan, report: Progress, every: float = 0.5) -> Iterator[None]
         while not done.wait(every):
             for what, folder in (("analyse", plan.analyses), ("cut", plan.folder("clips"))):
                 if (count := _notes(folder)) != seen.get(what):
-                    report(what, min(count, plan.sources) if what == "analyse" else count, plan.sources if what == "analyse" else count)
+                    report(
+                        what,
+                        min(count, plan.sources) if what == "analyse" else count,
+                        plan.sources if what == "analyse" else count,
+                    )
                     seen[what] = count
 
     if storage.is_remote(plan.directory) or storage.is_remote(plan.analyses):

@@ -35,7 +35,7 @@ class DropDuplicates(beam.PTransform):
         super().__init__()
         self._bits, self._most = bits, most
 
-    def expand(self, candidates: beam.PCollection) -> dict[str, beam.PCollection]:
+    def expand(self, candidates: beam.PCollection) -> Any:
         entries = candidates | "File by band" >> beam.FlatMap(_entries)
         firsts = entries | "First ones" >> beam.combiners.Top.PerKey(self._most, key=_rank, reverse=True)
         found = (
@@ -47,7 +47,7 @@ class DropDuplicates(beam.PTransform):
         split = (
             {"candidate": candidates | "Key by id" >> beam.Map(lambda c: (c.id, c)), "twin": earliest}
             | "Join" >> beam.CoGroupByKey()
-            | "Split" >> beam.ParDo(_Split()).with_outputs("dropped", main="passed")
+            | "Split" >> beam.ParDo(_Split(self._bits)).with_outputs("dropped", main="passed")
         )
         return {"passed": split.passed, "dropped": split.dropped, "crowded": found.crowded}
 
@@ -96,6 +96,9 @@ class _Earliest(beam.CombineFn):
 
 
 class _Split(beam.DoFn):
+    def __init__(self, bits: int):
+        self._bits = bits
+
     def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         _, joined = element
         (candidate,) = joined["candidate"]
@@ -108,6 +111,11 @@ class _Split(beam.DoFn):
         yield beam.pvalue.TaggedOutput(
             "dropped",
             candidate.decided(
-                "duplicates", "near-duplicate of another clip", twin.spot, measure="distance", value=distance
+                "duplicates",
+                "near-duplicate of another clip",
+                twin.spot,
+                measure="distance",
+                value=distance,
+                threshold=self._bits,
             ),
         )
