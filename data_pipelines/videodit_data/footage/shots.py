@@ -1,8 +1,8 @@
 """Shots: where footage is cut or fades, and not where it only flashes; found while its frames go by.
 
-The detectors are PySceneDetect's. What they report is checked against the pictures on both sides: what comes back to the
-same picture at once (a flash, a dropped frame, lightning) is no boundary. The dark or white part of a fade is a shot of
-its own, so that no clip begins or ends in it. Dissolves from picture to picture are not found.
+The detectors are PySceneDetect's. What they report is checked against the pictures on both sides: what comes back to
+the same picture at once (a flash, a dropped frame, lightning) is no boundary. The dark or white part of a fade is a
+shot of its own, so that no clip begins or ends in it. Dissolves from picture to picture are not found.
 """
 
 import itertools
@@ -23,7 +23,9 @@ DETECTORS = {
 }
 _PAD = 2  # frames repeated at both ends: the adaptive detector looks so far to each side
 _TINY = (32, 18)  # width and height at which the pictures on both sides are compared
-_BLACK, _WHITE = 12, 243  # mean levels beyond which a picture has faded
+_BLACK, _WHITE = 24, 231  # a picture has faded when all levels, but for one in a hundred, are beyond
+_ALIKE = 0.85  # correlation of pictures that differ in brightness and a little motion
+_EPSILON = 1e-3  # seconds: containers round times
 _RATE = 25.0  # PySceneDetect's times need one; every length here is in frames
 
 
@@ -81,7 +83,7 @@ class ShotFinder:
             {"min_scene_len": 0, "fade_bias": -1, "add_final_scene": True},
         )
         black, white = ThresholdDetector(_BLACK, **whole), ThresholdDetector(_WHITE, **whole, method=ceiling)
-        self._fades = [_Fade(black), _Fade(white)] if config.fades else []
+        self._fades = [_Fade(black, 0.99), _Fade(white, 0.01)] if config.fades else []
 
     def see(self, picture: UInt8[np.ndarray, "Y X 3"], seconds: float) -> None:
         """The next frame (RGB, scaled down) and when it is shown."""
@@ -115,25 +117,28 @@ class ShotFinder:
                 cut = found.frame_num - _PAD
                 seconds = next((shown for number, shown, _ in self._recent if number == cut), self._recent[-1][1])
                 before = [
-                    tiny for number, shown, tiny in self._recent if number < cut and shown >= seconds - self._window
+                    tiny for number, shown, tiny in self._recent if number < cut and shown >= seconds - self._window - _EPSILON
                 ]
                 self._waiting.append(_Candidate((cut,), seconds, before, fade=False))
         number, seconds, _ = self._recent[-1]
+        counts = np.cumsum(np.bincount(bgr[::2, ::2].ravel(), minlength=256))
         for fade in self._fades:
-            for found in fade.detector.process_frame(self._time(), bgr):
+            level = np.full((1, 1, 3), np.searchsorted(counts, fade.share * counts[-1]), np.uint8)
+            for found in fade.detector.process_frame(self._time(), level):
                 short = fade.before if seconds - fade.seconds < self._window else []
                 self._waiting.append(_Candidate((found.frame_num - _PAD, number), seconds, short, fade=True))
             dark = fade.detector.last_fade["type"] == "out"
             if dark and not fade.dark:
-                fade.before, fade.seconds = [self._recent[0][2]] if number else [], seconds
+                fade.before, fade.seconds = [tiny for _, _, tiny in self._recent][:-1], seconds
             fade.dark = dark
         self._fed += 1
 
     def _settle(self, now: float) -> None:
         """Judges the boundaries of which enough has been seen."""
-        for candidate in [candidate for candidate in self._waiting if candidate.seconds + self._window <= now]:
+        for candidate in [candidate for candidate in self._waiting if candidate.seconds + self._window <= now + _EPSILON]:
             self._waiting.remove(candidate)
-            after = [tiny for number, _, tiny in self._recent if number >= candidate.cuts[-1]]
+            until = candidate.seconds + self._window + _EPSILON
+            after = [tiny for number, shown, tiny in self._recent if number >= candidate.cuts[-1] and shown <= until]
             if not (candidate.before and after and _same(candidate.before, after, candidate.fade)):
                 self._cuts.update(candidate.cuts)
 
@@ -143,6 +148,7 @@ class _Fade:
     """A detector of fades, and while it is dark (or white) a picture from before that and since when."""
 
     detector: ThresholdDetector
+    share: float
     dark: bool = False
     before: list[Float32[np.ndarray, " N"]] = field(default_factory=list)
     seconds: float = 0.0
@@ -151,10 +157,12 @@ class _Fade:
 def _same(before: list[Float32[np.ndarray, " N"]], after: list[Float32[np.ndarray, " N"]], fade: bool) -> bool:
     """Whether pictures on both sides of a boundary are one scene's.
 
-    Far nearer each other than the boundary's own two are; around a fade, where they may be dim, alike but for that.
+    Some are far nearer each other than the boundary's own two; around a fade, where they may be dim, alike but for that.
     """
-    if fade:
-        one, two = before[0] - before[0].mean(), after[-1] - after[-1].mean()
-        return bool(one @ two > 0.9 * np.linalg.norm(one) * np.linalg.norm(two))
-    distances = np.abs(np.stack(before)[:, None] - np.stack(after)[None]).mean(axis=-1)
-    return bool(distances.min() < 0.5 * distances[-1, 0])
+    one, two = np.stack(before), np.stack(after)
+    if not fade:
+        distances = np.abs(one[:, None] - two[None]).mean(axis=-1)
+        return bool(distances.min() < 0.5 * distances[-1, 0])
+    one, two = (pictures - pictures.mean(axis=1, keepdims=True) for pictures in (one, two))
+    sizes = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(two, axis=1)
+    return bool((one @ two.T > _ALIKE * sizes).any())
