@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from videodit.cli import footage
+from videodit.cli import captioning, footage
 
 EXAMPLES = """examples:
   videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
@@ -35,6 +35,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.add_argument("dataset", type=Path)
     action.add_argument("--sheet", type=Path, help="contact sheet; DATASET/contact_sheet.png if not given")
     action.set_defaults(command=inspect)
+
+    captioning.add_action(actions, common)
 
     action = actions.add_parser("toyworld", help="generate captioned clips with ground truth", **shape)
     action.add_argument("--out", type=Path, required=True, help="directory of the new data set")

@@ -50,12 +50,13 @@ class Journal:
 
     def __init__(self, path: Path):
         self._path, self._lock = path, threading.Lock()
-        self._file = path.open("a+b")
+        # Unbuffered: what a full disk refused must not be written later.
+        self._file, self._reader = path.open("ab", buffering=0), path.open("rb")
         try:
             self._hold()
             self._places = self._read()
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def _hold(self) -> None:
@@ -67,8 +68,7 @@ class Journal:
     def _read(self) -> dict[str, int]:
         """Where the answer to each question begins."""
         places, end = {}, 0
-        self._file.seek(0)
-        for number, line in enumerate(self._file, 1):
+        for number, line in enumerate(self._reader, 1):
             if not line.endswith(b"\n"):
                 self._file.truncate(end)
                 break
@@ -87,8 +87,8 @@ class Journal:
         with self._lock:
             if (place := self._places.get(asked)) is None:
                 return None
-            self._file.seek(place)
-            return read_entry(self._file.readline()).answer
+            self._reader.seek(place)
+            return read_entry(self._reader.readline()).answer
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Notes answers; after an error such as a full disk, those before are whole."""
@@ -97,12 +97,12 @@ class Journal:
         with self._lock:
             place = self._file.seek(0, os.SEEK_END)
             lines = [entry.to_json().encode() + b"\n" for entry in entries]
+            rest = memoryview(b"".join(lines))
             try:
-                self._file.write(b"".join(lines))
-                self._file.flush()
+                while rest:
+                    rest = rest[self._file.write(rest) :]
                 os.fsync(self._file.fileno())
             except OSError:
-                self._file = self._path.open("a+b")  # what is left in the buffer would be written later
                 self._file.truncate(place)
                 raise
             for entry, line in zip(entries, lines, strict=True):
@@ -113,4 +113,8 @@ class Journal:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
+        self._reader.close()

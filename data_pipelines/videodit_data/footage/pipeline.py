@@ -1,7 +1,8 @@
 """The one pipeline from sources to shards, for any of Beam's runners.
 
-sources -> analyse -> judge -> duplicates -> cut -> shards
-              \________\__________\___________\___-> decisions, thumbnails
+    sources -> analyse -> judge -> duplicates -> cut -> shards
+
+What each stage but the last does not pass on, and what comes to the end, goes to the decisions and the thumbnails.
 """
 
 import dataclasses
