@@ -77,7 +77,7 @@ class _Lines(beam.PTransform):
         super().__init__()
         self._path = path
 
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
         return (
             pipeline | beam.Create([self._path]) | beam.FlatMap(lambda path: storage.read(path).decode().splitlines())
         )

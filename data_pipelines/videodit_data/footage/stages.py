@@ -44,6 +44,11 @@ def _isolated(limits: Limits) -> Isolated:
 def stop(limits: Limits) -> None:
     """Ends the processes of this process' stages, and lets these stages raise what ends the pipeline."""
     _stopped.set()
+    end_processes(limits)
+
+
+def end_processes(limits: Limits) -> None:
+    """Ends the processes of this process' stages; they are started anew when needed."""
     _isolated(limits).close()
     _isolated.cache_clear()
 

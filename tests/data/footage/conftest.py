@@ -1,12 +1,13 @@
 """One folder of footage and one data set built from it, for all tests that only look."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("apache_beam")
 
+from videodit_data.footage import stages
 from videodit_data.footage.build import build
 from videodit_data.footage.clips import ClipConfig
 from videodit_data.footage.config import AnalysisConfig, BuildConfig, Filters, ShardConfig
@@ -26,6 +27,15 @@ CONFIG = BuildConfig(
     limits=Limits(seconds=60.0),
     pictures=2,
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def processes() -> Iterator[None]:
+    """The processes that decode stay for the next build: to start them costs more than all that they do here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "end_processes", lambda limits: None)
+        yield
+    stages.end_processes(CONFIG.limits)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def scene(seed: int, frames: int = 30, height: int = 64, width: int = 96) -> np.
 
 
 def make_footage(folder: Path) -> None:
-    """Two shots in one file, a scene and two copies of it, what is to be dropped for each reason, and what is no video."""
+    """Two shots in one file, a scene and two copies of it, what is dropped for each reason, and what is no video."""
     (folder / "sub").mkdir(parents=True)
     clips = {
         "two.mp4": np.concatenate([scene(1), scene(2)]),
