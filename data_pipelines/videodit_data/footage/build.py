@@ -97,18 +97,18 @@ def _run(plan: Plan, options: Sequence[str]) -> None:
             direct.direct_running_mode, direct.direct_num_workers = "multi_threading", os.cpu_count() or 1
     pipeline = beam.Pipeline(runner=runner, options=known)
     assemble(pipeline, plan)
-    with _stoppable(plan):
+    with _stoppable():
         pipeline.run().wait_until_finish()
 
 
 @contextmanager
-def _stoppable(plan: Plan) -> Iterator[None]:
+def _stoppable() -> Iterator[None]:
     """Ctrl-C ends the stages' processes, so that Beam's threads, which cannot be interrupted, come to an end."""
     stages.resume()
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before)
-        stages.stop(plan.config.limits)
+        stages.stop()
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
@@ -124,7 +124,7 @@ def _stoppable(plan: Plan) -> Iterator[None]:
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
-        stages.stop(plan.config.limits)
+        stages.stop()
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Values = Float[np.ndarray, " N"]
 _BINS = 40
 
 
@@ -31,9 +30,9 @@ DARK = Theme("#e7eaf0", "#98a1b0", "#323844", "#6aa5ff", "#586273", "#fb923c")
 
 
 def histogram(
-    kept: Values,
-    dropped: Values,
-    otherwise: Values,
+    kept: Float[np.ndarray, " K"],
+    dropped: Float[np.ndarray, " D"],
+    otherwise: Float[np.ndarray, " N"],
     bounds: tuple[float | None, float | None],
     label: str,
     theme: Theme,
@@ -91,7 +90,7 @@ def funnel(steps: Sequence[tuple[str, float]], unit: str, theme: Theme) -> bytes
     return _svg(figure)
 
 
-def _reach(values: Values, bounds: tuple[float | None, float | None]) -> tuple[float, float]:
+def _reach(values: Float[np.ndarray, " N"], bounds: tuple[float | None, float | None]) -> tuple[float, float]:
     """From where to where most values lie, and the thresholds."""
     low, high = np.percentile(values, [1, 99]) if len(values) > 100 else (values.min(), values.max())
     ends = [low, high, *(bound for bound in bounds if bound is not None)]

@@ -5,7 +5,6 @@ finds it there.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import logging
@@ -33,24 +32,27 @@ def key_of(*parts: Any) -> str:
 
 
 _stopped = threading.Event()
+_lock = threading.Lock()
+_processes: dict[Limits, Isolated] = {}  # of this worker, which its stages share
 
 
-@functools.cache
 def _isolated(limits: Limits) -> Isolated:
-    """The processes of this worker, which its stages share; they end with it."""
-    return Isolated("videodit_data.footage.work:run", limits)
+    with _lock:
+        return _processes.setdefault(limits, Isolated("videodit_data.footage.work:run", limits))
 
 
-def stop(limits: Limits) -> None:
-    """Ends the processes of this process' stages, and lets these stages raise what ends the pipeline."""
+def stop() -> None:
+    """Ends the processes of this worker's stages, and lets these stages raise what ends the pipeline."""
     _stopped.set()
-    end_processes(limits)
+    end_processes()
 
 
-def end_processes(limits: Limits) -> None:
-    """Ends the processes of this process' stages; they are started anew when needed."""
-    _isolated(limits).close()
-    _isolated.cache_clear()
+def end_processes() -> None:
+    """Ends the processes of this worker's stages; they are started anew when needed."""
+    with _lock:
+        for isolated in _processes.values():
+            isolated.close()
+        _processes.clear()
 
 
 def resume() -> None:

@@ -33,9 +33,9 @@ CONFIG = BuildConfig(
 def processes() -> Iterator[None]:
     """The processes that decode stay for the next build: to start them costs more than all that they do here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "end_processes", lambda limits: None)
+        patch.setattr(stages, "end_processes", lambda: None)
         yield
-    stages.end_processes(CONFIG.limits)
+    stages.end_processes()
 
 
 @pytest.fixture(scope="session")
