@@ -1,5 +1,6 @@
 import builtins
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_build_report_and_inspect(tmp_path, said):
         (["--config.filters.motoin.least=1"], "unknown key 'filters.motoin': did you mean 'filters.motion'?"),
         (["--config.filters.motion.least=much"], "filters.motion.least must be a float or None, not 'much'"),
         (["--config.duplicates.bits=40"], "duplicates: Near-duplicates need 0 to 31 bits"),
-        (["--confg.licence=x"], "'--confg.licence=x' is not an override: write --config.KEY=VALUE"),
+        (["--confg.licence=x"], "Unknown command line flag 'confg.licence'"),
         ([], "matches no video"),
     ],
 )
@@ -60,8 +61,6 @@ def test_without_the_extra_its_name_is_told(tmp_path, said, monkeypatch):
         if name.split(".")[0] == "apache_beam":
             raise ModuleNotFoundError("No module named 'apache_beam'", name="apache_beam")
         return real(name, *rest)
-
-    import sys
 
     for name in [name for name in sys.modules if name.startswith("videodit_data.footage")]:
         monkeypatch.delitem(sys.modules, name)

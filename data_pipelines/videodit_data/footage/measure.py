@@ -50,7 +50,7 @@ def motion(
     before: UInt8[np.ndarray, "Y X"], after: UInt8[np.ndarray, "Y X"], seconds: float, flow: cv2.DISOpticalFlow
 ) -> float:
     """Mean speed of the picture's points, in shorter sides of the picture a second: DIS optical flow from one to the
-    other, `seconds` apart; 0 to about 5.
+    other, `seconds` apart. Above about 1.5 a second it is understated.
 
     Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """

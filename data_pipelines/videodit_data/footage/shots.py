@@ -117,7 +117,9 @@ class ShotFinder:
                 cut = found.frame_num - _PAD
                 seconds = next((shown for number, shown, _ in self._recent if number == cut), self._recent[-1][1])
                 before = [
-                    tiny for number, shown, tiny in self._recent if number < cut and shown >= seconds - self._window - _EPSILON
+                    tiny
+                    for number, shown, tiny in self._recent
+                    if number < cut and shown >= seconds - self._window - _EPSILON
                 ]
                 self._waiting.append(_Candidate((cut,), seconds, before, fade=False))
         number, seconds, _ = self._recent[-1]
@@ -135,7 +137,9 @@ class ShotFinder:
 
     def _settle(self, now: float) -> None:
         """Judges the boundaries of which enough has been seen."""
-        for candidate in [candidate for candidate in self._waiting if candidate.seconds + self._window <= now + _EPSILON]:
+        for candidate in [
+            candidate for candidate in self._waiting if candidate.seconds + self._window <= now + _EPSILON
+        ]:
             self._waiting.remove(candidate)
             until = candidate.seconds + self._window + _EPSILON
             after = [tiny for number, shown, tiny in self._recent if number >= candidate.cuts[-1] and shown <= until]

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+_STROKE, _STRONG = 60, 90  # levels at the edge of a stroke, at least, and in the mean of a line of text
+_LOWEST, _TALLEST, _GAP = 0.02, 0.15, 0.03  # of the picture's height: a line of text, the space between words
 _KERNEL = np.ones((3, 3), np.uint8)
 
 
@@ -32,15 +34,26 @@ def edges(luma: UInt8[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X"]:
 
 
 def text_mask(lasting: UInt8[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
-    """Where lines of text are, by edges that lasted."""
+    """Where lines of text are, by edges that lasted: strong strokes close beside each other, in rows."""
     height = lasting.shape[0]
-    strokes = (lasting > 60).astype(np.uint8)
-    reach = max(3, round(0.03 * height))
-    lines = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, reach), np.uint8))
+    strokes = (lasting > _STROKE).astype(np.uint8)
+    strokes[_tall(strokes, _TALLEST * height)] = 0
+    lines = cv2.morphologyEx(strokes, cv2.MORPH_CLOSE, np.ones((1, max(3, round(_GAP * height))), np.uint8))
     lines = cv2.morphologyEx(lines, cv2.MORPH_OPEN, _KERNEL)
     count, _, stats, _ = cv2.connectedComponentsWithStats(lines)
     mask = np.zeros(lasting.shape, bool)
     for x, y, w, h, area in stats[1:count]:
-        if 0.015 * height <= h <= 0.15 * height and w >= 2 * h and area >= 0.5 * w * h:
-            mask[y : y + h, x : x + w] = True
+        place = np.s_[y : y + h, x : x + w]
+        if not (_LOWEST * height <= h <= _TALLEST * height and w >= 2.5 * h and area >= 0.5 * w * h):
+            continue
+        if lasting[place][strokes[place] > 0].mean() >= _STRONG:
+            mask[place] = True
     return mask
+
+
+def _tall(strokes: UInt8[np.ndarray, "Y X"], most: float) -> Bool[np.ndarray, "Y X"]:
+    """Strokes that belong to things higher than a line of text."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(strokes)
+    high = stats[:, cv2.CC_STAT_HEIGHT] > most
+    high[0] = False
+    return high[labels]

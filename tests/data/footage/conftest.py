@@ -1,64 +1,55 @@
-"""One folder of footage and one data set built from it, for all tests that only look."""
+"""Real pictures and shots, small, and pans over them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from videodit_data import video
 
-pytest.importorskip("apache_beam")
+from tests.data.footage.building import built, contents, footage, processes  # noqa: F401
 
-from videodit_data.footage import stages
-from videodit_data.footage.build import build
-from videodit_data.footage.clips import ClipConfig
-from videodit_data.footage.config import AnalysisConfig, BuildConfig, Filters, ShardConfig
-from videodit_data.footage.filters import Filter
-from videodit_data.isolate import Limits
-from videodit_data.transcode import Recode
-
-from tests.data.footage.sources import make_footage
-
-IN_MEMORY = ("--direct_running_mode=in_memory",)
-
-CONFIG = BuildConfig(
-    analysis=AnalysisConfig(clips=ClipConfig(min_seconds=1.5, max_seconds=3.0)),
-    filters=Filters(luminance=Filter(least=0.1), static=Filter(most=0.9)),
-    shards=ShardConfig(clips=2),
-    recode=Recode(preset="ultrafast"),
-    limits=Limits(seconds=60.0),
-    pictures=2,
-)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def processes() -> Iterator[None]:
-    """The processes that decode stay for the next build: to start them costs more than all that they do here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "end_processes", lambda: None)
-        yield
-    stages.end_processes()
+# Shots of the real clips: file, first frame, frames. None of them holds a cut or a dissolve.
+REAL = {
+    "rabbit": ("bigbuckbunny.mp4", 0, 132),
+    "hiker": ("hiker.mp4", 0, 49),
+    "street": ("maxtext_test_video.mp4", 0, 60),
+    "mirror": ("nasa_13013.mp4", 0, 60),
+    "worker": ("nasa_13013.mp4", 185, 50),
+    "lift": ("nasa_13013.mp4", 240, 60),
+}
 
 
 @pytest.fixture(scope="session")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `make_footage`."""
-    folder = tmp_path_factory.mktemp("raw") / "footage"
-    make_footage(folder)
-    return folder
+def real_shots(real_clips: Path) -> dict[str, np.ndarray]:
+    """Frames of real shots, 128 x 228, by name."""
+    return {
+        name: video.decode(real_clips / file, start, count, size=(128, 228))
+        for name, (file, start, count) in REAL.items()
+    }
 
 
 @pytest.fixture(scope="session")
-def built(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of it, and the analyses beside it."""
-    out = tmp_path_factory.mktemp("built") / "set"
-    build([str(footage)], out, CONFIG, cache=str(out.with_name("cache")), beam_options=IN_MEMORY)
-    return out
+def still(real_clips: Path) -> np.ndarray:
+    """One detailed real frame, 720 x 1280."""
+    return video.decode(real_clips / "bigbuckbunny.mp4", 20, 1)[0]
 
 
 @pytest.fixture(scope="session")
-def contents() -> Callable[[Path], dict[str, bytes]]:
-    """contents(directory) -> the bytes of all files below it."""
+def pan() -> Callable[..., np.ndarray]:
+    """pan(picture, speed, fps, seconds, size): half of the picture moves right by `speed` of its heights a second."""
 
-    def read(directory: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    def make(
+        picture: np.ndarray, speed: float, fps: float = 25.0, seconds: float = 2.0, size: tuple[int, int] = (128, 228)
+    ) -> np.ndarray:
+        height, width = picture.shape[0] // 2, picture.shape[1] // 2
+        frames = []
+        for number in range(round(seconds * fps)):
+            along = (speed * height * number / fps) % (2 * width)
+            along = min(along, 2 * width - along)  # and back again
+            window = cv2.warpAffine(picture, np.float32([[1, 0, -along], [0, 1, -height / 2]]), (width, height))
+            frames.append(cv2.resize(window, size[::-1], interpolation=cv2.INTER_AREA))
+        return np.stack(frames)
 
-    return read
+    return make

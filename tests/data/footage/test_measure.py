@@ -1,0 +1,143 @@
+"""Measures as laws: planted values come back; size and rate do not matter; more blur, speed or bar is told as such."""
+
+import cv2
+import numpy as np
+import pytest
+from videodit_data import video
+from videodit_data.footage import measure, still
+from videodit_data.footage.text import Strokes, edges, text_mask
+
+
+def grey(picture, size=None):
+    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    return luma if size is None else cv2.resize(luma, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def speed(frames, fps, step=0.1):
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    frames = [grey(frame) for frame in frames[:: round(step * fps)]]
+    step = round(step * fps) / fps
+    pairs = zip(frames, frames[1:], strict=False)
+    return float(np.mean([measure.motion(one, two, step, flow) for one, two in pairs]))
+
+
+@pytest.mark.parametrize("planted", [0.1, 0.5, 1.3])
+def test_the_speed_of_a_pan_is_found_whatever_size_and_rate(planted, still, pan):
+    for fps, size in ((10.0, (128, 228)), (30.0, (128, 228)), (20.0, (96, 171)), (20.0, (180, 320))):
+        found = speed(pan(still, planted, fps, 0.5, size), fps)
+        assert found == pytest.approx(planted, rel=0.1), (fps, size)
+
+
+def test_a_still_picture_does_not_move(still):
+    assert speed([still[::4, ::4]] * 5, 10.0) == 0
+
+
+def test_a_narrow_picture_is_measured_by_its_shorter_side(still, pan):
+    wide = pan(still, 0.5, 20.0, 0.5)
+    turned = np.rot90(wide, axes=(1, 2))
+    assert speed(turned, 20.0) == pytest.approx(speed(wide, 20.0), rel=0.05)
+
+
+def test_blur_lowers_sharpness_and_size_hardly_changes_it(real_clips):
+    picture = video.decode(real_clips / "bigbuckbunny.mp4", 20, 1)[0]
+    size = (180, 320)
+    values = [measure.sharpness(grey(cv2.GaussianBlur(picture, (0, 0), blur), size)) for blur in (0.1, 2, 4, 8, 16)]
+    assert all(sharper > 1.3 * blurred for sharper, blurred in zip(values, values[1:], strict=False))
+    smaller = cv2.resize(picture, (960, 540), interpolation=cv2.INTER_AREA)
+    assert measure.sharpness(grey(smaller, size)) == pytest.approx(values[0], rel=0.15)
+    assert measure.sharpness(np.full((40, 60), 77, np.uint8)) == 0
+
+
+def test_luminance_and_contrast_of_known_pictures():
+    half = np.zeros((40, 60), np.uint8)
+    half[:, 30:] = 255
+    assert measure.brightness(half) == pytest.approx((0.5, 0.5))
+    assert measure.brightness(np.full((40, 60), 51, np.uint8)) == pytest.approx((0.2, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("top", "bottom", "left", "right"), [(0, 0, 0, 0), (45, 45, 0, 0), (0, 0, 80, 80), (9, 0, 4, 60)]
+)
+def test_bars_of_known_size_are_found(top, bottom, left, right, still):
+    picture = grey(still[::2, ::2]).astype(float)
+    picture[:top], picture[:, :left] = 0, 0
+    picture[360 - bottom :], picture[:, 640 - right :] = 0, 0
+    noisy = np.clip(picture + np.random.default_rng(0).normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+    found = measure.bars(noisy)
+    assert (found.top, found.bottom) == pytest.approx((top / 360, bottom / 360), abs=1.5 / 360)
+    assert (found.left, found.right) == pytest.approx((left / 640, right / 640), abs=1.5 / 640)
+    assert found.share == pytest.approx(1 - (360 - top - bottom) * (640 - left - right) / (360 * 640), abs=0.01)
+
+
+def test_only_what_stays_black_is_a_bar():
+    seen = [measure.Bars(0.1, 0.2, 0.0, 0.0), measure.Bars(0.1, 0.1, 0.3, 0.0), measure.Bars(1.0, 0.0, 0.0, 0.0)]
+    assert measure.lasting_bars(seen) == measure.Bars(0.1, 0.0, 0.0, 0.0)
+    assert measure.bars(np.zeros((20, 30), np.uint8)).share == 1
+
+
+def test_stillness_and_slideshows():
+    step = [0.1] * 30
+    moving, frozen = [9.0] * 30, [0.3] * 30
+    assert still.static_share(moving, step) == 0 and still.static_share(frozen, step) == 1
+    assert still.static_share(moving[:15] + frozen[:15], step) == pytest.approx(0.5)
+    assert still.static_share([0.0, 9.0], [3.0, 1.0]) == pytest.approx(0.75)
+    assert still.static_share([], []) is None and still.slideshow([], []) is None
+    assert still.slideshow(moving, step) == 0
+    assert still.slideshow(frozen, step) == 0  # one still is none
+    slides = [0.0] * 9 + [50.0] + [0.0] * 10 + [20.0] * 3 + [0.0] * 7
+    assert still.slideshow(slides, step) == pytest.approx(26 / 30)
+    slow = [0.0] * 9 + [50.0] * 12 + [0.0] * 9  # a movement between two rests
+    assert still.slideshow(slow, step) == 0
+    talking = [0.0, 0.0, 9.0] * 10
+    assert still.slideshow(talking, step) == 0
+
+
+def test_change_is_seen_where_only_a_part_moves():
+    one = np.full((128, 228), 90, np.uint8)
+    two = one.copy()
+    two[50:70, 100:120] = 140
+    assert measure.change(one, one) == 0
+    assert measure.change(one, two) > 10 * still.STILL
+
+
+def caption(frames, text, scale, place, thickness=2):
+    drawn = []
+    for frame in frames:
+        frame = frame.copy()
+        where = (int(place[0] * frame.shape[1]), int(place[1] * frame.shape[0]))
+        for colour, width in (((0, 0, 0), thickness + 3), ((255, 255, 255), thickness)):
+            cv2.putText(frame, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width, cv2.LINE_AA)
+        drawn.append(frame)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness + 3)
+    return drawn, width * (height + below) / (frames[0].shape[0] * frames[0].shape[1])
+
+
+def lasting(frames):
+    return np.minimum.reduce([edges(grey(frame)) for frame in frames])
+
+
+@pytest.mark.parametrize(
+    ("file", "frames"),
+    [("bigbuckbunny.mp4", (0, 6, 12, 18, 24)), ("hiker.mp4", (0, 2, 4, 6, 8)), ("nasa_13013.mp4", (0, 7, 15, 22, 30))],
+)
+def test_captions_are_found_on_real_footage_and_nothing_without(file, frames, real_clips):
+    whole = video.decode(real_clips / file, 0, frames[-1] + 1, size=(360, 640))
+    plain = [whole[frame] for frame in frames]
+    assert text_mask(lasting(plain)).mean() < 0.002
+    for text, scale, place in (("and then he said: never again", 0.8, (0.15, 0.9)), ("LIVE 12:45", 0.6, (0.7, 0.8))):
+        drawn, share = caption(plain, text, scale, place)
+        assert 0.5 * share < text_mask(lasting(drawn)).mean() < 1.6 * share
+
+
+def test_text_that_does_not_stay_is_no_overlay(still):
+    strokes = Strokes(1.0)
+    picture = [np.full((360, 640, 3), 90, np.uint8)]
+    fixed, _ = caption(picture, "it stays where it is", 0.8, (0.2, 0.9))
+    for number in range(8):
+        since, share = strokes.see(grey(fixed[0]), number, number / 4)
+        assert (share is None) == (number < 4) and since == max(0, number - 4)
+    assert share > 0.01
+    for number in range(8, 16):
+        moved, _ = caption(picture, "it scrolls along", 0.8, (0.05, 1 - 0.05 * (number - 7)))
+        _, share = strokes.see(grey(moved[0]), number, number / 4)
+    assert share == 0
