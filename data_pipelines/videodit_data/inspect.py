@@ -29,7 +29,10 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
     """
     described, records = manifest.load(directory), manifest.records(directory)
     looked_at = min(look_at, len(records))
-    captions = sum(len(records[number].captions) for number in range(looked_at))
+    captions, written_by = 0, Counter()
+    for record in (records[number] for number in range(looked_at)):
+        captions += len(record.captions)
+        written_by.update(source or "unknown" for source in record.caption_sources)
     sizes = Counter(
         f"{width} x {height}"
         for shard in described.shards
@@ -50,6 +53,7 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
         "looked_at": looked_at,
         "sizes": dict(sizes.most_common()),
         "captions": captions,
+        "captions_by": dict(written_by.most_common()),
         "fps": dict(rates.most_common()),
         "origins": [(origin.source, origin.licence, origin.clips) for origin in described.origins],
         "left_out": [(left.file, left.reason) for left in described.left_out],
@@ -68,6 +72,8 @@ def print_summary(directory: str | os.PathLike[str], console: Console | None = N
     table.add_row("frames a second", _counts(facts["fps"]))
     table.add_row("width x height", _counts(facts["sizes"]))
     table.add_row("captions", f"{facts['captions']} for the first {facts['looked_at']} clips")
+    if facts["captions_by"]:
+        table.add_row("captions by", escape(_counts(facts["captions_by"])))
     for source, licence, clips in facts["origins"]:
         table.add_row("source", escape(f"{source} ({licence}): {clips}"))
     for key, value in facts["info"].items():

@@ -170,7 +170,8 @@ def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, report: Progre
     begun: deque[Future[list[Entry]]] = deque()
 
     def take() -> None:
-        entries.extend(begun.popleft().result())
+        entries.extend(begun[0].result())  # it stays among those begun until it has ended
+        begun.popleft()
         report("caption", len(entries), clips)
 
     pool = ThreadPoolExecutor(threads)

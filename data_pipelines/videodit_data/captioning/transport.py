@@ -150,7 +150,8 @@ def _cut(sock: socket.socket) -> None:
 def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    told = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may hold what the server sent
+    return " ".join(told.split()) or type(error).__name__
 
 
 def retry_after(value: str | None, now: float) -> float | None:

@@ -131,6 +131,12 @@ def hangs_up(handler: Handler) -> None:
     handler.close_connection = True
 
 
+def garbles(handler: Handler) -> None:
+    """What is no HTTP, and would colour a terminal."""
+    handler.wfile.write(b"\x1b[31mHELLO\r\n\r\n")
+    handler.close_connection = True
+
+
 def stalls(handler: Handler) -> None:
     """Never answers."""
     handler.server.stub.over.wait()

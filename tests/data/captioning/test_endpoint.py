@@ -11,7 +11,7 @@ from videodit_data.captioning.expand import expand
 from videodit_data.captioning.lengths import LENGTHS, parse_lengths
 
 from tests.data.captioning import stub as server
-from tests.data.captioning.stub import cuts, drips, hangs_up, right, says, sends, stalls, text_of
+from tests.data.captioning.stub import cuts, drips, garbles, hangs_up, right, says, sends, stalls, text_of
 
 SHORT = (LENGTHS["short"],)
 BOTH = parse_lengths("short,long")
@@ -37,6 +37,7 @@ RECOVERS = {
     "errors of the server": ([sends(b"", 500), sends(b"oh", 503)], 3),
     "body cut": ([cuts], 2),
     "no reply": ([hangs_up], 2),
+    "no HTTP": ([garbles], 2),
     "HTML": ([sends(b"<html>busy</html>")], 2),
     "no choices": ([sends(b'{"choices": []}')], 2),
     "no message": ([sends(b'{"choices": [{}]}')], 2),
@@ -76,6 +77,7 @@ def test_what_goes_wrong_once_is_tried_again(stub, endpoint, clips, case):
         (sends(b"slow", 429), "HTTP 429"),
         (sends(b"what?", 400), "HTTP 400"),
         (cuts, "connection lost"),
+        (garbles, "connection lost"),
         (sends(b"<html>"), "not JSON"),
         (sends(b"{}"), "not a chat reply"),
         (sends(b"\xff"), "not UTF-8"),
@@ -89,7 +91,7 @@ def test_what_goes_wrong_once_is_tried_again(stub, endpoint, clips, case):
 def test_what_goes_wrong_each_time_is_a_named_failure_after_so_many_attempts(stub, endpoint, clips, reaction, reason):
     stub.always(reaction)
     (answer,) = ask(endpoint(most_bytes=65536), clips(1), SHORT)
-    assert isinstance(answer, Failure) and answer.reason == reason and answer.detail
+    assert isinstance(answer, Failure) and answer.reason == reason and answer.detail.isprintable()
     assert len(stub.requests) == 3
 
 

@@ -281,22 +281,27 @@ def test_the_key_is_in_no_file(footage: Path, tmp_path: Path, stub, endpoint, mo
 
 def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, stub):
     """SIGINT while three requests are under way: these are waited for and noted, and nothing is asked twice."""
-    many = threading.Event()
+    under_way, interrupted = threading.Event(), threading.Event()
 
-    def slowly(handler: server.Handler) -> None:
-        if len(stub.requests) >= 6:
-            many.set()
-            stub.over.wait(0.3)
-        right(handler)
+    def slowly(number: int) -> server.Reaction:
+        def react(handler: server.Handler) -> None:
+            if number == 5:
+                under_way.set()
+            interrupted.wait()
+            stub.over.wait(0.2 * (6 - number))  # the one that is waited for comes last
+            right(handler)
 
-    stub.always(slowly)
+        return react
+
+    stub.react = lambda number: right if number < 3 else slowly(number)
     command = [sys.executable, "-m", "videodit.cli.main", "data", "caption", str(footage), "--out"]
     command += [str(tmp_path / "set"), "--endpoint", stub.url, "--model", "eyes", "--lengths", "short"]
     command += ["--concurrency", "3"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    assert many.wait(60)
+    assert under_way.wait(60)
     process.send_signal(signal.SIGINT)
+    interrupted.set()
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "the same command goes on" in said, said
     first = asked_of(stub)
