@@ -20,7 +20,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from videodit_data.footage import decisions, place, sources, stages, storage
+from videodit_data.footage import decisions, describe, place, sources, stages, storage
 from videodit_data.footage.config import BuildConfig
 from videodit_data.footage.pipeline import SOURCES, UNUSABLE, Plan, assemble
 from videodit_data.footage.shards import described
@@ -61,6 +61,7 @@ def build(
         progress=lambda done, total: report("hash", done, total),
     )
     asked = json.loads(json.dumps(dataclasses.asdict(config)))
+    asked["captioner"] = config.captioner.identity()
     info = {"made_by": "build", "config": asked, "input": gathered.digest}
     if (already := place.finished(out, info)) is not None:
         return already
@@ -109,6 +110,7 @@ def _stoppable() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before)
         stages.stop()
+        describe.stop()
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
@@ -133,9 +135,10 @@ def _watched(plan: Plan, report: Progress, every: float = 0.5) -> Iterator[None]
     done = threading.Event()
 
     def look() -> None:
-        seen = {}
+        folders = {"analyse": plan.analyses, "cut": plan.folder("clips"), "caption": plan.folder("captions")}
+        seen = dict.fromkeys(folders, 0)
         while not done.wait(every):
-            for what, folder in (("analyse", plan.analyses), ("cut", plan.folder("clips"))):
+            for what, folder in folders.items():
                 if (count := _notes(folder)) != seen.get(what):
                     report(
                         what,

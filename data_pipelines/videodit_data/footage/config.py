@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from videodit_data.footage.analyse import AnalysisConfig
+from videodit_data.footage.describe import CaptionerConfig
 from videodit_data.footage.filters import Filter
 from videodit_data.footage.shards import ShardConfig
 from videodit_data.isolate import Limits
@@ -69,6 +70,7 @@ class BuildConfig:
     Attributes:
         analysis: how footage is divided into clips and measured.
         filters: thresholds, in the order of the funnel.
+        captioner: a model that captions what is kept; with one, clips need no captions from files.
         recode: how clips are coded anew; None where every clip is a whole file, which is kept as it is.
         source, licence: where captions do not say; the folder's name if source is None.
         limits: of the process that decodes one file.
@@ -80,6 +82,7 @@ class BuildConfig:
     filters: Filters = field(default_factory=Filters)
     duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
     captions: CaptionConfig = field(default_factory=CaptionConfig)
+    captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
     recode: Recode | None = field(default_factory=Recode)
     shards: ShardConfig = field(default_factory=ShardConfig)
     source: str | None = None

@@ -1,6 +1,6 @@
 """The one pipeline from sources to shards, for any of Beam's runners.
 
-    sources -> analyse -> judge -> duplicates -> cut -> shards
+    sources -> analyse -> judge -> duplicates -> cut -> caption -> shards
 
 What each stage but the last does not pass on, and what comes to the end, goes to the decisions and the thumbnails.
 """
@@ -16,6 +16,7 @@ from videodit_data.footage import storage
 from videodit_data.footage.candidates import Candidate, Fate, Spot
 from videodit_data.footage.config import BuildConfig
 from videodit_data.footage.decisions import FOLDER, THUMBNAILS, Decision, digest, to_parquet
+from videodit_data.footage.describe import Caption
 from videodit_data.footage.duplicates import DropDuplicates
 from videodit_data.footage.filters import judge
 from videodit_data.footage.place import NOTES
@@ -61,10 +62,12 @@ def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
         | "Cut"
         >> beam.ParDo(Cut(config.recode, config.limits, plan.folder("clips"))).with_outputs("decided", main="kept")
     )
-    cut.kept | "Shards" >> WriteShards(config.shards, plan.directory, plan.folder(NOTES))
+    captioned = _captioned(cut.kept, plan)
+    captioned["passed"] | "Shards" >> WriteShards(config.shards, plan.directory, plan.folder(NOTES))
     unusable = pipeline | "Unusable" >> _Lines(plan.folder(UNUSABLE)) | "Unusable fates" >> beam.Map(_unusable)
-    kept = cut.kept | "Kept" >> beam.Map(lambda staged: staged.candidate.decided("kept"))
-    fates = (unusable, analysed.decided, judged.decided, unique["dropped"], cut.decided, kept) | beam.Flatten()
+    kept = captioned["passed"] | "Kept" >> beam.Map(lambda staged: staged.candidate.decided("kept"))
+    dropped = (analysed.decided, judged.decided, unique["dropped"], cut.decided, captioned["decided"])
+    fates = (unusable, *dropped, kept) | beam.Flatten()
     fates | "Decisions" >> WriteDecisions(plan)
     fates | "Thumbnails" >> WriteThumbnails(plan)
     _note(unique["crowded"], plan.folder("notes.json"))
@@ -105,7 +108,8 @@ class Judge(beam.DoFn):
         verdict = judge(candidate.clip.measures, self._config.filters)
         if verdict is not None:
             return candidate.decided("filter", **dataclasses.asdict(verdict))
-        if not candidate.captions.texts and self._config.captions.required:
+        needs_caption = self._config.captions.required and self._config.captioner.use is None
+        if needs_caption and not candidate.captions.texts:
             return candidate.decided("captions", "no caption")
         return None
 
@@ -115,6 +119,12 @@ def _without_duplicates(candidates: beam.PCollection, config: BuildConfig) -> di
         return candidates | "Duplicates" >> DropDuplicates(config.duplicates.bits, config.duplicates.most)
     nothing = candidates | "No duplicates" >> beam.Filter(lambda candidate: False)
     return {"passed": candidates, "dropped": nothing, "crowded": nothing}
+
+
+def _captioned(staged: beam.PCollection, plan: Plan) -> dict[str, beam.PCollection]:
+    if plan.config.captioner.use is not None:
+        return staged | "Captions" >> Caption(plan.config.captioner, plan.folder("captions"))
+    return {"passed": staged, "decided": staged | "No captioner" >> beam.Filter(lambda clip: False)}
 
 
 def _part_of_source(candidate: Candidate) -> tuple[str, Candidate]:

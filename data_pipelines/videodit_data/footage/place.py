@@ -37,7 +37,7 @@ def finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
 def begin(out: str, info: Mapping[str, Any]) -> str:
     """The partial directory, made if need be, without what other `info` left there apart from what was decoded."""
     directory = partial(out)
-    for name in ("", "analysis", "clips", *_MADE):
+    for name in ("", "analysis", "clips", "captions", *_MADE):
         storage.make_folder(storage.join(directory, name) if name else directory)
     note = storage.join(directory, "info.json")
     if storage.exists(note) and json.loads(storage.read(note)) != info:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+Bounds = tuple[float | int | None, float | int | None]  # least and most
 _BINS = 40
 
 
@@ -33,7 +34,7 @@ def histogram(
     kept: Float[np.ndarray, " K"],
     dropped: Float[np.ndarray, " D"],
     otherwise: Float[np.ndarray, " N"],
-    bounds: tuple[float | None, float | None],
+    bounds: Bounds,
     label: str,
     theme: Theme,
 ) -> bytes:
@@ -90,7 +91,7 @@ def funnel(steps: Sequence[tuple[str, float]], unit: str, theme: Theme) -> bytes
     return _svg(figure)
 
 
-def _reach(values: Float[np.ndarray, " N"], bounds: tuple[float | None, float | None]) -> tuple[float, float]:
+def _reach(values: Float[np.ndarray, " N"], bounds: Bounds) -> tuple[float, float]:
     """From where to where most values lie, and the thresholds."""
     low, high = np.percentile(values, [1, 99]) if len(values) > 100 else (values.min(), values.max())
     ends = [low, high, *(bound for bound in bounds if bound is not None)]

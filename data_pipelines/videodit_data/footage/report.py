@@ -167,15 +167,15 @@ def _data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | int) -> str:
     return f"{100 * share:.1f}%"
 
 
-def _time(seconds: float) -> str:
+def _time(seconds: float | int) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

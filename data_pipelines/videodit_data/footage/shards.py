@@ -14,9 +14,10 @@ import apache_beam as beam
 
 from videodit_data.footage import storage
 from videodit_data.footage.decisions import digest
+from videodit_data.footage.records import record_of
 from videodit_data.footage.stages import Staged
 from videodit_data.manifest import Described, Origin, Shard, describe
-from videodit_data.records import Record, shard_name, write_shard
+from videodit_data.records import shard_name, write_shard
 
 NAME = "clips"
 _DIGITS = 3  # of a hash in base 16: the parts in which clips are sorted
@@ -90,29 +91,13 @@ def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder
     if not storage.exists(path):
         clips = [clip for _, clip in sorted(placed, key=lambda each: each[0])]
         with storage.writing(path) as local:
-            write_shard(local, map(_record, clips))
+            write_shard(local, map(record_of, clips))
     if not storage.exists(note):
         with storage.here(path) as local:
             described = describe(local)
         described = dataclasses.replace(described, shard=dataclasses.replace(described.shard, name=name))
         storage.write(note, json.dumps(dataclasses.asdict(described)).encode())
     return name
-
-
-def _record(clip: Staged) -> Record:
-    captions = clip.candidate.captions
-    return Record(
-        id=clip.candidate.id,
-        video=storage.read(clip.path),
-        captions=captions.texts,
-        fps=clip.fps,
-        height=clip.height,
-        width=clip.width,
-        frames=clip.frames,
-        source=captions.source or "",
-        licence=captions.licence or "",
-        sha256=clip.sha256,
-    )
 
 
 def described(notes: str) -> list[Described]:

@@ -178,6 +178,7 @@ class Staged:
     width: int
     sha256: str
     bytes: int
+    caption_sources: tuple[str, ...] = ()  # as `Record.caption_sources`; empty where all captions are of files
 
 
 class Cut(beam.DoFn):
