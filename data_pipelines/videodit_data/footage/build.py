@@ -7,6 +7,7 @@ in any way, goes on and ends with the same bytes as one that was not, whatever t
 import dataclasses
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -122,11 +123,19 @@ def _stoppable() -> Iterator[None]:
     except Exception as error:
         if stages.stopped():
             raise KeyboardInterrupt from error
-        raise
+        raise RuntimeError(_sentence(error)) from error
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
         stages.stop()
+
+
+def _sentence(error: Exception) -> str:
+    """What a stage said, without the traceback that Beam makes part of it."""
+    told = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.+)", str(error), re.MULTILINE)
+    kind, words = told[-1] if told else (type(error).__name__, str(error))
+    words = re.sub(r"\s*\[while running [^\]]*\]", "", words)
+    return words if kind in ("ValueError", "RuntimeError", "VideoError") else f"{kind}: {words}"
 
 
 @contextmanager

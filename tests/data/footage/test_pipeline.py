@@ -107,9 +107,18 @@ class _Ended(Exception):
     pass
 
 
-@pytest.mark.parametrize("call", [6, *(pytest.param(call, marks=pytest.mark.slow) for call in (1, 13, 18))])
+@pytest.mark.parametrize(
+    ("call", "analysed"),
+    [(3, True), *(pytest.param(*given, marks=pytest.mark.slow) for given in ((1, True), (13, True), (4, False)))],
+)
 def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
-    footage: Path, built: Path, tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch, call: int
+    footage: Path,
+    built: Path,
+    tmp_path: Path,
+    contents: Contents,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    analysed: bool,
 ):
     calls, real = [], stages._call
 
@@ -119,13 +128,17 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
             raise _Ended
         return real(limits, function, path, name, **arguments)
 
+    def run() -> None:
+        cache = str(built.with_name("cache")) if analysed else None
+        build([str(footage)], tmp_path / "set", CONFIG, cache=cache, beam_options=IN_MEMORY)
+
     monkeypatch.setattr(stages, "_call", counted)
     with pytest.raises(Exception, match="_Ended"):
-        again(footage, built, tmp_path / "set")
+        run()
     assert not (tmp_path / "set").exists()
     done = set(calls[:-1])
     call, calls[:] = 0, []
-    again(footage, built, tmp_path / "set")
+    run()
     assert not done & set(calls), "nothing is decoded twice"
     assert contents(tmp_path / "set") == contents(built)
     assert not (tmp_path / "set.partial").exists()
@@ -196,7 +209,7 @@ def test_whole_files_stay_byte_for_byte(footage: Path, tmp_path: Path):
     assert sorted(found) == ["one.mp4#0-30", "silent.mp4#0-30"] and made.clips == 2
     assert found["one.mp4#0-30"].video == (footage / "one.mp4").read_bytes()
     assert found["silent.mp4#0-30"].captions == ("",)
-    reasons = {row["reason"] for row in decisions.read(tmp_path / "set") if not row["kept"]}
+    reasons = {row["reason"] for row in decisions.read(tmp_path / "set") if row["clip"] and not row["kept"]}
     assert reasons == {"part of a file, and clips are not coded anew"}
 
 
