@@ -138,7 +138,7 @@ class WriteDecisions(beam.PTransform):
 
     def __init__(self, plan: Plan):
         super().__init__()
-        self._folder, self._parts = plan.folder(FOLDER), -(-plan.sources // _SOURCES_A_PART)
+        self._folder, self._parts = plan.folder(FOLDER), max(1, -(-plan.sources // _SOURCES_A_PART))
 
     def expand(self, fates: beam.PCollection) -> beam.PCollection:
         decisions = fates | beam.Map(lambda fate: fate.decision)

@@ -216,10 +216,8 @@ def _sidecar(path: str) -> tuple[Row, ...]:
 
 
 def _hash(path: str) -> str:
-    """The hash of a local file; the checksum that another file system keeps, with the size."""
+    """The hash of a local file; the checksum that another file system keeps."""
     if storage.is_remote(path):
-        (result,) = FileSystems.match([path])
-        told = f"{FileSystems.checksum(path)} {result.metadata_list[0].size_in_bytes}"
-        return hashlib.sha256(told.encode()).hexdigest()
+        return hashlib.sha256(str(FileSystems.checksum(path)).encode()).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

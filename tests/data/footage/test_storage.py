@@ -50,10 +50,10 @@ class ToyFileSystem(LocalFileSystem):
     def checksum(self, path):
         return super().checksum(self._there(path))
 
-    def _list(self, folder):
-        for path in sorted(Path(self._there(folder)).rglob("*")):
-            if path.is_file():
-                name = "toy://" + path.relative_to(self.root).as_posix()
+    def _list(self, dir_or_prefix):
+        for path in sorted(Path(self.root).rglob("*")):
+            name = "toy://" + path.relative_to(self.root).as_posix()
+            if path.is_file() and name.startswith(dir_or_prefix):
                 yield FileMetadata(name, path.stat().st_size, path.stat().st_mtime)
 
     def match(self, patterns, limits=None):
