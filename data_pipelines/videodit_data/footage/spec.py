@@ -7,6 +7,18 @@ from typing import Any
 
 from videodit_data.video import VideoInfo
 
+MEASURES: Mapping[str, str] = {
+    "motion": "mean speed of the picture's points (optical flow), in shorter sides of the picture a second",
+    "sharpness": "variance of the Laplacian at one size of picture, in squared grey levels of 255 (median of looks)",
+    "luminance": "mean level, 0 (black) to 1 (white)",
+    "contrast": "standard deviation of the levels, 0 to 0.5",
+    "bars": "share of the picture in bars at its sides that stay black, 0 to 1",
+    "text": "share of the picture under lines of text that stay in place, 0 to 1 (median of looks)",
+    "static": "share of the time in which nothing changes, 0 to 1",
+    "slideshow": "share of the time in stills joined by short jumps, 0 to 1",
+    "loudness": "integrated loudness in LUFS (EBU R128); None without sound and for silence",
+}
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -23,7 +35,7 @@ class Clip:
     Attributes:
         start: first frame in the source. frames: how many.
         start_seconds: presentation time of the first frame after the source's first.
-        measures: what was measured, by name; None where there is nothing to measure (the loudness of silence).
+        measures: what was measured, by its name in MEASURES; None where there is nothing to measure.
         fingerprint: perceptual hashes of frames spread over the clip, 64 bits each.
     """
 

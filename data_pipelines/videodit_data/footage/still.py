@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-STILL = 2.0  # greatest change, in grey levels, of a part of a picture that stands still: coding alone makes less
+STILL = 3.0  # greatest change, in levels of 255, of a spot of a picture that stands still: coding alone makes less
 _STILL_SECONDS, _JUMP_SECONDS = 0.5, 1.0  # shortest still, longest jump of a slideshow
 
 

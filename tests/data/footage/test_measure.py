@@ -1,5 +1,7 @@
 """Measures as laws: planted values come back; size and rate do not matter; more blur, speed or bar is told as such."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ def speed(frames, fps, step=0.1):
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     frames = [grey(frame) for frame in frames[:: round(step * fps)]]
     step = round(step * fps) / fps
-    pairs = zip(frames, frames[1:], strict=False)
+    pairs = itertools.pairwise(frames)
     return float(np.mean([measure.motion(one, two, step, flow) for one, two in pairs]))
 
 
@@ -42,7 +44,7 @@ def test_blur_lowers_sharpness_and_size_hardly_changes_it(real_clips):
     picture = video.decode(real_clips / "bigbuckbunny.mp4", 20, 1)[0]
     size = (180, 320)
     values = [measure.sharpness(grey(cv2.GaussianBlur(picture, (0, 0), blur), size)) for blur in (0.1, 2, 4, 8, 16)]
-    assert all(sharper > 1.3 * blurred for sharper, blurred in zip(values, values[1:], strict=False))
+    assert all(sharper > 1.3 * blurred for sharper, blurred in itertools.pairwise(values))
     smaller = cv2.resize(picture, (960, 540), interpolation=cv2.INTER_AREA)
     assert measure.sharpness(grey(smaller, size)) == pytest.approx(values[0], rel=0.15)
     assert measure.sharpness(np.full((40, 60), 77, np.uint8)) == 0
@@ -100,15 +102,18 @@ def test_change_is_seen_where_only_a_part_moves():
     assert measure.change(one, two) > 10 * still.STILL
 
 
-def caption(frames, text, scale, place, thickness=2):
+def caption(frames, text, scale, place, thickness=2, box=False):
     drawn = []
     for frame in frames:
         frame = frame.copy()
         where = (int(place[0] * frame.shape[1]), int(place[1] * frame.shape[0]))
-        for colour, width in (((0, 0, 0), thickness + 3), ((255, 255, 255), thickness)):
-            cv2.putText(frame, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width, cv2.LINE_AA)
+        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness + 3)
+        if box:
+            corner = (where[0] + width + 9, where[1] + below + 9)
+            cv2.rectangle(frame, (where[0] - 9, where[1] - height - 9), corner, (20, 20, 90), -1)
+        for colour, stroke in (((0, 0, 0), thickness + 3), ((255, 255, 255), thickness)):
+            cv2.putText(frame, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, stroke, cv2.LINE_AA)
         drawn.append(frame)
-    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness + 3)
     return drawn, width * (height + below) / (frames[0].shape[0] * frames[0].shape[1])
 
 
@@ -125,7 +130,7 @@ def test_captions_are_found_on_real_footage_and_nothing_without(file, frames, re
     plain = [whole[frame] for frame in frames]
     assert text_mask(lasting(plain)).mean() < 0.002
     for text, scale, place in (("and then he said: never again", 0.8, (0.15, 0.9)), ("LIVE 12:45", 0.6, (0.7, 0.8))):
-        drawn, share = caption(plain, text, scale, place)
+        drawn, share = caption(plain, text, scale, place, box=scale < 0.8)
         assert 0.5 * share < text_mask(lasting(drawn)).mean() < 1.6 * share
 
 

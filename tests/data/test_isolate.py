@@ -1,0 +1,57 @@
+"""Functions called in processes of their own: what they return comes back, what they do to the process costs a file."""
+
+import os
+
+import pytest
+from videodit_data import transcode, video
+from videodit_data.isolate import Isolated, Limits, Verifier
+from videodit_data.video import VideoError
+
+
+@pytest.fixture
+def film(numbered, tmp_path):
+    video.encode(tmp_path / "film.mp4", numbered(12), 8)
+    return tmp_path / "film.mp4"
+
+
+def test_dataclasses_and_bytes_come_back_from_one_process(film):
+    with Isolated("videodit_data.video:probe") as probe:
+        assert video.VideoInfo(**probe(film)) == video.probe(film)
+        process = probe._all[0]._process
+        probe(film)
+        assert len(probe._all) == 1 and probe._all[0]._process is process
+    recode = {"crf": 30, "gop": 4}
+    with Isolated("videodit_data.transcode:cut_plain") as cut:
+        data = cut(film, start=2, frames=5, recode=recode)
+    assert data == transcode.cut(film, 2, 5, transcode.Recode(**recode))
+    assert process.poll() is not None  # closed
+
+
+def test_errors_of_any_kind_name_the_file_and_keep_the_process(film):
+    with Isolated("videodit_data.transcode:cut_plain") as cut:
+        for arguments, told in (
+            ({"start": 90, "frames": 5, "recode": {}}, r"^a film: has 12 frames, cannot give 5 from frame 90 on\.$"),
+            ({"start": 0, "frames": 5, "recode": {"crf": 99}}, r"^a film: ValueError, Coding needs a crf of 0 to 51"),
+            ({"start": 0}, r"^a film: TypeError, .*missing"),
+        ):
+            with pytest.raises(VideoError, match=told):
+                cut(film, name="a film", **arguments)
+        assert len(cut._all) == 1 and cut(film, start=0, frames=1, recode={})
+        with pytest.raises(VideoError, match=r"none.mp4: cannot be read \(No such file"):
+            cut(film.parent / "none.mp4", name="none.mp4", start=0, frames=1, recode={})
+
+
+def test_large_files_have_more_time(film):
+    assert Limits(seconds=5).time(2**30) == 5
+    assert Limits(seconds=5, seconds_per_mebibyte=2).time(3 * 2**20) == 11
+    endless = film.parent / "endless.mp4"
+    os.mkfifo(endless)
+    told = r"endless.mp4: takes longer than 0.2 seconds"
+    with Verifier(Limits(seconds=0.2)) as verifier, pytest.raises(VideoError, match=told):
+        verifier(endless, name="endless.mp4")
+
+
+def test_what_cannot_be_started_is_said(film):
+    told = r"No process for videodit_data\.nowhere:nothing"
+    with Isolated("videodit_data.nowhere:nothing") as nothing, pytest.raises(RuntimeError, match=told):
+        nothing(film)
