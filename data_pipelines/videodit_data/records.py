@@ -109,8 +109,8 @@ def from_video(
     caption_sources: Sequence[str] = (),
 ) -> Record:
     """A record of an encoded video, with its hash taken."""
-    digest, told = hashlib.sha256(video).hexdigest(), tuple(caption_sources)
-    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth, None, told)
+    digest, told = hashlib.sha256(video).hexdigest(), {"caption_sources": tuple(caption_sources)}
+    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth, **told)
 
 
 def with_latent(

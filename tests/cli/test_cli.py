@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.data.captioning.stub import asked_lengths, sends, serving
 from videodit.cli import main
 from videodit.cli.captioning import expand_prompts
 from videodit.cli.main import _parser
+from videodit.cli.pipeline import Pipeline
 
 TINY = Path(__file__).with_name("tiny.py")
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -69,7 +71,14 @@ def test_samples_play_and_say_where_they_come_from(root):
     assert facts["versions"]["jax"]
 
 
-def test_prompts_are_expanded_and_both_are_kept(root, capsys):
+def test_prompts_are_expanded_and_both_are_kept(root, monkeypatch, capsys):
+    told: list[str] = []
+
+    def generate(self: Pipeline, prompts: list[str], **how: object) -> Iterator[np.ndarray]:
+        told.extend(prompts)
+        return (np.zeros((9, 16, 16, 3), np.uint8) for _ in prompts)
+
+    monkeypatch.setattr(Pipeline, "generate", generate)
     out, prompt = root / "made" / "expanded.mp4", "a red circle moves"
     sample = ("sample", "--checkpoint", root / "dit", "--prompt", prompt, "--out", out)
     with serving() as stub:
@@ -79,9 +88,7 @@ def test_prompts_are_expanded_and_both_are_kept(root, capsys):
         facts = json.loads(out.with_suffix(".json").read_text())
         assert facts["prompt"] == prompt and facts["expanded_by"] == "eyes, template 1, short"
         assert facts["expanded_prompt"] in " ".join(capsys.readouterr().err.split())
-        expanded = video.decode(out, 0, 9)
-        assert run("sample", "--checkpoint", root / "dit", "--prompt", facts["expanded_prompt"], "--out", out) == 0
-        assert np.array_equal(expanded, video.decode(out, 0, 9))
+        assert told == [facts["expanded_prompt"]]
 
         stub.always(sends(b"{}", 401))
         out.unlink()

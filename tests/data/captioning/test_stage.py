@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -288,7 +289,8 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
             if number == 5:
                 under_way.set()
             interrupted.wait()
-            stub.over.wait(0.2 * (6 - number))  # the one that is waited for comes last
+            clip = int(re.search(r"clip (\d+) gets", json.dumps(handler.body))[1])
+            stub.over.wait(max(0.1, 0.15 * (9 - clip)))  # the one that is next in turn comes last
             right(handler)
 
         return react
