@@ -27,7 +27,7 @@ def default() -> BuildConfig:
         filters=Filters(
             luminance=Filter(least=0.03, most=0.95),
             contrast=Filter(least=0.03),
-            bars=Filter(most=0.3),
+            bars=Filter(most=0.6),
             static=Filter(most=0.9, unknown="drop"),
             slideshow=Filter(most=0.5),
             motion=Filter(least=0.005),
