@@ -50,6 +50,9 @@ def begin(out: str, info: Mapping[str, Any]) -> str:
 
 def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], left_out: Sequence[LeftOut]) -> Manifest:
     """Turns the partial directory into the data set, the manifest last."""
+    for folder in (DECISIONS, THUMBNAILS):  # what a worker that was killed left half-written
+        found = storage.files(storage.join(partial(out), folder))
+        storage.delete([path for name, path in found.items() if name.endswith(".tmp")])
     if not storage.is_remote(out):
         return manifest.finish(Path(out), described, info=info, left_out=left_out, beside=BESIDE)
     made = manifest.compose(out, described, info=info, left_out=left_out)

@@ -42,7 +42,7 @@ def histogram(
 
     What lies far outside of most values counts to the outermost bars.
     """
-    figure, axes = _figure(theme, (4.6, 2.5))
+    figure, axes = _figure(theme, (4.6, 2.5), (0.11, 0.2, 0.97, 0.88))
     low, high = _reach(np.concatenate([kept, dropped, otherwise]), bounds)
     edges = np.linspace(low, high, _BINS + 1)
     parts = [
@@ -50,9 +50,12 @@ def histogram(
         (otherwise, theme.other, "dropped otherwise"),
         (dropped, theme.mark, "dropped for this"),
     ]
-    parts = [part for part in parts if len(part[0])]
-    values, colours, labels = zip(*parts, strict=True)
-    axes.hist([np.clip(v, low, high) for v in values], edges, stacked=True, color=colours, label=labels)
+    below = np.zeros(_BINS)
+    for values, colour, name in parts:
+        if len(values):
+            above = below + np.histogram(np.clip(values, low, high), edges)[0]
+            axes.stairs(above, edges, baseline=below, fill=True, color=colour, label=name)
+            below = above
     for bound in bounds:
         if bound is not None:
             axes.axvline(bound, color=theme.ink, linestyle=(0, (3, 2)), linewidth=1.2)
@@ -61,6 +64,7 @@ def histogram(
                 textcoords="offset points", color=theme.ink, fontsize=8.5,
             )  # fmt: skip
     axes.set_xlim(low, high)
+    axes.set_ylim(0, 1.05 * below.max())
     axes.set_ylabel("clips")
     axes.set_xlabel(label)
     axes.yaxis.get_major_locator().set_params(integer=True)
@@ -74,7 +78,7 @@ def histogram(
 
 def funnel(steps: Sequence[tuple[str, float]], unit: str, theme: Theme) -> bytes:
     """What is left after each step, from all to kept."""
-    figure, axes = _figure(theme, (6.4, 0.6 + 0.34 * len(steps)))
+    figure, axes = _figure(theme, (6.4, height := 0.6 + 0.34 * len(steps)), (0.19, 0.5 / height, 0.98, 0.97))
     names, left = zip(*steps, strict=True)
     places = np.arange(len(steps))[::-1]
     before = (left[0], *left[:-1])
@@ -100,9 +104,10 @@ def _reach(values: Float[np.ndarray, " N"], bounds: Bounds) -> tuple[float, floa
     return low - room, high + room
 
 
-def _figure(theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """A figure and its axes; made without pyplot, they leave no global state behind."""
-    figure = Figure(figsize=size, layout="constrained", facecolor="none")
+def _figure(theme: Theme, size: tuple[float, float], inside: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
+    """A figure and its axes from left and bottom to right and top; made without pyplot, no global state is left."""
+    figure = Figure(figsize=size, facecolor="none")
+    figure.subplots_adjust(*inside)
     axes = figure.subplots()
     axes.set_facecolor("none")
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -152,6 +152,8 @@ def test_shards_that_are_there_are_kept(
     (partial / "info.json").write_text(json.dumps(manifest.load(built).info))
     for number in (0, 2):
         shutil.copy(built / f"clips-0000{number}-of-00003.array_record", partial)
+    (partial / "thumbnails").mkdir()
+    (partial / "thumbnails" / "half.jpg.tmp").write_text("left by a worker that was killed")
     written, real = [], shards.write_shard
     monkeypatch.setattr(shards, "write_shard", lambda path, records: written.append(real(path, records)))
     again(footage, built, tmp_path / "set")
