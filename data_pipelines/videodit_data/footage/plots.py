@@ -59,10 +59,10 @@ def histogram(
     for bound in bounds:
         if bound is not None:
             axes.axvline(bound, color=theme.ink, linestyle=(0, (3, 2)), linewidth=1.2)
-            axes.annotate(
-                f"{bound:g}", (bound, 1), xycoords=("data", "axes fraction"), xytext=(3, -9),
-                textcoords="offset points", color=theme.ink, fontsize=8.5,
-            )  # fmt: skip
+            late = bound > low + 0.85 * (high - low)
+            place = {"xytext": (-3 if late else 3, -9), "ha": "right" if late else "left"}
+            style = {"textcoords": "offset points", "color": theme.ink, "fontsize": 8.5}
+            axes.annotate(f"{bound:g}", (bound, 1), xycoords=("data", "axes fraction"), **place, **style)
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1.05 * below.max())
     axes.set_ylabel("clips")

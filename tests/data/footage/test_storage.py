@@ -88,6 +88,7 @@ def test_files_are_written_whole_and_found_again(toy: Path, tmp_path: Path, remo
     assert storage.files(root) == {}
 
 
+@pytest.mark.slow
 def test_footage_and_data_set_may_lie_on_another_file_system(toy: Path, footage: Path):
     (toy / "raw").mkdir()
     for name in ("one.mp4", "sub/copy.mp4", "captions.jsonl"):
