@@ -37,6 +37,22 @@ def read_sidecar(video: Path) -> Captions | None:
     return None
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: captions of a whole file, of a clip of it, or of its seconds `start` to `stop`."""
+
+    file: str
+    captions: Captions
+    clip: str | None = None
+    start: float | None = None
+    stop: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it speaks of the whole file."""
+        return self.clip is None and self.start is None and self.stop is None
+
+
 def find_table(folder: Path, given: Path | None) -> Path | None:
     """The given table, or captions.jsonl or .csv in `folder`, or else in the folder above it; None when there is none.
 
@@ -62,17 +78,40 @@ def read_table(path: Path) -> dict[str, Captions]:
     list); both may give source and licence. ValueError names the line that cannot be used.
     """
     table: dict[str, Captions] = {}
+    for row in read_rows(path):
+        known = table.get(row.file, Captions(()))
+        table[row.file] = replace(row.captions, texts=known.texts + row.captions.texts)
+    return table
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a table as in `read_table`, which may name a clip, or a start and stop in seconds, besides the file.
+
+    ValueError names the line that cannot be used.
+    """
     for number, row in _rows(path):
         try:
-            file = row.get("file")
+            file, clip = row.get("file"), row.get("clip") or None
             if not isinstance(file, str) or not file:
                 raise ValueError("expected a file name under 'file'")
-            found = _from_mapping(row)
+            if not isinstance(clip, str | None):
+                raise ValueError("expected a clip's id under 'clip'")
+            start, stop = (_seconds(row, name) for name in ("start", "stop"))
+            if start is not None and stop is not None and start >= stop:
+                raise ValueError(f"it starts at {start:g} s and stops at {stop:g} s")
+            yield Row(file, _from_mapping(row), clip, start, stop)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}.") from error
-        known = table.get(file, Captions(()))
-        table[file] = replace(found, texts=known.texts + found.texts)
-    return table
+
+
+def _seconds(row: Mapping[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"expected seconds under '{name}', not {value!r}") from error
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -22,6 +22,7 @@ from videodit_data.video import decode, pictures_clip
 
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
 _LISTED = 100  # files left out that are printed
+_LONG = 240  # characters of what is known besides
 
 
 def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:
@@ -80,7 +81,8 @@ def print_summary(directory: str | os.PathLike[str], console: Console | None = N
     for source, licence, clips in facts["origins"]:
         table.add_row("source", escape(f"{source} ({licence}): {clips}"))
     for key, value in facts["info"].items():
-        table.add_row(escape(key), escape(str(value)))
+        text = str(value)
+        table.add_row(escape(key), escape(text if len(text) <= _LONG else f"{text[:_LONG]}... all in {manifest.FILE}"))
     console.print(table)
     if facts["left_out"]:
         left_out = Table("file", "reason", title=f"Left out: {len(facts['left_out'])}", title_justify="left")

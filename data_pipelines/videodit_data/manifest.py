@@ -108,7 +108,22 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
         hint = f"; an unfinished one lies in {partial}: run the command that made it again" if partial.is_dir() else ""
         raise ValueError(f"{directory} is not a data set: expected a directory with a {FILE}{hint}.")
     try:
-        values = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        text = (directory / FILE).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{directory / FILE} is not a manifest that this version can read: {error}.") from error
+    manifest = parse(text, directory / FILE)
+    for shard in manifest.shards:
+        file = directory / shard.name
+        if not file.is_file() or file.stat().st_size != shard.bytes:
+            state = "is missing" if not file.is_file() else f"has {file.stat().st_size} bytes, not {shard.bytes}"
+            raise ValueError(f"{directory} is damaged: {shard.name} {state}; build or copy the data set again.")
+    return manifest
+
+
+def parse(text: str, file: str | os.PathLike[str]) -> Manifest:
+    """Undoes `Manifest.to_json`. ValueError names the `file` when this version cannot read it."""
+    try:
+        values = json.loads(text)
         if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
             raise ValueError(f"format and version must be {FORMAT} {VERSION}")
         values.pop("counts")
@@ -116,20 +131,14 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
             Shard(**{name: tuple(value) if isinstance(value, list) else value for name, value in shard.items()})
             for shard in values["shards"]
         )
-        manifest = Manifest(
+        return Manifest(
             **values
             | {"shards": shards}
             | {"origins": tuple(Origin(**origin) for origin in values["origins"])}
             | {"left_out": tuple(LeftOut(**left_out) for left_out in values["left_out"])}
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{directory / FILE} is not a manifest that this version can read: {error}.") from error
-    for shard in manifest.shards:
-        file = directory / shard.name
-        if not file.is_file() or file.stat().st_size != shard.bytes:
-            state = "is missing" if not file.is_file() else f"has {file.stat().st_size} bytes, not {shard.bytes}"
-            raise ValueError(f"{directory} is damaged: {shard.name} {state}; build or copy the data set again.")
-    return manifest
+        raise ValueError(f"{file} is not a manifest that this version can read: {error}.") from error
 
 
 def records(directory: str | os.PathLike[str]) -> RecordSource:
@@ -211,6 +220,25 @@ def describe(path: Path) -> Described:
     return Described(shard, tuple(Origin(*origin, count) for origin, count in origins.items()), contents.pop())
 
 
+def compose(
+    directory: str | os.PathLike[str],
+    described: Sequence[Described],
+    *,
+    info: Mapping[str, Any],
+    left_out: Sequence[LeftOut] = (),
+) -> Manifest:
+    """The manifest of shards; `directory` is for errors. ValueError when they hold videos and latents."""
+    contents = {each.content for each in described}
+    if len(contents) != 1:
+        raise ValueError(f"{directory}: a data set holds videos or latents, not both.")
+    origins: Counter[tuple[str, str]] = Counter()
+    for origin in (origin for each in described for origin in each.origins):
+        origins[origin.source, origin.licence] += origin.clips
+    shards = tuple(each.shard for each in described)
+    made = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
+    return Manifest(contents.pop(), shards, made, tuple(left_out), info, versions())
+
+
 def finish(
     directory: Path,
     described: Sequence[Described],
@@ -223,18 +251,10 @@ def finish(
 
     Of what else lies there (the maker's notes, such as a journal) only the files and folders named in `beside` stay.
     """
-    contents = {each.content for each in described}
-    if len(contents) != 1:
-        raise ValueError(f"{directory}: a data set holds videos or latents, not both.")
-    origins: Counter[tuple[str, str]] = Counter()
-    for origin in (origin for each in described for origin in each.origins):
-        origins[origin.source, origin.licence] += origin.clips
-    shards = tuple(each.shard for each in described)
-    made = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
-    manifest = Manifest(contents.pop(), shards, made, tuple(left_out), info, versions())
+    manifest = compose(directory, described, info=info, left_out=left_out)
     partial = partial_directory(directory)
     for leftover in partial.iterdir():
-        if leftover.name not in {*beside, *(shard.name for shard in shards)}:
+        if leftover.name not in {*beside, *(shard.name for shard in manifest.shards)}:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_whole(partial / FILE, manifest.to_json())
     partial.rename(directory)
@@ -250,7 +270,11 @@ def already_built(directory: Path, info: Mapping[str, Any]) -> Manifest | None:
         return None
     if not (directory / FILE).exists():
         raise ValueError(f"{directory} exists and is not a data set; choose another place, nothing was written.")
-    manifest = load(directory)
+    return check_same(load(directory), info, directory)
+
+
+def check_same(manifest: Manifest, info: Mapping[str, Any], directory: str | os.PathLike[str]) -> Manifest:
+    """The manifest of a finished data set. ValueError unless it is that of `info`, naming what differs."""
     if manifest.info != info:
         changed = sorted(key for key in {*manifest.info, *info} if manifest.info.get(key) != info.get(key))
         raise ValueError(

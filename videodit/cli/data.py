@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from videodit.cli import captioning
+from videodit.cli import captioning, footage
 
 EXAMPLES = """examples:
   videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
@@ -86,6 +86,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.add_argument("--split", default="train", help="that the directory is (default: train)")
     action.add_argument("--root", type=Path, help="write to ROOT/NAME/1.0.0, where several directories can be splits")
     action.set_defaults(command=tfds)
+
+    footage.add_actions(actions, common)
 
 
 def _shape_options(action: argparse.ArgumentParser, what: str) -> None:

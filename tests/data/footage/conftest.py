@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from videodit_data import video
 
+from tests.data.footage.building import built, contents, footage, processes  # noqa: F401
+
 # Shots of the real clips: file, first frame, frames. None of them holds a cut or a dissolve.
 REAL = {
     "rabbit": ("bigbuckbunny.mp4", 0, 60),

@@ -1,0 +1,199 @@
+"""From raw footage to a data set: the input gathered, the pipeline run, the shards and their decisions put in place.
+
+What was decoded lies in OUT.partial by the hash of what it was decoded from: a build that was interrupted, anywhere and
+in any way, goes on and ends with the same bytes as one that was not, whatever the number of workers.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from videodit_data.footage import decisions, describe, place, sources, stages, storage
+from videodit_data.footage.config import BuildConfig
+from videodit_data.footage.pipeline import SOURCES, UNUSABLE, Plan, assemble
+from videodit_data.footage.shards import described
+from videodit_data.manifest import LeftOut, Manifest, Progress
+
+_LOCAL = ("", "DirectRunner", "FnApiRunner", "direct")
+_EXAMPLES = 5  # reasons that an error names
+
+
+def build(
+    inputs: Sequence[str],
+    out: str | os.PathLike[str],
+    config: BuildConfig,
+    *,
+    cache: str | None = None,
+    beam_options: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Manifest:
+    """Make a data set in `out` of the footage that globs, folders or files match; returns its manifest.
+
+    Nothing is done when `out` is already made of the same input and configuration.
+
+    Args:
+        cache: folder in which analyses of sources are kept for other builds; in OUT.partial, for this one, if None.
+        beam_options: Beam's own, such as --runner=DataflowRunner; on this machine, with a thread a core, if none.
+
+    Raises:
+        ValueError: when no source matches or can be used, no clip is kept, or `out` holds something else.
+    """
+    out = _absolute(os.fspath(out))
+    report = progress or (lambda stage, done, total: None)
+    gathered = sources.gather(
+        inputs,
+        captions=config.captions.table,
+        source=config.source,
+        licence=config.licence,
+        without=(out, place.partial(out)),
+        progress=lambda done, total: report("hash", done, total),
+    )
+    asked = json.loads(json.dumps(dataclasses.asdict(config)))
+    asked["captioner"] = config.captioner.identity()
+    info = {"made_by": "build", "config": asked, "input": gathered.digest}
+    if (already := place.finished(out, info)) is not None:
+        return already
+    directory = place.begin(out, info)
+    analyses = storage.join(directory, "analysis") if cache is None else _absolute(cache)
+    storage.make_folder(analyses)
+    lists = {SOURCES: [each.to_json() for each in gathered.sources], UNUSABLE: map(json.dumps, gathered.unusable)}
+    for name, lines in lists.items():
+        storage.write(storage.join(directory, name), "".join(line + "\n" for line in lines).encode())
+    plan = Plan(config, directory, len(gathered.sources), analyses)
+    with _watched(plan, report):
+        _run(plan, beam_options)
+    made = described(storage.join(directory, place.NOTES))
+    left_out = _left_out(directory)
+    if not made:
+        told = "".join(f"\n  {each.file}: {each.reason}" for each in left_out[:_EXAMPLES])
+        raise ValueError(f"No clip of {len(gathered.sources)} sources is kept; {directory} tells of each:{told}")
+    return place.finish(out, made, info, left_out)
+
+
+def _absolute(path: str) -> str:
+    return path if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
+def _run(plan: Plan, options: Sequence[str]) -> None:
+    """Runs the pipeline to its end."""
+    known = PipelineOptions(list(options))
+    runner: Any = known.view_as(StandardOptions).runner or ""
+    if runner in _LOCAL:
+        # Beam's own choice for DirectRunner would download a runner; this one is embedded.
+        runner = FnApiRunner()
+        if not any(option.startswith(("--direct_running_mode", "--direct_num_workers")) for option in options):
+            direct = known.view_as(DirectOptions)
+            direct.direct_running_mode, direct.direct_num_workers = "multi_threading", os.cpu_count() or 1
+    pipeline = beam.Pipeline(runner=runner, options=known)
+    assemble(pipeline, plan)
+    with _stoppable():
+        pipeline.run().wait_until_finish()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C ends the stages' processes, so that Beam's threads, which cannot be interrupted, come to an end."""
+    stages.resume()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before)
+        stages.stop()
+        describe.stop()
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if main:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except Exception as error:
+        if stages.stopped():
+            raise KeyboardInterrupt from error
+        raise RuntimeError(_sentence(error)) from error
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+        stages.stop()
+
+
+def _sentence(error: Exception) -> str:
+    """What a stage said, without the traceback that Beam makes part of it."""
+    told = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.+)", str(error), re.MULTILINE)
+    kind, words = told[-1] if told else (type(error).__name__, str(error))
+    words = re.sub(r"\s*\[while running [^\]]*\]", "", words)
+    return words if kind in ("ValueError", "RuntimeError", "VideoError") else f"{kind}: {words}"
+
+
+@contextmanager
+def _watched(plan: Plan, report: Progress, every: float = 0.5) -> Iterator[None]:
+    """Meanwhile reports how much lies in the folders of the partial directory, which every worker writes to."""
+    done = threading.Event()
+
+    def look() -> None:
+        folders = {"analyse": plan.analyses, "cut": plan.folder("clips"), "caption": plan.folder("captions")}
+        seen = dict.fromkeys(folders, 0)
+        while not done.wait(every):
+            for what, folder in folders.items():
+                if (count := _notes(folder)) != seen.get(what):
+                    report(
+                        what,
+                        min(count, plan.sources) if what == "analyse" else count,
+                        plan.sources if what == "analyse" else count,
+                    )
+                    seen[what] = count
+
+    if storage.is_remote(plan.directory) or storage.is_remote(plan.analyses):
+        yield
+        return
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _notes(folder: str) -> int:
+    return sum(name.endswith(".json") for name in os.listdir(folder))
+
+
+def _left_out(directory: str) -> list[LeftOut]:
+    """What was left out, by reason; the table of decisions has each."""
+    with _table_here(directory) as local:
+        tallies = decisions.tally(local)
+    found = []
+    for (stage, reason), tally in tallies.items():
+        if stage != "kept":
+            what = "clips" if tally.clips else "files" if stage in ("match", "read") else "parts"
+            count = tally.example if tally.rows == 1 else f"{tally.rows} {what}, such as {tally.example}"
+            found.append(LeftOut(count, f"{stage}: {reason}"))
+    return found
+
+
+@contextmanager
+def _table_here(directory: str) -> Iterator[Path]:
+    """A local directory that holds the table of decisions."""
+    if not storage.is_remote(directory):
+        yield Path(directory)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, decisions.FOLDER)
+        folder.mkdir()
+        for name, path in storage.files(storage.join(directory, decisions.FOLDER)).items():
+            (folder / name).write_bytes(storage.read(path))
+        yield Path(scratch)

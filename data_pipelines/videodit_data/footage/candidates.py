@@ -1,0 +1,78 @@
+"""What goes from stage to stage of the pipeline: a clip that may still be kept, and what became of one that was not."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from videodit_data.captions import Captions
+from videodit_data.footage.decisions import Decision
+from videodit_data.footage.spec import Clip
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where frames are: a file and its hash, the first frame and how many."""
+
+    clip: str
+    name: str
+    path: str
+    hash: str
+    start: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A clip that may still be kept. whole: frames of its source. notes: what could not be found out of that."""
+
+    spot: Spot
+    clip: Clip
+    fps: float
+    height: int
+    width: int
+    whole: int
+    captions: Captions
+    notes: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Unique in its data set."""
+        return self.spot.clip
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Of near-duplicates the first of this order stays: more pixels, then more frames, then the id."""
+        return -self.height * self.width, -self.clip.frames, self.id
+
+    def decided(self, stage: str, reason: str = "", twin: Spot | None = None, **why: Any) -> "Fate":
+        """What became of it."""
+        decision = Decision(
+            source=self.spot.name,
+            stage=stage,
+            reason=reason,
+            clip=self.id,
+            start=self.clip.start,
+            frames=self.clip.frames,
+            start_seconds=self.clip.start_seconds,
+            seconds=self.clip.frames / self.fps,
+            height=self.height,
+            width=self.width,
+            fps=self.fps,
+            detail="; ".join(self.notes) or None,
+            measures=dict(self.clip.measures),
+            duplicate_of=None if twin is None else twin.clip,
+        )
+        return Fate(replace(decision, **why), self.spot, twin)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """A decision, where its frames are (None of a source without any), and where those that it repeats."""
+
+    decision: Decision
+    spot: Spot | None = None
+    twin: Spot | None = None
+
+
+def clip_id(name: str, start: int, frames: int) -> str:
+    """The id of a part of a source: its name and frames, the last excluded."""
+    return f"{name}#{start}-{start + frames}"

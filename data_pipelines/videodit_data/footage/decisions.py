@@ -1,0 +1,142 @@
+"""What becomes of every clip and source of a build: one row each, in a Parquet table beside the shards."""
+
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FOLDER, THUMBNAILS = "decisions", "thumbnails"  # beside the shards
+STAGES = ("match", "read", "split", "filter", "captions", "duplicates", "cut", "caption", "kept")
+_MEASURE = "measure."  # begins the columns of measures
+
+_COLUMNS = {
+    "source": pa.string(),
+    "clip": pa.string(),
+    "start": pa.int64(),
+    "frames": pa.int64(),
+    "start_seconds": pa.float64(),
+    "seconds": pa.float64(),
+    "height": pa.int32(),
+    "width": pa.int32(),
+    "fps": pa.float64(),
+    "kept": pa.bool_(),
+    "stage": pa.string(),
+    "measure": pa.string(),
+    "value": pa.float64(),
+    "threshold": pa.float64(),
+    "reason": pa.string(),
+    "detail": pa.string(),
+    "duplicate_of": pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a clip, of a part of a source too short for one, or (without `clip`) of a whole source.
+
+    source: name of the file. start: first frame. start_seconds: when it is shown after the source's first. stage: one
+    of `STAGES`, "kept" if it is. measure, value, threshold: of what dropped it, if that is a number. reason: the same
+    for all that were dropped so. detail: what is known besides, such as a decoder's words. duplicate_of: id of a clip.
+    """
+
+    source: str
+    stage: str
+    reason: str = ""
+    clip: str | None = None
+    start: int | None = None
+    frames: int | None = None
+    start_seconds: float | None = None
+    seconds: float | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+    measure: str | None = None
+    value: float | int | None = None
+    threshold: float | int | None = None
+    detail: str | None = None
+    duplicate_of: str | None = None
+    measures: Mapping[str, float | int | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.stage in STAGES and (self.stage == "kept") == (not self.reason)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is a clip of the data set."""
+        return self.stage == "kept"
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """Where it comes in the table."""
+        return self.source, -1 if self.start is None else self.start, self.clip or ""
+
+
+def thumbnail_name(clip: str) -> str:
+    """The file of a clip's pictures below `THUMBNAILS`, if it is among those that have some."""
+    return f"{digest(clip)[:24]}.jpg"
+
+
+def digest(clip: str) -> str:
+    """What clips are put in order by, so that those of one source are apart: a hash of the id."""
+    return hashlib.sha256(clip.encode()).hexdigest()
+
+
+def to_parquet(decisions: Iterable[Decision], measures: Sequence[str]) -> bytes:
+    """A Parquet file of decisions, in order, with a column a measure."""
+    rows = sorted(decisions, key=lambda decision: decision.order)
+    columns = {name: pa.array([getattr(row, name) for row in rows], kind) for name, kind in _COLUMNS.items()}
+    for name in measures:
+        columns[_MEASURE + name] = pa.array([row.measures.get(name) for row in rows], pa.float64())
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def parts(directory: Path) -> list[Path]:
+    """The files of the table of a data set. ValueError when it has none."""
+    found = sorted((directory / FOLDER).glob("*.parquet"))
+    if not found:
+        raise ValueError(f"{directory} has no table of decisions: it was not made by `videodit data build`.")
+    return found
+
+
+def read(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of the table of a data set, or only `columns` of them; without these with all measures under "measures".
+
+    ValueError when there is no table.
+    """
+    for part in parts(directory):
+        for batch in pq.ParquetFile(part).iter_batches(columns=None if columns is None else list(columns)):
+            for row in batch.to_pylist():
+                measures = {k.removeprefix(_MEASURE): row.pop(k) for k in list(row) if k.startswith(_MEASURE)}
+                yield row | ({"measures": measures} if columns is None else {})
+
+
+def tally(directory: Path) -> dict[tuple[str, str], "Tally"]:
+    """What each reason of each stage dropped, in the order of the funnel and by count."""
+    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for row in read(directory, ("source", "clip", "stage", "reason", "frames", "seconds")):
+        found = tallies[row["stage"], row["reason"]]
+        found.rows += 1
+        found.clips += row["clip"] is not None
+        found.frames += row["frames"] or 0
+        found.seconds += row["seconds"] or 0.0
+        found.example = found.example or row["clip"] or row["source"]
+    return dict(sorted(tallies.items(), key=lambda item: (STAGES.index(item[0][0]), -item[1].rows, item[0][1])))
+
+
+@dataclass
+class Tally:
+    """How many rows, how many of them clips, with how many frames and seconds, and one to look at."""
+
+    rows: int = 0
+    clips: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    example: str = ""

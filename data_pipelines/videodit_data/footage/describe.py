@@ -1,0 +1,169 @@
+"""Kept clips captioned by a model, where that is asked for: every answer is noted under the hash of its question.
+
+A build that was interrupted asks only what it has no answer to. A clip of which the captioner says that it never will
+have captions keeps those that it has, or else is dropped; what would go better another time ends the build instead,
+which then goes on with the same command.
+"""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import apache_beam as beam
+
+from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, ask, captions_of, load
+from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
+from videodit_data.captioning.lengths import parse_lengths
+from videodit_data.captioning.look import Look
+from videodit_data.footage import storage
+from videodit_data.footage.records import record_of
+from videodit_data.footage.stages import Staged, key_of
+from videodit_data.pool import ordered_map
+
+_BATCH = 32  # clips that are asked about together, side by side
+
+
+@dataclass(frozen=True)
+class CaptionerConfig:
+    """A model that captions kept clips.
+
+    Attributes:
+        use: "module:function" (see captioning/captioner.py), or the address of an OpenAI-style chat endpoint.
+        model, key_env, per_minute: of an endpoint, see `EndpointConfig`; each worker counts its own minutes.
+        concurrency: clips asked about side by side, by each worker.
+        lengths: of captions, see captioning/lengths.py.
+        keep: where captions that a clip has stay: before the new ones, after them, or nowhere.
+        frames, side: of a clip that are shown, and pixels of their longer side.
+    """
+
+    use: str | None = None
+    model: str | None = None
+    key_env: str | None = None
+    per_minute: float | None = None
+    concurrency: int = 4
+    lengths: str = "short,medium,long"
+    keep: Literal["before", "after", "none"] = "after"
+    frames: int = 8
+    side: int = 512
+
+    def __post_init__(self) -> None:
+        parse_lengths(self.lengths)
+        Look(self.frames, self.side)
+        if self.concurrency < 1:
+            raise ValueError(f"A captioner is asked about at least one clip at a time, not {self.concurrency}.")
+        if self.use is not None and self.is_endpoint and not self.model:
+            raise ValueError("An endpoint needs the name of the model to ask.")
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether `use` is an address."""
+        return self.use is not None and "://" in self.use
+
+    def open(self) -> tuple[Captioner, Identity]:
+        """The captioner and what decides its captions. ValueError when there is none such."""
+        assert self.use is not None
+        if not self.is_endpoint:
+            return load(self.use)
+        made = Endpoint(
+            EndpointConfig(
+                self.use,
+                self.model or "",
+                key_env=self.key_env,
+                concurrency=self.concurrency,
+                per_minute=self.per_minute,
+            )
+        )
+        return made, made.identity
+
+    def identity(self) -> dict[str, Any] | None:
+        """All that decides captions, as JSON: no address, no key, no speed."""
+        if self.use is None:
+            return None
+        _, identity = self.open()
+        told = {name: getattr(self, name) for name in ("lengths", "keep", "frames", "side")}
+        return identity.to_json() | told
+
+
+_lock = threading.Lock()
+_open: dict[CaptionerConfig, tuple[Captioner, Identity]] = {}  # of this worker: an endpoint paces itself
+
+
+def stop() -> None:
+    """Ends what this worker's captioners are doing, where that can be ended."""
+    with _lock:
+        for captioner, _ in _open.values():
+            end = getattr(captioner, "stop", None)
+            if end is not None:
+                end(cut=True)
+        _open.clear()
+
+
+class Caption(beam.PTransform):
+    """Staged clips to the same with captions; a dict of "passed" and "decided"."""
+
+    def __init__(self, config: CaptionerConfig, folder: str):
+        super().__init__()
+        self._config, self._folder = config, folder
+
+    def expand(self, staged: beam.PCollection) -> Any:
+        asked = (
+            staged
+            | "Together" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
+            | "Ask" >> beam.ParDo(Ask(self._config, self._folder)).with_outputs("decided", main="passed")
+        )
+        return {"passed": asked.passed, "decided": asked.decided}
+
+
+class Ask(beam.DoFn):
+    """Some staged clips to the same with captions; tagged "decided": those that have none."""
+
+    def __init__(self, config: CaptionerConfig, folder: str):
+        self._config, self._folder = config, folder
+        self._lengths, self._look = parse_lengths(config.lengths), Look(config.frames, config.side)
+
+    def process(self, clips: Sequence[Staged]) -> Iterator[Any]:
+        with _lock:
+            captioner, identity = _open.get(self._config) or _open.setdefault(self._config, self._config.open())
+
+        def answer(clip: Staged) -> Answer:
+            return self._answer(clip, captioner, identity)
+
+        for clip, found in zip(clips, ordered_map(answer, clips, self._config.concurrency), strict=True):
+            if not isinstance(found, Failure):
+                yield self._with(clip, found, identity)
+            elif any(clip.candidate.captions.texts):
+                yield clip
+            else:
+                fate = clip.candidate.decided("caption", found.reason, detail=found.detail or None)
+                yield beam.pvalue.TaggedOutput("decided", fate)
+
+    def _answer(self, clip: Staged, captioner: Captioner, identity: Identity) -> Answer:
+        about = [identity.to_json(), self._config.lengths, dataclasses.asdict(self._look)]
+        key = key_of(clip.candidate.id, clip.sha256, clip.candidate.captions.texts, about)
+        note = storage.join(self._folder, key + ".json")
+        if storage.exists(note):
+            found = json.loads(storage.read(note))
+            return Failure(**found["failure"]) if "failure" in found else found["captions"]
+        (answer,) = ask(captioner, [self._look.at(record_of(clip))], self._lengths)
+        if isinstance(answer, Failure):
+            if not answer.lasting:
+                raise RuntimeError(f"No captions for {clip.candidate.id} ({answer.reason}); run the command again.")
+            told: dict[str, Any] = {"failure": dataclasses.asdict(answer)}
+        else:
+            told = {"captions": dict(answer)}
+        storage.write(note, json.dumps(told).encode())
+        return answer
+
+    def _with(self, clip: Staged, answer: Answer, identity: Identity) -> Staged:
+        new, told = captions_of(answer, identity)
+        captions = clip.candidate.captions
+        old = tuple(text for text in captions.texts if text)
+        known = ("file",) * len(old)
+        parts = {"before": ((old, known), (new, told)), "after": ((new, told), (old, known)), "none": ((new, told),)}
+        texts, sources = (sum(each, ()) for each in zip(*parts[self._config.keep], strict=True))
+        return replace(
+            clip, candidate=replace(clip.candidate, captions=replace(captions, texts=texts)), caption_sources=sources
+        )

@@ -1,0 +1,204 @@
+"""The one pipeline from sources to shards, for any of Beam's runners.
+
+    sources -> analyse -> judge -> duplicates -> cut -> caption -> shards
+
+What each stage but the last does not pass on, and what comes to the end, goes to the decisions and the thumbnails.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from videodit_data.footage import storage
+from videodit_data.footage.candidates import Candidate, Fate, Spot
+from videodit_data.footage.config import BuildConfig
+from videodit_data.footage.decisions import FOLDER, THUMBNAILS, Decision, digest, to_parquet
+from videodit_data.footage.describe import Caption
+from videodit_data.footage.duplicates import DropDuplicates
+from videodit_data.footage.filters import judge
+from videodit_data.footage.place import NOTES
+from videodit_data.footage.shards import WriteShards
+from videodit_data.footage.sources import Source
+from videodit_data.footage.stages import Analyse, Cut, Show
+
+SOURCES, UNUSABLE = "sources.jsonl", "unusable.jsonl"
+_TOGETHER = 16  # clips of a source that are cut by one worker
+_SOURCES_A_PART = 1024  # of the table of decisions
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the pipeline is told: the configuration, the partial directory with its lists, and where analyses lie."""
+
+    config: BuildConfig
+    directory: str
+    sources: int
+    analyses: str
+
+    def folder(self, name: str) -> str:
+        """A folder of the partial directory."""
+        return storage.join(self.directory, name)
+
+
+def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
+    """Adds all stages to a pipeline."""
+    config = plan.config
+    sources = pipeline | "Sources" >> _Lines(plan.folder(SOURCES)) | "Parse" >> beam.Map(Source.from_json)
+    analysed = (
+        sources
+        | "Spread" >> beam.Reshuffle()
+        | "Analyse"
+        >> beam.ParDo(Analyse(config.analysis, config.limits, plan.analyses)).with_outputs("decided", main="clips")
+    )
+    judged = analysed.clips | "Judge" >> beam.ParDo(Judge(config)).with_outputs("decided", main="passed")
+    unique = _without_duplicates(judged.passed, config)
+    cut = (
+        unique["passed"]
+        | "Key by part of a source" >> beam.Map(_part_of_source)
+        | "Gather" >> beam.GroupByKey()
+        | "Cut"
+        >> beam.ParDo(Cut(config.recode, config.limits, plan.folder("clips"))).with_outputs("decided", main="kept")
+    )
+    captioned = _captioned(cut.kept, plan)
+    captioned["passed"] | "Shards" >> WriteShards(config.shards, plan.directory, plan.folder(NOTES))
+    unusable = pipeline | "Unusable" >> _Lines(plan.folder(UNUSABLE)) | "Unusable fates" >> beam.Map(_unusable)
+    kept = captioned["passed"] | "Kept" >> beam.Map(lambda staged: staged.candidate.decided("kept"))
+    dropped = (analysed.decided, judged.decided, unique["dropped"], cut.decided, captioned["decided"])
+    fates = (unusable, *dropped, kept) | beam.Flatten()
+    fates | "Decisions" >> WriteDecisions(plan)
+    fates | "Thumbnails" >> WriteThumbnails(plan)
+    _note(unique["crowded"], plan.folder("notes.json"))
+
+
+class _Lines(beam.PTransform):
+    """Lines of a file."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+
+    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
+        return (
+            pipeline | beam.Create([self._path]) | beam.FlatMap(lambda path: storage.read(path).decode().splitlines())
+        )
+
+
+def _unusable(line: str) -> Fate:
+    name, reason = json.loads(line)
+    kind, _, detail = reason.partition(" (") if reason.startswith("may not be read") else (reason, "", "")
+    return Fate(Decision(name, "match", kind, detail=detail.rstrip(")") or None))
+
+
+class Judge(beam.DoFn):
+    """Candidates that pass all filters and have captions; tagged "decided": the others."""
+
+    def __init__(self, config: BuildConfig):
+        self._config = config
+
+    def process(self, candidate: Candidate) -> Iterator[Any]:
+        fate = self._fate(candidate)
+        yield candidate if fate is None else beam.pvalue.TaggedOutput("decided", fate)
+
+    def _fate(self, candidate: Candidate) -> Fate | None:
+        if self._config.recode is None and candidate.clip.frames != candidate.whole:
+            return candidate.decided("split", "part of a file, and clips are not coded anew")
+        verdict = judge(candidate.clip.measures, self._config.filters)
+        if verdict is not None:
+            return candidate.decided("filter", **dataclasses.asdict(verdict))
+        needs_caption = self._config.captions.required and self._config.captioner.use is None
+        if needs_caption and not candidate.captions.texts:
+            return candidate.decided("captions", "no caption")
+        return None
+
+
+def _without_duplicates(candidates: beam.PCollection, config: BuildConfig) -> dict[str, beam.PCollection]:
+    if config.duplicates.drop:
+        return candidates | "Duplicates" >> DropDuplicates(config.duplicates.bits, config.duplicates.most)
+    nothing = candidates | "No duplicates" >> beam.Filter(lambda candidate: False)
+    return {"passed": candidates, "dropped": nothing, "crowded": nothing}
+
+
+def _captioned(staged: beam.PCollection, plan: Plan) -> dict[str, beam.PCollection]:
+    if plan.config.captioner.use is not None:
+        return staged | "Captions" >> Caption(plan.config.captioner, plan.folder("captions"))
+    return {"passed": staged, "decided": staged | "No captioner" >> beam.Filter(lambda clip: False)}
+
+
+def _part_of_source(candidate: Candidate) -> tuple[str, Candidate]:
+    """Clips near each other go to one worker, those of a long source to several."""
+    length = max(1, candidate.clip.frames)
+    return f"{candidate.spot.hash} {candidate.spot.name} {candidate.clip.start // (length * _TOGETHER)}", candidate
+
+
+class WriteDecisions(beam.PTransform):
+    """Fates to the table of decisions, in parts that all rows of a source share."""
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self._folder, self._parts = plan.folder(FOLDER), max(1, -(-plan.sources // _SOURCES_A_PART))
+
+    def expand(self, fates: beam.PCollection) -> beam.PCollection:
+        decisions = fates | beam.Map(lambda fate: fate.decision)
+        measures = (
+            decisions
+            | "Measures" >> beam.FlatMap(lambda decision: list(decision.measures))
+            | beam.Distinct()
+            | beam.combiners.ToList()
+        )
+        parts = self._parts
+        return (
+            decisions
+            | "Part" >> beam.Map(lambda decision: (int(digest(decision.source)[:8], 16) % parts, decision))
+            | beam.GroupByKey()
+            | "Write" >> beam.Map(_write_part, beam.pvalue.AsSingleton(measures), self._folder, parts)
+        )
+
+
+def _write_part(part: tuple[int, Iterable[Decision]], measures: list[str], folder: str, parts: int) -> int:
+    path = storage.join(folder, f"part-{part[0]:05d}-of-{parts:05d}.parquet")
+    storage.write(path, to_parquet(part[1], sorted(measures)))
+    return part[0]
+
+
+class WriteThumbnails(beam.PTransform):
+    """Pictures of a few clips of each reason, the first by hash, and of those that they repeat."""
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self._config, self._folder = plan.config, plan.folder(THUMBNAILS)
+
+    def expand(self, fates: beam.PCollection) -> beam.PCollection:
+        chosen = (
+            fates
+            | beam.Filter(lambda fate: fate.spot is not None)
+            | "By reason" >> beam.Map(lambda fate: ((fate.decision.stage, fate.decision.reason), fate))
+            | beam.combiners.Top.PerKey(self._config.pictures, key=_hash_of, reverse=True)
+        )
+        return (
+            chosen
+            | "Spots" >> beam.FlatMap(_spots)
+            | "Once each" >> beam.GroupByKey()
+            | "Show" >> beam.ParDo(Show(self._config.limits, self._folder))
+        )
+
+
+def _hash_of(fate: Fate) -> str:
+    return digest(fate.spot.clip)
+
+
+def _spots(group: tuple[Any, list[Fate]]) -> Iterator[tuple[str, Spot]]:
+    for fate in group[1]:
+        for spot in filter(None, (fate.spot, fate.twin)):
+            yield spot.clip, spot
+
+
+def _note(crowded: beam.PCollection, path: str) -> None:
+    """What else is to be known: how many clips were not compared with all that share a band with them."""
+    (
+        crowded
+        | "Not compared" >> beam.CombineGlobally(sum)
+        | "Note" >> beam.Map(lambda count: storage.write(path, json.dumps({"crowded": int(count)}).encode()))
+    )

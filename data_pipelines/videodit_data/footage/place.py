@@ -1,0 +1,72 @@
+"""Where a build lies: OUT.partial while it is being made, OUT when it is whole; here or on another file system."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from videodit_data import manifest
+from videodit_data.footage import storage
+from videodit_data.footage.decisions import FOLDER as DECISIONS
+from videodit_data.footage.decisions import THUMBNAILS
+from videodit_data.manifest import Described, LeftOut, Manifest
+
+BESIDE = (DECISIONS, THUMBNAILS, "notes.json")  # what stays of the partial directory beside shards and manifest
+NOTES = "shards"  # what shards hold
+_MADE = (DECISIONS, THUMBNAILS, NOTES)  # from one input and configuration alone; the rest serves others too
+
+
+def partial(out: str) -> str:
+    """The directory in which a data set lies while it is being built."""
+    return out.rstrip("/") + ".partial"
+
+
+def finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
+    """The data set in `out` if it is that of `info`, None if there is nothing yet. ValueError for something else."""
+    if not storage.is_remote(out):
+        return manifest.already_built(Path(out), info)
+    file = storage.join(out, manifest.FILE)
+    if not storage.exists(file):
+        if storage.files(out):
+            raise ValueError(f"{out} exists and is not a data set; choose another place, nothing was written.")
+        return None
+    return manifest.check_same(manifest.parse(storage.read(file).decode(), file), info, out)
+
+
+def begin(out: str, info: Mapping[str, Any]) -> str:
+    """The partial directory, made if need be, without what other `info` left there apart from what was decoded."""
+    directory = partial(out)
+    for name in ("", "analysis", "clips", "captions", *_MADE):
+        storage.make_folder(storage.join(directory, name) if name else directory)
+    note = storage.join(directory, "info.json")
+    if storage.exists(note) and json.loads(storage.read(note)) != info:
+        logging.getLogger(__name__).warning("%s: what was made from other input is discarded.", directory)
+        stale = (path for name, path in storage.files(directory).items() if _made(name))
+        storage.delete(list(stale))
+    storage.write(note, json.dumps(info).encode())
+    return directory
+
+
+def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], left_out: Sequence[LeftOut]) -> Manifest:
+    """Turns the partial directory into the data set, the manifest last."""
+    for folder in (DECISIONS, THUMBNAILS):  # what a worker that was killed left half-written
+        found = storage.files(storage.join(partial(out), folder))
+        storage.delete([path for name, path in found.items() if name.endswith(".tmp")])
+    if not storage.is_remote(out):
+        return manifest.finish(Path(out), described, info=info, left_out=left_out, beside=BESIDE)
+    made = manifest.compose(out, described, info=info, left_out=left_out)
+    kept = {shard.name for shard in made.shards}
+    rest = []
+    for name, path in storage.files(partial(out)).items():
+        if name in kept or name.split("/")[0] in BESIDE:
+            storage.rename(path, storage.join(out, *name.split("/")))
+        else:
+            rest.append(path)
+    storage.write(storage.join(out, manifest.FILE), made.to_json().encode())
+    storage.delete(rest)
+    return made
+
+
+def _made(name: str) -> bool:
+    return name.endswith(".array_record") or name.split("/")[0] in _MADE

@@ -1,0 +1,111 @@
+"""Kept clips to shards of even size, in an order that mixes sources and depends on nothing but the clips' ids.
+
+Clips are ordered by the hash of their id. To know a clip's place among all without sorting them in one memory, they are
+sorted by the hash's first digits apart, and the counts of these parts tell where each begins.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from videodit_data.footage import storage
+from videodit_data.footage.decisions import digest
+from videodit_data.footage.records import record_of
+from videodit_data.footage.stages import Staged
+from videodit_data.manifest import Described, Origin, Shard, describe
+from videodit_data.records import shard_name, write_shard
+
+NAME = "clips"
+_DIGITS = 3  # of a hash in base 16: the parts in which clips are sorted
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """Of each shard, at most: clips, and bytes of their videos, no bound if None; sizes differ by one clip at most."""
+
+    clips: int = 1024
+    bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or (self.bytes is not None and self.bytes < 1):
+            raise ValueError(f"A shard holds at least one clip and one byte, not {self.clips} and {self.bytes}.")
+
+    def count(self, clips: int, size: int) -> int:
+        """How many shards so many clips and bytes make; bytes are taken as even over clips."""
+        by_bytes = 1 if self.bytes is None else -(-size // self.bytes)
+        return min(max(-(-clips // self.clips), by_bytes, 1), max(clips, 1))
+
+
+class WriteShards(beam.PTransform):
+    """Staged clips to descriptions of the shards, one a shard; those that are there already are kept."""
+
+    def __init__(self, config: ShardConfig, folder: str, notes: str):
+        super().__init__()
+        self._config, self._folder, self._notes = config, folder, notes
+
+    def expand(self, staged: beam.PCollection) -> beam.PCollection:
+        parts = staged | "Part" >> beam.Map(lambda clip: (digest(clip.candidate.id)[:_DIGITS], clip))
+        sizes = parts | "Size" >> beam.Map(lambda part: (part[0], (1, part[1].bytes)))
+        offsets = sizes | "Count" >> beam.CombinePerKey(_sum_pairs) | "All counts" >> beam.combiners.ToDict()
+        return (
+            parts
+            | "Gather part" >> beam.GroupByKey()
+            | "Place" >> beam.FlatMap(_place, beam.pvalue.AsSingleton(offsets), self._config)
+            | "Gather shard" >> beam.GroupByKey()
+            | "Write" >> beam.Map(_write, self._folder, self._notes)
+        )
+
+
+def _sum_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    clips, size = 0, 0
+    for one, bytes_ in pairs:
+        clips, size = clips + one, size + bytes_
+    return clips, size
+
+
+def _place(
+    part: tuple[str, Iterable[Staged]], counts: Mapping[str, tuple[int, int]], config: ShardConfig
+) -> Iterator[tuple[tuple[int, int], tuple[int, Staged]]]:
+    """Clips of a part with their shard and the number of shards, and their place among all clips."""
+    total, size = _sum_pairs(counts.values())
+    shards = config.count(total, size)
+    first = sum(clips for prefix, (clips, _) in counts.items() if prefix < part[0])
+    for place, clip in enumerate(sorted(part[1], key=lambda clip: digest(clip.candidate.id)), first):
+        yield (shard_of(place, total, shards), shards), (place, clip)
+
+
+def shard_of(place: int, total: int, shards: int) -> int:
+    """Which of the `even_ranges` of `total` clips a place lies in."""
+    return -(-(place + 1) * shards // total) - 1
+
+
+def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder: str, notes: str) -> str:
+    """Writes a shard unless it is there, and the note of what it holds; returns its name."""
+    (index, shards), placed = element
+    name = shard_name(NAME, index, shards)
+    path, note = storage.join(folder, name), storage.join(notes, name + ".json")
+    if not storage.exists(path):
+        clips = [clip for _, clip in sorted(placed, key=lambda each: each[0])]
+        with storage.writing(path) as local:
+            write_shard(local, map(record_of, clips))
+    if not storage.exists(note):
+        with storage.here(path) as local:
+            described = describe(local)
+        described = dataclasses.replace(described, shard=dataclasses.replace(described.shard, name=name))
+        storage.write(note, json.dumps(dataclasses.asdict(described)).encode())
+    return name
+
+
+def described(notes: str) -> list[Described]:
+    """What the notes say of the shards, in order."""
+    found = []
+    for _, path in sorted(storage.files(notes).items()):
+        values: dict[str, Any] = json.loads(storage.read(path))
+        shard = {key: tuple(value) if isinstance(value, list) else value for key, value in values["shard"].items()}
+        origins = tuple(Origin(**origin) for origin in values["origins"])
+        found.append(Described(Shard(**shard), origins, values["content"]))
+    return found

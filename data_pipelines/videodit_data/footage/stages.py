@@ -1,0 +1,244 @@
+"""The stages of the pipeline that decode: each source analysed once, each kept clip cut once, some clips shown.
+
+What they find lies in the partial directory under the hash of what it was made from, written whole: whoever comes again
+finds it there.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from videodit_data.footage import storage
+from videodit_data.footage.analyse import AnalysisConfig
+from videodit_data.footage.candidates import Candidate, Fate, Spot, clip_id
+from videodit_data.footage.decisions import Decision, thumbnail_name
+from videodit_data.footage.sources import Source
+from videodit_data.footage.spec import Analysis
+from videodit_data.isolate import Isolated, Limits
+from videodit_data.transcode import Recode
+from videodit_data.video import VideoError
+
+
+def key_of(*parts: Any) -> str:
+    """A name for what is made from these plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+_stopped = threading.Event()
+_lock = threading.Lock()
+_processes: dict[Limits, Isolated] = {}  # of this worker, which its stages share
+
+
+def _isolated(limits: Limits) -> Isolated:
+    with _lock:
+        return _processes.setdefault(limits, Isolated("videodit_data.footage.work:run", limits))
+
+
+def stop() -> None:
+    """Ends the processes of this worker's stages, and lets these stages raise what ends the pipeline."""
+    _stopped.set()
+    end_processes()
+
+
+def end_processes() -> None:
+    """Ends the processes of this worker's stages; they are started anew when needed."""
+    with _lock:
+        for isolated in _processes.values():
+            isolated.close()
+        _processes.clear()
+
+
+def resume() -> None:
+    """Lets stages run again."""
+    _stopped.clear()
+
+
+def stopped() -> bool:
+    """Whether stages are to end."""
+    return _stopped.is_set()
+
+
+def _call(limits: Limits, function: str, path: str, name: str, **arguments: Any) -> Any:
+    """What a function of `work` gives; VideoError as it says, and when the limits are passed."""
+    if not stopped():
+        try:
+            return _isolated(limits)(path, name=name, what=function, **arguments)
+        except VideoError:
+            if not stopped():
+                raise
+    raise RuntimeError("The build was stopped.")
+
+
+def _reason(error: Exception, name: str) -> str:
+    return str(error).removeprefix(f"{name}: ").removesuffix(".")
+
+
+class Analyse(beam.DoFn):
+    """A source to its candidates; tagged "decided": what is too short, and a source that cannot be read."""
+
+    def __init__(self, config: AnalysisConfig, limits: Limits, folder: str):
+        self._config, self._limits, self._folder = dataclasses.asdict(config), limits, folder
+
+    def process(self, source: Source) -> Iterator[Any]:
+        found = self._find(source)
+        if isinstance(found, str):
+            decision = Decision(source.name, "read", _kind(found), detail=found)
+            yield beam.pvalue.TaggedOutput("decided", Fate(decision))
+            return
+        info = found.info
+        facts = {"height": info.height, "width": info.width, "fps": info.fps}
+        for shot in found.short:
+            frames = shot.stop - shot.start
+            id = clip_id(source.name, shot.start, frames)
+            spot = Spot(id, source.name, source.path, source.hash, shot.start, frames)
+            decision = Decision(
+                source.name,
+                "split",
+                "too short for a clip",
+                clip=None,
+                start=shot.start,
+                frames=frames,
+                seconds=frames / info.fps,
+                measure="seconds",
+                value=frames / info.fps,
+                threshold=self._config["clips"]["min_seconds"],
+                **facts,
+            )
+            yield beam.pvalue.TaggedOutput("decided", Fate(decision, spot))
+        for clip in found.clips:
+            id = clip_id(source.name, clip.start, clip.frames)
+            spot = Spot(id, source.name, source.path, source.hash, clip.start, clip.frames)
+            stop = clip.start_seconds + clip.frames / info.fps
+            yield Candidate(
+                spot,
+                clip,
+                whole=info.frames,
+                captions=source.captions_of(id, clip.start_seconds, stop),
+                notes=found.notes,
+                **facts,
+            )
+
+    def _find(self, source: Source) -> Analysis | str:
+        """The analysis, or why there is none."""
+        note = storage.join(self._folder, key_of(source.hash, self._config, dataclasses.asdict(self._limits)) + ".json")
+        if storage.exists(note):
+            found = json.loads(storage.read(note))
+        else:
+            try:
+                with storage.here(source.path) as path:
+                    found = _call(
+                        self._limits,
+                        "analysis",
+                        path=str(path),
+                        config=self._config,
+                        name=source.name,
+                        most_pixels=self._limits.pixels,
+                    )
+            except VideoError as error:
+                found = _reason(error, source.name)
+            storage.write(note, json.dumps(found).encode())
+        return found if isinstance(found, str) else Analysis.from_json(found)
+
+
+_KINDS = {
+    "not readable as a video": "not readable as a video",
+    "no video stream": "no video stream",
+    "no frame": "no frame can be decoded",
+    "the video stream holds no frames": "no frame can be decoded",
+    "truncated": "truncated",
+    "damaged": "damaged",
+    "takes longer": "takes longer than allowed",
+    "needs more": "needs more memory than allowed",
+    "the decoder ended": "crashes the decoder",
+    "frames of": "frames too large",
+}
+
+
+def _kind(reason: str) -> str:
+    """The same words for all that failed alike."""
+    return next((kind for start, kind in _KINDS.items() if reason.startswith(start)), "cannot be decoded")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A kept clip and its encoded file."""
+
+    candidate: Candidate
+    path: str
+    fps: float
+    frames: int
+    height: int
+    width: int
+    sha256: str
+    bytes: int
+    caption_sources: tuple[str, ...] = ()  # as `Record.caption_sources`; empty where all captions are of files
+
+
+class Cut(beam.DoFn):
+    """Candidates of one source to staged clips; tagged "decided": what cannot be cut."""
+
+    def __init__(self, recode: Recode | None, limits: Limits, folder: str):
+        self._recode = None if recode is None else dataclasses.asdict(recode)
+        self._limits, self._folder = limits, folder
+
+    def process(self, element: tuple[str, Iterable[Candidate]]) -> Iterator[Any]:
+        candidates = sorted(element[1], key=lambda candidate: candidate.clip.start)
+        missing = {}
+        for candidate in candidates:
+            path, found = self._noted(candidate.spot)
+            if found is None:
+                missing[candidate.id] = path
+        if missing:
+            with storage.here(candidates[0].spot.path) as source:
+                for candidate in candidates:
+                    if candidate.id in missing:
+                        self._cut(str(source), candidate.spot, missing[candidate.id])
+        for candidate in candidates:
+            path, found = self._noted(candidate.spot)
+            if isinstance(found, str):
+                fate = candidate.decided("cut", _kind(found), detail=found)
+                yield beam.pvalue.TaggedOutput("decided", fate)
+            else:
+                yield Staged(candidate, path, **found)
+
+    def _noted(self, spot: Spot) -> tuple[str, Any]:
+        """Where the clip's file is to be, and what is known of it: facts, why it cannot be cut, or None."""
+        path = storage.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode))
+        note = path + ".json"
+        return path, json.loads(storage.read(note)) if storage.exists(note) else None
+
+    def _cut(self, source: str, spot: Spot, path: str) -> None:
+        try:
+            with storage.writing(path) as out:
+                asked = {"path": source, "start": spot.start, "frames": spot.frames, "name": spot.name}
+                found = _call(self._limits, "cut", **asked, recode=self._recode, out=str(out))
+        except VideoError as error:
+            found = _reason(error, spot.name)
+        storage.write(path + ".json", json.dumps(found).encode())
+
+
+class Show(beam.DoFn):
+    """Writes the thumbnail of a part of a source, if it can be decoded."""
+
+    def __init__(self, limits: Limits, folder: str):
+        self._limits, self._folder = limits, folder
+
+    def process(self, element: tuple[str, Iterable[Spot]]) -> Iterator[str]:
+        spot = next(iter(element[1]))
+        path = storage.join(self._folder, thumbnail_name(spot.clip))
+        if not storage.exists(path):
+            try:
+                with storage.here(spot.path) as source, storage.writing(path) as out:
+                    asked = {"path": str(source), "start": spot.start, "frames": spot.frames, "name": spot.name}
+                    _call(self._limits, "thumbnail", **asked, out=str(out))
+            except VideoError as error:
+                logging.getLogger(__name__).warning("no thumbnail: %s", error)
+                return
+        yield spot.clip

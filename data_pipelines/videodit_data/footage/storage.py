@@ -1,0 +1,107 @@
+"""Files where they are: local paths used directly, others (gs://, s3://, hdfs://) through Beam's file systems."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+_AS_IT_IS = CompressionTypes.UNCOMPRESSED
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path names a file system of its own."""
+    return "://" in path
+
+
+def join(directory: str, *names: str) -> str:
+    """A path below a directory."""
+    return FileSystems.join(directory, *names) if is_remote(directory) else os.path.join(directory, *names)
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file."""
+    return FileSystems.exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder, where folders exist apart from files."""
+    if not is_remote(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    elif not FileSystems.exists(path):
+        FileSystems.mkdirs(path)
+
+
+def files(folder: str) -> dict[str, str]:
+    """Paths of the files in a folder and below it, by their names there."""
+    if not is_remote(folder):
+        found = (path for path in Path(folder).rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): str(path) for path in sorted(found)}
+    start = folder.rstrip("/") + "/"
+    (result,) = FileSystems.match([start + "**"])
+    return {each.path.removeprefix(start): each.path for each in sorted(result.metadata_list, key=lambda m: m.path)}
+
+
+def read(path: str) -> bytes:
+    """All bytes of a file."""
+    if not is_remote(path):
+        return Path(path).read_bytes()
+    with FileSystems.open(path, compression_type=_AS_IT_IS) as file:
+        return file.read()
+
+
+def write(path: str, data: bytes) -> None:
+    """Writes a file whole or not at all, whoever else writes the same."""
+    with writing(path) as scratch:
+        scratch.write_bytes(data)
+
+
+@contextmanager
+def writing(path: str) -> Iterator[Path]:
+    """A local file to write, which becomes `path` when all went well, and is gone otherwise."""
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield (local := Path(folder, "file"))
+            scratch = f"{path}.{uuid.uuid4().hex}.tmp"
+            with local.open("rb") as file, FileSystems.create(scratch, compression_type=_AS_IT_IS) as there:
+                shutil.copyfileobj(file, there)
+            if exists(path):  # another worker was first, and wrote the same bytes
+                delete([scratch])
+            else:
+                rename(scratch, path)
+        return
+    scratch = Path(f"{path}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def here(path: str) -> Iterator[Path]:
+    """A local path to read: the file itself, or a copy for as long as it is needed."""
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder, path.rsplit("/", 1)[1])
+        with FileSystems.open(path, compression_type=_AS_IT_IS) as file, local.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+        yield local
+
+
+def delete(paths: list[str]) -> None:
+    """Deletes files."""
+    for path in paths:
+        os.unlink(path) if not is_remote(path) else FileSystems.delete([path])
+
+
+def rename(path: str, to: str) -> None:
+    """Renames a file."""
+    os.replace(path, to) if not is_remote(path) else FileSystems.rename([path], [to])

@@ -1,0 +1,91 @@
+import builtins
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("apache_beam")
+
+from tests.data.footage.sources import make_footage
+from videodit.cli.footage import _split
+from videodit.cli.main import main
+from videodit.train.config_file import load
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "data" / "default.py")
+VARIANTS = ("default", "strict", "all", "whole")
+
+
+@pytest.fixture
+def said(capfd):
+    """said() -> what was written to the terminal since, on one line."""
+    return lambda: " ".join("".join(capfd.readouterr()).split())
+
+
+def test_build_report_and_inspect(tmp_path, said):
+    make_footage(tmp_path / "raw")
+    build = ["data", "build", "--input", f"{tmp_path}/raw/[dot]*.mp4", "--out", str(tmp_path / "set")]
+    build += ["--config", CONFIG, "--config.analysis.clips.min_seconds=1.5", "--config.recode.preset=ultrafast"]
+    build += ["--config.licence=CC0-1.0", "--beam.direct_num_workers=1", "--", "--direct_running_mode=in_memory"]
+    assert main(build) == 0
+    told = said()
+    assert "3 (video) in 1 shards" in told and "dark.mp4#0-30" in told and "luminance below 0.03" in told
+    assert "CC0-1.0): " in told and "apitools" not in told and "WARNING" not in told
+    assert main(["data", "report", str(tmp_path / "set")]) == 0
+    assert (tmp_path / "set" / "report.html").stat().st_size > 10_000
+    assert main(["data", "inspect", str(tmp_path / "set")]) == 0
+    assert main(build) == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--config.filters.motoin.least=1"], "unknown key 'filters.motoin': did you mean 'filters.motion'?"),
+        (["--config.filters.motion.least=much"], "filters.motion.least must be a float or None, not 'much'"),
+        (["--config.duplicates.bits=40"], "duplicates: Near-duplicates need 0 to 31 bits"),
+        (["--confg.licence=x"], "Unknown command line flag 'confg.licence'"),
+        ([], "matches no video"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_write_nothing(tmp_path, said, extra, message):
+    build = ["data", "build", "--input", str(tmp_path), "--out", str(tmp_path / "set"), "--config", CONFIG]
+    assert main([*build, *extra]) == 2
+    told = said()
+    assert message in told and "Traceback" not in told and not list(tmp_path.iterdir())
+
+
+def test_without_the_extra_its_name_is_told(tmp_path, said, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.split(".")[0] == "apache_beam":
+            raise ModuleNotFoundError("No module named 'apache_beam'", name="apache_beam")
+        return real(name, *rest)
+
+    for name in [name for name in sys.modules if name.startswith("videodit_data.footage")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main(["data", "build", "--input", os.fspath(tmp_path), "--out", "x", "--config", CONFIG]) == 2
+    assert "pip install 'videodit[beam]'" in said()
+
+
+def test_beams_options_are_told_from_overrides():
+    rest = ["--config.licence=x", "--beam.runner=DataflowRunner", "--", "--region=r", "--config.a=b"]
+    assert _split(rest) == (["--config.licence=x"], ["--runner=DataflowRunner", "--region=r", "--config.a=b"])
+    assert _split([]) == ([], [])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_a_build(variant):
+    from videodit_data.footage.config import BuildConfig
+
+    assert isinstance(load(f"{CONFIG}:{variant}", among=(BuildConfig,)), BuildConfig)
+
+
+def test_the_header_tells_command_and_result_and_an_unknown_variant_those_there_are():
+    from videodit_data.footage.config import BuildConfig
+
+    header = Path(CONFIG).read_text().split('"""')[1]
+    assert all(word in header for word in ("Command:", "Hardware:", "Result:", *VARIANTS))
+    with pytest.raises(ValueError, match="has the variants default, strict, all, whole, not 'lax'"):
+        load(f"{CONFIG}:lax", among=(BuildConfig,))

@@ -1,0 +1,28 @@
+"""A captioner for the tests, which writes down what it is asked."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from videodit_data.captioning.captioner import Clip, Failure
+from videodit_data.captioning.lengths import Length
+
+ASKED, FAIL = "VIDEODIT_TEST_ASKED", "VIDEODIT_TEST_FAIL"  # environment: a file; a clip at which to raise
+
+
+def caption(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[dict[str, str] | Failure]:
+    """Words that name the clip; none for silent.mp4, ever."""
+    answers: list[dict[str, str] | Failure] = []
+    for clip in clips:
+        if clip.id == os.environ.get(FAIL):
+            raise RuntimeError("the captioner is out")
+        with Path(os.environ[ASKED]).open("a") as file:
+            file.write(clip.id + "\n")
+        if clip.id.startswith("one.mp4"):
+            answers.append(Failure("refusal", "I will not"))
+        elif clip.id.startswith("silent.mp4"):
+            answers.append(Failure("too short"))
+        else:
+            text = f"a clip with the name {clip.id} of {len(clip.frames)} frames"
+            answers.append({length.name: text for length in lengths})
+    return answers

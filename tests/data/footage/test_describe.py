@@ -1,0 +1,65 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from videodit_data import manifest
+from videodit_data.footage import decisions
+from videodit_data.footage.build import build
+from videodit_data.footage.describe import CaptionerConfig
+
+from tests.data.footage.building import CONFIG, IN_MEMORY
+from tests.data.footage.captioner import ASKED, FAIL
+
+
+def test_kept_clips_are_captioned_once_each_and_an_interrupted_build_asks_nothing_twice(
+    footage: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    captioner = CaptionerConfig(
+        "tests.data.footage.captioner:caption", lengths="short", keep="before", concurrency=1, frames=3
+    )
+    config = dataclasses.replace(CONFIG, captioner=captioner, pictures=0)
+    monkeypatch.setenv(ASKED, str(tmp_path / "asked"))
+    monkeypatch.setenv(FAIL, "two.mp4#30-60")
+
+    def again() -> None:
+        build([str(footage)], tmp_path / "set", config, cache=str(built.with_name("cache")), beam_options=IN_MEMORY)
+
+    with pytest.raises(RuntimeError, match="the captioner is out"):
+        again()
+    first = (tmp_path / "asked").read_text().splitlines()
+    assert first and not (tmp_path / "set").exists()
+    monkeypatch.delenv(FAIL)
+    again()
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[: len(first)] == first and len(set(asked)) == len(asked) == 6
+    found = {record.id: record for record in manifest.records(tmp_path / "set")}
+    assert sorted(found) == ["more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30", "two.mp4#30-60"]
+    first_shot = found["two.mp4#0-30"]
+    assert first_shot.captions == ("the first shot", "a clip with the name two.mp4#0-30 of 3 frames")
+    assert first_shot.caption_sources == ("file", "tests.data.footage.captioner:caption, short")
+    assert found["one.mp4#0-30"].captions == ("what one.mp4 shows",)
+    (silent,) = (row for row in decisions.read(tmp_path / "set") if row["clip"] == "silent.mp4#0-30")
+    assert (silent["stage"], silent["reason"]) == ("caption", "too short")
+    told = manifest.load(tmp_path / "set").info["config"]["captioner"]
+    assert told["model"] == "tests.data.footage.captioner:caption" and told["lengths"] == "short"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"use": "http://localhost:1"}, "An endpoint needs the name of the model"),
+        ({"use": "a:b", "lengths": "tiny"}, "No length is named 'tiny'"),
+        ({"use": "a:b", "concurrency": 0}, "at least one clip at a time, not 0"),
+    ],
+)
+def test_captioners_that_cannot_be_are_refused(config: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        CaptionerConfig(**config)
+    assert CaptionerConfig().identity() is None
+
+
+def test_the_identity_of_an_endpoint_holds_no_address_and_no_speed():
+    one, two = (
+        CaptionerConfig(f"http://host{n}:80", model="m", concurrency=n, per_minute=float(n)).identity() for n in (1, 2)
+    )
+    assert one == two and "host" not in str(one)
