@@ -1,7 +1,7 @@
 """A video file to what is known of its shots and clips, in one pass; what is kept of a frame is a few numbers.
 
 Every frame is scaled down at once to a small picture (for shots, change, motion and fingerprints), and some to a larger
-one as well (`MeasureConfig.looks`). An hour of 30 frames a second leaves some 20 MB, whatever its size.
+one as well (`MeasureConfig.looks`). An hour of 25 frames a second leaves 12 MB, whatever their size.
 """
 
 import math

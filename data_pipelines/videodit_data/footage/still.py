@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 STILL = 3.0  # greatest change, in levels of 255, of a spot of a picture that stands still: coding alone makes less
+_JUMP = 12.0  # least change in a jump to another still: a slow zoom goes on and off about what is still
 _STILL_SECONDS, _JUMP_SECONDS = 0.5, 1.0  # shortest still, longest jump of a slideshow
 
 
@@ -23,10 +24,12 @@ def slideshow(changes: Sequence[float], seconds: Sequence[float]) -> float | Non
     still = np.asarray(changes) <= STILL
     lengths = np.asarray(seconds)
     edges = np.flatnonzero(np.diff(still)) + 1
-    runs = [(bool(still[run[0]]), float(lengths[run].sum())) for run in np.split(np.arange(len(still)), edges)]
+    parts = np.split(np.arange(len(still)), edges)
+    runs = [(bool(still[part[0]]), float(lengths[part].sum())) for part in parts]
+    most = [float(np.asarray(changes)[part].max()) for part in parts]
     joined: set[int] = set()
     for at in range(1, len(runs) - 1):
         (one, before), (_, jump), (_, after) = runs[at - 1 : at + 2]
-        if one and jump <= _JUMP_SECONDS + 1e-6 and min(before, after) >= _STILL_SECONDS - 1e-6:
+        if one and most[at] >= _JUMP and jump <= _JUMP_SECONDS + 1e-6 and min(before, after) >= _STILL_SECONDS - 1e-6:
             joined |= {at - 1, at + 1}
     return sum(runs[at][1] for at in joined) / float(lengths.sum())

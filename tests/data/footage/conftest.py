@@ -12,7 +12,7 @@ from tests.data.footage.building import built, contents, footage, processes  # n
 
 # Shots of the real clips: file, first frame, frames. None of them holds a cut or a dissolve.
 REAL = {
-    "rabbit": ("bigbuckbunny.mp4", 0, 132),
+    "rabbit": ("bigbuckbunny.mp4", 0, 60),
     "hiker": ("hiker.mp4", 0, 49),
     "street": ("maxtext_test_video.mp4", 0, 60),
     "mirror": ("nasa_13013.mp4", 0, 60),

@@ -90,6 +90,8 @@ def test_stillness_and_slideshows():
     assert still.slideshow(slides, step) == pytest.approx(26 / 30)
     slow = [0.0] * 9 + [50.0] * 12 + [0.0] * 9  # a movement between two rests
     assert still.slideshow(slow, step) == 0
+    zoom = ([1.0] * 6 + [5.0] * 2) * 3  # on and off about the threshold
+    assert still.slideshow(zoom, step[: len(zoom)]) == 0
     talking = [0.0, 0.0, 9.0] * 10
     assert still.slideshow(talking, step) == 0
 

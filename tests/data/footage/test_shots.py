@@ -90,7 +90,7 @@ def test_fades_are_boundaries_and_what_is_between_stands_apart(level, length, re
 
 def test_black_leader_and_trailer_stand_apart(real_shots):
     black = np.zeros((30, 128, 228, 3), np.uint8)
-    assert boundaries(np.concatenate([black, real_shots["rabbit"], black])) == [30, 162]
+    assert boundaries(np.concatenate([black, real_shots["rabbit"], black])) == [30, 90]
     assert boundaries(black) == []
 
 
