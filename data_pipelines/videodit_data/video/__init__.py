@@ -1,0 +1,31 @@
+"""Video files in and out through PyAV: probe, verify, decode, encode. Frames are uint8 RGB [T, Y, X, 3].
+
+Frames are found by presentation time: one pass over the packets (nothing decoded) gives the ascending list of times, so
+that frame i is the i-th shown one whatever the rate does. AVI stores no such times: there, and wherever a packet lacks
+one, a constant rate is assumed and decoding starts at the beginning. A rotation written by a phone is applied; pixels
+are taken as square; decoding and encoding use one thread, because the loader runs many clips side by side.
+"""
+
+from videodit_data.video.convert import scaled, shown_size
+from videodit_data.video.facts import probe, verify
+from videodit_data.video.frames import Index, decode, decode_clip, index, pictures_clip, stream
+from videodit_data.video.mp4 import encode, write_mp4
+from videodit_data.video.opening import Source, VideoError, VideoInfo
+
+__all__ = [
+    "Index",
+    "Source",
+    "VideoError",
+    "VideoInfo",
+    "decode",
+    "decode_clip",
+    "encode",
+    "index",
+    "pictures_clip",
+    "probe",
+    "scaled",
+    "shown_size",
+    "stream",
+    "verify",
+    "write_mp4",
+]

@@ -1,0 +1,132 @@
+"""What a video file is, by its packets or after decoding all of it, and whether all of it is there."""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+
+from videodit_data.video.convert import shown_size
+from videodit_data.video.frames import frames_from
+from videodit_data.video.opening import (
+    Opened,
+    Source,
+    VideoError,
+    VideoInfo,
+    declared_rates,
+    info_of,
+    opened,
+    rate_of,
+    timeline_of,
+)
+
+
+def probe(source: Source, *, name: str = "") -> VideoInfo:
+    """Facts from the header, the packets and the first frame; damage further on goes unnoticed (see `verify`).
+
+    `name` stands for the source in errors. VideoError when it is not a video or holds no frames.
+    """
+    with opened(source, name) as clip:
+        timeline = timeline_of(clip)
+        _, first = next(frames_from(clip, timeline, int(timeline.ticks[0])), (0, None))
+        if first is None:
+            raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
+        return info_of(clip, len(timeline.ticks), rate_of(clip, timeline.seconds), shown_size(first))
+
+
+def verify(
+    source: Source,
+    *,
+    name: str = "",
+    most_pixels: int | None = None,
+    see: Callable[[av.VideoFrame], None] | None = None,
+    hear: Callable[[av.Packet], None] | None = None,
+) -> VideoInfo:
+    """Facts after decoding every frame once; `see` is shown each frame, and `hear` gets the packets of the sound.
+
+    VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
+    codec notices (most have no checksums), or has frames of more than `most_pixels`.
+    """
+    with opened(source, name, strict=True) as clip:
+        ticks, shape, packets = [], (0, 0), 0
+        coded = clip.stream.codec_context
+        if most_pixels is not None and coded.width * coded.height > most_pixels:
+            raise VideoError(
+                f"{clip.label}: frames of {coded.width} x {coded.height} are more than {most_pixels} pixels."
+            )
+        sound = clip.container.streams.best("audio") if hear else None
+        for packet in clip.container.demux(clip.stream, *([] if sound is None else [sound])):
+            if packet.stream is sound:
+                hear(packet)
+                continue
+            packets += packet.size > 0
+            for frame in packet.decode():
+                if frame.is_corrupt or packet.is_corrupt:
+                    raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
+                shape = shown_size(frame)
+                ticks.append(frame.pts)
+                if see:
+                    see(frame)
+        if not ticks:
+            raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
+        if by_count := clip.container.format.name == "avi" or None in ticks:
+            ticks = list(range(len(ticks)))
+        unit = 1 / declared_rates(clip)[0] if by_count else float(clip.stream.time_base)
+        seconds = (np.sort(np.array(ticks, dtype=np.int64)) - min(ticks)) * unit
+        info = info_of(clip, len(ticks), rate_of(clip, seconds), shape)
+        _check_whole(clip, packets, float(seconds[-1]) + 1 / info.fps, info.fps, source)
+        return info
+
+
+def _check_whole(clip: Opened, packets: int, end: float, fps: float, source: Source) -> None:
+    """VideoError when the container promised more than it held: its own length, or a GIF's closing byte."""
+    stream, container = clip.stream, clip.container
+    if "matroska" in container.format.name and (missing := _missing_matroska(source)):
+        raise VideoError(f"{clip.label}: truncated, {missing} bytes of the segment are missing.")
+    if container.format.name == "gif":
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        if not data.rstrip(b"\0").endswith(b";"):
+            raise VideoError(f"{clip.label}: truncated, the closing byte of the GIF is missing.")
+        return
+    lengths = []
+    if stream.duration is not None:
+        lengths.append(stream.duration * float(stream.time_base))
+    if container.duration is not None and (lengths or len(container.streams) == 1):
+        lengths.append(container.duration / av.time_base)
+    if tag := stream.metadata.get("DURATION"):
+        hours, minutes, rest = tag.split(":")
+        lengths.append(int(hours) * 3600 + int(minutes) * 60 + float(rest))
+    promised = min(lengths, default=end)
+    if (not stream.frames or packets < stream.frames) and end < promised - max(1.5 / fps, 0.02 * promised):
+        raise VideoError(f"{clip.label}: truncated after {end:.2f} of {promised:.2f} seconds.")
+
+
+def _missing_matroska(source: Source) -> int:
+    """Bytes that a Matroska or WebM file's segment says it has and the file has not (RFC 8794 and 9559)."""
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        head = file.read(4096)
+        length = file.seek(0, os.SEEK_END)
+    at = 0
+    for _ in range(8):  # the header, perhaps padding, then the segment
+        name, at = _vint(head, at, keep_marker=True)
+        size, at = _vint(head, at, keep_marker=False)
+        if size is None:
+            return 0  # of unknown size, or none that we can read
+        if name == 0x18538067:
+            return max(0, at + size - length)
+        at += size
+    return 0
+
+
+def _vint(data: bytes, at: int, *, keep_marker: bool) -> tuple[int | None, int]:
+    """A number of variable length, None where there is none or it says "unknown", and where the next one is."""
+    if at >= len(data) or not data[at]:
+        return None, at
+    width = 9 - data[at].bit_length()
+    value = int.from_bytes(data[at : at + width], "big")
+    bits = value & ((1 << 7 * width) - 1)
+    if keep_marker:
+        return value, at + width
+    return None if bits == (1 << 7 * width) - 1 or at + width > len(data) else bits, at + width

@@ -1,0 +1,190 @@
+"""Frames of videos by number, by time, or one after the other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from jaxtyping import Float64, Int64, UInt8
+
+from videodit_data.transforms import nearest
+from videodit_data.video.convert import SCALING, planes_of
+from videodit_data.video.opening import Opened, Source, Timeline, VideoError, opened, rate_of, timeline_of
+
+
+def decode(
+    source: Source, start: int = 0, count: int | None = None, *, size: tuple[int, int] | None = None, name: str = ""
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """Frames `start` to `start + count` in the order they are shown (to the end when `count` is None).
+
+    Decoding begins at the keyframe before `start`. `size` = (height, width) scales by area averaging; a frame that
+    has the size already is not touched. VideoError when the frames are not there or cannot be decoded.
+    """
+    with opened(source, name) as clip:
+        timeline = timeline_of(clip)
+        have = len(timeline.ticks)
+        count = have - start if count is None else count
+        if start < 0 or count < 1 or start + count > have:
+            raise VideoError(f"{clip.label}: has {have} frames, cannot give {count} from frame {start} on.")
+        return _pictures(clip, timeline, np.arange(start, start + count), size)
+
+
+def decode_clip(
+    source: Source,
+    *,
+    fps: float | int,
+    frames: int,
+    start_seconds: float | int = 0.0,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
+    name: str = "",
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """`frames` frames at `fps` from `start_seconds` on: for each time the frame shown nearest to it, ties the earlier.
+
+    `size` as in `decode`. VideoError when the last time lies more than a frame after the last frame.
+
+    crop: (top, left, height, width), what is kept of a frame of that size; all of it if None.
+    out: where the frames are written, if given, and what is returned then.
+    """
+    with opened(source, name) as clip:
+        timeline = timeline_of(clip)
+        rate = rate_of(clip, timeline.seconds)
+        indices = _window(clip.label, timeline.seconds, rate, fps, frames, start_seconds)
+        return _pictures(clip, timeline, indices, size, crop, out)
+
+
+def pictures_clip(
+    pictures: Sequence | np.ndarray,
+    rate: float | int,
+    *,
+    fps: float | int,
+    frames: int,
+    start_seconds: float | int = 0.0,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
+    name: str = "",
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """`decode_clip` for pictures of one size, [Y, X, 3] each, that are shown at a constant `rate`; takes only those."""
+    label = name or f"a clip of {len(pictures)} pictures"
+    indices = _window(label, np.arange(len(pictures)) / rate, rate, fps, frames, start_seconds)
+    reformatter = VideoReformatter()
+    for index in np.unique(indices):
+        picture = _scaled_picture(pictures[int(index)], size, reformatter)
+        top, left, height, width = (0, 0, *picture.shape[:2]) if crop is None else crop
+        if out is None:
+            out = np.empty((frames, height, width, 3), np.uint8)
+        out[indices == index] = picture[top : top + height, left : left + width]
+    return out
+
+
+def _scaled_picture(
+    picture: UInt8[np.ndarray, "Y X 3"], size: tuple[int, int] | None, reformatter: VideoReformatter
+) -> UInt8[np.ndarray, "y x 3"]:
+    if size is None or picture.shape[:2] == tuple(size):
+        return picture
+    # As three planes of one format, so that swscale averages red, green and blue and converts nothing.
+    planes = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.transpose(2, 0, 1)), format="yuv444p")
+    scaled = reformatter.reformat(planes, size[1], size[0], "yuv444p", interpolation=SCALING, threads=1)
+    return scaled.to_ndarray().transpose(1, 2, 0)
+
+
+def _window(
+    label: str, seconds: Float64[np.ndarray, " N"], rate: float | int, fps: float | int, frames: int, start: float | int
+) -> Int64[np.ndarray, " T"]:
+    """Which frames, shown at `seconds`, are nearest to the times of a window."""
+    wanted = start + np.arange(frames) / fps
+    if start < 0 or wanted[-1] > float(seconds[-1]) + 1 / rate + 1e-6:
+        raise VideoError(
+            f"{label}: {frames} frames at {fps:g} a second from {start:.3f} s on end at "
+            f"{wanted[-1]:.3f} s, the last frame is at {seconds[-1]:.3f} s."
+        )
+    return nearest(seconds, wanted)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the frames of a source are, found by reading through it once; for many calls of `stream`."""
+
+    timeline: Timeline
+    fps: float
+
+
+def index(source: Source, *, name: str = "") -> Index:
+    """Reads the packets of a source, nothing decoded; VideoError as from `probe`."""
+    with opened(source, name) as clip:
+        timeline = timeline_of(clip)
+        return Index(timeline, rate_of(clip, timeline.seconds))
+
+
+def stream(
+    source: Source, where: Index, start: int, count: int, *, name: str = ""
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Frames `start` to `start + count`, decoded one after the other, each with its seconds after the source's first.
+
+    VideoError when the frames are not there or cannot be decoded.
+    """
+    have, given = len(where.timeline.ticks), 0
+    with opened(source, name) as clip:
+        if start < 0 or count < 1 or start + count > have:
+            raise VideoError(f"{clip.label}: has {have} frames, cannot give {count} from frame {start} on.")
+        wanted = where.timeline.ticks[start : start + count]
+        for tick, frame in frames_from(clip, where.timeline, int(wanted[0])):
+            # As in `_pictures`: the next shown frame stands in for a packet that shows nothing.
+            while given < count and wanted[given] <= tick:
+                yield float(where.timeline.seconds[start + given]), frame
+                given += 1
+            if given == count:
+                return
+        raise VideoError(f"{clip.label}: ends after {given} of the {count} frames asked for; truncated or damaged.")
+
+
+def _pictures(
+    clip: Opened,
+    timeline: Timeline,
+    indices: Int64[np.ndarray, " T"],
+    size: tuple[int, int] | None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """The frames at ascending `indices` of the timeline, each decoded and converted once."""
+    wanted, filled, reformatter = timeline.ticks[indices], 0, VideoReformatter()
+    for tick, frame in frames_from(clip, timeline, int(wanted[0])):
+        # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
+        if tick < wanted[filled]:
+            continue
+        planes = planes_of(frame, size, reformatter)
+        size = planes[0].shape  # frames of another size, further on, are scaled to that of the first
+        top, left, height, width = (0, 0, *size) if crop is None else crop
+        if out is None:
+            out = np.empty((len(indices), height, width, 3), np.uint8)
+        until = int(np.searchsorted(wanted, tick, side="right"))
+        for colour, plane in enumerate(planes):
+            out[filled:until, ..., colour] = plane[top : top + height, left : left + width]
+        filled = until
+        if filled == len(wanted):
+            return out
+    raise VideoError(f"{clip.label}: ends after {filled} of the {len(wanted)} frames asked for; truncated or damaged.")
+
+
+def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames in presentation order from the keyframe at or before tick `first` on, each with its tick."""
+    container, stream, begin = clip.container, clip.stream, int(timeline.ticks[0])
+    if not timeline.by_count:
+        before = int(np.searchsorted(timeline.keyframes, first, side="right")) - 1
+        if before > 0:
+            container.seek(int(timeline.keyframes[before]), stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts is None or frame.pts > first:
+                    break  # this container cannot seek there: start over
+                yield frame.pts, frame
+                yield from ((frame.pts, frame) for frame in container.decode(stream) if frame.pts is not None)
+                return
+    container.seek(stream.start_time or begin, stream=stream)
+    for number, frame in enumerate(container.decode(stream)):
+        if timeline.by_count:
+            yield number, frame
+        elif frame.pts is not None:
+            yield frame.pts, frame
