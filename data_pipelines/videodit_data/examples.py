@@ -12,6 +12,7 @@ from videodit_data.spec import ArraySpec, BatchSpec
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 from videodit_data.transforms import choose_caption, cover_size, covers, crop, start_seconds
 from videodit_data.video import decode_clip
+from videodit_data.windows import Window
 
 Example = dict[str, Any]
 
@@ -43,6 +44,20 @@ def pixels(record: Record, shape: ClipShape, rng: np.random.Generator | None = N
         record.video, fps=shape.fps, frames=shape.frames, start_seconds=start, size=size, name=f"clip {record.id}"
     )
     return crop(video, shape.height, shape.width, rng)
+
+
+def window_pixels(record: Record, shape: ClipShape, window: Window) -> UInt8[np.ndarray, "T Y X 3"]:
+    """`pixels` of a window that is given."""
+    size = window.height, window.width
+    video = decode_clip(
+        record.video,
+        fps=shape.fps,
+        frames=shape.frames,
+        start_seconds=window.start,
+        size=size,
+        name=f"clip {record.id}",
+    )
+    return video[:, window.top : window.top + shape.height, window.left : window.left + shape.width]
 
 
 def latents(record: Record, shape: ClipShape) -> tuple[Moments, Moments]:
