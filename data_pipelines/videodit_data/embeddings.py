@@ -29,12 +29,10 @@ class Keys:
     """Keys of captions: hashes of what the captions are once cleaned, and of what makes the embeddings."""
 
     def __init__(self, made_by: Mapping[str, Any]):
-        self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
+        self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).digest()
 
     def __call__(self, caption: str) -> bytes:
-        key = self._made_by.copy()
-        key.update(b"\0" + cleaned(caption).encode())
-        return key.digest()[:_KEY]
+        return hashlib.sha256(self._made_by + cleaned(caption).encode()).digest()[:_KEY]
 
 
 def distinct(captions: Iterable[str], keys: Keys) -> list[str]:
