@@ -26,11 +26,8 @@ def test_windows_differ_lie_in_the_clip_and_begin_with_the_plain_one(frames, rat
         assert 0 <= window.top <= window.height - shape[2] and 0 <= window.left <= window.width - shape[3]
         rest = frames - round(window.start * rates[0])
         assert covers(rest, rates[0], wanted[0], rates[1]) or not covers(frames, rates[0], wanted[0], rates[1])
-    first = found[0]
-    assert first.start == 0 and (first.top, first.left) == (
-        (first.height - shape[2]) // 2,
-        (first.width - shape[3]) // 2,
-    )
+    middle = (found[0].height - shape[2]) // 2, (found[0].width - shape[3]) // 2
+    assert found[0].start == 0 and (found[0].top, found[0].left) == middle
     if len(found) < count:  # there are no others
         every = windows(clip, shape, 10**6, seed + 1)
         assert set(found) == set(every)
