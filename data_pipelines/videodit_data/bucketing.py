@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from videodit_data.spec import check_frames
 from videodit_data.transforms import covers
 
-TOO_SHORT, TOO_SMALL = "too short", "too small"
+TOO_SHORT, TOO_SMALL, OTHERWISE = "too short", "too small", "coded at another size or rate"
 
 Clip = tuple[int, float, int, int]  # frames, frames a second, height, width
 
@@ -42,6 +42,36 @@ class Bucket:
 
     def __str__(self) -> str:
         return f"{self.frames} x {self.height} x {self.width}"
+
+
+@dataclass(frozen=True)
+class OneSize:
+    """One shape for all clips, scaled to cover it, however small they are; `frames` are 1 + 4k, `fps` a second."""
+
+    frames: int = 17
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+
+    def __post_init__(self) -> None:
+        check_frames(self.frames)
+        if min(self.height, self.width) < 1 or not self.fps > 0:
+            raise ValueError(f"Clips have sides and a rate above 0; got {self}.")
+
+    @property
+    def bucket(self) -> Bucket:
+        """The shape."""
+        return Bucket(self.frames, self.height, self.width)
+
+    def choose(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
+        """The shape if a clip is long enough for it, or why not."""
+        return self.bucket if covers(frames, fps, self.frames, self.fps) else TOO_SHORT
+
+    def choose_coded(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
+        """As `choose`, of latents, which can be cut but neither resampled nor scaled."""
+        if (height, width) != (self.height, self.width) or abs(fps - self.fps) >= 1e-3:
+            return OTHERWISE
+        return self.bucket if frames >= self.frames else TOO_SHORT
 
 
 @dataclass(frozen=True)
@@ -124,6 +154,10 @@ class Buckets:
             if max(y / height, x / width) <= self.upsample + 1e-9:
                 return Bucket(max(lengths), y, x)
         return TOO_SMALL
+
+    def choose_coded(self, frames: int, fps: float, height: int, width: int) -> Bucket:
+        """That of latents is the one that they were made in."""
+        return Bucket(frames, height, width)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from videodit_data.bucketing import Bucket
-from videodit_data.mixed import MixedConfig, Source
+from videodit_data.serving import LoaderConfig, Source
 
 _BATCHES = 1000  # planned at most
 
@@ -45,9 +45,9 @@ class Forecast:
     real: float
 
 
-def forecast(config: MixedConfig) -> Forecast:
+def forecast(config: LoaderConfig) -> Forecast:
     """Plans one pass, shuffled as training is. ValueError as `Source`."""
-    source = Source(replace(config, repeat=True))
+    source = Source(replace(config, repeat=True), to_plan=True)
     counts: Counter[Bucket] = Counter()
     kept: dict[Bucket, list[tuple[int, float]]] = {}
     for assigned in source.assigned:
@@ -79,11 +79,11 @@ def _plan(source: Source, clips: int) -> tuple[int, float]:
         served += len(places)
         used += sum(source.cost(source.shape(place)) for place in places)
         batches += 1
-    room = config.rows * config.packing.length if config.packing else config.buckets.tokens
+    room = config.rows * config.packing.length if config.packing else config.shapes.tokens
     return round(batches * clips / served), used / (batches * room)
 
 
-def print_forecast(config: MixedConfig, console: Console) -> None:
+def print_forecast(config: LoaderConfig, console: Console) -> None:
     """Prints a `forecast` as a table and a few lines."""
     found = forecast(config)
     columns = ("clips a batch", "tokens used") if not config.packing else ()
@@ -92,7 +92,7 @@ def print_forecast(config: MixedConfig, console: Console) -> None:
     for shape in found.shapes:
         row = [str(shape.bucket), str(shape.clips), str(shape.tokens)]
         if not config.packing:
-            row += [str(shape.batch), f"{shape.batch * shape.tokens / config.buckets.tokens:.1%}"]
+            row += [str(shape.batch), f"{shape.batch * shape.tokens / config.shapes.tokens:.1%}"]
         table.add_row(*row, f"{shape.kept:.1%}")
     console.print(table)
     for path, reasons in found.dropped.items():

@@ -5,12 +5,12 @@ clip (`segments`) and its place there (`positions`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int32, Shaped
 
-from videodit_data.bucketing import Token
+from videodit_data.bucketing import Bucket, Buckets, Token
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Packing:
         look_ahead: clips that a batch's rows are filled from.
         patch: latent positions (t, y, x) of a token.
         stride: frames and pixels of a latent position, as the autoencoder has them.
+        buckets: shapes that videos would be coded in, to plan for those (`forecast`).
     """
 
     length: int
@@ -30,6 +31,7 @@ class Packing:
     look_ahead: int = 512
     patch: tuple[int, int, int] = (1, 2, 2)
     stride: tuple[int, int] = (4, 8)
+    buckets: Buckets = field(default_factory=Buckets)
 
     def __post_init__(self) -> None:
         if min(self.length, self.clips, self.look_ahead, *self.patch, *self.stride) < 1:
@@ -41,6 +43,14 @@ class Packing:
     def token(self) -> Token:
         """What a token stands for."""
         return Token(self.stride[0] * self.patch[0], self.stride[1] * self.patch[1])
+
+    def choose(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
+        """The shape that a video would be coded in, or why there is none."""
+        return self.buckets.choose(frames, fps, height, width)
+
+    def choose_coded(self, frames: int, fps: float, height: int, width: int) -> Bucket:
+        """The shape that latents were made in."""
+        return Bucket(frames, height, width)
 
 
 def first_fit_decreasing(costs: Sequence[int], rows: int, length: int, most: int, urgent: int = 0) -> list[list[int]]:

@@ -7,7 +7,7 @@ Resizing is not here: `video.decode` scales while it converts a frame to RGB. Me
 import math
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 _TIE = 1e-6  # seconds: a target this close to the middle of two frames takes the earlier one, whatever the rounding
 
@@ -47,19 +47,17 @@ def cover_size(height: int, width: int, target_height: int, target_width: int) -
     return max(target_height, round(height * scale)), max(target_width, round(width * scale))
 
 
-def crop(
-    video_TYXC: UInt8[np.ndarray, "T Y X C"], height: int, width: int, rng: np.random.Generator | None
-) -> UInt8[np.ndarray, "T y x C"]:
-    """A view of height x width pixels: the centre, or a uniformly random place. ValueError when the clip is smaller."""
-    _, have_height, have_width, _ = video_TYXC.shape
-    if have_height < height or have_width < width:
-        raise ValueError(f"Cannot crop {height} x {width} pixels out of {have_height} x {have_width}.")
-    spare_height, spare_width = have_height - height, have_width - width
+def choose_crop(size: tuple[int, int], target: tuple[int, int], rng: np.random.Generator | None) -> tuple[int, int]:
+    """(top, left) of a crop of `target` = (height, width) pixels: the centre, or a uniformly random place.
+
+    ValueError when the frame is smaller.
+    """
+    spare = size[0] - target[0], size[1] - target[1]
+    if min(spare) < 0:
+        raise ValueError(f"Cannot crop {target[0]} x {target[1]} pixels out of {size[0]} x {size[1]}.")
     if rng is None:
-        top, left = spare_height // 2, spare_width // 2
-    else:
-        top, left = int(rng.integers(spare_height + 1)), int(rng.integers(spare_width + 1))
-    return video_TYXC[:, top : top + height, left : left + width]
+        return spare[0] // 2, spare[1] // 2
+    return int(rng.integers(spare[0] + 1)), int(rng.integers(spare[1] + 1))
 
 
 def choose_caption(captions: tuple[str, ...], dropout: float, rng: np.random.Generator | None) -> str:

@@ -248,11 +248,16 @@ def decode_clip(
     frames: int,
     start_seconds: float | int = 0.0,
     size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
     name: str = "",
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """`frames` frames at `fps` from `start_seconds` on: for each time the frame shown nearest to it, ties the earlier.
 
     `size` as in `decode`. VideoError when the last time lies more than a frame after the last frame.
+
+    crop: (top, left, height, width), what is kept of a frame of that size; all of it if None.
+    out: where the frames are written, if given, and what is returned then.
     """
     with _opened(source, name) as clip:
         timeline = _timeline(clip)
@@ -263,22 +268,30 @@ def decode_clip(
                 f"{clip.label}: {frames} frames at {fps:g} a second from {start_seconds:.3f} s on end at "
                 f"{wanted[-1]:.3f} s, the last frame is at {timeline.seconds[-1]:.3f} s."
             )
-        return _pictures(clip, timeline, nearest(timeline.seconds, wanted), size)
+        return _pictures(clip, timeline, nearest(timeline.seconds, wanted), size, crop, out)
 
 
 def _pictures(
-    clip: _Opened, timeline: _Timeline, indices: Int64[np.ndarray, " T"], size: tuple[int, int] | None
+    clip: _Opened,
+    timeline: _Timeline,
+    indices: Int64[np.ndarray, " T"],
+    size: tuple[int, int] | None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """The frames at ascending `indices` of the timeline, each decoded and converted once."""
-    wanted, filled = timeline.ticks[indices], 0
-    reformatter, out = VideoReformatter(), None
+    wanted, filled, reformatter = timeline.ticks[indices], 0, VideoReformatter()
     for tick, frame in _frames_from(clip, timeline, int(wanted[0])):
         # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
         if tick < wanted[filled]:
             continue
         picture = _rgb(frame, size, reformatter)
+        size = picture.shape[:2]  # frames of another size, further on, are scaled to that of the first
+        if crop is not None:
+            top, left, height, width = crop
+            picture = picture[top : top + height, left : left + width]
         if out is None:
-            out, size = np.empty((len(indices), *picture.shape), np.uint8), picture.shape[:2]
+            out = np.empty((len(indices), *picture.shape), np.uint8)
         until = int(np.searchsorted(wanted, tick, side="right"))
         out[filled:until] = picture
         filled = until

@@ -173,7 +173,7 @@ def test_several_processes_go_on_with_what_one_left_and_make_the_same_bytes(root
     (partial / "latents-00002-of-00003.array_record.tmp").write_bytes(b"cut")
     before = (partial / "latents-00000-of-00003.array_record").stat().st_mtime_ns
     ends = together(2, *command(root, out))
-    assert [status for _, status in ends] == [0, 0], print(ends[0][0],ends[1][0])
+    assert [status for _, status in ends] == [0, 0], print(ends[0][0], ends[1][0])
     assert contents(out) == contents(whole)
     assert (out / "latents-00000-of-00003.array_record").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 from videodit_data.bucketing import Bucket, Buckets
 from videodit_data.forecast import forecast, print_forecast
-from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.loader import Loader
 from videodit_data.packing import Packing
 from videodit_data.sequence import Part
+from videodit_data.serving import LoaderConfig
+from videodit_data.texts import TokenizedText
 from videodit_data.tokenize import NoTokenizer
 
 BUCKETS = Buckets(sides=(32, 48), aspects=(1.0, 1.5), frames=(5, 9, 17), fps=8.0, tokens=200)
@@ -24,7 +26,7 @@ def paths(data_set, tmp_path_factory):
 
 
 def test_it_counts_shapes_drops_and_tokens(paths):
-    found = forecast(MixedConfig(paths, BUCKETS))
+    found = forecast(LoaderConfig(paths, BUCKETS))
     assert found.dropped == {paths[0].path: {"too short": 2}, paths[1].path: {}}
     assert {shape.bucket: shape.clips for shape in found.shapes} == {
         Bucket(9, 48, 48): 5,
@@ -39,8 +41,8 @@ def test_it_counts_shapes_drops_and_tokens(paths):
 
 
 def test_it_is_what_the_loader_serves(paths):
-    config = MixedConfig(paths, BUCKETS, seed=4)
-    found, loader = forecast(config), MixedLoader(config, NoTokenizer())
+    config = LoaderConfig(paths, BUCKETS, seed=4)
+    found, loader = forecast(config), Loader(config, TokenizedText(NoTokenizer()))
     tokens = {str(shape.bucket): shape.tokens for shape in found.shapes}
     used = batches = 0
     for batch in itertools.takewhile(lambda _: sum(loader.served) <= 3 * found.clips, loader):
@@ -50,17 +52,17 @@ def test_it_is_what_the_loader_serves(paths):
 
 
 def test_packing_compiles_one_step_and_fills_it(paths):
-    packing = Packing(100, clips=8, look_ahead=64)
-    found = forecast(MixedConfig(paths, BUCKETS, packing, rows=3))
+    packing = Packing(100, clips=8, look_ahead=64, buckets=BUCKETS)
+    found = forecast(LoaderConfig(paths, packing, rows=3))
     assert found.compiled == 1 and found.clips == 11 and all(shape.batch == 0 for shape in found.shapes)
     assert found.real > 0.9
     with pytest.raises(ValueError, match="does not fit a row of 10"):
-        forecast(MixedConfig(paths, BUCKETS, dataclasses.replace(packing, length=10)))
+        forecast(LoaderConfig(paths, dataclasses.replace(packing, length=10)))
 
 
 def test_it_prints_every_shape_and_every_drop(paths):
     console = Console(record=True, width=100, file=io.StringIO())
-    print_forecast(MixedConfig(paths, BUCKETS), console)
+    print_forecast(LoaderConfig(paths, BUCKETS), console)
     text = console.export_text()
     assert "17 x 32 x 48" in text and "2 clips are too short and not served" in text.replace("\n", " ")
     assert "3 shapes to compile a step for" in text

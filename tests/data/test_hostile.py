@@ -11,8 +11,10 @@ from videodit_data import manifest, records, video
 from videodit_data.bucketing import Buckets
 from videodit_data.ingest import ingest
 from videodit_data.isolate import Limits, Verifier
-from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.loader import Loader
 from videodit_data.sequence import Part
+from videodit_data.serving import LoaderConfig
+from videodit_data.texts import TokenizedText
 from videodit_data.tokenize import NoTokenizer
 from videodit_data.video import VideoError
 
@@ -199,10 +201,10 @@ def test_a_manifest_that_lies_is_caught_where_it_matters(data_set, tmp_path):
     file = directory / manifest.FILE
     text = file.read_text()
     buckets = Buckets(sides=(32,), aspects=(1.5,), frames=(9, 17), fps=8.0, tokens=100)
-    config = MixedConfig((Part(str(directory)),), buckets, caption_dropout=0.0).evaluation()
+    config = LoaderConfig((Part(str(directory)),), buckets, caption_dropout=0.0).evaluation()
     file.write_text(re.sub(r'"frames": \[9, 9\]', '"frames": [9, 17]', text))
     with pytest.raises(VideoError, match=r"clip clip-001: 17 frames at 8 a second .* the last frame is at 1.000 s"):
-        list(MixedLoader(config, NoTokenizer()))
+        list(Loader(config, TokenizedText(NoTokenizer())))
     file.write_text(re.sub(r'"bytes": (\d+)', '"bytes": 5', text))
     with pytest.raises(ValueError, match=r"is damaged: .* bytes, not 5"):
         manifest.load(directory)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
+from videodit_data.bucketing import OneSize
 from videodit_data.loader import Loader as DataLoader
-from videodit_data.loader import LoaderConfig
+from videodit_data.sequence import Part
+from videodit_data.serving import LoaderConfig
+from videodit_data.texts import TokenizedText
 from videodit_data.tokenize import NoTokenizer
 
 from tests.train.toy import FRAMES, SIDE, ToyTask, digest, toy_run
@@ -40,16 +43,17 @@ def main(
     if processes > 1:
         join(address, processes, index, seconds=120)
     run = toy_run(steps=steps, mesh=MeshConfig(**mesh))
-    shape = {"frames": FRAMES, "height": SIDE, "width": SIDE, "batch_size": run.data.batch_size}
+    shape = OneSize(FRAMES, SIDE, SIDE)
 
     class Loader(DataLoader):
         def __next__(self):
             time.sleep(delay)
             batch = super().__next__()
-            say("clips", [self._next - 1, list(batch.clip_ids)])
+            say("clips", [self.served[0] // run.data.batch_size - 1, list(batch.clip_ids)])
             return batch
 
-    loader = Loader(LoaderConfig(data, **shape, caption_dropout=0.0), NoTokenizer(), rows=rows_here(run))
+    config = LoaderConfig((Part(data),), shape, rows=run.data.batch_size, caption_dropout=0.0)
+    loader = Loader(config, TokenizedText(NoTokenizer()), rows=rows_here(run))
     outcome = train(run, ToyTask(), loader, None, Path(workdir), console=Console(stderr=True))
     whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())
     say("ended", [outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))])

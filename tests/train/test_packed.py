@@ -9,9 +9,11 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from videodit_data import manifest, records
-from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.loader import Loader
 from videodit_data.packing import Packing
 from videodit_data.sequence import Part
+from videodit_data.serving import LoaderConfig
+from videodit_data.texts import TokenizedText
 from videodit_data.tokenize import Tokenizer
 from videodit_data.tokenize import train as train_tokenizer
 
@@ -59,8 +61,8 @@ def host(data):
     """All clips in two rows."""
     tokenizer = Tokenizer(train_tokenizer(CAPTIONS, 40))
     packing = Packing(LENGTH, CLIPS, stride=(2, 2))
-    config = MixedConfig((Part(str(data)),), packing=packing, rows=2, text_length=TEXT).evaluation()
-    batches = list(MixedLoader(config, tokenizer))
+    config = LoaderConfig((Part(str(data)),), packing, rows=2).evaluation()
+    batches = list(Loader(config, TokenizedText(tokenizer, TEXT)))
     assert len(batches) == 1 and batches[0].real.sum() == len(SIZES)
     return batches[0]
 

@@ -10,10 +10,10 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     out = io.StringIO()
-    with TerminalProgress("dit", 10, 40, 4, Console(file=out)) as shown:
+    with TerminalProgress("dit", 10, 40, Console(file=out)) as shown:
         shown.say("[a] line")
         for step in range(11, 41):
-            shown.update(step, 0.5)
+            shown.update(step, 0.5, 4)
             now[0] += 1.0
     lines = out.getvalue().splitlines()
     assert lines[:3] == [
@@ -27,9 +27,9 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end(monkeypatch):
 
 def test_a_terminal_gets_a_bar():
     out = io.StringIO()
-    with TerminalProgress("vae", 0, 4, 4, Console(file=out, force_terminal=True, width=120)) as shown:
+    with TerminalProgress("vae", 0, 4, Console(file=out, force_terminal=True, width=120)) as shown:
         for step in range(1, 5):
-            shown.update(step, 0.25)
+            shown.update(step, 0.25, 4)
         shown.say("a line above")
     assert "4/4" in out.getvalue()
     assert "loss 0.2500" in out.getvalue()

@@ -175,15 +175,15 @@ def encode(args: argparse.Namespace, console: Console) -> int:
 def buckets(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.bucketing import Buckets, Token
     from videodit_data.forecast import print_forecast
-    from videodit_data.mixed import MixedConfig
     from videodit_data.packing import Packing
     from videodit_data.sequence import Part
+    from videodit_data.serving import LoaderConfig
 
     time, space = args.stride
     shapes = Buckets(**_shapes(args), tokens=args.tokens, token=Token(time, 2 * space))
-    packing = args.length and Packing(args.length, args.clips, args.look_ahead, stride=(time, space))
-    config = MixedConfig(tuple(Part(str(path)) for path in args.dataset), shapes, packing or None, args.rows)
-    print_forecast(config, Console())
+    if args.length:
+        shapes = Packing(args.length, args.clips, args.look_ahead, stride=(time, space), buckets=shapes)
+    print_forecast(LoaderConfig(tuple(Part(str(path)) for path in args.dataset), shapes, args.rows), Console())
     return 0
 
 

@@ -25,7 +25,7 @@ from videodit.cli.identity import identity_of
 from videodit.cli.latents import LatentCoder, Shapes, takes
 from videodit.cli.models import load_vae
 from videodit.cli.shared import each_its_share
-from videodit.parallel.distributed import on_first, wait_for_all
+from videodit.parallel.distributed import meet, on_first
 
 Make = Callable[[Path], None]
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def encode_dataset(
         info |= told
     info = json.loads(json.dumps(info))
     finished = manifest.already_built(out, info)
-    wait_for_all("looked for what is there")  # before one makes what another looks for
+    meet("looked for what is there")  # before one makes what another looks for
     if finished is not None:
         return finished
     on_first(lambda: manifest.start(out, info))
@@ -104,7 +104,7 @@ class Notes:
         def one(name: str) -> None:
             manifest.write_whole(self._note(name), json.dumps(find(name)))
 
-        each_its_share(names, there, one, names[0])
+        each_its_share(names, there, one)
         return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in names]
 
     def shards(self, make: Mapping[str, Make], describe: Callable[[Path], Any]) -> list[Any]:

@@ -1,60 +1,78 @@
-"""The clips of a run, opened as its data configuration says: in one size, or packed."""
+"""The clips of a run, opened as its data configuration says: in one size, in buckets, or packed."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videodit_data.loader import Loader, LoaderConfig
-from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data import manifest
+from videodit_data.bucketing import Buckets, OneSize, Token
+from videodit_data.loader import Loader, Rows
 from videodit_data.packing import Packing
 from videodit_data.sequence import Part
+from videodit_data.serving import LoaderConfig
 from videodit_data.spec import Batch, PackedBatch
+from videodit_data.texts import CachedText, TokenizedText
+from videodit_data.tokenize import NoTokenizer, Tokenizer
 
-from videodit.cli.models import read
+from videodit.cli.identity import check, text_identity
+from videodit.cli.models import read, text_on_host
+from videodit.models.vae import VAEConfig
 from videodit.train.config import Run, VAERun
 
-Config = LoaderConfig | MixedConfig
 
-
-def training(run: Run) -> Config:
+def training(run: Run, multiple: int = 1) -> LoaderConfig:
     """How the training clips of a run are read.
 
+    Args:
+        multiple: what the number of clips of a bucket's batch has to be a multiple of (`train.loop.multiple`).
+
     Raises:
-        ValueError: when its data are packed and its autoencoder is missing, or several data sets are not packed.
+        ValueError: when shapes need the autoencoder, and it is missing.
     """
     data = run.data
-    common = {
-        "text_length": data.text_length,
-        "caption_dropout": data.caption_dropout,
-        "seed": run.seed,
-        "num_threads": data.num_threads,
-    }
-    if not data.packed:
-        size = {name: getattr(data, name) for name in ("path", "frames", "height", "width", "fps", "batch_size")}
-        return LoaderConfig(**size, **common, prefetch=data.prefetch)
-    vae = read(Path(run.vae), VAERun, "an autoencoder is wanted, of kind 'vae'").model
-    sizes = {"patch": run.model.patch, "stride": (vae.time_stride, vae.space_stride)}
-    packing = Packing(data.packing.length, data.packing.clips, data.packing.look_ahead, **sizes)
-    ahead = data.prefetch * data.batch_size
-    return MixedConfig(parts(data.path), packing=packing, rows=data.batch_size, **common, prefetch=ahead)
+    return LoaderConfig(
+        parts(data.path),
+        _shapes(run),
+        rows=data.batch_size,
+        multiple=multiple,
+        caption_dropout=data.caption_dropout,
+        seed=run.seed,
+        num_threads=data.num_threads,
+        prefetch=data.prefetch,
+    )
 
 
-def held_out(run: Run) -> Config | None:
+def _shapes(run: Run) -> OneSize | Buckets | Packing:
+    data = run.data
+    if not (data.packed or data.bucketed):
+        return OneSize(data.frames, data.height, data.width, data.fps)
+    vae, patch = _vae(run), getattr(run.model, "patch", (1, 1, 1))
+    stride = vae.time_stride, vae.space_stride
+    if data.packed:
+        return Packing(data.packing.length, data.packing.clips, data.packing.look_ahead, patch, stride)
+    how = {name: getattr(data.buckets, name) for name in ("sides", "aspects", "frames", "upsample", "tokens")}
+    return Buckets(**how, fps=data.fps, token=Token(stride[0] * patch[0], stride[1] * patch[1]))
+
+
+def _vae(run: Run) -> VAEConfig:
+    if isinstance(run, VAERun):
+        return run.model
+    return read(Path(run.vae), VAERun, "an autoencoder is wanted, of kind 'vae'").model
+
+
+def held_out(run: Run, multiple: int = 1) -> LoaderConfig | None:
     """How those are read that the run is evaluated on, each once and in order."""
     if not run.data.eval_path:
         return None
-    config = training(run).evaluation()
-    if isinstance(config, LoaderConfig):
-        return replace(config, path=run.data.eval_path)
-    return replace(config, parts=parts(run.data.eval_path))
+    return replace(training(run, multiple).evaluation(), parts=parts(run.data.eval_path))
 
 
 def data_sets(run: Run) -> list[str]:
     """The directories that a run reads."""
-    named = [path for path in (run.data.path, run.data.eval_path) if path]
-    return [part.path for path in named for part in parts(path)] if run.data.packed else named
+    return [part.path for path in (run.data.path, run.data.eval_path) if path for part in parts(path)]
 
 
 def parts(path: str) -> tuple[Part, ...]:
@@ -66,34 +84,52 @@ def parts(path: str) -> tuple[Part, ...]:
         raise ValueError(f"data sets are named like DIR:3,DIR:1, not '{path}'") from None
 
 
-def opened(config: Config, tokenizer: Any, rows: Sequence[int]) -> Loader | MixedLoader:
-    """The loader of a configuration; `rows` are those of a batch that this process serves."""
-    if isinstance(config, LoaderConfig):
-        return Loader(config, tokenizer, rows=rows)
-    return MixedLoader(config, tokenizer, rows=lambda size: rows)
+def texts(run: Run, tokenizer: Tokenizer | NoTokenizer) -> TokenizedText | CachedText:
+    """What is served of a run's captions: tokens, or the embeddings that its data carry if it trains no encoder along.
+
+    Raises:
+        ValueError: when those were made by another text encoder or tokenizer, or for another length.
+    """
+    encoder, paths = getattr(run, "text_encoder", None), data_sets(run)
+    carrying = [path for path in paths if encoder and manifest.load(path).texts]
+    if not carrying:
+        return TokenizedText(tokenizer, run.data.text_length, tidy=encoder is not None)
+    if lacking := sorted({*paths} - {*carrying}):
+        logging.getLogger(__name__).warning(
+            "The text encoder runs in every step, since %s carry no embeddings; %s do.",
+            ", ".join(lacking),
+            ", ".join(carrying),
+        )
+        return TokenizedText(tokenizer, run.data.text_length, tidy=True)
+    made_by = text_identity(*text_on_host(Path(encoder), run), tokenizer, run.data.text_length)  # reads all weights
+    for path in carrying:
+        check(path, "text", made_by, encoder)
+    return CachedText(carrying)
 
 
 @dataclass(frozen=True)
 class Passes:
     """Held-out batches that can be gone through again and again: each time about the first `clips` of them.
 
-    rows: those of a batch that this process serves; None for all.
+    rows: given a batch's size, those of its rows that this process serves.
     """
 
-    config: Config
-    tokenizer: Any
+    config: LoaderConfig
+    texts: Any
     clips: int
-    rows: Sequence[int] | None = None
+    rows: Rows = range
 
     def __iter__(self) -> Iterator[Batch | PackedBatch]:
-        size = self.config.batch_size if isinstance(self.config, LoaderConfig) else self.config.rows
-        loader = opened(self.config, self.tokenizer, range(size) if self.rows is None else self.rows)
-        begun = 0  # of all processes together, which have to end at one batch
+        loader = Loader(self.config, self.texts, rows=self.rows)
         try:
             for batch in loader:
-                if begun >= self.clips:
-                    break
-                begun = sum(loader.served) if isinstance(loader, MixedLoader) else begun + size
                 yield batch
+                if sum(loader.served) >= self.clips:  # of all processes together, which have to end at one batch
+                    break
         finally:
             loader.close()
+
+
+def rows_like(rows: Sequence[int]) -> Rows:
+    """Of every batch the same rows."""
+    return lambda size: rows

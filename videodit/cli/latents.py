@@ -175,7 +175,7 @@ class LatentCoder:
         taken = []
         for out, n in zip(video, numbers, strict=False):
             record = records[some[n].number]
-            out[:] = window_pixels(record, clip, some[n].window)
+            window_pixels(record, clip, some[n].window, out)
             taken.append(replace(record, video=b""))
         return taken, video
 

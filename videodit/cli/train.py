@@ -64,7 +64,7 @@ def train_run(run: "Run", workdir: Path, console: Console, init: Path | None = N
     """
     from videodit.cli import feeding
     from videodit.cli.models import measure_latents, task_of, tokenizer_of, trained_weights
-    from videodit.train.loop import rows_here, train
+    from videodit.train.loop import multiple, rows_here, train
     from videodit.train.workdir import placed
 
     begin = None
@@ -73,15 +73,15 @@ def train_run(run: "Run", workdir: Path, console: Console, init: Path | None = N
             raise ValueError("--init is for transformers: an autoencoder begins from scratch")
         run = placed(run, init)
         begin = trained_weights(init, run)
-    tokenizer = tokenizer_of(run)
-    config, rows, kept = feeding.training(run), rows_here(run), feeding.held_out(run)
-    evaluation = None if kept is None else feeding.Passes(kept, tokenizer, run.data.eval_clips, rows)
-    loader = feeding.opened(config, tokenizer, rows)
+    rows, size, texts = rows_here(run), multiple(run), feeding.texts(run, tokenizer_of(run))
+    config, kept = feeding.training(run, size), feeding.held_out(run, size)
+    evaluation = None if kept is None else feeding.Passes(kept, texts, run.data.eval_clips, rows)
+    loader = feeding.Loader(config, texts, rows=rows)
     try:
-        task = task_of(run, feeding.data_sets(run))
+        task = task_of(run, feeding.data_sets(run), texts("") if isinstance(texts, feeding.CachedText) else None)
         outcome = train(run, task, loader, evaluation, workdir, console=console, begin=begin)
     finally:
         loader.close()
     if run.kind == "vae" and not outcome.interrupted_by:
-        measure_latents(workdir, feeding.Passes(config.evaluation(), tokenizer, LATENT_CLIPS))
+        measure_latents(workdir, feeding.Passes(config.evaluation(), texts, LATENT_CLIPS))
     return outcome

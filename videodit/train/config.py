@@ -36,13 +36,36 @@ class PackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BucketsConfig:
+    """Shapes that clips are served in, each clip in the best that it fills; a step is compiled for each shape in use.
+
+    tokens: of a batch at most, as a transformer counts them (an autoencoder: latent positions); they say how many clips
+        of each shape make one. 0 has no buckets: all clips are served in one size.
+    sides: resolutions, as sides of squares of as many pixels. aspects: widths over heights. frames: lengths, each
+        1 + 4k; 1 is that of images. upsample: how far a clip may be enlarged at most. Latents have shapes of their own.
+    """
+
+    tokens: int = 0
+    sides: tuple[int, ...] = (256,)
+    aspects: tuple[float, ...] = (9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9)
+    frames: tuple[int, ...] = (1, 17, 33)
+    upsample: float = 1.0
+
+    def __post_init__(self):
+        if self.tokens < 0:
+            raise ValueError(f"tokens is {self.tokens}: it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What is read, and as what clips.
 
-    path, eval_path: data sets to train on and to evaluate on (a directory each); None holds nothing out. Packed,
-        several may be named, with weights: "DIR:3,DIR:1".
-    frames, height, width, fps: the clips' size; frames are 1 + 4k. Packed, that of clips that are sampled.
-    batch_size: clips of a step, over all processes; packed, rows.
+    path, eval_path: data sets to train on and to evaluate on; None holds nothing out. Several may be named, with
+        weights: "DIR:3,DIR:1".
+    frames, height, width, fps: the clips' size; frames are 1 + 4k. In buckets or packed, that of clips that are
+        sampled and planned for.
+    batch_size: clips of a step, over all processes; packed, rows; in buckets their tokens say how many.
+    buckets: clips of any size, each in the best of several shapes.
     packing: clips of latents of any size, several a row.
     eval_clips: held-out clips of one evaluation.
     text_length: tokens of a caption, padded or cut.
@@ -62,7 +85,13 @@ class DataConfig:
     caption_dropout: float = 0.1
     num_threads: int = 4
     prefetch: int = 2
+    buckets: BucketsConfig = field(default_factory=BucketsConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
+
+    @property
+    def bucketed(self) -> bool:
+        """Whether batches are of several shapes."""
+        return self.buckets.tokens > 0
 
     @property
     def packed(self) -> bool:
@@ -75,6 +104,8 @@ class DataConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"caption_dropout is {self.caption_dropout}: it is a share from 0 to 1")
+        if self.packed and self.bucketed:
+            raise ValueError("packing.length and buckets.tokens are both above 0: clips are packed or in buckets")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from videodit.parallel.distributed import is_first, together
 from videodit.parallel.mesh import make_mesh
-from videodit.parallel.rules import sharding_for
+from videodit.parallel.rules import parts, sharding_for
 from videodit.train.checkpoint import Checkpoints
 from videodit.train.config import Run
 from videodit.train.evaluation import HeldOut
@@ -61,8 +61,8 @@ def train(
     (`parallel.distributed.join`) all save at one step.
 
     Args:
-        train_data: an endless loader of batches of `run.data.batch_size` clips; of several processes each has its
-            `rows_here`.
+        train_data: an endless loader of batches of `run.data.batch_size` clips, or in buckets; of several processes
+            each has its `rows_here`.
         eval_data: held-out batches, gone through at every evaluation; None evaluates and draws nothing.
         devices: what to train on; all devices if None.
         console: where progress is shown; standard error if None.
@@ -96,7 +96,7 @@ def train(
         start = step = int(state.step)
 
         log = stack.enter_context(closing(MetricsLog(workdir, start) if is_first() else NoLog()))
-        progress = stack.enter_context(TerminalProgress(run.kind, start, run.steps, run.data.batch_size, console))
+        progress = stack.enter_context(TerminalProgress(run.kind, start, run.steps, console))
         report = Report(log, progress, _meter(run, task, mesh), checkpoints, log_every=run.log_every, steps=run.steps)
         train_step = make_train_step(run, task, graphdef, optimizer, schedule, shardings_of(abstract))
         held_out = None if eval_data is None else HeldOut(task, graphdef, eval_data, run.seed, rows, whole)
@@ -133,10 +133,15 @@ def train(
     return Outcome(state, step, stop.name, report.latest)
 
 
-def rows_here(run: Run) -> tuple[int, ...]:
-    """The rows of a batch that this process's loader has to serve, of all devices there are; `ValueError` as above."""
-    mesh = make_mesh(run.mesh, heads=run.heads)
-    return rows_of(run.data.batch_size, rows_sharding(run, mesh))
+def rows_here(run: Run) -> Callable[[int], tuple[int, ...]]:
+    """Given a batch's size, its rows that this process's loader has to serve, of all devices; `ValueError` as above."""
+    sharding = rows_sharding(run, make_mesh(run.mesh, heads=run.heads))
+    return lambda size: rows_of(size, sharding)
+
+
+def multiple(run: Run) -> int:
+    """What the clips of every batch have to be a multiple of: a micro-batch divides over all devices there are."""
+    return parts("batch", make_mesh(run.mesh, heads=run.heads)) * run.optim.micro_batches
 
 
 def rows_sharding(run: Run, mesh: Mesh) -> NamedSharding:
@@ -145,12 +150,15 @@ def rows_sharding(run: Run, mesh: Mesh) -> NamedSharding:
     Raises:
         ValueError: when a micro-batch does not divide over the mesh.
     """
-    return sharding_for(("batch",), (run.data.batch_size // run.optim.micro_batches,), mesh)
+    size = parts("batch", mesh) if run.data.bucketed else run.data.batch_size // run.optim.micro_batches
+    return sharding_for(("batch",), (size,), mesh)
 
 
 def _meter(run: Run, task: Task, mesh: Mesh) -> Meter:
-    peak = peak_flops(mesh.devices.flat[0].device_kind)
-    return Meter(run.data.batch_size, task.tokens_per_clip, task.flops_per_clip, peak and peak * mesh.size)
+    peak, clips = peak_flops(mesh.devices.flat[0].device_kind), run.data.batch_size
+    tokens = run.data.buckets.tokens or clips * task.tokens_per_clip
+    known = task.flops_per_clip is not None and not run.data.bucketed
+    return Meter(tokens, clips * task.flops_per_clip if known else None, peak and peak * mesh.size)
 
 
 def _opening(task: Task, state: TrainState, mesh: Mesh, start: int) -> str:

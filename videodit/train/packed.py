@@ -77,6 +77,10 @@ class PackedTask(DiTTask):
         fps = jnp.full(batch.size, self.run.data.fps)
         return super().sample(model, frozen, dataclasses.replace(batch, **firsts, fps=fps), key)
 
+    def clip_size(self, batch: Batch) -> tuple[int, int, int]:
+        """That of the run: a row's clips are of many sizes."""
+        return self.size
+
     def _loss(
         self, model: TextToVideo, frozen: PyTree, batch: Batch, data_BLP: Patches, noise_BLP: Patches, t_BK: PerSegment
     ) -> PerSegment:

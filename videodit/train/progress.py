@@ -17,13 +17,12 @@ class TerminalProgress:
         label: what the terminal calls the run.
         start: the step that the run starts or resumes from.
         steps: the step that it ends at.
-        clips: clips of a batch.
         console: where to write; standard error if None. Only the first process of several writes.
     """
 
-    def __init__(self, label: str, start: int, steps: int, clips: int, console: Console | None = None):
+    def __init__(self, label: str, start: int, steps: int, console: Console | None = None):
         self._console = (console or Console(stderr=True)) if is_first() else Console(quiet=True)
-        self._label, self._steps, self._clips = label, steps, clips
+        self._label, self._steps, self._clips = label, steps, 0
         self._live = self._console.is_terminal
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
         self._bar = Progress(
@@ -31,7 +30,7 @@ class TerminalProgress:
         )
         self._task = self._bar.add_task(label, total=steps, completed=start, note="compiling")
         self._first: tuple[float, int] | None = None  # when and at which step the first update came
-        self._shown: tuple[float, int] = (float("-inf"), start)
+        self._shown = float("-inf")  # when an update was shown last
 
     def __enter__(self) -> "TerminalProgress":
         self._bar.start()
@@ -44,16 +43,20 @@ class TerminalProgress:
         """Writes a line; a live bar stays below it."""
         self._console.print(f"{self._label}: {text}", highlight=False, markup=False, soft_wrap=True)
 
-    def update(self, step: int, loss: float) -> None:
-        """Notes that a step is complete; shows it if the last showing is long enough ago, or the run is at its end."""
+    def update(self, step: int, loss: float, clips: int) -> None:
+        """Notes that a step on so many clips is complete.
+
+        Shows it if the last showing is long enough ago, or the run is at its end.
+        """
         now = time.monotonic()
+        self._clips += clips
         if self._first is None:
             self._first = now, step
-        (shown_at, shown_step), due = self._shown, LIVE_SECONDS if self._live else PLAIN_SECONDS
-        if now - shown_at < due and step < self._steps:
+        due = LIVE_SECONDS if self._live else PLAIN_SECONDS
+        if now - self._shown < due and step < self._steps:
             return
-        rate = self._clips * (step - shown_step) / (now - shown_at)
-        self._shown = now, step
+        rate = self._clips / (now - self._shown)
+        self._shown, self._clips = now, 0
         note = f"loss {loss:.4f}" + (f"  {rate:.3g} clips/s" if rate else "")
         if self._live:
             self._bar.update(self._task, completed=step, note=note)

@@ -54,8 +54,9 @@ class Report:
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         if not values.pop("finite"):
             raise NonFiniteLoss(self._complaint(step, values, clip_ids))
-        self.meter.tick()
-        self.progress.update(step, values["loss"])
+        clips = round(values.pop("clips"))
+        self.meter.tick(clips)
+        self.progress.update(step, values["loss"], clips)
         if step % self.log_every == 0 or step == self.steps:
             self.write(step, values | self.meter.read())
 

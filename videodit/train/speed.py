@@ -15,23 +15,23 @@ class Meter:
     """Measures speed between two readings; pauses (compiling, evaluating, saving) count for nothing.
 
     Args:
-        clips: clips of a batch.
-        tokens: video tokens of a clip.
-        flops: FLOPs that one clip costs in training; None if not known.
+        tokens: video tokens of a batch; in buckets, what it has room for.
+        flops: FLOPs that a batch costs in training; None if not known.
         peak: FLOP/s of all devices together; None if not known.
     """
 
-    def __init__(self, clips: int, tokens: int, flops: float | None, peak: float | None):
-        self.clips, self.tokens, self.flops, self.peak = clips, tokens, flops, peak
+    def __init__(self, tokens: int, flops: float | None, peak: float | None):
+        self.tokens, self.flops, self.peak = tokens, flops, peak
         self._last: float | None = None
-        self._seconds, self._steps = 0.0, 0
+        self._seconds, self._steps, self._clips = 0.0, 0, 0
 
-    def tick(self) -> None:
-        """Notes that a step is complete."""
+    def tick(self, clips: int) -> None:
+        """Notes that a step on so many clips is complete."""
         now = time.perf_counter()
         if self._last is not None:
             self._seconds += now - self._last
             self._steps += 1
+            self._clips += clips
         self._last = now
 
     def pause(self) -> None:
@@ -42,9 +42,10 @@ class Meter:
         """`clips_per_s`, `tokens_per_s` and, where known, `mfu` since the last reading; empty without a step."""
         if not self._steps:
             return {}
-        rate = self.clips * self._steps / max(self._seconds, 1e-9)
-        self._seconds, self._steps = 0.0, 0
-        speed = {"clips_per_s": rate, "tokens_per_s": rate * self.tokens}
+        seconds = max(self._seconds, 1e-9)
+        rate = self._steps / seconds
+        speed = {"clips_per_s": self._clips / seconds, "tokens_per_s": rate * self.tokens}
         if self.flops and self.peak:
             speed["mfu"] = rate * self.flops / self.peak
+        self._seconds, self._steps, self._clips = 0.0, 0, 0
         return {name: float(f"{value:.4g}") for name, value in speed.items()}

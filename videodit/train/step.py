@@ -34,7 +34,7 @@ def make_train_step(
 
     The noise of a step comes from the run's seed and the step's number alone, and a batch cut into micro-batches gives
     the gradient of the whole. Metrics are float32 scalars on the devices: loss, what the task adds, grad_norm,
-    param_norm, lr, and finite (0 if the loss or the gradient is not).
+    param_norm, lr, finite (0 if the loss or the gradient is not), and how many clips the batch has.
 
     Args:
         shardings: where the new state goes; None leaves it to the compiler.
@@ -60,6 +60,7 @@ def make_train_step(
             "param_norm": optax.tree.norm(cast(params, jnp.float32)),
             "lr": jnp.asarray(schedule(state.step), jnp.float32),
             "finite": jnp.isfinite(sums["loss"] + grad_norm).astype(jnp.float32),
+            "clips": batch.real.sum().astype(jnp.float32),
         }
         return TrainState(state.step + 1, params, ema, opt_state, state.buffers), metrics
 

@@ -72,8 +72,7 @@ class VAETask:
     def __init__(self, run: VAERun):
         self.run = run
         self.latent_shape = run.model.latent_shape(run.data.frames, run.data.height, run.data.width)
-        frames, height, width, _ = self.latent_shape
-        self.tokens_per_clip = frames * height * width
+        self.tokens_per_clip = math.prod(self.latent_shape[:3])
         self.flops_per_clip = None
 
     def init(self, rngs: nnx.Rngs) -> VAE:
@@ -86,7 +85,7 @@ class VAETask:
         return None
 
     def draw(self, batch: Batch, key: RandomKey) -> Array:
-        return jax.random.normal(key, (batch.size, *self.latent_shape))
+        return jax.random.normal(key, (batch.size, *self.run.model.latent_shape(*batch.video.shape[1:4])))
 
     def loss(self, model: VAE, frozen: None, batch: Batch, draws: Video) -> tuple[PerClip, Aux]:
         mean, logvar = model.encode(batch.pixels)
@@ -134,6 +133,7 @@ class DiTTask:
         self.run, self._empty = run, None if empty is None else dict(empty)
         self._held = {"vae": vae} if encoder is None else {"vae": vae, "text": encoder}
         self._vae, self._encoder = split(vae)[0], None if encoder is None else split(encoder)[0]
+        self._vae_cfg = vae.cfg
         self.size = run.data.frames, run.data.height, run.data.width
         self.latent_shape = vae.cfg.latent_shape(*self.size)
         channels = run.model.out_channels or run.model.in_channels
@@ -177,10 +177,12 @@ class DiTTask:
 
     def draw(self, batch: Batch, key: RandomKey) -> dict[str, Array]:
         latent_key, time_key, noise_key = jax.random.split(key, 3)
-        shape = batch.size, *self.latent_shape
+        shape = batch.size, *self._shape(batch)
         drawn = {"latent": jax.random.normal(latent_key, shape)} if self.run.posterior == "draw" else {}
         return drawn | {
-            "t": sample_timesteps(self.run.timesteps, time_key, shape[:1], num_tokens=self.tokens_per_clip),
+            "t": sample_timesteps(
+                self.run.timesteps, time_key, shape[:1], num_tokens=num_tokens(self.run.model, shape[1:])
+            ),
             "noise": jax.random.normal(noise_key, shape),
         }
 
@@ -204,8 +206,22 @@ class DiTTask:
         """Clips generated for the batch's captions."""
         vae, keys = nnx.merge(self._vae, *frozen["vae"]), jax.random.split(key, batch.size)
         cond, uncond = (self._condition(model, frozen, each) for each in (batch, self._unsaid(frozen, batch)))
-        latents = generate(model, vae, self.run.sampler, keys, cond, uncond, self.size)
+        latents = generate(model, vae, self.run.sampler, keys, cond, uncond, self.clip_size(batch))
         return jnp.clip(decode(vae, latents), -1.0, 1.0)
+
+    def clip_size(self, batch: Batch) -> tuple[int, int, int]:
+        """Frames, height and width of a batch's clips."""
+        if batch.video is not None:
+            return batch.video.shape[1:4]
+        t, y, x, _ = batch.latent_mean.shape[1:]
+        cfg = self._vae_cfg
+        return 1 + (t - 1) * cfg.time_stride, y * cfg.space_stride, x * cfg.space_stride
+
+    def _shape(self, batch: Batch) -> tuple[int, int, int, int]:
+        """Of a clip's latent."""
+        return (
+            batch.latent_mean.shape[1:] if batch.video is None else self._vae_cfg.latent_shape(*batch.video.shape[1:4])
+        )
 
     def _unsaid(self, frozen: PyTree, batch: Batch) -> Batch:
         """The batch with empty captions."""

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from videodit_data import manifest, records
 from videodit_data.bucketing import Buckets
-from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.loader import Loader
 from videodit_data.packing import Packing
 from videodit_data.sequence import Part
+from videodit_data.serving import LoaderConfig
+from videodit_data.texts import TokenizedText
 from videodit_data.tokenize import NoTokenizer
 
 BUCKETS = Buckets(sides=(32,), aspects=(1.0, 1.5), frames=(5, 9, 17), fps=8.0, tokens=120)
 PACKING = Packing(64, clips=6, look_ahead=24, stride=(4, 4))
+TEXTS = TokenizedText(NoTokenizer())
 SIZES = [(1, 16, 16), (5, 16, 24), (9, 24, 16), (17, 16, 16), (5, 32, 32), (13, 24, 24), (1, 40, 24), (9, 32, 16)]
 
 
@@ -44,7 +47,7 @@ def coded(tmp_path_factory):
 
 def config(*paths, **changed):
     parts = tuple(path if isinstance(path, Part) else Part(str(path)) for path in paths)
-    return MixedConfig(parts, **({"buckets": BUCKETS, "caption_dropout": 0.0} | changed))
+    return LoaderConfig(parts, **({"shapes": BUCKETS, "caption_dropout": 0.0} | changed))
 
 
 def ids(batch):
@@ -58,7 +61,7 @@ def same(one, other):
 
 
 def test_buckets_serve_every_clip_of_a_pass_once(videos):
-    loader = MixedLoader(config(*videos).evaluation(), NoTokenizer())
+    loader = Loader(config(*videos).evaluation(), TEXTS)
     batches = list(loader)
     assert Counter(name for batch in batches for name in ids(batch)) == Counter(
         {f"clip-{n:03d}": 2 if n < 5 else 1 for n in range(7)}
@@ -76,14 +79,14 @@ def test_buckets_serve_every_clip_of_a_pass_once(videos):
 
 
 def test_frames_are_those_of_the_clip(videos, numbers):
-    for batch in MixedLoader(config(videos[0]).evaluation(), NoTokenizer()):
+    for batch in Loader(config(videos[0]).evaluation(), TEXTS):
         for clip in batch.video[batch.real]:
             assert numbers(clip) == list(range(len(clip)))
 
 
 def test_rows_hold_the_tokens_of_their_clips(coded):
     seen = Counter()
-    for batch in MixedLoader(config(coded, packing=PACKING, rows=2).evaluation(), NoTokenizer()):
+    for batch in Loader(config(coded, shapes=PACKING, rows=2).evaluation(), TEXTS):
         assert batch.latent_mean.shape == (2, 64, 8) and batch.positions.shape == (2, 64, 3)
         for row in range(2):
             for n, name in enumerate(batch.clip_ids[row]):
@@ -111,31 +114,29 @@ def _record(path, number):
     return manifest.records(path).packed(number)
 
 
-@pytest.mark.parametrize("packing", [None, PACKING], ids=["buckets", "packed"])
+@pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("after", [0, 1, 5])
-def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(coded, packing, after):
-    given = config(coded, packing=packing, rows=3, caption_dropout=0.3, seed=3)
-    one = MixedLoader(given, NoTokenizer())
+def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(coded, shapes, after):
+    given = config(coded, shapes=shapes, rows=3, caption_dropout=0.3, seed=3)
+    one = Loader(given, TEXTS)
     for _ in range(after):
         next(one)
     state = json.loads(json.dumps(one.get_state()))
-    other = MixedLoader(dataclasses.replace(given, num_threads=1, prefetch=1), NoTokenizer())
+    other = Loader(dataclasses.replace(given, num_threads=1, prefetch=1), TEXTS)
     other.set_state(state)
     for _ in range(6):
         same(next(one), next(other))
     assert one.served == other.served and one.get_state() == other.get_state()
 
 
-@pytest.mark.parametrize("packing", [None, PACKING], ids=["buckets", "packed"])
+@pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_together_serve_the_batch_of_one(coded, packing, processes):
+def test_processes_together_serve_the_batch_of_one(coded, shapes, processes):
     """Also when their number changes between a state and its restoration."""
-    given = config(coded, packing=packing, rows=4, multiple=4, seed=1)
-    alone = MixedLoader(given, NoTokenizer())
+    given = config(coded, shapes=shapes, rows=4, multiple=4, seed=1)
+    alone = Loader(given, TEXTS)
     some = [
-        MixedLoader(
-            given, NoTokenizer(), rows=lambda size, p=p: range(p * size // processes, (p + 1) * size // processes)
-        )
+        Loader(given, TEXTS, rows=lambda size, p=p: range(p * size // processes, (p + 1) * size // processes))
         for p in range(processes)
     ]
     for _ in range(4):
@@ -144,7 +145,7 @@ def test_processes_together_serve_the_batch_of_one(coded, packing, processes):
         for name, value in whole.arrays().items():
             np.testing.assert_array_equal(np.concatenate([part.arrays()[name] for part in parts]), value)
     assert all(each.get_state() == alone.get_state() for each in some)
-    half = MixedLoader(given, NoTokenizer(), rows=lambda size: range(size // 2))
+    half = Loader(given, TEXTS, rows=lambda size: range(size // 2))
     half.set_state(some[-1].get_state())
     whole = next(alone).clip_ids
     assert next(half).clip_ids == whole[: len(whole) // 2]
@@ -152,7 +153,7 @@ def test_processes_together_serve_the_batch_of_one(coded, packing, processes):
 
 def test_parts_come_by_weight_and_each_in_whole_epochs(videos):
     given = config(Part(str(videos[0]), 3.0), Part(str(videos[1]), 1.0), seed=5)
-    loader = MixedLoader(given, NoTokenizer())
+    loader = Loader(given, TEXTS)
     names = [name for batch in itertools.islice(loader, 60) for name in ids(batch)]
     assert sum(loader.served) >= len(names)
     assert loader.served[0] / sum(loader.served) == pytest.approx(0.75, abs=0.02)
@@ -160,23 +161,23 @@ def test_parts_come_by_weight_and_each_in_whole_epochs(videos):
 
 
 def test_what_is_another_mixture_is_refused(coded, videos):
-    state = MixedLoader(config(coded, packing=PACKING), NoTokenizer()).get_state()
+    state = Loader(config(coded, shapes=PACKING), TEXTS).get_state()
     with pytest.raises(ValueError, match="state of other data: rows differ"):
-        MixedLoader(config(coded, packing=PACKING, rows=5), NoTokenizer()).set_state(state)
+        Loader(config(coded, shapes=PACKING, rows=5), TEXTS).set_state(state)
     with pytest.raises(ValueError, match="weights differ"):
-        MixedLoader(config(Part(str(coded), 2.0), packing=PACKING), NoTokenizer()).set_state(state)
-    with pytest.raises(ValueError, match="Not the state of such a loader"):
-        MixedLoader(config(coded, packing=PACKING), NoTokenizer()).set_state({"next_batch": 1, "of": {}})
+        Loader(config(Part(str(coded), 2.0), shapes=PACKING), TEXTS).set_state(state)
+    with pytest.raises(ValueError, match="Not the state of a loader"):
+        Loader(config(coded, shapes=PACKING), TEXTS).set_state({"next_batch": 1, "of": {}})
     with pytest.raises(ValueError, match="of videos or of latents, not of both"):
-        MixedLoader(config(coded, videos[0]), NoTokenizer())
+        Loader(config(coded, videos[0]), TEXTS)
     with pytest.raises(ValueError, match="Only latents are packed"):
-        MixedLoader(config(videos[0], packing=PACKING), NoTokenizer())
+        Loader(config(videos[0], shapes=PACKING), TEXTS)
     with pytest.raises(ValueError, match="weights of a mixture are above 0"):
-        MixedLoader(config(Part(str(coded), 0.0)), NoTokenizer())
+        Loader(config(Part(str(coded), 0.0)), TEXTS)
     large = dataclasses.replace(BUCKETS, frames=(49,), tokens=10**4)
     with pytest.raises(ValueError, match="no clip fits the buckets: 7 too short"):
-        MixedLoader(config(videos[0], buckets=large), NoTokenizer())
+        Loader(config(videos[0], shapes=large), TEXTS)
     with pytest.raises(ValueError, match="has no room for 64 clips of"):
-        MixedLoader(config(videos[0], multiple=64), NoTokenizer())
+        Loader(config(videos[0], multiple=64), TEXTS)
     with pytest.raises(ValueError, match="does not fit a row of 8"):
-        next(MixedLoader(config(coded, packing=dataclasses.replace(PACKING, length=8)), NoTokenizer()))
+        next(Loader(config(coded, shapes=dataclasses.replace(PACKING, length=8)), TEXTS))

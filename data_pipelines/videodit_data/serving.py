@@ -1,0 +1,165 @@
+"""What a loader is to serve, and the clips of its data sets: which of them, in which shape, in which order."""
+
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from videodit_data.bucketing import Bucket, Buckets, OneSize, assign
+from videodit_data.examples import ClipShape, latents
+from videodit_data.packing import Packing
+from videodit_data.planning import BucketPlan, PackPlan, Plan
+from videodit_data.records import Record
+from videodit_data.sequence import DataSet, Mixture, Part
+from videodit_data.spec import ArraySpec
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """What is read and how it is served; `evaluation` turns it into one pass in order.
+
+    Attributes:
+        parts: data sets by weight, all of videos or all of latents.
+        shapes: one size for all clips; buckets (latents keep their own shapes, and share a batch's tokens); or rows of
+            one length that several clips of latents share.
+        rows: of a batch, over all processes together; buckets have as many as their tokens allow.
+        multiple: what the size of a bucket's batch is a multiple of (the devices that share it).
+        caption_dropout: how often the caption is served empty.
+        shuffle: anew every epoch. repeat: for ever; otherwise one pass, its last batches filled up with padding.
+        augment: random window, crop and caption; otherwise the first, the centre and the first.
+        num_threads: that read and decode. prefetch: batches read ahead.
+    """
+
+    parts: tuple[Part, ...]
+    shapes: OneSize | Buckets | Packing = field(default_factory=OneSize)
+    rows: int = 16
+    multiple: int = 1
+    caption_dropout: float = 0.1
+    seed: int = 0
+    shuffle: bool = True
+    repeat: bool = True
+    augment: bool = True
+    num_threads: int = 4
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("rows", 1), ("multiple", 1), ("num_threads", 1), ("prefetch", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
+        if not self.parts:
+            raise ValueError("A loader needs at least one data set.")
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"caption_dropout is a probability, not {self.caption_dropout}.")
+        if self.caption_dropout and not self.augment:
+            raise ValueError("Captions are dropped only with augment=True; set caption_dropout=0.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"The seed must lie in 0..2**32-1, not {self.seed}.")
+
+    @property
+    def packing(self) -> Packing | None:
+        """How rows are shared, if they are."""
+        return self.shapes if isinstance(self.shapes, Packing) else None
+
+    def evaluation(self) -> "LoaderConfig":
+        """The same clips, each once and in order, without any randomness."""
+        return replace(self, shuffle=False, repeat=False, augment=False, caption_dropout=0.0)
+
+    def identity(self) -> dict[str, Any]:
+        """What the sequence of batches depends on, but for the data: plain numbers, lists and maps."""
+        return {name: value for name, value in asdict(self).items() if name not in ("parts", "num_threads", "prefetch")}
+
+
+class Source:
+    """The data sets of a configuration, and how each of their clips is served.
+
+    `shapes` are all buckets that have a clip; `assigned` says for each part which clip has which, and how many none.
+    """
+
+    def __init__(self, config: LoaderConfig, *, to_plan: bool = False):
+        """ValueError when there is no data set, videos and latents are mixed, or no clip of a data set fits.
+
+        to_plan: nothing is going to be read, and videos may be packed as they would be coded.
+        """
+        self.config, self.sets = config, [DataSet(part.path) for part in config.parts]
+        contents = {each.manifest.content for each in self.sets}
+        if len(contents) > 1:
+            raise ValueError("A mixture is of videos or of latents, not of both.")
+        self.latent = contents == {"latent"}
+        if config.packing and not (self.latent or to_plan):
+            raise ValueError("Only latents are packed: code the clips first (videodit data encode).")
+        choose = config.shapes.choose_coded if self.latent else config.shapes.choose
+        self.assigned = [assign(choose, each.clips) for each in self.sets]
+        self.shapes = sorted({bucket for assigned in self.assigned for bucket in assigned.buckets})
+        self._place = {bucket: number for number, bucket in enumerate(self.shapes)}
+        for each, assigned in zip(self.sets, self.assigned, strict=True):
+            if not (assigned.of >= 0).any():
+                reasons = ", ".join(f"{count} {reason}" for reason, count in assigned.dropped.items())
+                raise ValueError(f"{each.path}: no clip fits {_named(config.shapes)}: {reasons}.")
+            for reason, count in assigned.dropped.items():
+                message = "%s: %d of %d clips are %s for %s and are not served."
+                counted = each.path, count, len(assigned.of), reason, _named(config.shapes)
+                logging.getLogger(__name__).warning(message, *counted)
+        self.mixture = Mixture(
+            [np.flatnonzero(assigned.of >= 0) for assigned in self.assigned],
+            [part.weight for part in config.parts],
+            seed=config.seed,
+            shuffle=config.shuffle,
+            repeat=config.repeat,
+        )
+
+    def shape(self, place: int) -> Bucket:
+        """Of the clip at a place of the mixture."""
+        part, number = self.mixture[place]
+        assigned = self.assigned[part]
+        return assigned.buckets[assigned.of[number]]
+
+    def record(self, place: int) -> Record:
+        """The clip at a place of the mixture."""
+        part, number = self.mixture[place]
+        return self.sets[part].records[number]
+
+    def cost(self, bucket: Bucket) -> int:
+        """Tokens of a clip of a bucket; one size for all costs one."""
+        shapes = self.config.shapes
+        return 1 if isinstance(shapes, OneSize) else shapes.token.count(bucket.frames, bucket.height, bucket.width)
+
+    def batch(self, bucket: Bucket) -> int:
+        """Clips of a bucket's batch; ValueError when there is no room for as many as must share it."""
+        shapes, multiple = self.config.shapes, self.config.multiple
+        if not isinstance(shapes, Buckets):
+            return self.config.rows
+        size = shapes.batch(bucket) // multiple * multiple
+        if not size:
+            raise ValueError(
+                f"A batch of {shapes.tokens} tokens has no room for {multiple} clips of {bucket}, of "
+                f"{self.cost(bucket)} each."
+            )
+        return size
+
+    def plan(self) -> Plan:
+        """A fresh plan of all batches."""
+        config, length = self.config, self.mixture.length
+        if config.packing:
+            return PackPlan(lambda place: self.cost(self.shape(place)), config.packing, config.rows, length)
+        sizes = [self.batch(bucket) for bucket in self.shapes]
+        return BucketPlan(lambda place: self._place[self.shape(place)], sizes.__getitem__, length)
+
+    def fps(self, record: Record) -> float:
+        """Frames a second that a clip is served at; latents keep their own."""
+        return record.fps if self.latent else self.config.shapes.fps
+
+    def moments(self, bucket: Bucket) -> ArraySpec:
+        """Shape and type of the moments of latents of a bucket, as the first of them has them."""
+        for data, assigned in zip(self.sets, self.assigned, strict=True):
+            if bucket in assigned.buckets:
+                first = data.records[int(np.argmax(assigned.of == assigned.buckets.index(bucket)))]
+                mean, _ = latents(first, ClipShape(bucket.frames, bucket.height, bucket.width, first.fps))
+                return ArraySpec(mean.shape, mean.dtype)
+        raise KeyError(bucket)
+
+
+def _named(shapes: OneSize | Buckets | Packing) -> str:
+    if isinstance(shapes, OneSize):
+        return f"{shapes.bucket} at {shapes.fps:g} a second"
+    return "the buckets" if isinstance(shapes, Buckets) else "the rows"
