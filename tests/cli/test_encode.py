@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -15,19 +16,22 @@ from flax import nnx
 from videodit_data import manifest
 from videodit_data.embeddings import Embeddings
 from videodit_data.examples import ClipShape, window_pixels
+from videodit_data.texts import CachedText, TokenizedText
 from videodit_data.tokenize import Tokenizer
 from videodit_data.toyworld import build
 from videodit_data.windows import Window
 
-from tests.cli import releases
+from tests.cli import releases, tiny
 from tests.cli.test_cli import run
 from tests.train.test_tasks import VAE_RUN, built
-from videodit.cli.models import load_vae, text_on_host
+from videodit.cli import feeding
+from videodit.cli.models import load_vae, text_on_host, tokenizer_of
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE
 from videodit.train import latents
 from videodit.train.checkpoint import save_params
 from videodit.train.config import TextModel
+from videodit.train.config_io import from_config_dict
 from videodit.train.feed import as_pixels
 from videodit.train.state import split
 from videodit.train.workdir import describe
@@ -46,7 +50,7 @@ def store(workdir, held, make, seed):
 
 def models(root):
     """An autoencoder, a text encoder, and a tokenizer above it."""
-    vae = VAE_RUN.__class__(**vars(VAE_RUN) | {"ema": 0.0})
+    vae = replace(VAE_RUN, ema=0.0)
     store(root / "vae", vae, lambda: VAE(vae.model, rngs=nnx.Rngs(0)), 0)
     latents.write(root / "vae", 0, np.array([0.1, -0.1], np.float32), np.array([2.0, 0.5], np.float32))
     store(root / "text", TextModel(model=releases.TEXT), lambda: TextEncoder(releases.TEXT, rngs=nnx.Rngs(0)), 1)
@@ -140,6 +144,34 @@ def test_what_cannot_be_asked_for_is_said_and_nothing_is_written(root, asked, se
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def finetuning(root, whole):
+    """A run that trains under the text encoder which the embeddings are of."""
+    cfg = from_config_dict(tiny.get_config("tune"))
+    data = replace(cfg.data, path=str(whole), text_length=LENGTH, height=12, width=12)
+    paths = {"tokenizer": str(root / "tokenizer.model"), "vae": str(root / "vae"), "text_encoder": str(root / "text")}
+    return replace(cfg, data=data, **paths)
+
+
+def test_a_run_takes_embeddings_of_its_own_text_encoder_and_no_other(root, whole, finetuning, tmp_path, caplog):
+    def texts(run):
+        return feeding.texts(run, tokenizer_of(run))
+
+    assert isinstance(texts(finetuning), CachedText)
+    assert isinstance(texts(replace(finetuning, text_encoder=None)), TokenizedText)
+    held_out = replace(finetuning, data=replace(finetuning.data, eval_path=str(root / "clips")))
+    assert texts(held_out).tidy and "since" in caplog.text and f"{root / 'clips'} carry no embeddings" in caplog.text
+    store(tmp_path / "text", TextModel(model=releases.TEXT), lambda: TextEncoder(releases.TEXT, rngs=nnx.Rngs(0)), 2)
+    with pytest.raises(
+        ValueError, match=r"the embeddings of .* were not made by the text encoder in .* \(weights differ"
+    ):
+        texts(replace(finetuning, text_encoder=str(tmp_path / "text")))
+    with pytest.raises(ValueError, match=r"\(length differ\): encode the captions again"):
+        texts(replace(finetuning, data=replace(finetuning.data, text_length=LENGTH + 1)))
+    with pytest.raises(ValueError, match="is not of the run's shape"):
+        texts(replace(finetuning, text=replace(finetuning.text, mlp_width=24)))
+
+
 def together(processes, *asked):
     """The same command in several processes, with eight devices between them."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -173,7 +205,7 @@ def test_several_processes_go_on_with_what_one_left_and_make_the_same_bytes(root
     (partial / "latents-00002-of-00003.array_record.tmp").write_bytes(b"cut")
     before = (partial / "latents-00000-of-00003.array_record").stat().st_mtime_ns
     ends = together(2, *command(root, out))
-    assert [status for _, status in ends] == [0, 0], print(ends[0][0], ends[1][0])
+    assert [status for _, status in ends] == [0, 0], "\n".join(said for said, _ in ends)
     assert contents(out) == contents(whole)
     assert (out / "latents-00000-of-00003.array_record").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -3,6 +3,8 @@
 import functools
 import itertools
 import math
+import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -144,13 +146,24 @@ class LatentCoder:
         batches = []
         for shape, group in itertools.groupby(order, key=lambda n: some[n].shape):
             batches += [(shape, part) for part in _chunks(list(group), self._batch(shape))]
-        decode = functools.partial(self._decode, records, some)
+        videos: deque[Pixels] = deque()
+
+        def rows() -> Iterator[tuple[Take, Pixels]]:
+            for shape, numbers in batches:
+                size = self._batch(shape), shape.frames, shape.height, shape.width, 3
+                videos.append(np.zeros(size, np.uint8))
+                yield from ((some[n], out) for n, out in zip(numbers, videos[-1], strict=False))
+
+        ahead = AHEAD * max(len(numbers) for _, numbers in batches)
+        decode = functools.partial(self._decode, records)
+        decoded = ordered_map(lambda row: decode(*row), rows(), os.cpu_count() or 1, ahead=ahead)
         behind = None
-        for (_, numbers), (taken, video) in zip(batches, ordered_map(decode, batches, AHEAD), strict=True):
-            ahead = numbers, taken, self._encode(video)
+        for _, numbers in batches:
+            taken = list(itertools.islice(decoded, len(numbers)))
+            coded = numbers, taken, self._encode(videos.popleft())
             if behind is not None:
                 yield behind
-            behind = ahead
+            behind = coded
         if behind is not None:
             yield behind
 
@@ -166,18 +179,12 @@ class LatentCoder:
         fit = PIXELS_A_DEVICE // (shape.frames * shape.height * shape.width)
         return max(1, min(CLIPS_A_DEVICE, fit)) * self._mesh.size
 
-    def _decode(
-        self, records: Sequence[Record], some: Sequence[Take], batch: tuple[Bucket, Sequence[int]]
-    ) -> tuple[list[Record], Pixels]:
-        shape, numbers = batch
-        video = np.zeros((self._batch(shape), shape.frames, shape.height, shape.width, 3), np.uint8)
-        clip = ClipShape(shape.frames, shape.height, shape.width, self.fps)
-        taken = []
-        for out, n in zip(video, numbers, strict=False):
-            record = records[some[n].number]
-            window_pixels(record, clip, some[n].window, out)
-            taken.append(replace(record, video=b""))
-        return taken, video
+    def _decode(self, records: Sequence[Record], take: Take, out: UInt8[np.ndarray, "T Y X 3"]) -> Record:
+        """Writes the frames of a take; returns the record that they are of, without its video."""
+        record = records[take.number]
+        shape = ClipShape(take.shape.frames, take.shape.height, take.shape.width, self.fps)
+        window_pixels(record, shape, take.window, out)
+        return replace(record, video=b"")
 
     def _encode(self, video: Pixels) -> PyTree:
         with jax.set_mesh(self._mesh):
