@@ -20,7 +20,7 @@ from videodit_data.pool import ordered_map
 from videodit_data.records import Record
 from videodit_data.video import VideoError, VideoInfo
 
-VIDEOS = (".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v")
+VIDEOS = (".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v", ".png", ".jpg", ".jpeg", ".webp")  # one frame, too
 _JOURNAL = "journal.jsonl"
 
 

@@ -28,6 +28,13 @@ Source = bytes | str | os.PathLike[str]
 # Area averaging, chroma at full resolution, and the same bytes on every machine.
 _SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
 
+# Files that hold what they show: a playlist in disguise would have FFmpeg open other files, or addresses.
+_OPENING = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,mpeg,mpegts,ogg,asf,mxf,nut,ivf,apng,image2,"
+    "h264,hevc,mjpeg,yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe",
+    "pattern_type": "none",  # a picture's name is no pattern of names
+}
+
 av.logging.set_level(None)  # codecs report through exceptions, never on the terminal
 
 
@@ -72,7 +79,7 @@ def _opened(source: Source, name: str, strict: bool = False) -> Iterator[_Opened
     label = name or (f"a video of {len(source)} bytes" if is_bytes else os.fspath(source))
     try:
         file = io.BytesIO(source) if is_bytes else os.fspath(source)
-        with av.open(file) as container:
+        with av.open(file, options=_OPENING) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise VideoError(f"{label}: no video stream.")
@@ -285,15 +292,14 @@ def _pictures(
         # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
         if tick < wanted[filled]:
             continue
-        picture = _rgb(frame, size, reformatter)
-        size = picture.shape[:2]  # frames of another size, further on, are scaled to that of the first
-        if crop is not None:
-            top, left, height, width = crop
-            picture = picture[top : top + height, left : left + width]
+        planes = _planes(frame, size, reformatter)
+        size = planes[0].shape  # frames of another size, further on, are scaled to that of the first
+        top, left, height, width = (0, 0, *size) if crop is None else crop
         if out is None:
-            out = np.empty((len(indices), *picture.shape), np.uint8)
+            out = np.empty((len(indices), height, width, 3), np.uint8)
         until = int(np.searchsorted(wanted, tick, side="right"))
-        out[filled:until] = picture
+        for colour, plane in enumerate(planes):
+            out[filled:until, ..., colour] = plane[top : top + height, left : left + width]
         filled = until
         if filled == len(wanted):
             return out
@@ -330,16 +336,18 @@ def _shown_size(frame: av.VideoFrame) -> tuple[int, int]:
     return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
 
 
-def _rgb(
+def _planes(
     frame: av.VideoFrame, size: tuple[int, int] | None, reformatter: VideoReformatter
-) -> UInt8[np.ndarray, "Y X 3"]:
-    """The displayed picture as a view into the converted frame's memory."""
+) -> list[UInt8[np.ndarray, "Y X"]]:
+    """Red, green and blue of the displayed picture, as views into the converted frame's memory.
+
+    swscale has vector code for planes, and none that rounds as well for interleaved colours: 2.4 ms for 6.7 at 720p.
+    """
     turns = _turns(frame)
     height, width = (frame.height, frame.width) if size is None else size[::-1] if turns % 2 else size
-    rgb = reformatter.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
-    plane = rgb.planes[0]
-    picture = np.ndarray((height, width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
-    return np.rot90(picture, turns) if turns else picture
+    green_blue_red = reformatter.reformat(frame, width, height, "gbrp", interpolation=_SCALING, threads=1).planes
+    planes = [np.ndarray((height, width), np.uint8, p, strides=(p.line_size, 1)) for p in green_blue_red]
+    return [np.rot90(plane, turns) if turns else plane for plane in (planes[2], planes[0], planes[1])]
 
 
 def encode(

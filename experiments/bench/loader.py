@@ -6,8 +6,9 @@ Makes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines fr
 windows of 17 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
 loader (records, decoding, resizing, tokens, batches of 8; whole, or at half the side), with webdataset and PyAV (bytes,
 batches of 8), and with torchcodec (no batches), where those are installed. Rounds of SECONDS each (5) are interleaved;
-the table has medians: clips a CPU-second of the process, and clips a second. Last, latents: megabytes a second out of
-the page cache.
+the table has medians: clips a CPU-second of the process, and clips a second. Then, how long a step waits for its data
+that takes as long as the loader needs for a batch, and needs no CPU (it sleeps). Last, latents: megabytes a second out
+of the page cache.
 """
 
 import io
@@ -19,17 +20,23 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import jax
 import numpy as np
 from videodit_data import manifest, records, video
-from videodit_data.loader import Loader, LoaderConfig
-from videodit_data.mixed import MixedConfig, MixedLoader
+from videodit_data.bucketing import OneSize
+from videodit_data.loader import Loader
 from videodit_data.packing import Packing
 from videodit_data.sequence import Part
+from videodit_data.serving import LoaderConfig
+from videodit_data.texts import TokenizedText
 from videodit_data.tokenize import Tokenizer, train
+
+from videodit.train.feed import Feed
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
 SIZES = {"256p": (256, 448), "480p": (480, 832), "720p": (720, 1280)}
@@ -48,6 +55,9 @@ def main() -> None:
             bare = table["bare PyAV"][0]
             for reader, (cpu, wall) in table.items():
                 print(f"| {name} | {reader} | {cpu:.1f} | {cpu / bare:.0%} | {wall:.1f} |", flush=True)
+        for name in SIZES:
+            batch, waited = _waiting(Path(folder) / name, *(side // 2 for side in SIZES[name]))
+            print(f"\n{name}, half the side: a step of {batch * 1e3:.0f} ms waits {waited:.1%} of its time for data")
         print(f"\nlatents: {_latents(Path(folder) / 'latents', seconds):.0f} MB a second, in packed rows")
 
 
@@ -76,21 +86,27 @@ def _readers(encoded: list[bytes], folder: Path, height: int, width: int) -> dic
 
     count = COPIES * len(encoded)
     manifest.build(folder, lambda part: map(record, part), count, info={})
-    tokenizer = Tokenizer(train([CAPTION], 64))
-    shape = {"frames": WINDOW, "height": height, "width": width, "fps": float(FPS)}
     readers = {"bare PyAV": lambda: _bare(encoded)}
     for threads, scale in ((1, 1), (2, 1), (1, 2), (2, 2)):
-        served = shape | {"height": height // scale, "width": width // scale, "num_threads": threads}
-        config = LoaderConfig(str(folder), **served, batch_size=BATCH)
+        config = _config(folder, height // scale, width // scale, threads)
         name = f"videodit, {threads} thread{'s' * (threads > 1)}" + ", half the side" * (scale == 2)
-        readers[name] = lambda config=config: _ours(config, tokenizer)
+        readers[name] = lambda config=config: _ours(config)
     readers["webdataset + PyAV"] = lambda: _webdataset(encoded, folder.with_suffix(".tar"))
     readers["torchcodec"] = lambda: _torchcodec(encoded)
     return readers
 
 
-def _ours(config: LoaderConfig, tokenizer: Tokenizer) -> Iterator[int]:
-    loader = Loader(config, tokenizer)
+def _config(folder: Path, height: int, width: int, threads: int) -> LoaderConfig:
+    shape = OneSize(WINDOW, height, width, float(FPS))
+    return LoaderConfig((Part(str(folder)),), shape, rows=BATCH, num_threads=threads)
+
+
+def _texts() -> TokenizedText:
+    return TokenizedText(Tokenizer(train([CAPTION], 64)))
+
+
+def _ours(config: LoaderConfig) -> Iterator[int]:
+    loader = Loader(config, _texts())
     try:
         for batch in loader:
             yield len(batch.clip_ids)
@@ -168,6 +184,33 @@ def _rates(clips: Iterator[int], seconds: float) -> tuple[float, float]:
     return done / cpu, done / wall
 
 
+def _waiting(folder: Path, height: int, width: int, steps: int = 60) -> tuple[float, float]:
+    """Seconds of a step, and the share of its time that a device does nothing for want of data.
+
+    As in the trainer's loop: the next batch is on its way to the device while a step runs and another is dispatched.
+    """
+    loader = Loader(_config(folder, height, width, 2), _texts())
+    feed = Feed(loader, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    for _ in range(3):
+        next(feed)
+    start = time.perf_counter()
+    for _ in range(steps):
+        next(feed)
+    seconds, device, running = (time.perf_counter() - start) / steps, ThreadPoolExecutor(1), []
+    for _ in range(3):
+        next(feed)
+    start = time.perf_counter()
+    for _ in range(steps):
+        jax.block_until_ready(next(feed).batch)
+        running.append(device.submit(time.sleep, seconds))
+        if len(running) > 1:
+            running[-2].result()
+    running[-1].result()
+    total = time.perf_counter() - start
+    loader.close()
+    return seconds, 1 - steps * seconds / total
+
+
 def _latents(folder: Path, seconds: float) -> float:
     """Bytes of moments a second, in packed rows made of float16 records in the page cache."""
     rng = np.random.default_rng(0)
@@ -179,8 +222,8 @@ def _latents(folder: Path, seconds: float) -> float:
         return records.with_latent(made, mean, logvar, **size)
 
     manifest.build(folder, lambda part: map(record, part), 64, info={})
-    config = MixedConfig((Part(str(folder)),), packing=Packing(32760), rows=4, num_threads=2, prefetch=8)
-    loader = MixedLoader(config, Tokenizer(train([CAPTION], 64)))
+    config = LoaderConfig((Part(str(folder)),), Packing(32760), rows=4, num_threads=2)
+    loader = Loader(config, _texts())
     next(loader)
     done, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:

@@ -108,6 +108,16 @@ def test_what_is_no_video_is_refused(verifier, whole, tmp_path):
         verifier(tmp_path / "large.gif", name="large.gif")
 
 
+@pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile 'whole.mp4'\n", "#EXTM3U\n#EXTINF:5,\nwhole.mp4\n"])
+def test_a_playlist_in_disguise_opens_no_other_file(text, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "whole.mp4").write_bytes(whole["mp4"].read_bytes())
+    (tmp_path / "list.mp4").write_text(text)
+    for source in (tmp_path / "list.mp4", text.encode()):
+        with pytest.raises(VideoError, match="not readable as a video"):
+            video.verify(source)
+
+
 def test_a_wrong_extension_does_not_matter(verifier, whole, tmp_path):
     for kind, other in (("mp4", "gif"), ("gif", "mkv"), ("webm", "avi")):
         path = tmp_path / f"{kind}.{other}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from videodit_data import ingest as module
 from videodit_data import manifest, video
 from videodit_data.ingest import ingest
@@ -42,6 +43,21 @@ def folder(tmp_path: Path, numbered: Frames, write_file: Writer) -> Path:
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_pictures_are_clips_of_one_frame(tmp_path: Path):
+    rng, folder = np.random.default_rng(0), tmp_path / "pictures"
+    folder.mkdir()
+    pictures = {name: rng.integers(0, 255, (24, 32, 3), np.uint8) for name in ("a.png", "b.webp", "%02d.png")}
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / name, lossless=True)
+        (folder / name).with_suffix(".txt").write_text(f"noise {name}")
+    Image.fromarray(pictures["a.png"]).save(folder / "01.png")  # what the pattern would name; without a caption
+    made = ingest(folder, tmp_path / "set")
+    assert [left.file for left in made.left_out] == ["01.png"]
+    for record in manifest.records(tmp_path / "set"):
+        assert (record.frames, record.height, record.width) == (1, 24, 32)
+        assert np.array_equal(video.decode(record.video)[0], pictures[record.id])
 
 
 def test_good_files_become_records_and_others_are_named_with_a_reason(folder: Path, tmp_path: Path):

@@ -160,6 +160,18 @@ def test_parts_come_by_weight_and_each_in_whole_epochs(videos):
     assert loader.epochs[0] == loader.served[0] / 7
 
 
+def test_images_and_videos_come_in_batches_of_their_own_by_weight(videos, data_set, tmp_path):
+    images = data_set(tmp_path / "images", [1] * 6, height=48, width=32)
+    buckets = dataclasses.replace(BUCKETS, frames=(1, 5, 9, 17), aspects=(2 / 3, 1.0, 1.5))
+    loader = Loader(config(Part(str(images), 1.0), Part(str(videos[0]), 1.0), shapes=buckets), TEXTS)
+    shapes = Counter()
+    while sum(loader.served) < 240:
+        batch = next(loader)
+        shapes[batch.video.shape] += 1
+    assert shapes.keys() == {(60, 1, 32, 16, 3), (4, 17, 32, 48, 3), (6, 9, 32, 48, 3), (10, 5, 32, 48, 3)}
+    assert abs(loader.served[0] - loader.served[1]) <= 60 + 20  # what is held back until it fills a batch
+
+
 def test_what_is_another_mixture_is_refused(coded, videos):
     state = Loader(config(coded, shapes=PACKING), TEXTS).get_state()
     with pytest.raises(ValueError, match="state of other data: rows differ"):
