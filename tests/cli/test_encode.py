@@ -1,7 +1,6 @@
 """Data sets coded once: by one process or several, interrupted or not, what comes out is the same."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -173,19 +172,17 @@ def test_a_run_takes_embeddings_of_its_own_text_encoder_and_no_other(root, whole
 
 
 def together(processes, *asked):
-    """The same command in several processes, with eight devices between them."""
+    """The same command in several processes, each with as many devices as this one."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
-    flags += f" --xla_force_host_platform_device_count={8 // processes}"
     start = [sys.executable, "-m", "videodit.cli.main", *map(str, asked), "--coordinator", address]
-    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     each = [[*start, "--processes", str(processes), "--process", str(index)] for index in range(processes)]
-    all_of_them = [subprocess.Popen(one, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) for one in each]
+    begun = [subprocess.Popen(one, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) for one in each]
     try:
-        return [(process.communicate(timeout=180)[1], process.returncode) for process in all_of_them]
+        return [(process.communicate(timeout=180)[1], process.returncode) for process in begun]
     finally:
-        for process in all_of_them:
+        for process in begun:
             process.kill()
 
 

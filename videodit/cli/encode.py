@@ -1,7 +1,7 @@
 """A data set coded once, clips as latents and captions as embeddings, so that training does neither again.
 
-Processes share out the shards, never a batch, and each shard is the same whoever makes it: what one that died left
-behind, any number of them go on with.
+Processes share out the shards, never a batch, and each shard is the same whoever makes it, on machines of one kind
+(XLA for CPU rounds otherwise with other numbers of devices): what one that died left, any number of them go on with.
 """
 
 import dataclasses

@@ -117,7 +117,7 @@ def _buckets(data: DataSet, run: VAERun, shapes: Shapes) -> list[list[Bucket] | 
 class LatentCoder:
     """Codes clips a full batch of one shape at a time, so that one program a shape is compiled for all data sets.
 
-    The clips of a batch are divided over all devices of this process; what each computes is the same for any number.
+    The clips of a batch are divided over all devices of this process; each has as many, whatever their number.
     """
 
     def __init__(self, vae: VAE, fps: float, dtype: str):
