@@ -109,12 +109,6 @@ class Buckets:
             )
         if any((frames - 1) % self.token.frames for frames in self.frames):
             raise ValueError(f"Buckets have 1 + {self.token.frames}k frames, which {self.frames} are not all.")
-        largest = max(self.all(), key=lambda bucket: self.cost(bucket))
-        if self.cost(largest) > self.tokens:
-            raise ValueError(
-                f"A batch of {self.tokens} tokens has no room for one clip of {largest}, which has "
-                f"{self.cost(largest)}."
-            )
 
     def all(self) -> list[Bucket]:
         """Every shape, in order."""

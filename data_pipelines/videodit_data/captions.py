@@ -103,7 +103,11 @@ def _from_mapping(values: Any) -> Captions:
     return replace(_captions(texts), **told)
 
 
-def _captions(texts: Iterable[str]) -> Captions:
-    # Control characters are no text, and would reach terminals.
+def clean(texts: Iterable[str]) -> tuple[str, ...]:
+    """Texts without what is no text and would reach terminals (control characters become spaces), none empty."""
     plain = ("".join(c if c.isprintable() else " " for c in text).strip() for text in texts)
-    return Captions(tuple(text for text in plain if text))
+    return tuple(text for text in plain if text)
+
+
+def _captions(texts: Iterable[str]) -> Captions:
+    return Captions(clean(texts))

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from videodit_data.records import Moments, Record
 from videodit_data.transforms import choose_crop, cover_size, covers, start_seconds
-from videodit_data.video import decode_clip
+from videodit_data.video import decode_clip, pictures_clip
 from videodit_data.windows import Window
 
 
@@ -48,16 +48,12 @@ def window_pixels(
     record: Record, shape: ClipShape, window: Window, out: UInt8[np.ndarray, "T Y X 3"] | None = None
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """`pixels` of a window that is given."""
-    return decode_clip(
-        record.video,
-        fps=shape.fps,
-        frames=shape.frames,
-        start_seconds=window.start,
-        size=(window.height, window.width),
-        crop=(window.top, window.left, shape.height, shape.width),
-        out=out,
-        name=f"clip {record.id}",
-    )
+    wanted = {"fps": shape.fps, "frames": shape.frames, "start_seconds": window.start, "out": out}
+    wanted |= {"size": (window.height, window.width), "crop": (window.top, window.left, shape.height, shape.width)}
+    wanted["name"] = f"clip {record.id}"
+    if record.pictures is not None:
+        return pictures_clip(record.pictures, record.fps, **wanted)
+    return decode_clip(record.video, **wanted)
 
 
 def latents(record: Record, shape: ClipShape) -> tuple[Moments, Moments]:

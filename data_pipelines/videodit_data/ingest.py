@@ -218,4 +218,5 @@ def _record(file: _File, digest: str, info: VideoInfo) -> Record:
         source=file.source,
         licence=file.licence,
         sha256=digest,
+        caption_sources=("file",) * len(file.captions),
     )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.markup import escape
@@ -14,8 +16,9 @@ from rich.table import Column, Table
 
 from videodit_data import manifest
 from videodit_data.records import Record
+from videodit_data.sequence import open_data_set
 from videodit_data.transforms import cover_size
-from videodit_data.video import decode
+from videodit_data.video import decode, pictures_clip
 
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
 _LISTED = 100  # files left out that are printed
@@ -26,9 +29,13 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
 
     ValueError when `directory` is no data set.
     """
-    described, records = manifest.load(directory), manifest.records(directory)
+    data = open_data_set(directory)
+    described, records = data.manifest, data.records
     looked_at = min(look_at, len(records))
-    captions = sum(len(records[number].captions) for number in range(looked_at))
+    captions, written_by = 0, Counter()
+    for record in (records[number] for number in range(looked_at)):
+        captions += len(record.captions)
+        written_by.update(source or "unknown" for source in record.caption_sources)
     sizes = Counter(
         f"{width} x {height}"
         for shard in described.shards
@@ -49,6 +56,7 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
         "looked_at": looked_at,
         "sizes": dict(sizes.most_common()),
         "captions": captions,
+        "captions_by": dict(written_by.most_common()),
         "fps": dict(rates.most_common()),
         "origins": [(origin.source, origin.licence, origin.clips) for origin in described.origins],
         "left_out": [(left.file, left.reason) for left in described.left_out],
@@ -68,6 +76,8 @@ def print_summary(directory: str | os.PathLike[str], console: Console | None = N
     table.add_row("frames a second", _counts(facts["fps"]))
     table.add_row("width x height", _counts(facts["sizes"]))
     table.add_row("captions", f"{facts['captions']} for the first {facts['looked_at']} clips")
+    if facts["captions_by"]:
+        table.add_row("captions by", escape(_counts(facts["captions_by"])))
     if facts["embedded"]:
         table.add_row("embeddings", f"{facts['embedded']} captions, the empty one among them")
     for source, licence, clips in facts["origins"]:
@@ -95,9 +105,10 @@ def contact_sheet(
 
     ValueError when `directory` is no data set, or holds latents, which show nothing.
     """
-    if manifest.load(directory).content != "video":
+    data = open_data_set(directory)
+    records = data.records
+    if data.manifest.content != "video":
         raise ValueError(f"{directory} holds latents; a contact sheet needs videos.")
-    records = manifest.records(directory)
     shown = min(rows * columns, len(records))
     cells = [_cell(records[place * (len(records) - 1) // max(1, shown - 1)]) for place in range(shown)]
     _grid(cells, min(columns, shown)).save(Path(path))
@@ -106,13 +117,19 @@ def contact_sheet(
 def _cell(record: Record) -> Image.Image:
     height, width = cover_size(record.height, record.width, _FRAME, 1)
     moments = sorted({0, record.frames // 2, record.frames - 1})
-    frames = [decode(record.video, moment, 1, size=(height, width), name=record.id)[0] for moment in moments]
+    frames = [_frame(record, moment, (height, width)) for moment in moments]
     cell = Image.new("RGB", (3 * width + 2, height + _LINES * _LINE), "white")
     for place, frame in enumerate(frames):
         cell.paste(Image.fromarray(frame), (place * (width + 1), 0))
     lines = textwrap.wrap(record.captions[0], width=max(1, 3 * width // 7), max_lines=_LINES, placeholder=" ...")
     ImageDraw.Draw(cell).text((0, height), "\n".join(lines), "black", ImageFont.load_default(12), spacing=1)
     return cell
+
+
+def _frame(record: Record, number: int, size: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"]:
+    if record.pictures is None:
+        return decode(record.video, number, 1, size=size, name=record.id)[0]
+    return pictures_clip([record.pictures[number]], 1.0, fps=1.0, frames=1, size=size, name=record.id)[0]
 
 
 def _grid(cells: Sequence[Image.Image], columns: int) -> Image.Image:

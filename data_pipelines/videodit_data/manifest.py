@@ -253,7 +253,7 @@ def finish(
         origins[origin.source, origin.licence] += origin.clips
     shards = tuple(each.shard for each in described)
     made = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
-    manifest = Manifest(contents.pop(), shards, made, tuple(left_out), info, _versions(), tuple(texts))
+    manifest = Manifest(contents.pop(), shards, made, tuple(left_out), info, versions(), tuple(texts))
     partial = partial_directory(directory)
     for leftover in partial.iterdir():
         if leftover.name not in {*beside, *(shard.name for shard in (*shards, *texts))}:
@@ -311,7 +311,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {}
     for package in ("videodit", "numpy", "av", "array_record"):
         try:

@@ -52,6 +52,8 @@ class Record:
     sha256: str  # of the encoded file
     truth: dict[str, Any] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
     latent: Latent | None = None
+    pictures: Sequence[Any] | np.ndarray | None = None  # uint8 [Y, X, 3] by number, where there is no file; not stored
+    caption_sources: tuple[str, ...] = ()  # what wrote each caption ("file", a model); empty when that is unknown
     window: dict[str, Any] | None = None  # what part of which clip was encoded (`windows.Window`), where it was one
 
     def __post_init__(self) -> None:
@@ -60,6 +62,11 @@ class Record:
                 f"Record '{self.id}' needs an id, a caption, frames and a positive rate; it has "
                 f"{len(self.captions)} captions, {self.frames} frames, {self.fps} a second."
             )
+        if self.caption_sources and len(self.caption_sources) != len(self.captions):
+            raise ValueError(
+                f"Record '{self.id}' has {len(self.captions)} captions and {len(self.caption_sources)} sources of "
+                "captions; one each is due, or none."
+            )
 
     @property
     def seconds(self) -> float:
@@ -67,9 +74,12 @@ class Record:
         return self.frames / self.fps
 
     def pack(self) -> bytes:
-        """The record as msgpack. ValueError when `truth` holds anything but plain values."""
+        """The record as msgpack. ValueError when `truth` holds anything but plain values, or the video is no file."""
+        if self.pictures is not None:
+            raise ValueError(f"Record '{self.id}' is made of single pictures; encode them as a video to store it.")
+        values = {name: value for name, value in vars(self).items() if name != "pictures"}
         try:
-            return msgpack.packb(vars(self) | {"latent": self.latent and vars(self.latent)})
+            return msgpack.packb(values | {"latent": self.latent and vars(self.latent)})
         except TypeError as error:
             raise ValueError(
                 f"Record '{self.id}' must hold only plain values and lists or maps of them: {error}."
@@ -83,7 +93,8 @@ def unpack(data: bytes) -> Record:
         latent = values.pop("latent")
         if latent is not None:
             latent = Latent(**{**latent, "shape": tuple(latent["shape"])})
-        return Record(**{**values, "captions": tuple(values["captions"])}, latent=latent)
+        lists = {name: tuple(values.get(name, ())) for name in ("captions", "caption_sources")}
+        return Record(**values | lists, latent=latent)
     except (msgpack.UnpackException, TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"Not a clip record of this format: {error}.") from error
 
@@ -100,10 +111,11 @@ def from_video(
     source: str,
     licence: str,
     truth: dict[str, Any] | None = None,
+    caption_sources: Sequence[str] = (),
 ) -> Record:
     """A record of an encoded video, with its hash taken."""
-    digest = hashlib.sha256(video).hexdigest()
-    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth)
+    digest, told = hashlib.sha256(video).hexdigest(), {"caption_sources": tuple(caption_sources)}
+    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth, **told)
 
 
 def with_latent(
@@ -122,7 +134,8 @@ def with_latent(
     `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """
     packed = Latent(pack_floats(mean, dtype), pack_floats(logvar, dtype), mean.shape, dtype)
-    return dataclasses.replace(record, video=b"", latent=packed, fps=fps, frames=frames, height=height, width=width)
+    shown = {"fps": fps, "frames": frames, "height": height, "width": width}
+    return dataclasses.replace(record, video=b"", pictures=None, latent=packed, **shown)
 
 
 def pack_floats(values: Shaped[np.ndarray, "*shape"], dtype: str, what: str = "Latents") -> bytes:

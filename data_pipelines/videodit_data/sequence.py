@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from videodit_data import manifest
 from videodit_data.bucketing import Clip
-from videodit_data.records import RecordSource
+from videodit_data.records import Record, RecordSource
 
 _KNOWN = 2**16  # places remembered
 
@@ -28,6 +28,8 @@ class Part:
 class DataSet:
     """A data set that is open: what its manifest says, and its records. ValueError as `manifest.load`."""
 
+    records: Sequence[Record]
+
     def __init__(self, path: str | os.PathLike[str]):
         self.path, self.manifest = os.fspath(path), manifest.load(path)
         self.records = RecordSource([Path(path) / shard.name for shard in self.manifest.shards])
@@ -37,6 +39,15 @@ class DataSet:
         """The sizes of every clip."""
         shards = self.manifest.shards
         return [clip for s in shards for clip in zip(s.frames, s.fps, s.heights, s.widths, strict=True)]
+
+
+def open_data_set(path: str | os.PathLike[str]) -> DataSet:
+    """The data set in a directory, or one of TensorFlow Datasets: `tfds:NAME_OR_DIRECTORY/SPLIT?fps=25`."""
+    if str(path).startswith("tfds:"):
+        from videodit_data.tfds.source import TfdsDataSet
+
+        return TfdsDataSet(str(path))
+    return DataSet(path)
 
 
 class Mixture(Sequence[tuple[int, int]]):

@@ -11,7 +11,7 @@ from videodit_data.examples import ClipShape, latents
 from videodit_data.packing import Packing
 from videodit_data.planning import BucketPlan, PackPlan, Plan
 from videodit_data.records import Record
-from videodit_data.sequence import DataSet, Mixture, Part
+from videodit_data.sequence import Mixture, Part, open_data_set
 from videodit_data.spec import ArraySpec
 
 
@@ -81,7 +81,7 @@ class Source:
 
         to_plan: nothing is going to be read, and videos may be packed as they would be coded.
         """
-        self.config, self.sets = config, [DataSet(part.path) for part in config.parts]
+        self.config, self.sets = config, [open_data_set(part.path) for part in config.parts]
         contents = {each.manifest.content for each in self.sets}
         if len(contents) > 1:
             raise ValueError("A mixture is of videos or of latents, not of both.")
@@ -132,8 +132,8 @@ class Source:
         size = shapes.batch(bucket) // multiple * multiple
         if not size:
             raise ValueError(
-                f"A batch of {shapes.tokens} tokens has no room for {multiple} clips of {bucket}, of "
-                f"{self.cost(bucket)} each."
+                f"A batch of {shapes.tokens} tokens has no room for {multiple} clip{'s' * (multiple > 1)} of {bucket}, "
+                f"of {self.cost(bucket)} each."
             )
         return size
 

@@ -9,7 +9,7 @@ are taken as square; decoding and encoding use one thread, because the loader ru
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -268,14 +268,58 @@ def decode_clip(
     """
     with _opened(source, name) as clip:
         timeline = _timeline(clip)
-        wanted = start_seconds + np.arange(frames) / fps
-        reach = float(timeline.seconds[-1]) + 1 / _rate(clip, timeline.seconds)
-        if start_seconds < 0 or wanted[-1] > reach + 1e-6:
-            raise VideoError(
-                f"{clip.label}: {frames} frames at {fps:g} a second from {start_seconds:.3f} s on end at "
-                f"{wanted[-1]:.3f} s, the last frame is at {timeline.seconds[-1]:.3f} s."
-            )
-        return _pictures(clip, timeline, nearest(timeline.seconds, wanted), size, crop, out)
+        rate = _rate(clip, timeline.seconds)
+        indices = _window(clip.label, timeline.seconds, rate, fps, frames, start_seconds)
+        return _pictures(clip, timeline, indices, size, crop, out)
+
+
+def pictures_clip(
+    pictures: Sequence | np.ndarray,
+    rate: float | int,
+    *,
+    fps: float | int,
+    frames: int,
+    start_seconds: float | int = 0.0,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    out: UInt8[np.ndarray, "T Y X 3"] | None = None,
+    name: str = "",
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """`decode_clip` for pictures of one size, [Y, X, 3] each, that are shown at a constant `rate`; takes only those."""
+    label = name or f"a clip of {len(pictures)} pictures"
+    indices = _window(label, np.arange(len(pictures)) / rate, rate, fps, frames, start_seconds)
+    reformatter = VideoReformatter()
+    for index in np.unique(indices):
+        picture = _scaled(pictures[int(index)], size, reformatter)
+        top, left, height, width = (0, 0, *picture.shape[:2]) if crop is None else crop
+        if out is None:
+            out = np.empty((frames, height, width, 3), np.uint8)
+        out[indices == index] = picture[top : top + height, left : left + width]
+    return out
+
+
+def _scaled(
+    picture: UInt8[np.ndarray, "Y X 3"], size: tuple[int, int] | None, reformatter: VideoReformatter
+) -> UInt8[np.ndarray, "y x 3"]:
+    if size is None or picture.shape[:2] == tuple(size):
+        return picture
+    # As three planes of one format, so that swscale averages red, green and blue and converts nothing.
+    planes = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.transpose(2, 0, 1)), format="yuv444p")
+    scaled = reformatter.reformat(planes, size[1], size[0], "yuv444p", interpolation=_SCALING, threads=1)
+    return scaled.to_ndarray().transpose(1, 2, 0)
+
+
+def _window(
+    label: str, seconds: Float64[np.ndarray, " N"], rate: float | int, fps: float | int, frames: int, start: float | int
+) -> Int64[np.ndarray, " T"]:
+    """Which frames, shown at `seconds`, are nearest to the times of a window."""
+    wanted = start + np.arange(frames) / fps
+    if start < 0 or wanted[-1] > float(seconds[-1]) + 1 / rate + 1e-6:
+        raise VideoError(
+            f"{label}: {frames} frames at {fps:g} a second from {start:.3f} s on end at "
+            f"{wanted[-1]:.3f} s, the last frame is at {seconds[-1]:.3f} s."
+        )
+    return nearest(seconds, wanted)
 
 
 def _pictures(

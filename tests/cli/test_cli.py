@@ -4,14 +4,21 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from videodit_data import video
+from videodit_data.manifest import records
 
+from tests.data.captioning.stub import asked_lengths, sends, serving
 from videodit.cli import main
+from videodit.cli.captioning import expand_prompts
+from videodit.cli.main import _parser
+from videodit.cli.pipeline import Pipeline
 
 TINY = Path(__file__).with_name("tiny.py")
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -62,6 +69,52 @@ def test_samples_play_and_say_where_they_come_from(root):
     assert facts == json.loads(info.metadata["comment"])
     assert (facts["prompt"], facts["seed"], facts["step"], facts["weights"]) == (prompt, 3, 2, "ema")
     assert facts["versions"]["jax"]
+
+
+def test_prompts_are_expanded_and_both_are_kept(root, monkeypatch, capsys):
+    told: list[str] = []
+
+    def generate(self: Pipeline, prompts: list[str], **how: object) -> Iterator[np.ndarray]:
+        told.extend(prompts)
+        return (np.zeros((9, 16, 16, 3), np.uint8) for _ in prompts)
+
+    monkeypatch.setattr(Pipeline, "generate", generate)
+    out, prompt = root / "made" / "expanded.mp4", "a red circle moves"
+    sample = ("sample", "--checkpoint", root / "dit", "--prompt", prompt, "--out", out)
+    with serving() as stub:
+        ask = ("--expand", stub.url, "--expand-model", "eyes", "--expand-length", "short")
+        assert run(*sample, *ask) == 0
+        assert asked_lengths(stub.requests[0][2]) == ["short"]
+        facts = json.loads(out.with_suffix(".json").read_text())
+        assert facts["prompt"] == prompt and facts["expanded_by"] == "eyes, template 1, short"
+        assert facts["expanded_prompt"] in " ".join(capsys.readouterr().err.split())
+        assert told == [facts["expanded_prompt"]]
+
+        stub.always(sends(b"{}", 401))
+        out.unlink()
+        assert run(*sample, *ask) == 2 and not out.exists()
+        said = capsys.readouterr().err
+        assert "cannot be expanded" in said and "refuses the key" in said and "Traceback" not in said
+        args = _parser().parse_args([str(arg) for arg in (*sample, *ask, "--expand-or-plain")])
+        console = Console(record=True)
+        assert expand_prompts(args, [prompt, "a cat"], console) == [None, None]
+        assert console.export_text().count("taken as it is") == 2
+
+
+def test_a_data_set_is_captioned_by_an_endpoint_or_ones_own_function(root, tmp_path, monkeypatch, capsys):
+    with serving() as stub:
+        how = ("--endpoint", stub.url, "--model", "eyes", "--lengths", "short", "--keep", "none")
+        assert run("data", "caption", root / "held", "--out", tmp_path / "set", *how) == 0
+    assert "8 of 8 clips captioned" in capsys.readouterr().err
+    sources = {record.caption_sources for record in records(tmp_path / "set")}
+    assert sources == {("eyes, template 1, short",)}
+    (tmp_path / "own.py").write_text("def caption(clips, lengths):\n    return [{'short': 'word ' * 9}] * len(clips)\n")
+    monkeypatch.chdir(tmp_path)
+    how = ("--captioner", "own:caption", "--lengths", "short")
+    assert run("data", "caption", tmp_path / "set", "--out", tmp_path / "again", *how) == 0
+    first = records(tmp_path / "again")[0]
+    assert first.caption_sources == ("own:caption, short", "eyes, template 1, short")
+    assert first.truth == records(root / "held")[0].truth
 
 
 def test_the_same_seed_makes_the_same_clip_at_any_batch(root):
@@ -119,6 +172,20 @@ MISTAKES = {
     "odd suffix": (["sample", "--checkpoint", "nowhere", "--prompt", "x", "--out", "x.avi"], "must end in one of .mp4"),
     "stray option": (["sample", "--checkpoint", "a", "--prompt", "x", "--out", "x.mp4", "--fast"], "'--fast'"),
     "no folder": (["data", "ingest", "nowhere", "--out", "x"], "not a folder of videos"),
+    "nothing to caption": (
+        ["data", "caption", "no", "--out", "x", "--captioner", "json:dumps"],
+        "no is not a data set",
+    ),
+    "no captioner": (["data", "caption", "no", "--out", "x", "--captioner", "json"], "named as module:function"),
+    "no model": (["data", "caption", "no", "--out", "x", "--endpoint", "http://a"], "--endpoint goes with --model"),
+    "no such length": (
+        ["data", "caption", "no", "--out", "x", "--captioner", "a:b", "--lengths", "tiny"],
+        "there are short, medium, long",
+    ),
+    "no expanding model": (
+        ["sample", "--checkpoint", "no", "--prompt", "x", "--out", "x.mp4", "--expand", "http://a"],
+        "--expand goes with --expand-model",
+    ),
     "no data set": (["data", "inspect", "nowhere"], "nowhere"),
 }
 
@@ -154,7 +221,9 @@ def test_an_autoencoder_cannot_be_sampled(root, capsys):
     assert "kind 'vae'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["sample"], ["eval"], ["quickstart"], ["data"], ["data", "ingest"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["sample"], ["eval"], ["quickstart"], ["data"], ["data", "ingest"], ["data", "caption"]]
+)
 def test_help_has_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])

@@ -85,6 +85,30 @@ def test_packed_rows_train_and_go_on_exactly(root, capsys):
     assert json.loads(capsys.readouterr().out)["tokens_per_clip"] == 64
 
 
+def test_batches_of_several_shapes_train_and_go_on_exactly(root):
+    straight, again = root / "shapes", root / "shapes-again"
+    paths = [f"--config.data.path={root / 'latents0'}:2,{root / 'latents1'}", f"--config.vae={root / 'vae'}"]
+    more = (f"--config.tokenizer={root / 'tokenizer.model'}", "--config.steps=4", "--config.data.buckets.tokens=400")
+    train = ("train", "--config", f"{TINY}:dit", *paths, *more)
+    assert run(*train, "--workdir", straight) == 0
+    shutil.copytree(straight, again)
+    shutil.rmtree(again / "checkpoints" / "4")
+    assert run(*train, "--workdir", again) == 0
+    whole, resumed = (jax.tree.leaves(split(open_model(place, "params"))[1]) for place in (straight, again))
+    assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+@pytest.mark.slow
+def test_an_autoencoder_trains_on_clips_of_several_shapes(root):
+    data = [f"--config.data.path={root / 'set0'},{root / 'set1'}:3", "--config.data.buckets.tokens=2048"]
+    data += ["--config.data.buckets.sides=16,32", "--config.data.buckets.aspects=1.0,2.0"]
+    data += ["--config.data.buckets.frames=5,9", "--config.steps=3", f"--config.data.eval_path={root / 'set1'}"]
+    assert run("train", "--config", f"{TINY}:vae", "--workdir", root / "vae-shapes", *data) == 0
+    assert load_vae(root / "vae-shapes")[2] == 3
+    lines = read_metrics(root / "vae-shapes")
+    assert any("eval/psnr" in line for line in lines) and list((root / "vae-shapes" / "samples").glob("*.png"))
+
+
 def test_latents_of_another_autoencoder_are_refused(root, capsys):
     assert run(*packed(root, f"--config.vae={root / 'other'}", "--workdir", root / "refused")) == 2
     said = " ".join(capsys.readouterr().err.split())

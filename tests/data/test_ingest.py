@@ -68,6 +68,7 @@ def test_good_files_become_records_and_others_are_named_with_a_reason(folder: Pa
     assert [len(shard.frames) for shard in made.shards] == [2, 2]
     assert records["a.mp4"].captions == ("first of a", "second of a")
     assert records["d.avi"].captions == ("one", "two")
+    assert records["d.avi"].caption_sources == ("file", "file")
     gif = records["b.gif"]
     assert (gif.source, gif.licence, gif.captions) == ("the web", "CC0-1.0", ("a gif",))
     assert (gif.frames, gif.fps, gif.height, gif.width) == (12, 8.0, 16, 16)

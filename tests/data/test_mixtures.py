@@ -191,5 +191,7 @@ def test_what_is_another_mixture_is_refused(coded, videos):
         Loader(config(videos[0], shapes=large), TEXTS)
     with pytest.raises(ValueError, match="has no room for 64 clips of"):
         Loader(config(videos[0], multiple=64), TEXTS)
+    with pytest.raises(ValueError, match="A batch of 12 tokens has no room for 1 clip of 9 x 32 x 48, of 18 each"):
+        Loader(config(videos[0], shapes=dataclasses.replace(BUCKETS, frames=(9,), tokens=12)), TEXTS)
     with pytest.raises(ValueError, match="does not fit a row of 8"):
         next(Loader(config(coded, shapes=dataclasses.replace(PACKING, length=8)), TEXTS))

@@ -1,7 +1,9 @@
+import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 from videodit_data import records
@@ -29,6 +31,19 @@ def test_a_record_survives_packing():
     original = record(3, TRUTH)
     assert records.unpack(original.pack()) == original
     assert original.seconds == pytest.approx(9 * 1001 / 30000)
+
+
+def test_each_caption_has_a_source_or_none_has():
+    told = dataclasses.replace(record(), caption_sources=("file", "a model, short"))
+    assert records.unpack(told.pack()) == told
+    with pytest.raises(ValueError, match="2 captions and 1 sources of captions"):
+        dataclasses.replace(told, caption_sources=("file",))
+
+
+def test_records_of_before_captions_had_sources_open():
+    values = msgpack.unpackb(record().pack())
+    del values["caption_sources"]
+    assert records.unpack(msgpack.packb(values)) == record()
 
 
 def test_truth_of_other_than_plain_values_is_refused():

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from videodit.cli import processes
+from videodit.cli import captioning, processes
 
 EXAMPLES = """examples:
   videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
@@ -16,6 +16,8 @@ EXAMPLES = """examples:
   videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
   videodit data encode data/toy --vae runs/vae --out data/toy-latents
   videodit data encode data/big --vae ckpt/wan/vae --text ckpt/wan/text --out data/big-cached
+  videodit data tfds data/toy                             TensorFlow Datasets opens it then, as it is
+  videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
 """
 
 
@@ -36,6 +38,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.add_argument("dataset", type=Path)
     action.add_argument("--sheet", type=Path, help="contact sheet; DATASET/contact_sheet.png if not given")
     action.set_defaults(command=inspect)
+
+    captioning.add_action(actions, common)
 
     action = actions.add_parser("toyworld", help="generate captioned clips with ground truth", **shape)
     action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
@@ -83,6 +87,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     packing.add_argument("--look-ahead", type=int, default=512, help="clips that a batch is filled from")
     action.set_defaults(command=buckets)
 
+    action = actions.add_parser("tfds", help="let TensorFlow Datasets open a data set, as it is", **shape)
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--name", help="of the TFDS data set; made from the directory's if not given")
+    action.add_argument("--split", default="train", help="that the directory is (default: train)")
+    action.add_argument("--root", type=Path, help="write to ROOT/NAME/1.0.0, where several directories can be splits")
+    action.set_defaults(command=tfds)
+
 
 def _shape_options(action: argparse.ArgumentParser, what: str) -> None:
     """Fields of `Buckets`, as tuples; None where they are not given."""
@@ -120,11 +131,11 @@ def ingest(args: argparse.Namespace, console: Console) -> int:
 
 def inspect(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.inspect import contact_sheet, print_summary
-    from videodit_data.manifest import load
+    from videodit_data.sequence import open_data_set
 
     print_summary(args.dataset, Console())
-    if load(args.dataset).content == "video":
-        sheet = args.sheet or args.dataset / "contact_sheet.png"
+    if open_data_set(args.dataset).manifest.content == "video":
+        sheet = args.sheet or (args.dataset if args.dataset.is_dir() else Path()) / "contact_sheet.png"
         contact_sheet(args.dataset, sheet)
         console.print(f"contact sheet: {sheet}", highlight=False)
     return 0
@@ -146,10 +157,10 @@ def tokenizer(args: argparse.Namespace, console: Console) -> int:
 
 def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
     """Writes a sentencepiece model of a data set's captions."""
-    from videodit_data.manifest import records
+    from videodit_data.sequence import open_data_set
     from videodit_data.tokenize import train
 
-    model = train((caption for record in records(dataset) for caption in record.captions), vocabulary)
+    model = train((caption for record in open_data_set(dataset).records for caption in record.captions), vocabulary)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".part")
     partial.write_bytes(model)
@@ -184,6 +195,16 @@ def buckets(args: argparse.Namespace, console: Console) -> int:
     if args.length:
         shapes = Packing(args.length, args.clips, args.look_ahead, stride=(time, space), buckets=shapes)
     print_forecast(LoaderConfig(tuple(Part(str(path)) for path in args.dataset), shapes, args.rows), Console())
+    return 0
+
+
+def tfds(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.tfds.export import export
+
+    place = export(args.dataset, name=args.name, split=args.split, root=args.root)
+    print(f"tfds.builder_from_directory({str(place)!r}).as_data_source({args.split!r})")
+    if args.root is not None:
+        print(f"tfds.data_source({place.parent.name!r}, split={args.split!r}, data_dir={str(args.root)!r})")
     return 0
 
 

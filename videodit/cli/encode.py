@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from videodit_data import embeddings, manifest
-from videodit_data.records import RecordSource, even_ranges, shard_name, write_shard
-from videodit_data.sequence import DataSet
+from videodit_data.records import even_ranges, shard_name, write_shard
+from videodit_data.sequence import DataSet, open_data_set
 from videodit_data.tokenize import cleaned
 
 from videodit.cli.embeddings import TextCoder, TextSource
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def encode_dataset(
-    dataset: Path,
+    dataset: str | Path,
     out: Path,
     *,
     vae: Path | None = None,
@@ -57,7 +57,7 @@ def encode_dataset(
     """
     if vae is None and (text is None or shapes not in (None, Shapes())):
         raise ValueError("name an autoencoder, a text encoder or both: shapes and crops are those of an autoencoder")
-    data, shapes = DataSet(dataset), shapes or Shapes()
+    data, shapes = open_data_set(dataset), shapes or Shapes()
     if vae is not None and data.manifest.content == "latent":
         raise ValueError(f"{dataset} holds latents already: an autoencoder codes videos")
     progress = progress or (lambda *step: None)
@@ -70,8 +70,9 @@ def encode_dataset(
         "stored": dtype,
         "world": described.info.get("world"),
     }
-    clips, left_out = _kept(data), list(described.left_out)
-    if vae is not None:
+    if vae is None:
+        clips, left_out = _kept(data), list(described.left_out)
+    else:
         clips, told, left_out = _coded(data, vae, shapes, dtype, progress)
         info |= told
     info = json.loads(json.dumps(info))
@@ -123,7 +124,13 @@ class Notes:
 
 
 def _kept(data: DataSet) -> dict[str, Make]:
-    """The shards of a data set as they are: other names of the same files, where the disc is the same."""
+    """The shards of a data set as they are: other names of the same files, where the disc is the same.
+
+    Raises:
+        ValueError: when it has no shards of its own.
+    """
+    if data.path.startswith("tfds:"):
+        raise ValueError(f"{data.path} has no shards to keep: name an autoencoder to code its clips with")
 
     def make(shard: str, path: Path) -> None:
         source, scratch = Path(data.path) / shard, path.with_name(path.name + ".tmp")
@@ -162,10 +169,11 @@ def _texts(
     notes: Notes, data: DataSet, coder: TextCoder, dtype: str, progress: manifest.Progress
 ) -> list[manifest.TextShard]:
     """Makes the shards of embeddings: each distinct caption once, whatever clips it is of."""
-    sources = {f"captions-{shard.name}": Path(data.path) / shard.name for shard in data.manifest.shards}
+    ends = list(itertools.accumulate(len(shard.frames) for shard in data.manifest.shards))
+    sources = {f"captions-{part}": range(*ends_of) for part, ends_of in enumerate(itertools.pairwise([0, *ends]))}
 
     def distinct(name: str) -> list[str]:
-        return sorted({cleaned(caption) for record in RecordSource([sources[name]]) for caption in record.captions})
+        return sorted({cleaned(caption) for number in sources[name] for caption in data.records[number].captions})
 
     keys = embeddings.Keys(coder.identity)
     captions = embeddings.distinct(itertools.chain(*notes.of(list(sources), distinct)), keys)

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videodit_data import manifest
 from videodit_data.bucketing import Buckets, OneSize, Token
 from videodit_data.loader import Loader, Rows
 from videodit_data.packing import Packing
-from videodit_data.sequence import Part
+from videodit_data.sequence import Part, open_data_set
 from videodit_data.serving import LoaderConfig
 from videodit_data.spec import Batch, PackedBatch
 from videodit_data.texts import CachedText, TokenizedText
@@ -49,7 +48,8 @@ def _shapes(run: Run) -> OneSize | Buckets | Packing:
     data = run.data
     if not (data.packed or data.bucketed):
         return OneSize(data.frames, data.height, data.width, data.fps)
-    vae, patch = _vae(run), getattr(run.model, "patch", (1, 1, 1))
+    vae = _vae(run)
+    patch = (1, 1, 1) if isinstance(run, VAERun) else run.model.patch
     stride = vae.time_stride, vae.space_stride
     if data.packed:
         return Packing(data.packing.length, data.packing.clips, data.packing.look_ahead, patch, stride)
@@ -91,7 +91,7 @@ def texts(run: Run, tokenizer: Tokenizer | NoTokenizer) -> TokenizedText | Cache
         ValueError: when those were made by another text encoder or tokenizer, or for another length.
     """
     encoder, paths = getattr(run, "text_encoder", None), data_sets(run)
-    carrying = [path for path in paths if encoder and manifest.load(path).texts]
+    carrying = [path for path in paths if encoder and open_data_set(path).manifest.texts]
     if not carrying:
         return TokenizedText(tokenizer, run.data.text_length, tidy=encoder is not None)
     if lacking := sorted({*paths} - {*carrying}):

@@ -184,7 +184,7 @@ class LatentCoder:
         record = records[take.number]
         shape = ClipShape(take.shape.frames, take.shape.height, take.shape.width, self.fps)
         window_pixels(record, shape, take.window, out)
-        return replace(record, video=b"")
+        return replace(record, video=b"", pictures=None)
 
     def _encode(self, video: Pixels) -> PyTree:
         with jax.set_mesh(self._mesh):

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
-from videodit_data import manifest
+from videodit_data.sequence import open_data_set
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 
 from videodit.cli.identity import check, identity_of
@@ -63,7 +63,7 @@ def task_of(run: Run, data_sets: Sequence[str] = (), empty: Mapping[str, np.ndar
     if isinstance(run, VAERun):
         return VAETask(run)
     vae, vae_run, step = load_vae(Path(run.vae))
-    if coded := [path for path in data_sets if manifest.load(path).content == "latent"]:
+    if coded := [path for path in data_sets if open_data_set(path).manifest.content == "latent"]:
         made_by = identity_of(vae, vae_run, step)  # reads all weights
         for path in coded:
             check(path, "vae", made_by, run.vae)

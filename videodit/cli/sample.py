@@ -2,12 +2,13 @@
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from videodit.cli import processes
+from videodit.cli import captioning, processes
 
 if TYPE_CHECKING:
     from videodit.cli.images import Images
@@ -19,6 +20,8 @@ EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompts prompts.txt --out samples/ --guidance 3 --seed 7
   videodit sample --checkpoint runs/quickstart/dit --prompt "a blue star bounces" --steps 50 --out star.gif
   videodit sample --checkpoint ckpt/wan --prompt "a cat surfs" --out cat.mp4 --mesh context=16 --distributed
+  videodit sample --checkpoint ckpt/wan --prompt "a cat surfs" --out cat.mp4 --expand http://localhost:8000 \\
+    --expand-model NAME
 """
 
 
@@ -51,6 +54,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--tile", type=int, metavar="N", help="decode frames in tiles of N latents a side, in less memory"
     )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="over which devices: data, fsdp, context, tensor")
+    captioning.add_expansion(parser)
     processes.add_options(parser)
     parser.set_defaults(command=command)
 
@@ -68,6 +72,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
     if processes.join_if_asked(args) and mesh is None:
         raise ValueError("several processes share the devices of one mesh: give --mesh")
+    texts, expanded = _expanded(args, prompts, console)
     pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step, mesh=mesh)
     sampler = sampler_of(args, pipeline)
     data = pipeline.run.data
@@ -75,18 +80,36 @@ def command(args: argparse.Namespace, console: Console) -> int:
     fps = args.fps or data.fps
     given = {"seed": args.seed, "batch": args.batch, "negative": args.negative_prompt, "images": images}
     given["tile"] = args.tile
-    clips = pipeline.generate(prompts, size=size, fps=fps, sampler=sampler, **given)
+    clips = pipeline.generate(texts, size=size, fps=fps, sampler=sampler, **given)
     told = {"negative_prompt": args.negative_prompt} if args.negative_prompt else {}
     told |= {name: str(path) for name, path in (("image", args.image), ("last_image", args.last_image)) if path}
     for index, (path, prompt, frames) in enumerate(zip(paths, prompts, clips, strict=True)):
         if not is_first():
             continue
         facts = pipeline.provenance(
-            prompt=prompt, seed=args.seed, index=index, sampler=dataclasses.asdict(sampler), **told
+            prompt=prompt, seed=args.seed, index=index, sampler=dataclasses.asdict(sampler), **told, **expanded[index]
         )
         write_clip(path, frames, fps, facts)
         console.print(f"{path}: {prompt}", highlight=False, markup=False)
     return 0
+
+
+def _expanded(args: argparse.Namespace, prompts: list[str], console: Console) -> tuple[list[str], list[dict[str, str]]]:
+    """What the model is told for each prompt, and what the sample's facts say of it beside the prompt.
+
+    One process asks for all: no two answers need be alike.
+    """
+    from videodit.parallel.distributed import first_writes, on_first
+
+    told: list[dict[str, str]] = []
+
+    def ask() -> None:
+        for found in captioning.expand_prompts(args, prompts, console):
+            told.append({} if found is None else {"expanded_prompt": found.expanded, "expanded_by": found.source})
+
+    on_first(ask)
+    told = json.loads(first_writes(json.dumps(told)))
+    return [facts.get("expanded_prompt", prompt) for facts, prompt in zip(told, prompts, strict=True)], told
 
 
 def _images(args: argparse.Namespace) -> "Images | None":

@@ -107,6 +107,16 @@ def first_says(values: Sequence[bool]) -> list[bool]:
     return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(values))).tolist()
 
 
+def first_writes(text: str) -> str:
+    """What the first process writes, in all of them."""
+    if jax.process_count() == 1:
+        return text
+    written = np.frombuffer(text.encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(written))))
+    told = multihost_utils.broadcast_one_to_all(written if is_first() else np.zeros(size, np.uint8))
+    return bytes(np.asarray(told)).decode()
+
+
 def wait_for_all(what: str) -> None:
     """Returns when all processes have come to this point, whose name they agree on."""
     if jax.process_count() > 1:

@@ -1,0 +1,133 @@
+"""What a captioner is: any callable from a few clips to captions of the asked lengths.
+
+    def captioner(clips: Sequence[Clip], lengths: Sequence[Length]) -> Sequence[Mapping[str, str] | Failure]
+
+gives for every clip, in order, one text a length by the length's name, or says why there is none. It is called from as
+many threads as its user says. What it raises ends the run: answers noted so far are kept. A captioner may have an
+`identity` (an `Identity`); without one it is known by its name and its module's source.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from videodit_data.captioning.lengths import Length, TextError, check_text
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a captioner sees of a clip: a few frames spread evenly over it, and what is known of it."""
+
+    id: str
+    sha256: str  # of the encoded file
+    frames: UInt8[np.ndarray, "T Y X 3"]
+    seconds: float | int  # length of the clip
+    fps: float | int  # of the clip, not of these frames
+    captions: tuple[str, ...] = ()  # known so far
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a clip got no captions.
+
+    Attributes:
+        reason: a few words, the same for all clips that fail alike: failures are counted by it.
+        detail: what exactly was wrong.
+        lasting: asking again would end the same, so that a resumed run does not.
+    """
+
+    reason: str
+    detail: str = ""
+    lasting: bool = True
+
+
+Answer = Mapping[str, str] | Failure  # texts by the name of the length
+Captioner = Callable[[Sequence[Clip], Sequence[Length]], Sequence[Answer]]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides a captioner's captions. `settings` is plain JSON; it holds no address and no key."""
+
+    model: str
+    template: str = ""  # version of the instruction; empty where there is none of ours
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all of it."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def source(self, length: str) -> str:
+        """What `Record.caption_sources` says of a caption: model, template, length."""
+        return ", ".join(filter(None, (self.model, self.template and f"template {self.template}", length)))
+
+
+def ask(captioner: Captioner, clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
+    """The captioner's answers, each with a good text for every length or else a `Failure`.
+
+    ValueError when what comes back is no answer for each clip.
+    """
+    answers = list(captioner(clips, lengths)) if clips else []
+    if len(answers) != len(clips):
+        raise ValueError(
+            f"The captioner was given {len(clips)} clips and gave {len(answers)} answers; one each is due."
+        )
+    return [_checked(clip, answer, lengths) for clip, answer in zip(clips, answers, strict=True)]
+
+
+def _checked(clip: Clip, answer: object, lengths: Sequence[Length]) -> Answer:
+    if isinstance(answer, Failure):
+        return answer
+    if not isinstance(answer, Mapping):
+        raise ValueError(
+            f"The captioner's answer for clip {clip.id} is a {type(answer).__name__}; expected a mapping from length "
+            "to text, or a Failure."
+        )
+    try:
+        return {length.name: check_text(answer.get(length.name), length) for length in lengths}
+    except TextError as error:
+        return Failure(error.reason, str(error))
+
+
+def captions_of(answer: Mapping[str, str], identity: Identity) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Captions and the source of each, for `Record.captions` and `Record.caption_sources`."""
+    return tuple(answer.values()), tuple(identity.source(name) for name in answer)
+
+
+def load(name: str) -> tuple[Captioner, Identity]:
+    """The captioner that "module:function" names, and its identity. ValueError when there is none."""
+    module_name, _, function = name.partition(":")
+    if not module_name or not function:
+        raise ValueError(f"A captioner is named as module:function, not '{name}'.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"The captioner's module {module_name} cannot be imported: {error}.") from error
+    captioner = getattr(module, function, None)
+    if not callable(captioner):
+        raise ValueError(f"{module_name} has no callable '{function}'.")
+    return captioner, identity_of(captioner, name)
+
+
+def identity_of(captioner: Captioner, name: str) -> Identity:
+    """Its own `identity`, or else `name` and the hash of the file that it is written in."""
+    own = getattr(captioner, "identity", None)
+    if isinstance(own, Identity):
+        return own
+    module = inspect.getmodule(captioner)
+    file = None if module is None else getattr(module, "__file__", None)
+    code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else ""
+    return Identity(name, settings={"code": code})

@@ -1,0 +1,253 @@
+"""An OpenAI-style chat endpoint as a captioner: bounded, paced, tried again, and given up when it is dead."""
+
+import base64
+import io
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from videodit_data.captioning import prompts
+from videodit_data.captioning.captioner import Answer, Clip, Failure, Identity
+from videodit_data.captioning.lengths import Length, TextError
+from videodit_data.captioning.pace import Pace, Sleep, backoff
+from videodit_data.captioning.replies import NotChat, chat_text, parse_reply, shown
+from videodit_data.captioning.transport import Broken, Client, Reply, chat_address, retry_after
+from videodit_data.pool import ordered_map
+
+_THROTTLED = "HTTP 429"
+# What no other request would change: the key, the path, the address.
+_WRONG = {401: "refuses the key", 403: "refuses access", 404: "has no such model or path"}
+_NO_SCHEMA = (400, 422, 501)  # what servers say that know no response_format
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """Where the endpoint is and how it is asked.
+
+    Attributes:
+        url: of the server, with or without /v1/chat/completions. model: its name there.
+        key_env: the environment variable that holds the key, if one is needed. The key itself is written nowhere.
+        concurrency: requests in flight at most. per_minute: requests a minute at most, None for any number.
+        attempts: for each clip, whatever went wrong. dead_after: requests that fail in a row until the run is stopped.
+        connect_seconds, deadline_seconds: until there is a connection, and from then on for all of a request.
+        first_wait, most_wait: seconds before the second attempt, and at most; a server that asks for more is dead.
+        most_bytes: of a reply. max_tokens, temperature: as the API has them; None leaves them out.
+    """
+
+    url: str
+    model: str
+    key_env: str | None = None
+    concurrency: int = 4
+    per_minute: float | int | None = None
+    attempts: int = 5
+    dead_after: int = 12
+    connect_seconds: float | int = 10
+    deadline_seconds: float | int = 120
+    first_wait: float | int = 1
+    most_wait: float | int = 120
+    most_bytes: int = 2**20
+    max_tokens: int | None = 1024
+    temperature: float | int | None = 0.2
+
+    def __post_init__(self) -> None:
+        chat_address(self.url)
+        if not self.model or not self.model.isprintable():
+            raise ValueError("An endpoint needs the name of the model to ask.")
+        for name in ("concurrency", "attempts", "dead_after", "connect_seconds", "deadline_seconds", "most_bytes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"An endpoint's {name} must be more than 0, not {getattr(self, name)}.")
+
+
+class EndpointDown(RuntimeError):
+    """The endpoint cannot be used; what it has answered so far stays."""
+
+
+class Stopped(RuntimeError):
+    """The captioner was stopped before there was an answer."""
+
+
+class _Trouble(Exception):
+    """A request without a usable HTTP reply: reason, detail, and seconds that the server asks to wait."""
+
+    def __init__(self, reason: str, detail: str, wait: float | None = None):
+        super().__init__(detail)
+        self.reason, self.wait = reason, wait
+
+
+class Endpoint:
+    """A captioner that asks a chat endpoint; safe to share between threads.
+
+    `clock`, `sleep` and `rng` are for tests; without `sleep`, waits end when the endpoint is stopped. ValueError when
+    the key's environment variable is not set.
+    """
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Sleep | None = None,
+        rng: random.Random | None = None,
+    ):
+        self.config = config
+        settings = {"max_tokens": config.max_tokens, "temperature": config.temperature}
+        self.identity = Identity(config.model, prompts.VERSION, settings)
+        self._address, self._key = chat_address(config.url), _key(config.key_env)
+        self._client = Client(
+            self._address,
+            connect_seconds=config.connect_seconds,
+            deadline_seconds=config.deadline_seconds,
+            most_bytes=config.most_bytes,
+        )
+        self._stopping = threading.Event()
+        self._sleep = sleep or self._stopping.wait
+        self._pace = Pace(config.per_minute, clock=clock, sleep=self._wait)
+        self._rng = rng or random.Random()
+        self._slots, self._lock = threading.BoundedSemaphore(config.concurrency), threading.Lock()
+        self._failed, self._down = 0, ""  # requests that failed in a row, and why that is enough
+        self._structured = True  # until the server is found not to know it
+
+    def __call__(self, clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
+        """Captions of each clip. EndpointDown when the endpoint is dead, Stopped after `stop`."""
+
+        def one(clip: Clip) -> Answer:
+            return self.answer(prompts.describe(clip, lengths), lengths, clip.frames)
+
+        return list(ordered_map(one, clips, min(self.config.concurrency, len(clips)))) if clips else []
+
+    def stop(self, *, cut: bool = False) -> None:
+        """Nothing more is asked: what is under way is still answered, or with `cut` ended at once."""
+        self._stopping.set()
+        if cut:
+            self._client.cut()
+
+    def answer(
+        self, request: prompts.Request, lengths: Sequence[Length], frames: UInt8[np.ndarray, "T Y X 3"] | None = None
+    ) -> Answer:
+        """Texts of the lengths for one request, tried until they are good or `attempts` are used up."""
+        pictures = [] if frames is None else [_data_url(frame) for frame in frames]
+        failure, structured = Failure("not asked"), self._structured
+        for attempt in range(1, self.config.attempts + 1):
+            if attempt > 1:
+                self._wait(backoff(attempt - 1, self.config.first_wait, self.config.most_wait, self._rng))
+            problem = failure.detail if failure.lasting and attempt > 1 else ""
+            body = self._body(request, pictures, problem, lengths if structured else None)
+            try:
+                texts = parse_reply(self._exchange(body), lengths, request.instruction)
+            except TextError as error:  # the endpoint is well: its model is told what was wrong
+                self._well(structured)
+                failure = Failure(error.reason, str(error))
+            except _Trouble as trouble:
+                failure = Failure(trouble.reason, str(trouble), lasting=False)
+                if trouble.wait is not None:
+                    self._pace.pause(trouble.wait)
+                # A server that is asked too fast is alive, unless it stays so for all attempts at a clip.
+                if trouble.reason != _THROTTLED or attempt == self.config.attempts:
+                    self._failed_once(str(trouble))
+                structured = structured and trouble.reason not in {f"HTTP {status}" for status in _NO_SCHEMA}
+            else:
+                self._well(structured)
+                return texts
+        return failure
+
+    def _exchange(self, body: bytes) -> str:
+        """What the model says. TextError when it refuses, _Trouble when nothing usable comes back."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "videodit"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        with self._slots:
+            self._pace.take()
+            self._check_going()
+            try:
+                reply = self._client.post(body, headers)
+            except Broken as error:
+                self._check_going()
+                raise _Trouble(error.reason, str(error)) from error
+        data = reply.body.replace(self._key.encode(), b"[key]") if self._key else reply.body
+        if reply.status != 200:
+            raise self._refused(reply, data)
+        try:
+            return chat_text(data)
+        except NotChat as error:
+            raise _Trouble(error.reason, str(error)) from error
+
+    def _refused(self, reply: Reply, data: bytes) -> _Trouble:
+        """What a status other than 200 means. EndpointDown when no other request could go better."""
+        told = f"{self._address} answers {reply.status}: {shown(data) or 'nothing'}"
+        if 300 <= reply.status < 400:
+            self._give_up(f"{self._address} answers {reply.status}: give the address that it redirects to.")
+        if reply.status in _WRONG:
+            self._give_up(f"{self._address} {_WRONG[reply.status]} ({reply.status}: {shown(data) or 'nothing'}).")
+        wait = retry_after(reply.headers.get("retry-after"), time.time())
+        if wait is not None and wait > self.config.most_wait:
+            self._give_up(f"{told}, and asks to wait {wait:.0f} seconds, more than {self.config.most_wait:g}.")
+        return _Trouble(f"HTTP {reply.status}", told, wait)
+
+    def _body(
+        self, request: prompts.Request, pictures: Sequence[str], problem: str, lengths: Sequence[Length] | None
+    ) -> bytes:
+        """The request as JSON; with `lengths`, a reply of their schema is asked for."""
+        text = "\n\n".join(filter(None, (request.user, problem and prompts.again(problem))))
+        parts = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
+        content: Any = [*parts, {"type": "text", "text": text}] if parts else text
+        messages = [{"role": "system", "content": request.rules}, {"role": "user", "content": content}]
+        values = {"model": self.config.model, "messages": messages}
+        values |= {name: getattr(self.config, name) for name in ("max_tokens", "temperature")}
+        if lengths is not None:
+            form = {"name": "captions", "strict": True, "schema": prompts.schema(lengths)}
+            values["response_format"] = {"type": "json_schema", "json_schema": form}
+        return json.dumps({name: value for name, value in values.items() if value is not None}).encode()
+
+    def _wait(self, seconds: float) -> None:
+        self._sleep(seconds)
+        self._check_going()
+
+    def _check_going(self) -> None:
+        if self._down:
+            raise EndpointDown(self._down)
+        if self._stopping.is_set():
+            raise Stopped("The endpoint was stopped before it answered.")
+
+    def _well(self, structured: bool) -> None:
+        with self._lock:
+            self._failed, self._structured = 0, structured
+
+    def _failed_once(self, detail: str) -> None:
+        with self._lock:
+            self._failed += 1
+            enough = self._failed >= self.config.dead_after
+        if enough:
+            self._give_up(f"The endpoint failed {self.config.dead_after} times in a row, the last time so: {detail}")
+
+    def _give_up(self, why: str) -> None:
+        with self._lock:
+            self._down = self._down or why
+        self._stopping.set()
+        raise EndpointDown(self._down)
+
+
+def _key(variable: str | None) -> str:
+    """The key in an environment variable. ValueError, without it, when there is none that a header can hold."""
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(f"The environment variable {variable}, which is to hold the endpoint's key, is not set.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"What the environment variable {variable} holds cannot be a key: it has other characters.")
+    return key
+
+
+def _data_url(frame: UInt8[np.ndarray, "Y X 3"]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

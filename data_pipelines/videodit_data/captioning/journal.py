@@ -1,0 +1,120 @@
+"""Answers of captioners, kept line by line as they come, so that an interrupted run asks nothing twice."""
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videodit_data.captioning.captioner import Answer, Failure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An answer about a clip. `asked` is a hash of all that was asked: clip, captioner, lengths, frames."""
+
+    clip: str
+    sha256: str  # of the encoded file
+    asked: str
+    answer: Answer
+
+    def to_json(self) -> str:
+        """One line."""
+        told = {"clip": self.clip, "sha256": self.sha256, "asked": self.asked}
+        if isinstance(self.answer, Failure):
+            told |= {"failed": self.answer.reason, "detail": self.answer.detail}
+        else:
+            told |= {"captions": dict(self.answer)}
+        return json.dumps(told, ensure_ascii=False)
+
+
+def read_entry(line: str | bytes) -> Entry:
+    """Undoes `Entry.to_json`. ValueError when the line is none of these."""
+    try:
+        told: dict[str, Any] = json.loads(line)
+        answer: Answer = Failure(told["failed"], told["detail"]) if "failed" in told else dict(told["captions"])
+        return Entry(told["clip"], told["sha256"], told["asked"], answer)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"not an answer of a captioner: {error!r}") from error
+
+
+class Journal:
+    """Entries in a file, found by what was asked; safe to share between threads, held by one process at a time.
+
+    An entry is on the disk when `put` returns. A last line that was not written to its end is cut off. ValueError when
+    another line cannot be read, or another process holds the file.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._lock = path, threading.Lock()
+        # Unbuffered: what a full disk refused must not be written later.
+        self._file, self._reader = path.open("ab", buffering=0), path.open("rb")
+        try:
+            self._hold()
+            self._places = self._read()
+        except BaseException:
+            self._close()
+            raise
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{self._path} is written by another run: wait for its end.") from error
+
+    def _read(self) -> dict[str, int]:
+        """Where the answer to each question begins."""
+        places, end = {}, 0
+        for number, line in enumerate(self._reader, 1):
+            if not line.endswith(b"\n"):
+                self._file.truncate(end)
+                break
+            try:
+                places[read_entry(line).asked] = end
+            except ValueError as error:
+                raise ValueError(f"{self._path}, line {number}, is {error}; remove the line to go on.") from error
+            end += len(line)
+        return places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, asked: str) -> Answer | None:
+        """The answer to what was asked, None if there is none."""
+        with self._lock:
+            if (place := self._places.get(asked)) is None:
+                return None
+            self._reader.seek(place)
+            return read_entry(self._reader.readline()).answer
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Notes answers; after an error such as a full disk, those before are whole."""
+        if not entries:
+            return
+        with self._lock:
+            place = self._file.seek(0, os.SEEK_END)
+            lines = [entry.to_json().encode() + b"\n" for entry in entries]
+            rest = memoryview(b"".join(lines))
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(place)
+                raise
+            for entry, line in zip(entries, lines, strict=True):
+                self._places[entry.asked] = place
+                place += len(line)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._file.close()
+        self._reader.close()

@@ -1,0 +1,33 @@
+"""The few frames of a clip that a captioner is shown."""
+
+from dataclasses import dataclass
+
+from videodit_data.captioning.captioner import Clip
+from videodit_data.records import Record
+from videodit_data.video import decode_clip
+
+
+@dataclass(frozen=True)
+class Look:
+    """How many frames are shown at most, and pixels of their longer side at most."""
+
+    frames: int = 8
+    side: int = 512
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.side < 1:
+            raise ValueError(f"A captioner is shown at least one frame and pixel, not {self.frames} and {self.side}.")
+
+    def at(self, record: Record) -> Clip:
+        """Frames spread evenly over the clip: each from the middle of its part. VideoError names the record."""
+        count = min(self.frames, record.frames)
+        shrunk = min(1.0, self.side / max(record.height, record.width))
+        frames = decode_clip(
+            record.video,
+            fps=count / record.seconds,
+            frames=count,
+            start_seconds=max(0.0, (record.seconds / count - 1 / record.fps) / 2),
+            size=(max(1, round(record.height * shrunk)), max(1, round(record.width * shrunk))),
+            name=f"clip {record.id}",
+        )
+        return Clip(record.id, record.sha256, frames, record.seconds, record.fps, record.captions)

@@ -1,0 +1,99 @@
+"""Replies of chat endpoints, read strictly: what is not exactly the asked captions is refused with a reason."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from videodit_data.captioning.lengths import Length, TextError, check_text
+
+_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
+_SHOWN = 80
+
+
+class NotChat(ValueError):
+    """A body that is no chat completion. `reason` is the same for all that are wrong alike."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def chat_text(body: bytes) -> str:
+    """What the model says in the body of a chat completion.
+
+    NotChat when it is none; TextError when the model refused, or was cut short.
+    """
+    try:
+        values = _json(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise NotChat("not UTF-8", "The reply is not UTF-8.") from error
+    except ValueError as error:
+        raise NotChat("not JSON", f"The reply is not JSON: {shown(body)!r}.") from error
+    try:
+        choice = values["choices"][0]
+        message = choice["message"]
+        text, ended, refusal = message.get("content"), choice.get("finish_reason"), message.get("refusal")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise NotChat("not a chat reply", f"The reply has no message in 'choices': {shown(body)!r}.") from error
+    if ended == "content_filter" or (isinstance(refusal, str) and refusal):
+        raise TextError("refusal", "The model refused.")
+    if ended == "length":
+        raise TextError("cut short", "The reply was cut short at its limit of tokens.")
+    if not isinstance(text, str):
+        raise NotChat("not a chat reply", f"The message holds no text: {shown(body)!r}.")
+    return text
+
+
+def parse_reply(text: str, lengths: Sequence[Length], instruction: str = "") -> dict[str, str]:
+    """Captions by the name of the length, from one JSON object with exactly these keys; one code fence may be round it.
+
+    TextError, and no other, when it is anything else, or a caption is none (`check_text`).
+    """
+    fenced = _FENCED.fullmatch(text)
+    try:
+        values = _json(fenced[1] if fenced else text)
+    except ValueError as error:
+        if lengths:
+            _refusal_of(text, lengths[0])
+        raise TextError("no captions", f"The model's reply is not JSON: {text[:_SHOWN]!r}.") from error
+    if not isinstance(values, dict):
+        raise TextError("no captions", f"The model's reply is a JSON {type(values).__name__}, not an object.")
+    names = [length.name for length in lengths]
+    if set(values) != set(names):
+        raise TextError("other keys", f"The model's reply has the keys {_keys(values)}, not {', '.join(names)}.")
+    return {length.name: check_text(values[length.name], length, instruction) for length in lengths}
+
+
+def _refusal_of(text: str, length: Length) -> None:
+    """TextError if that is what the text is: the better reason where it is no JSON either."""
+    try:
+        check_text(text, length)
+    except TextError as error:
+        if error.reason in ("refusal", "empty"):
+            raise
+
+
+def _json(text: str) -> Any:
+    """ValueError also on keys given twice and on nesting without end."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key is given twice")
+    return values
+
+
+def _keys(values: dict[str, Any]) -> str:
+    return ", ".join(repr(key[:20]) for key in list(values)[:5]) or "none"
+
+
+def shown(body: bytes) -> str:
+    """The beginning of a body, fit for a terminal."""
+    text = body[: 4 * _SHOWN].decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SHOWN]

@@ -1,0 +1,248 @@
+"""A data set captioned anew: the same videos, more captions, every clip captioned or named with the reason why not.
+
+Answers are noted in a journal in `OUT.partial` as they come. A run that was interrupted asks only what it has no answer
+to, and from the same answers makes the same bytes, whatever the threads and batches.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from videodit_data import manifest
+from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, ask, captions_of
+from videodit_data.captioning.journal import Entry, Journal, read_entry
+from videodit_data.captioning.lengths import Length
+from videodit_data.captioning.look import Look
+from videodit_data.manifest import Manifest, Progress
+from videodit_data.records import Record, RecordSource, write_shard
+from videodit_data.video import VideoError
+
+ANSWERS = "captioning.jsonl"  # in the data set: what was answered about each clip, in order
+_JOURNAL = "answers.jsonl"
+_AHEAD = 16  # batches a thread that may wait for one that takes long
+
+Keep = Literal["before", "after", "none"]
+
+
+def caption_dataset(
+    dataset: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    captioner: Captioner,
+    identity: Identity,
+    *,
+    lengths: Sequence[Length],
+    keep: Keep = "after",
+    look: Look | None = None,
+    batch: int = 1,
+    threads: int = 1,
+    reuse: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Make a data set in `out` of the videos of `dataset` with the captioner's captions; returns its manifest.
+
+    The manifest's `info` tells the captioner and counts clips captioned and failed, these by reason; `captioning.jsonl`
+    beside it names them. Nothing is done when `out` is already made of the same input.
+
+    Args:
+        keep: where the captions that a clip has stay: before the new ones, after them, or nowhere. A clip that fails
+            keeps its captions.
+        batch: clips of one call of the captioner. threads: that call it.
+        reuse: an earlier result, whose good answers to the same questions are taken.
+
+    Raises:
+        ValueError: when `dataset` holds latents, `out` something else, or the captioner gives other than answers.
+    """
+    dataset, out, look = Path(dataset), Path(out), look or Look()
+    if batch < 1 or threads < 1:
+        raise ValueError(f"Captioning needs at least one clip a batch and one thread, not {batch} and {threads}.")
+    described = manifest.load(dataset)
+    if described.content != "video":
+        raise ValueError(f"{dataset} holds latents, which no captioner can see; caption the videos, then encode them.")
+    told = {"lengths": {each.name: each.words for each in lengths}, "look": asdict(look)}
+    info = {
+        "made_by": "caption",
+        "input": {"shards": [shard.sha256 for shard in described.shards], "info": described.info},
+        "captioner": identity.to_json() | told,
+        "keep": keep,
+        "world": described.info.get("world"),
+    }
+    if (finished := _finished(out, info)) is not None:
+        return finished
+
+    partial = manifest.partial_directory(out)
+    partial.mkdir(parents=True, exist_ok=True)
+    with Journal(partial / _JOURNAL) as journal:
+        if (partial / ANSWERS).is_file():  # a run that was ended between its last two steps
+            _take_over(partial, journal)
+        if reuse is not None:
+            _take_over(Path(reuse), journal)
+        about = json.dumps([info["captioner"], identity.digest], sort_keys=True)
+        asker = _Asker(manifest.records(dataset), captioner, lengths, look, about, journal)
+        entries = _ask_all(asker, described.clips, batch, threads, progress or (lambda stage, done, total: None))
+        info = _plain(info | {"captions": _counts(entries)})
+        return _write(out, described, asker, entries, identity, info, progress)
+
+
+def _plain(info: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(info))
+
+
+def _finished(out: Path, info: Mapping[str, Any]) -> Manifest | None:
+    """The finished data set, whatever became of its clips: that is not known before they are asked about."""
+    counts = manifest.load(out).info.get("captions") if (out / manifest.FILE).exists() else None
+    return manifest.already_built(out, _plain(info) | {"captions": counts})
+
+
+def _take_over(earlier: Path, journal: Journal) -> None:
+    """Good answers of an earlier result into the journal."""
+    path = earlier / ANSWERS
+    if not path.is_file():
+        raise ValueError(f"{earlier} has no {ANSWERS}: it is no data set that was captioned here.")
+    with path.open(encoding="utf-8") as file:
+        entries = [entry for entry in map(read_entry, file) if not isinstance(entry.answer, Failure)]
+    journal.put([entry for entry in entries if journal.get(entry.asked) is None])
+
+
+@dataclass(frozen=True)
+class _Asker:
+    """Asks about clips what the journal does not know, and notes what will not change."""
+
+    records: RecordSource
+    captioner: Captioner
+    lengths: Sequence[Length]
+    look: Look
+    about: str  # all that decides an answer beside the clip
+    journal: Journal
+
+    def __call__(self, numbers: range) -> list[Entry]:
+        """Entries of the clips; of those with captions, the journal has the text."""
+        found: dict[int, Entry] = {}
+        clips, asked = [], []
+        for number in numbers:
+            record = self.records[number]
+            entry = Entry(record.id, record.sha256, self._question(record), {})
+            known = self.journal.get(entry.asked)
+            if known is None:
+                try:
+                    clips.append(self.look.at(record))
+                    asked.append(number)
+                except VideoError as error:
+                    known = Failure("not decodable", str(error))
+            found[number] = replace(entry, answer=known or {})
+        for number, answer in zip(asked, ask(self.captioner, clips, self.lengths), strict=True):
+            found[number] = replace(found[number], answer=answer)
+        self.journal.put([found[number] for number in asked if _lasts(found[number].answer)])
+        return [entry if isinstance(entry.answer, Failure) else replace(entry, answer={}) for entry in found.values()]
+
+    def _question(self, record: Record) -> str:
+        told = json.dumps([self.about, record.id, record.sha256, record.captions])
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+    def whole(self, entry: Entry) -> Entry:
+        """The entry with its text."""
+        if isinstance(entry.answer, Failure):
+            return entry
+        answer = self.journal.get(entry.asked)
+        assert answer is not None, entry
+        return replace(entry, answer=answer)
+
+    def stop(self, *, cut: bool = False) -> None:
+        """Ends what the captioner is doing, where it can be ended."""
+        stop = getattr(self.captioner, "stop", None)
+        if stop is not None:
+            stop(cut=cut)
+
+
+def _lasts(answer: Answer) -> bool:
+    return not isinstance(answer, Failure) or answer.lasting
+
+
+def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, report: Progress) -> list[Entry]:
+    """An entry a clip, in order. Whatever ends it early, answers that are under way are waited for and noted."""
+    entries: list[Entry] = []
+    begun: deque[Future[list[Entry]]] = deque()
+
+    def take() -> None:
+        entries.extend(begun[0].result())  # it stays among those begun until it has ended
+        begun.popleft()
+        report("caption", len(entries), clips)
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for start in range(0, clips, batch):
+            begun.append(pool.submit(asker, range(start, min(start + batch, clips))))
+            if len(begun) > _AHEAD * threads:
+                take()
+        while begun:
+            take()
+    except BaseException as error:
+        pool.shutdown(wait=False, cancel_futures=True)
+        asker.stop()
+        _wait_for([future for future in begun if not future.done()], asker, isinstance(error, KeyboardInterrupt))
+        raise
+    pool.shutdown()
+    return entries
+
+
+def _wait_for(begun: Sequence[Future[Any]], asker: _Asker, interrupted: bool) -> None:
+    """Until what is under way has ended; a second Ctrl-C ends it at once."""
+    if begun and interrupted:
+        logging.getLogger(__name__).warning("waiting for %d answers under way; Ctrl-C gives them up", len(begun))
+    try:
+        wait(begun)
+    except KeyboardInterrupt:
+        asker.stop(cut=True)
+        wait(begun)
+
+
+def _counts(entries: Sequence[Entry]) -> dict[str, Any]:
+    reasons = Counter(entry.answer.reason for entry in entries if isinstance(entry.answer, Failure))
+    return {"captioned": len(entries) - reasons.total(), "failed": dict(sorted(reasons.items()))}
+
+
+def _write(
+    out: Path,
+    described: Manifest,
+    asker: _Asker,
+    entries: Sequence[Entry],
+    identity: Identity,
+    info: Mapping[str, Any],
+    progress: Progress | None,
+) -> Manifest:
+    """The data set, in shards like those of its input."""
+    partial, made, done = manifest.start(out, info), [], 0
+    for shard in described.shards:
+        numbers = range(done, done + len(shard.frames))
+        if not (partial / shard.name).exists():
+            write_shard(partial / shard.name, _captioned(asker, entries, identity, info["keep"], numbers))
+        made.append(manifest.describe(partial / shard.name))
+        done = numbers.stop
+        if progress is not None:
+            progress("write", done, len(entries))
+    scratch = partial / f"{ANSWERS}.tmp"
+    with scratch.open("w", encoding="utf-8") as file:
+        file.writelines(asker.whole(entry).to_json() + "\n" for entry in entries)
+    scratch.replace(partial / ANSWERS)
+    return manifest.finish(out, made, info=info, left_out=described.left_out, beside=(ANSWERS,))
+
+
+def _captioned(
+    asker: _Asker, entries: Sequence[Entry], identity: Identity, keep: Keep, numbers: range
+) -> Iterator[Record]:
+    for number in numbers:
+        record, answer = asker.records[number], asker.whole(entries[number]).answer
+        if isinstance(answer, Failure):
+            yield record
+            continue
+        new, sources = captions_of(answer, identity)
+        old, known = record.captions, record.caption_sources or ("",) * len(record.captions)
+        parts = {"before": ((old, known), (new, sources)), "after": ((new, sources), (old, known))}
+        texts, told = zip(*parts.get(keep, ((new, sources),)), strict=True)
+        yield replace(record, captions=sum(texts, ()), caption_sources=sum(told, ()))

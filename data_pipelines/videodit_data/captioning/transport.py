@@ -1,0 +1,168 @@
+"""One HTTP request with a deadline for all of it.
+
+The standard library's client, because its socket can be cut from outside: urllib3, requests and httpx bound the wait
+for each read, which a server that sends a byte a second passes for ever. No redirects (they would carry the key along),
+no connection kept: a model takes seconds, a handshake does not.
+"""
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+
+class Broken(Exception):
+    """No whole reply came. `reason` is the same for all that failed alike."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a chat endpoint listens."""
+
+    secure: bool
+    host: str
+    port: int
+    target: str  # path and query
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.secure else 'http'}://{host}:{self.port}{self.target}"
+
+
+def chat_address(url: str) -> Address:
+    """Of a server's URL, with or without /v1 or /v1/chat/completions. ValueError when it is none."""
+    try:
+        parts = urlsplit(url)
+        secure, port, host = parts.scheme == "https", parts.port, (parts.hostname or "").encode("idna").decode()
+    except ValueError as error:
+        raise ValueError(f"'{url}' is no address of a server: {error}.") from error
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
+        raise ValueError(f"'{url}' is no address of a server, like http://localhost:8000.")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("The endpoint's address holds a name or password; name a key's environment variable instead.")
+    path = parts.path.rstrip("/")
+    if not path.endswith("/chat/completions"):
+        path += "/chat/completions" if path.rpartition("/")[2].startswith("v") else "/v1/chat/completions"
+    return Address(secure, host, port or (443 if secure else 80), path + (f"?{parts.query}" if parts.query else ""))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole HTTP reply; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Client:
+    """Posts to one address from any number of threads.
+
+    Attributes:
+        connect_seconds: until there is a connection. deadline_seconds: from then on until the last byte of the reply.
+        most_bytes: of a reply.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        connect_seconds: float | int = 10.0,
+        deadline_seconds: float | int = 120.0,
+        most_bytes: int = 2**20,
+    ):
+        self.address, self._most = address, most_bytes
+        self._connect, self._deadline = connect_seconds, deadline_seconds
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """The whole reply, whatever its status. Broken when there is none, in time and size."""
+        kind = http.client.HTTPSConnection if self.address.secure else http.client.HTTPConnection
+        connection = kind(self.address.host, self.address.port, timeout=self._connect)
+        try:
+            try:
+                connection.connect()
+            except (OSError, ValueError) as error:
+                raise Broken("unreachable", f"{self.address} cannot be reached ({_told(error)}).") from error
+            late = threading.Event()
+            try:
+                with self._until_deadline(connection.sock, late):
+                    connection.request("POST", self.address.target, body, {**headers, "Connection": "close"})
+                    response = connection.getresponse()
+                    data = response.read(self._most + 1)
+                    # Fewer bytes than were promised come without an error where a size is asked for.
+                    if response.length and len(data) <= self._most:
+                        raise http.client.IncompleteRead(data, response.length)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                if not late.is_set():
+                    told = _told(error)
+                    raise Broken("connection lost", f"{self.address} ended the connection ({told}).") from error
+            if late.is_set():
+                raise Broken("deadline passed", f"{self.address} took longer than {self._deadline:g} seconds.")
+        finally:
+            connection.close()
+        if len(data) > self._most:
+            raise Broken("reply too large", f"The reply of {self.address} has more than {self._most} bytes.")
+        return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
+
+    @contextmanager
+    def _until_deadline(self, sock: socket.socket, late: threading.Event) -> Iterator[None]:
+        """Cuts the connection when its time is over: what waits for it then wakes."""
+
+        def cut() -> None:
+            late.set()
+            _cut(sock)
+
+        sock.settimeout(None)
+        timer = threading.Timer(self._deadline, cut)
+        timer.daemon = True
+        with self._lock:
+            self._open.add(sock)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._open.discard(sock)
+
+    def cut(self) -> None:
+        """Ends all requests that are under way, as broken ones."""
+        with self._lock:
+            for sock in self._open:
+                _cut(sock)
+
+
+def _cut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of the connection below TLS, which need not agree
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    told = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may hold what the server sent
+    return " ".join(told.split()) or type(error).__name__
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds that a Retry-After header asks to wait, from `now`, a time since the epoch; None where it tells nothing.
+
+    RFC 9110, section 10.2.3: seconds, or a date.
+    """
+    value = (value or "").strip()
+    if value.isdecimal():
+        return float(value[:12])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,1 @@
+"""TensorFlow Datasets both ways, without TensorFlow; needs the extra `tfds`."""

@@ -1,0 +1,106 @@
+"""Our data sets for TensorFlow Datasets: two small files beside the shards, which stay where and as they are.
+
+videodit data tfds DIR           tfds.builder_from_directory("DIR").as_data_source("train")
+... --root ROOT --name toy       tfds.data_source("toy", split="train", data_dir="ROOT")
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from videodit_data import manifest
+from videodit_data.records import RecordSource, shard_name
+
+VERSION = "1.0.0"
+_INFO, _FEATURES = "dataset_info.json", "features.json"
+_CLASS = "videodit_data.tfds.features.Clips"  # in every data set written: keep the name
+
+
+def export(
+    directory: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    split: str = "train",
+    root: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Describes the data set in `directory` to TFDS as one split; returns the directory that TFDS opens.
+
+    That is `directory` itself, or with `root` ROOT/NAME/1.0.0, where data sets of one kind can be splits of one name.
+    The name is made from that of the directory if not given. The same input leaves the same files. ValueError, before
+    anything is written, when `directory` is not a data set of ours, another one is described there, or TFDS could not
+    use the name, the split or the shards' names.
+    """
+    directory = Path(directory)
+    described = manifest.load(directory)
+    name = name or re.sub(r"[^a-z0-9]+", "_", directory.resolve().name.lower()).strip("_")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            f"TFDS names data sets with small letters, digits and _, a letter first, not '{name}': set one."
+        )
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", split) or split == "all":
+        raise ValueError(f"A split is named by letters, digits and _, a letter first, and not 'all'; not '{split}'.")
+    place = directory if root is None else Path(root) / name / VERSION
+    features = _features(directory, described)
+    others = _described(place, features)  # a directory is one split, whatever it was called before
+    splits = (others if root is not None else {}) | {split: _split(directory, described, split, place)}
+    info = {
+        "name": name,
+        "version": VERSION,
+        "fileFormat": "array_record",
+        "moduleName": _CLASS.rpartition(".")[0],
+        "description": "Captioned clips of a videodit data set; its manifest.json says where they come from.",
+        "splits": [splits[key] for key in sorted(splits)],
+    }
+    place.mkdir(parents=True, exist_ok=True)
+    for file, value in ((_FEATURES, features), (_INFO, info)):
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        if not (place / file).is_file() or (place / file).read_text(encoding="utf-8") != text:
+            manifest.write_whole(place / file, text)
+    return place
+
+
+def _features(directory: Path, described: manifest.Manifest) -> dict[str, Any]:
+    """features.json, as `Clips.to_json_content` has it."""
+    held = {"content": described.content, "dtype": "float16"}
+    if described.content == "latent":
+        first = RecordSource([directory / described.shards[0].name])[0]
+        held["dtype"] = first.latent.dtype
+    return {"pythonClassName": _CLASS, "jsonFeature": {"json": json.dumps(held)}}
+
+
+def _split(directory: Path, described: manifest.Manifest, split: str, place: Path) -> dict[str, Any]:
+    """A split of dataset_info.json: where its shards are, seen from `place`, and how many clips they hold."""
+    names = [shard.name for shard in described.shards]
+    prefix = names[0].rpartition("-of-")[0].rpartition("-")[0]
+    if names != [shard_name(prefix, number, len(names)) for number in range(len(names))]:
+        raise ValueError(f"{directory}: TFDS finds shards named NAME-00000-of-00004.array_record, not {names[0]}.")
+    below = Path(os.path.relpath(directory.resolve(), place.resolve()))
+    template = (below / prefix).as_posix()
+    if "{" in template or "}" in template:
+        raise ValueError(f"TFDS finds no shards whose path has braces, as {template} has: rename or move them.")
+    return {
+        "name": split,
+        "shardLengths": [str(len(shard.frames)) for shard in described.shards],
+        "numBytes": str(described.bytes),
+        "filepathTemplate": template + "-{SHARD_X_OF_Y}.{FILEFORMAT}",
+    }
+
+
+def _described(place: Path, features: Mapping[str, Any]) -> dict[str, Any]:
+    """Splits that are described at `place` already, by name. ValueError when they are not of the same kind."""
+    told = {}
+    for file in (_FEATURES, _INFO):
+        if (place / file).exists():
+            try:
+                told[file] = json.loads((place / file).read_text(encoding="utf-8"))
+            except ValueError:
+                told[file] = None
+    if told and told.get(_FEATURES) != features:
+        raise ValueError(
+            f"{place} already describes another TFDS data set; remove {_INFO} and {_FEATURES} there, or choose another "
+            "name."
+        )
+    return {split["name"]: split for split in (told.get(_INFO) or {}).get("splits", [])}

@@ -1,0 +1,168 @@
+"""Which features of a TensorFlow Datasets data set are the video, the captions and the id: read off its features.json.
+
+TFDS cannot make its own `Video` feature without TensorFlow. But frames are stored as a sequence of encoded images, so
+`reduced` gives the features that are used with byte strings in place of images, which need none.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_FEATURES = "tensorflow_datasets.core.features"
+_TEXT = {"pythonClassName": f"{_FEATURES}.text_feature.Text", "text": {}}
+_SEQUENCE = f"{_FEATURES}.sequence_feature.Sequence"
+_DICT = f"{_FEATURES}.features_dict.FeaturesDict"
+
+# What a clip can be made of, the likelier first.
+_VIDEO = ("frames", "array", "image")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One feature.
+
+    kind: "frames" (encoded images in a sequence), "array" (uint8 [T, Y, X, C]), "image", "text", "texts", "label",
+    "number" or "other".
+    """
+
+    path: tuple[str, ...]
+    kind: str
+    is_a: str  # what TFDS calls it
+    json: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As users give it: the names on the way to it, with slashes."""
+        return "/".join(self.path)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The features that are served; captions are texts or a label."""
+
+    video: Field
+    captions: tuple[Field, ...]
+    id: Field | None
+
+
+def fields(features: Mapping[str, Any]) -> list[Field]:
+    """All features of a features.json, nested ones too, by name."""
+    return sorted(_walk(features, (), False), key=lambda field: field.path)
+
+
+def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str) -> Chosen:
+    """The named features; where none is named, the only one that can be meant (for `id`, none).
+
+    ValueError, with all features listed, when a name is not there or of the wrong kind, or the choice is not clear.
+    """
+    listed = ", ".join(f"{field.name} ({field.is_a})" for field in found)
+    named = {field.name: field for field in found}
+
+    def get(name: str, kinds: Sequence[str], what: str) -> Field:
+        if name not in named or named[name].kind not in kinds:
+            raise ValueError(f"'{name}' is not a feature that can be {what}; there are {listed}.")
+        return named[name]
+
+    if video:
+        clip = get(video, _VIDEO, "the video (uint8 frames of 1 or 3 channels)")
+    else:
+        kinds = ("frames", "array") if any(field.kind in ("frames", "array") for field in found) else ("image",)
+        able = [field for field in found if field.kind in kinds]
+        if len(able) != 1:
+            count = "several features" if able else "no feature"
+            raise ValueError(f"{count} can be the video (uint8 frames of 1 or 3 channels): say video=NAME; {listed}.")
+        clip = able[0]
+    if captions:
+        told = tuple(get(name, ("text", "texts", "label"), "a caption (text or label)") for name in captions)
+    else:
+        told = tuple(field for field in found if field.kind in ("text", "texts", "label") and field.name != id)
+        if len(told) > 1:
+            raise ValueError(f"several features can be the caption: say caption=NAME or caption=NAME+NAME; {listed}.")
+    return Chosen(clip, told, get(id, ("text", "number"), "the id (text or number)") if id else None)
+
+
+def reduced(features: Mapping[str, Any], chosen: Chosen) -> dict[str, Any]:
+    """The features.json of those that are served, images as byte strings."""
+    wanted = {field.path for field in (chosen.video, *chosen.captions, chosen.id) if field is not None}
+    kept = _keep(features, (), wanted)
+    assert kept is not None
+    return kept
+
+
+def value(example: Any, field: Field) -> Any:
+    """A field's value in an example. ValueError when it has none."""
+    try:
+        for name in field.path:
+            example = example[name]
+    except (KeyError, TypeError):
+        raise ValueError(f"it has no {field.name}") from None
+    return example
+
+
+def _walk(feature: Mapping[str, Any], path: tuple[str, ...], sequence: bool) -> Iterator[Field]:
+    is_a = _class(feature)
+    if "featuresDict" in feature and is_a == "FeaturesDict":
+        for name, inner in feature["featuresDict"].get("features", {}).items():
+            yield from _walk(inner, (*path, name), sequence)
+    elif "sequence" in feature and is_a == "Sequence" and not sequence:
+        inner = feature["sequence"]["feature"]
+        if "featuresDict" in inner:
+            yield from _walk(inner, path, True)
+        else:
+            kind = {"image": "frames", "text": "texts"}.get(_kind(inner), "other")
+            yield Field(path, kind, f"Sequence of {_class(inner)}", feature)
+    elif sequence:
+        kind = {"image": "frames", "text": "texts"}.get(_kind(feature), "other")
+        yield Field(path, kind, f"{is_a} in a sequence", feature)
+    else:
+        yield Field(path, _kind(feature), is_a, feature)
+
+
+def _class(feature: Mapping[str, Any]) -> str:
+    return str(feature.get("pythonClassName")).rpartition(".")[2]
+
+
+def _kind(feature: Mapping[str, Any]) -> str:
+    """Of a feature that is not in a sequence; TFDS's own classes only, others may store what they like."""
+    match _class(feature):
+        case "Video":
+            return "frames" if _pictures(feature["video"], 4) else "other"
+        case "Image":
+            return "image" if _pictures(feature["image"], 3) else "other"
+        case "Text":
+            return "text"
+        case "ClassLabel":
+            return "label"
+        case "Tensor" | "Scalar":
+            shape, dtype = _shape(feature["tensor"]), str(feature["tensor"].get("dtype"))
+            if shape == () and dtype == "string":
+                return "text"
+            if shape == () and dtype.startswith(("int", "uint")):
+                return "number"
+            return "array" if dtype == "uint8" and _pictures(feature["tensor"], 4) else "other"
+    return "other"
+
+
+def _pictures(content: Mapping[str, Any], rank: int) -> bool:
+    shape = _shape(content)
+    return content.get("dtype", "uint8") == "uint8" and len(shape) == rank and shape[-1] in (1, 3)
+
+
+def _shape(content: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in content.get("shape", {}).get("dimensions", ()))
+
+
+def _keep(feature: Mapping[str, Any], path: tuple[str, ...], wanted: set[tuple[str, ...]]) -> dict[str, Any] | None:
+    if not any(each[: len(path)] == path for each in wanted):
+        return None
+    if "featuresDict" in feature:
+        kept = {name: _keep(each, (*path, name), wanted) for name, each in feature["featuresDict"]["features"].items()}
+        inner = {name: each for name, each in kept.items() if each is not None}
+        return {"pythonClassName": _DICT, "featuresDict": {"features": inner}}
+    if "sequence" in feature:
+        sequence = feature["sequence"] | {"feature": _keep(feature["sequence"]["feature"], path, wanted)}
+        return {"pythonClassName": _SEQUENCE, "sequence": sequence}
+    if "video" in feature:
+        length = (_shape(feature["video"]) or (-1,))[0]
+        return {"pythonClassName": _SEQUENCE, "sequence": {"feature": _TEXT, "length": str(length)}}
+    return _TEXT if "image" in feature else dict(feature)

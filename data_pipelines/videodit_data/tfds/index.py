@@ -1,0 +1,128 @@
+"""What was found in a split of a TFDS data set when it was read once: its files' hashes, and every clip's size.
+
+Kept as JSON, and used again as long as the files have the size and time that they had, and the same is asked of them.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videodit_data.manifest import Progress
+
+FORMAT, VERSION = "videodit-tfds-index", 1
+_SILENCE = 20.0  # seconds without a word, where nobody watches the progress
+
+
+@dataclass(frozen=True)
+class Part:
+    """The examples that a split takes of a file."""
+
+    file: str
+    skip: int
+    take: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An example: the clip's id, and its frames, height and width, or why it cannot be served."""
+
+    id: str
+    found: tuple[int, int, int] | str
+
+
+@dataclass(frozen=True)
+class Index:
+    """hashes: sha256 of each part's file. entries: of every example of the split, in order."""
+
+    hashes: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+
+def read_or_scan(
+    folder: Path,
+    parts: Sequence[Part],
+    key: Mapping[str, Any],
+    facts: Callable[[int], Entry],
+    *,
+    progress: Progress | None = None,
+) -> Index:
+    """The index that `folder` keeps, or else a new one, which it keeps then, if it can be written to.
+
+    key: plain JSON, what the facts depend on beside the files. ValueError when two clips have one id.
+    """
+    rows = [[os.path.basename(part.file), part.skip, part.take] for part in parts]
+    told = json.loads(json.dumps({"rows": rows, **key}))
+    wanted = told | {"files": [_stamp(part.file) for part in parts]}
+    name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"videodit_index_{name}.json"
+    if (known := _read(path, wanted)) is not None:
+        return known
+    total = sum(part.take for part in parts)
+    entries, said = [], time.monotonic()
+    for place in range(total):
+        entries.append(facts(place))
+        if progress is not None:
+            progress("scan", place + 1, total)
+        elif time.monotonic() - said > _SILENCE:
+            said = time.monotonic()
+            message = "%s: %d of %d examples read; this is done once, for the sizes of clips."
+            logging.getLogger(__name__).warning(message, folder, place + 1, total)
+    index = Index(tuple(_sha256(part.file) for part in parts), tuple(entries))
+    _check(index, folder)
+    _write(path, wanted, index)
+    return index
+
+
+def _stamp(file: str) -> list[Any]:
+    status = os.stat(file)
+    return [os.path.basename(file), status.st_size, status.st_mtime_ns]
+
+
+def _sha256(file: str) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check(index: Index, folder: Path) -> None:
+    seen: set[str] = set()
+    for entry in index.entries:
+        if entry.id in seen:
+            raise ValueError(f"{folder}: two clips have the id '{entry.id}'; another feature must be their id.")
+        seen.add(entry.id)
+
+
+def _read(path: Path, wanted: Mapping[str, Any]) -> Index | None:
+    """What is kept, unless it is of other files or cannot be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if (values["format"], values["version"], values["of"]) != (FORMAT, VERSION, wanted):
+            return None
+        entries = (Entry(id, found if isinstance(found, str) else tuple(found)) for id, found in values["clips"])
+        return Index(tuple(values["sha256"]), tuple(entries))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write(path: Path, wanted: Mapping[str, Any], index: Index) -> None:
+    """Whole or not at all, also when several processes write it at once."""
+    clips = [[entry.id, entry.found] for entry in index.entries]
+    values = {"format": FORMAT, "version": VERSION, "of": wanted, "sha256": index.hashes, "clips": clips}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".index-") as scratch:
+            file = Path(scratch) / path.name
+            file.write_text(json.dumps(values, ensure_ascii=False) + "\n", encoding="utf-8")
+            file.replace(path)
+    except OSError as error:
+        logging.getLogger(__name__).warning(
+            "%s cannot be written (%s): the data set is read whole again next time; index= names another folder.",
+            path,
+            error.strerror,
+        )

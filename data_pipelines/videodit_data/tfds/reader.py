@@ -1,0 +1,163 @@
+"""Examples of a TFDS data set by number: captions, ids and pictures, which are decoded only where they are served."""
+
+import functools
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from jaxtyping import Int64, UInt8
+from PIL import Image
+
+from videodit_data import captions as texts
+from videodit_data.tfds import fields as tfds_fields
+from videodit_data.tfds.fields import Chosen
+from videodit_data.tfds.index import Entry, Part
+from videodit_data.tfds.paths import TfdsOptions, tensorflow_datasets
+from videodit_data.video import VideoError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads examples by their place in the split; safe to share between threads and to pickle."""
+
+    parts: tuple[Part, ...]
+    features: Mapping[str, Any]
+    directory: str
+    chosen: Chosen
+    options: TfdsOptions
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @functools.cached_property
+    def _connector(self) -> Any:
+        made = tensorflow_datasets().features.FeatureConnector.from_json(
+            tfds_fields.reduced(self.features, self.chosen)
+        )
+        made.load_metadata(self.directory, feature_name=None)  # names of labels
+        return made
+
+    @functools.cached_property
+    def _data(self) -> ArrayRecordDataSource:
+        return ArrayRecordDataSource([part.file for part in self.parts])
+
+    @functools.cached_property
+    def _starts(self) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
+        """For each part the place of its first example in the split, and in all its files together."""
+        takes = np.cumsum([0, *(part.take for part in self.parts)])[:-1]
+        lengths = [len(ArrayRecordDataSource([part.file])) for part in self.parts]
+        files = np.cumsum([0, *lengths])[:-1] + [part.skip for part in self.parts]
+        return takes.astype(np.int64), files.astype(np.int64)
+
+    def name(self, place: int) -> str:
+        """What an example is called where it has no id: its file and its row there."""
+        part = int(np.searchsorted(self._starts[0], place, side="right")) - 1
+        row = self.parts[part].skip + place - int(self._starts[0][part])
+        return f"{Path(self.parts[part].file).name}:{row}"
+
+    def example(self, place: int) -> tuple[bytes, Mapping[str, Any]]:
+        """An example's bytes, and what is in them, images still encoded. ValueError when they are damaged."""
+        part = int(np.searchsorted(self._starts[0], place, side="right")) - 1
+        try:
+            data = self._data[int(self._starts[1][part]) + place - int(self._starts[0][part])]
+            return data, self._connector.deserialize_example_np(data)
+        except Exception as error:  # protobuf's and TFDS's own are many
+            raise ValueError(f"{self.name(place)} cannot be read ({str(error).strip():.200})") from error
+
+    def facts(self, place: int) -> Entry:
+        """An example's id and size, or why it cannot be served."""
+        id = self.name(place)
+        try:
+            _, example = self.example(place)
+            id = self.id(place, example)
+            self.captions(example)
+            return Entry(id, _size(self.pictures(id, example)))
+        except ValueError as error:
+            return Entry(id, str(error).removeprefix(f"clip {id}: ").rstrip("."))
+
+    def id(self, place: int, example: Mapping[str, Any]) -> str:
+        """Of a clip."""
+        if self.chosen.id is None:
+            return self.name(place)
+        told = tfds_fields.value(example, self.chosen.id)
+        cleaned = texts.clean([told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)])
+        if not cleaned:
+            raise ValueError("the id is empty")
+        return cleaned[0]
+
+    def captions(self, example: Mapping[str, Any]) -> tuple[str, ...]:
+        """Of a clip: texts, and labels in the template. ValueError when there are features for them, but no text."""
+        found: list[str] = []
+        for field in self.chosen.captions:
+            told = tfds_fields.value(example, field)
+            if field.kind == "label":
+                found += self._label(field, int(told))
+                continue
+            for text in told if field.kind == "texts" else [told]:
+                try:
+                    found.append(text.decode("utf-8"))
+                except UnicodeDecodeError:
+                    raise ValueError("a caption is not UTF-8") from None
+        if not self.chosen.captions:
+            return (self.options.template,)
+        cleaned = texts.clean(found)
+        if not cleaned:
+            raise ValueError("no caption")
+        return cleaned
+
+    def _label(self, field: tfds_fields.Field, number: int) -> list[str]:
+        if number < 0:  # TFDS's way to say that there is none
+            return []
+        name = functools.reduce(lambda connector, key: connector[key], field.path, self._connector).int2str(number)
+        return [(self.options.template or "a video of {label}").format(label=in_words(name), name=name)]
+
+    def pictures(self, id: str, example: Mapping[str, Any]) -> Sequence[Any] | np.ndarray:
+        """Of a clip, uint8 [Y, X, 3] by number; images are decoded when they are asked for."""
+        told = tfds_fields.value(example, self.chosen.video)
+        if self.chosen.video.kind == "array":
+            return np.broadcast_to(told, (*told.shape[:3], 3))  # grey as RGB
+        return Pictures(id, [told] if self.chosen.video.kind == "image" else list(told))
+
+
+class Pictures(Sequence[Any]):
+    """Encoded images, each decoded when it is asked for."""
+
+    def __init__(self, id: str, encoded: Sequence[bytes]):
+        self._id, self._encoded = id, encoded
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "Y X 3"]:  # type: ignore[override]
+        try:
+            with Image.open(io.BytesIO(self._encoded[index])) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise VideoError(f"clip {self._id}: picture {index} cannot be decoded ({error}).") from error
+
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """(height, width) of each, from the headers alone."""
+        for index, data in enumerate(self._encoded):
+            try:
+                with Image.open(io.BytesIO(data)) as image:
+                    yield image.height, image.width
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                raise ValueError(f"picture {index} cannot be decoded ({type(error).__name__})") from error
+
+
+def _size(pictures: Sequence[Any] | np.ndarray) -> tuple[int, int, int]:
+    """(frames, height, width). ValueError when there are none, or they differ."""
+    sizes = {pictures.shape[1:3]} if isinstance(pictures, np.ndarray) else set(pictures.sizes())
+    if not len(pictures) or len(sizes) != 1:
+        raise ValueError("frames of different sizes" if sizes and len(pictures) else "no frames")
+    return len(pictures), *sizes.pop()
+
+
+def in_words(label: str) -> str:
+    """A label's name in words: `ApplyEyeMakeup` and `apply_eye_makeup` are `apply eye makeup`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+", " ", label).strip().lower()

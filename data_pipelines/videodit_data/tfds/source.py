@@ -1,0 +1,128 @@
+"""Video data sets of TensorFlow Datasets as sources of the loader, without TensorFlow.
+
+    tfds:NAME_OR_DIRECTORY/SPLIT?fps=25&caption=label&template=a video of {label}
+
+They must be prepared as array_record: `builder.download_and_prepare(file_format="array_record")`. The frames go to the
+batch as TFDS stores them; only those that are served are decoded, with Pillow, so that the same files give the same
+bytes everywhere. What must be known of every clip before any is served, its size, is found by reading the split once,
+and kept (`index`).
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from videodit_data.manifest import LeftOut, Manifest, Origin, Progress, Shard, versions
+from videodit_data.records import Record
+from videodit_data.sequence import DataSet
+from videodit_data.tfds import fields as tfds_fields
+from videodit_data.tfds.fields import Chosen
+from videodit_data.tfds.index import Index, read_or_scan
+from videodit_data.tfds.paths import Layout, TfdsOptions, find, parse
+from videodit_data.tfds.reader import Reader
+
+
+class TfdsDataSet(DataSet):
+    """A split of a TFDS data set with the face of one of ours: its manifest is made up from what was found in it.
+
+    A shard's hash is over its bytes, the rows that the split takes, and all options that decide what is served.
+    """
+
+    def __init__(self, path: str, *, progress: Progress | None = None):
+        """ValueError when it is not there, not prepared as array_record, or the options do not fit it."""
+        place, split, options = parse(path)
+        directory = find(place, options)
+        layout = Layout.read(directory, split, path)
+        try:
+            found = tfds_fields.fields(layout.features)
+            chosen = tfds_fields.choose(found, options.video, options.caption, options.id)
+            if options.template and chosen.captions and all(field.kind != "label" for field in chosen.captions):
+                raise ValueError("the template is for labels, and its captions are texts")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        read = Reader(layout.parts, layout.features, str(directory), chosen, options)
+        key = {"features": layout.features, "options": [options.video, options.caption, options.id]}
+        key["labels"] = layout.labels
+        folder = Path(options.index).expanduser() if options.index else directory
+        index = read_or_scan(folder, layout.parts, key, read.facts, progress=progress)
+        if all(isinstance(entry.found, str) for entry in index.entries):
+            raise ValueError(f"{path}: no clip can be used; the first: {index.entries[0].found}.")
+        self.path, self.manifest = path, _manifest(layout, index, chosen, options, split)
+        kept = np.array([n for n, entry in enumerate(index.entries) if not isinstance(entry.found, str)], np.int64)
+        self.records = TfdsRecords(read, kept, self.manifest)
+        log = logging.getLogger(__name__)
+        for reason, count in Counter(left.reason for left in self.manifest.left_out).items():
+            log.warning("%s: %d of %d clips are not served: %s.", path, count, len(index.entries), reason)
+        if not chosen.captions and not options.template:
+            log.warning("%s: has neither texts nor labels; its clips are served with an empty caption.", path)
+
+
+class TfdsRecords(Sequence[Record]):
+    """The clips of a split by number, as records whose videos are pictures; to share between threads and to pickle."""
+
+    def __init__(self, read: Reader, kept: Int64[np.ndarray, " N"], described: Manifest):
+        self._read, self._kept, self._origin = read, kept, described.origins[0]
+        shards = described.shards
+        self._sizes = [size for s in shards for size in zip(s.frames, s.heights, s.widths, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Record {index} of {len(self)}.")
+        place = int(self._kept[index])
+        data, example = self._read.example(place)
+        id, (frames, height, width) = self._read.id(place, example), self._sizes[index]
+        return Record(
+            id=id,
+            video=b"",
+            captions=self._read.captions(example),
+            fps=self._read.options.fps,
+            height=height,
+            width=width,
+            frames=frames,
+            source=self._origin.source,
+            licence=self._origin.licence,
+            sha256=hashlib.sha256(data).hexdigest(),
+            pictures=self._read.pictures(id, example),
+        )
+
+
+def _manifest(layout: Layout, index: Index, chosen: Chosen, options: TfdsOptions, split: str) -> Manifest:
+    entries, hashes = index.entries, index.hashes
+    captions, id = [field.name for field in chosen.captions], chosen.id and chosen.id.name
+    served = {"video": chosen.video.name, "captions": captions, "id": id, "template": options.template}
+    served["fps"] = options.fps
+    shards, start = [], 0
+    for part, digest in zip(layout.parts, hashes, strict=True):
+        sizes = [e.found for e in entries[start : start + part.take] if not isinstance(e.found, str)]
+        start += part.take
+        if not sizes:
+            continue
+        identity = json.dumps([digest, part.skip, part.take, served, layout.labels], sort_keys=True)
+        frames, heights, widths = zip(*sizes, strict=True)
+        shards.append(
+            Shard(
+                name=Path(part.file).name,
+                sha256=hashlib.sha256(identity.encode()).hexdigest(),
+                bytes=os.path.getsize(part.file),
+                frames=frames,
+                fps=(options.fps,) * len(sizes),
+                heights=heights,
+                widths=widths,
+            )
+        )
+    clips = sum(len(shard.frames) for shard in shards)
+    origin = Origin(f"tensorflow_datasets {layout.name}", layout.licence or options.licence or "unknown", clips)
+    left_out = [LeftOut(entry.id, entry.found) for entry in entries if isinstance(entry.found, str)]
+    files = {Path(part.file).name: digest for part, digest in zip(layout.parts, hashes, strict=True)}
+    info = {"made_by": "tensorflow_datasets", "name": layout.name, "split": split, "served": served, "files": files}
+    return Manifest("video", tuple(shards), (origin,), tuple(left_out), json.loads(json.dumps(info)), versions())

@@ -1,0 +1,366 @@
+"""Data sets of TFDS, of many kinds, served by our loader: each clip as it is stored, or left out by name."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from videodit_data import manifest, toyworld, video
+from videodit_data.bucketing import Buckets, Token
+from videodit_data.examples import ClipShape, pixels
+from videodit_data.loader import Loader
+from videodit_data.sequence import Part, open_data_set
+from videodit_data.serving import LoaderConfig
+from videodit_data.texts import TokenizedText
+from videodit_data.tfds import index as tfds_index
+from videodit_data.tfds.export import export
+from videodit_data.tfds.reader import in_words
+from videodit_data.tokenize import NoTokenizer
+
+from tests.data.tfds.sets import png, video_feature, write
+from videodit.cli import main
+
+ANY, TEXT = (None, None, None, 3), tfds.features.Text()
+BUCKETS = Buckets(sides=(32,), aspects=(1.0,), frames=(5, 9), fps=8.0, tokens=64, token=Token(4, 16))
+
+
+def clip(count: int, height: int = 16, width: int = 24, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, channels), np.uint8)
+
+
+def pngs(frames: np.ndarray) -> list[bytes]:
+    return [png(frame) for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("ours") / "toy"
+    toyworld.build(directory, clips=11, level="easy", height=32, width=32, frames=9, shards=2)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory, ours: Path) -> str:
+    """The same clips, as TFDS stores videos; the path that names them."""
+    examples = [
+        {
+            "clip": {"video": pngs(video.decode(record.video)), "name": record.id},
+            "captions": list(record.captions),
+            "place": number,
+        }
+        for number, record in enumerate(manifest.records(ours))
+    ]
+    captions = tfds.features.Sequence(TEXT)
+    features = {"clip": {"video": video_feature(ANY), "name": TEXT}, "captions": captions, "place": np.int64}
+    made = write(tmp_path_factory.mktemp("theirs"), features, {"train": examples}, licence="CC0-1.0")
+    return f"tfds:{made}/train?fps=8&caption=captions&id=clip/name"
+
+
+def loader(path: Path | str, **changes: Any) -> Loader:
+    rows = changes.pop("rows", range)
+    config = LoaderConfig((Part(str(path)),), BUCKETS, seed=3, num_threads=2, **changes)
+    return Loader(config, TokenizedText(NoTokenizer(), 8), rows=rows)
+
+
+def same(one: Any, other: Any) -> None:
+    assert (one.clip_ids, one.captions) == (other.clip_ids, other.captions)
+    for name, value in one.arrays().items():
+        np.testing.assert_array_equal(value, other.arrays()[name])
+
+
+def test_batches_equal_those_of_our_shards(ours: Path, theirs: str) -> None:
+    mine, made = loader(ours), loader(theirs)
+    for _ in range(8):  # more than two epochs
+        same(next(mine), next(made))
+    mine.close(), made.close()
+
+
+def test_the_state_restores_exactly(theirs: str) -> None:
+    straight, cut = loader(theirs), loader(theirs)
+    for _ in range(3):
+        next(straight), next(cut)
+    state = json.loads(json.dumps(cut.get_state()))
+    cut.close()
+    resumed = loader(theirs)
+    resumed.set_state(state)
+    for _ in range(3):
+        same(next(straight), next(resumed))
+    other = loader(theirs.replace("fps=8", "fps=9"))
+    with pytest.raises(ValueError, match="shards differ"):
+        other.set_state(state)
+    straight.close(), resumed.close()
+
+
+def test_two_processes_see_each_clip_once(ours: Path, theirs: str) -> None:
+    once = {"shuffle": False, "repeat": False, "augment": False, "caption_dropout": 0.0}
+    halves = [loader(theirs, rows=lambda size, half=half: range(half, size, 2), **once) for half in (0, 1)]
+    seen = [id for half in halves for batch in half for id in batch.clip_ids if id]
+    assert sorted(seen) == sorted(record.id for record in manifest.records(ours))
+
+
+def test_provenance(theirs: str) -> None:
+    found = open_data_set(theirs)
+    record = found.records[0]
+    assert (record.source, record.licence) == ("tensorflow_datasets made/1.0.0", "CC0-1.0")
+    assert found.manifest.origins == (manifest.Origin(record.source, record.licence, 11),)
+    assert found.manifest.info["served"]["video"] == "clip/video"
+    with pytest.raises(ValueError, match="single pictures"):
+        record.pack()
+
+
+def test_grey_frames_without_texts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As moving_mnist is; and as an array that is not encoded."""
+    frames = [clip(6, 16, 16, 1, seed) for seed in range(3)]
+    for feature, values in (
+        (video_feature((6, 16, 16, 1)), map(pngs, frames)),
+        (tfds.features.Tensor(shape=(6, 16, 16, 1), dtype=np.uint8), iter(frames)),
+        (tfds.features.Sequence(tfds.features.Image(shape=(None, None, 1))), map(pngs, frames)),
+    ):
+        made = write(
+            tmp_path / type(feature).__name__,
+            {"image_sequence": feature},
+            {"test": [{"image_sequence": v} for v in values]},
+        )
+        found = open_data_set(f"tfds:{made}/test?fps=10")
+        assert found.clips == [(6, 10.0, 16, 16)] * 3 and found.records[0].captions == ("",)
+        assert "served with an empty caption" in caplog.text
+        shown = pixels(found.records[1], ClipShape(5, 16, 16, 10.0))
+        np.testing.assert_array_equal(shown, np.repeat(frames[1][:5], 3, axis=-1))
+    assert open_data_set(f"tfds:{made}/test?fps=10&template=two digits").records[0].captions == ("two digits",)
+
+
+def test_labels_in_a_template_and_clips_of_any_size(tmp_path: Path) -> None:
+    """As ucf101 is."""
+    names = ["ApplyEyeMakeup", "brush_hair"]
+    features = {"video": video_feature(ANY), "label": tfds.features.ClassLabel(names=names)}
+    frames = [clip(5 + n, 16 + 2 * n, 24 - n, seed=n) for n in range(4)]
+    examples = [{"video": pngs(frames[n]), "label": (0, 1, 0, -1)[n]} for n in range(4)]
+    made = write(tmp_path, features, {"train": examples}, name="ucf")
+    found = open_data_set(f"tfds:ucf/train?fps=8&data_dir={tmp_path}")
+    assert found.clips == [(5, 8.0, 16, 24), (6, 8.0, 18, 23), (7, 8.0, 20, 22)]
+    assert [record.captions[0] for record in (found.records[n] for n in range(3))] == [
+        "a video of apply eye makeup",
+        "a video of brush hair",
+        "a video of apply eye makeup",
+    ]
+    for number, expected in enumerate(frames[:3]):
+        np.testing.assert_array_equal(np.stack(list(found.records[number].pictures)), expected)
+    assert [(left.file, left.reason) for left in found.manifest.left_out] == [
+        ("ucf-train.array_record-00000-of-00001:3", "no caption")
+    ]
+    part = open_data_set(f"tfds:{made}/train[25%:75%]?fps=8&template={{name}}, filmed")
+    assert [part.records[n].captions[0] for n in range(2)] == ["brush_hair, filmed", "ApplyEyeMakeup, filmed"]
+    assert [part.records[n].id for n in range(2)] == [found.records[n].id for n in (1, 2)]
+    shards = {
+        open_data_set(f"tfds:{made}/train{rows}?fps=8").manifest.shards[0].sha256 for rows in ("", "[:2]", "[1:3]")
+    }
+    assert len(shards) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("YoYo", "yo yo"), ("a_b", "a b"), ("TaiChi2Win", "tai chi2 win"), ("DIYTable", "diy table")]
+)
+def test_labels_in_words(name: str, words: str) -> None:
+    assert in_words(name) == words
+
+
+def test_frames_in_a_sequence_of_steps_and_images(tmp_path: Path) -> None:
+    """As robots' episodes and as captioned images are."""
+    steps = tfds.features.Sequence({"image": tfds.features.Image(shape=ANY[1:]), "action": np.float32})
+    frames = clip(5)
+    examples = [{"steps": {"image": pngs(frames), "action": [0.0] * 5}, "task": "pick"}]
+    made = write(tmp_path, {"steps": steps, "task": TEXT}, {"train": examples}, name="robot")
+    found = open_data_set(f"tfds:{made}/train?fps=5")
+    assert found.records[0].captions == ("pick",)
+    np.testing.assert_array_equal(np.stack(list(found.records[0].pictures)), frames)
+    examples = [{"image": png(frames[0]), "text": "a b"}]
+    made = write(tmp_path, {"image": tfds.features.Image(), "text": TEXT}, {"train": examples}, name="images")
+    assert open_data_set(f"tfds:{made}/train?fps=1").clips == [(1, 1.0, 16, 24)]
+
+
+def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good = pngs(clip(5))
+    features = {"video": tfds.features.Sequence(TEXT), "texts": tfds.features.Sequence(TEXT), "key": TEXT}
+    bad = {
+        "no caption": (good, ["", " \n"]),
+        "a caption is not UTF-8": (good, [b"\xff"]),
+        "frames of different sizes": ([*good, png(clip(1, 8, 8)[0])], ["a"]),
+        "picture 1 cannot be decoded (UnidentifiedImageError)": ([good[0], b"no image"], ["a"]),
+        "no frames": ([], ["a"]),
+    }
+    examples = [{"video": v, "texts": t, "key": f"bad {n}"} for n, (v, t) in enumerate(bad.values())]
+    examples.insert(2, {"video": good, "texts": ["bell\x07"], "key": "good"})
+    made = write(tmp_path, features, {"train": examples})
+    told = json.loads((made / "features.json").read_text())  # as text it takes any bytes; now say what it is
+    shape = {"dimensions": ["-1", "-1", "-1", "3"]}
+    told["featuresDict"]["features"]["video"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.video_feature.Video",
+        "video": {"dtype": "uint8", "encodingFormat": "png", "shape": shape},
+    }
+    (made / "features.json").write_text(json.dumps(told))
+    found = open_data_set(f"tfds:{made}/train?fps=8&caption=texts&id=key")
+    assert [record.id for record in (found.records[n] for n in range(len(found.records)))] == ["good"]
+    assert found.records[0].captions == ("bell",)
+    assert [(left.file, left.reason) for left in found.manifest.left_out] == [
+        (f"bad {n}", reason) for n, reason in enumerate(bad)
+    ]
+    assert all(f"1 of 6 clips are not served: {reason}" in caplog.text for reason in bad)
+
+
+def test_a_damaged_record_is_left_out_by_name(tmp_path: Path) -> None:
+    examples = [{"video": pngs(clip(5, seed=n)), "text": "a"} for n in range(3)]
+    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
+    shard = next(made.glob("*.array_record*"))
+    data = bytearray(shard.read_bytes())
+    data[9000] ^= 1  # of the second of three records of about 6 kB
+    shard.write_bytes(data)
+    found = open_data_set(f"tfds:{made}/train?fps=8")
+    (left,) = found.manifest.left_out
+    assert left.file == f"{shard.name}:1" and "cannot be read" in left.reason
+    for number, frames in enumerate((clip(5, seed=0), clip(5, seed=2))):
+        np.testing.assert_array_equal(np.stack(list(found.records[number].pictures)), frames)
+
+
+def test_a_cut_picture_is_an_error_that_names_the_clip(tmp_path: Path) -> None:
+    cut = pngs(clip(5))
+    cut[3] = cut[3][:-200]  # the header, which the index reads, is whole
+    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [{"video": cut, "text": "a"}]})
+    record = open_data_set(f"tfds:{made}/train?fps=8").records[0]
+    with pytest.raises(video.VideoError, match=f"clip {record.id}: picture 3 cannot be decoded"):
+        pixels(record, ClipShape(5, 16, 24, 8.0))
+
+
+def test_the_index_is_kept_until_the_files_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [{"video": pngs(clip(5, seed=n)), "text": "a"} for n in range(2)]
+    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
+    path = f"tfds:{made}/train?fps=8&index={tmp_path / 'index'}"
+    scans: list[int] = []
+    first = open_data_set(path)
+    real = tfds_index._sha256
+    monkeypatch.setattr(tfds_index, "_sha256", lambda file: scans.append(1) or real(file))
+    again = open_data_set(path)
+    assert again.manifest == first.manifest and not scans
+    assert [file.name.startswith("videodit_index_") for file in (tmp_path / "index").iterdir()] == [True]
+    os.utime(next(made.glob("*.array_record*")), ns=(1, 1))
+    assert open_data_set(path).manifest == first.manifest and scans == [1]
+    index = next((tmp_path / "index").iterdir())
+    index.write_text(index.read_text()[:100])
+    assert open_data_set(path).manifest == first.manifest and scans == [1, 1]
+
+
+def test_an_index_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    example = {"video": pngs(clip(5)), "text": "a"}
+    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [example]})
+    (tmp_path / "file").write_text("")
+    assert len(open_data_set(f"tfds:{made}/train?fps=8&index={tmp_path / 'file'}").clips) == 1
+    assert "cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("ucf101", "names no split"),
+        ("{made}/train", "how many frames a second"),
+        ("{made}/train?fps=fast", "how many frames a second"),
+        ("{made}/train?fps=8", r"several features can be the caption.*one \(Text\), two \(Text\), video \(Video\)"),
+        ("{made}/train?fps=8&captoin=one", "captoin is no option.*is caption meant"),
+        ("{made}/train?fps=8&caption=three", "'three' is not a feature that can be a caption"),
+        ("{made}/train?fps=8&caption=one&video=two", "'two' is not a feature that can be the video"),
+        ("{made}/train?fps=8&caption=one&template=a {{label}}", "the template is for labels"),
+        ("{made}/train?fps=8&caption=one&template=a {{x}}", "nothing else in braces"),
+        ("{made}/train?fps=8&caption=one&id=two", "two clips have the id 'same'"),
+        ("{made}/heldout?fps=8", "no split 'heldout'; there are train"),
+        ("nowhere/train?fps=8&data_dir=/nowhere", "No TFDS data set at nowhere"),
+    ],
+)
+def test_users_mistakes(two_texts: Path, path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_data_set("tfds:" + path.format(made=two_texts))
+
+
+@pytest.fixture(scope="module")
+def two_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    examples = [{"video": pngs(clip(5)), "one": f"a {n}", "two": "same"} for n in range(2)]
+    features = {"video": video_feature(ANY), "one": TEXT, "two": TEXT}
+    return write(tmp_path_factory.mktemp("two"), features, {"train": examples})
+
+
+def test_several_captions(two_texts: Path) -> None:
+    found = open_data_set(f"tfds:{two_texts}/train?fps=8&caption=two+one")
+    assert [found.records[n].captions for n in range(2)] == [("same", "a 0"), ("same", "a 1")]
+
+
+def test_what_is_not_array_record_is_refused(tmp_path: Path, two_texts: Path) -> None:
+    for file, change in (("dataset_info.json", ('"array_record"', '"tfrecord"')), ("features.json", ("{", ""))):
+        (copy := tmp_path / file.partition(".")[0]).mkdir()
+        for each in two_texts.iterdir():
+            text = each.read_bytes()
+            (copy / each.name).write_bytes(text.replace(*map(str.encode, change), 1) if each.name == file else text)
+        with pytest.raises(ValueError, match=r"prepared as tfrecord|not a TFDS data set that can be read"):
+            open_data_set(f"tfds:{copy}/train?fps=8&caption=one")
+
+
+def test_what_is_ours_is_named_as_ours(ours: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a data set of ours: name its directory without 'tfds:'"):
+        open_data_set(f"tfds:{export(ours, root=tmp_path)}/train?fps=8")
+
+
+def test_without_the_package_it_is_named(two_texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ValueError, match=r"pip install 'videodit\[tfds\]'"):
+        open_data_set(f"tfds:{two_texts}/train?fps=8&caption=one")
+
+
+_ELSEWHERE = """
+import pickle, sys
+from pathlib import Path
+
+from videodit_data.sequence import open_data_set
+assert "tensorflow_datasets" not in sys.modules
+records = pickle.loads(Path(sys.argv[1]).read_bytes())
+found = open_data_set(sys.argv[2])
+assert [(a.id, a.captions, [p.tobytes() for p in a.pictures]) for a in (found.records[n] for n in range(3))] == [
+    (a.id, a.captions, [p.tobytes() for p in a.pictures]) for a in (records[n] for n in range(3))]
+import warnings
+warnings.filterwarnings("ignore", "label", DeprecationWarning)  # TFDS's own
+import tensorflow_datasets as tfds
+from PIL import Image
+from videodit_data.tfds.export import export
+assert tfds.builder_from_directory(export(sys.argv[3])).as_data_source("train")[0]["video"].shape == (9, 32, 32, 3)
+import importlib.util
+assert importlib.util.find_spec("tensorflow") is not None and "tensorflow" not in sys.modules
+"""
+
+
+def test_tensorflow_is_not_imported_where_it_is_and_records_go_to_other_processes(
+    theirs: str, ours: Path, tmp_path: Path
+) -> None:
+    """A module that notes being imported, and fails, stands in for TensorFlow."""
+    poison, records = tmp_path / "poison" / "tensorflow" / "__init__.py", tmp_path / "records"
+    poison.parent.mkdir(parents=True)
+    poison.write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\nraise AssertionError('imported')\n")
+    records.write_bytes(pickle.dumps(open_data_set(theirs).records))
+    command = [sys.executable, "-W", "error", "-c", _ELSEWHERE, str(records), theirs, str(ours)]
+    paths = os.pathsep.join([str(tmp_path / "poison"), *sys.path])
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "imported").exists()
+
+
+def test_commands_take_them(theirs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", theirs, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert "tensorflow_datasets made/1.0.0 (CC0-1.0): 11" in capsys.readouterr().out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 900
+    shapes = ["--sides", "32", "--frames", "5,9", "--fps", "8", "--aspects", "1:1", "--tokens", "64"]
+    assert main(["data", "buckets", theirs, *shapes]) == 0
+    assert "every clip is served" in capsys.readouterr().out
+    assert main(["data", "inspect", "tfds:nowhere/train?fps=8"]) == 2
+    assert "No TFDS data set at nowhere" in capsys.readouterr().err
