@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from videodit_data.records import Moments, Record
 from videodit_data.transforms import choose_crop, cover_size, covers, start_seconds
 from videodit_data.video import decode_clip, pictures_clip
+from videodit_data.windows import Window
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,19 @@ def pixels(
     start = start_seconds(record.frames, record.fps, shape.frames, shape.fps, rng)
     size = cover_size(record.height, record.width, shape.height, shape.width)
     place = choose_crop(size, (shape.height, shape.width), rng)
-    window = {"fps": shape.fps, "frames": shape.frames, "start_seconds": start, "size": size}
-    window |= {"crop": (*place, shape.height, shape.width), "out": out, "name": f"clip {record.id}"}
+    return window_pixels(record, shape, Window(start, *place, *size), out)
+
+
+def window_pixels(
+    record: Record, shape: ClipShape, window: Window, out: UInt8[np.ndarray, "T Y X 3"] | None = None
+) -> UInt8[np.ndarray, "T Y X 3"]:
+    """`pixels` of a window that is given."""
+    wanted = {"fps": shape.fps, "frames": shape.frames, "start_seconds": window.start, "out": out}
+    wanted |= {"size": (window.height, window.width), "crop": (window.top, window.left, shape.height, shape.width)}
+    wanted["name"] = f"clip {record.id}"
     if record.pictures is not None:
-        return pictures_clip(record.pictures, record.fps, **window)
-    return decode_clip(record.video, **window)
+        return pictures_clip(record.pictures, record.fps, **wanted)
+    return decode_clip(record.video, **wanted)
 
 
 def latents(record: Record, shape: ClipShape) -> tuple[Moments, Moments]:

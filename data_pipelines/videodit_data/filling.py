@@ -32,7 +32,8 @@ class Filling:
     def batch(self) -> Batch | PackedBatch:
         """The batch, once every row is filled."""
         kind = Batch if self.bucket else PackedBatch
-        absent = dict.fromkeys(name for name in ("video", *_MOMENTS) if self.bucket and name not in self.arrays)
+        names = ("text_ids", "video", *_MOMENTS) if self.bucket else ("text_ids",)
+        absent = dict.fromkeys(name for name in names if name not in self.arrays)
         return kind(**self.arrays, **absent, clip_ids=tuple(self.clip_ids), captions=tuple(self.captions))
 
 

@@ -61,6 +61,7 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
         "fps": dict(rates.most_common()),
         "origins": [(origin.source, origin.licence, origin.clips) for origin in described.origins],
         "left_out": [(left.file, left.reason) for left in described.left_out],
+        "embedded": sum(shard.captions for shard in described.texts),
         "info": dict(described.info),
     }
 
@@ -78,6 +79,8 @@ def print_summary(directory: str | os.PathLike[str], console: Console | None = N
     table.add_row("captions", f"{facts['captions']} for the first {facts['looked_at']} clips")
     if facts["captions_by"]:
         table.add_row("captions by", escape(_counts(facts["captions_by"])))
+    if facts["embedded"]:
+        table.add_row("embeddings", f"{facts['embedded']} captions, the empty one among them")
     for source, licence, clips in facts["origins"]:
         table.add_row("source", escape(f"{source} ({licence}): {clips}"))
     for key, value in facts["info"].items():

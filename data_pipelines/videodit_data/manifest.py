@@ -45,6 +45,16 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class TextShard:
+    """One shard of embeddings (`embeddings`): its file, hash and size, and how many captions it holds."""
+
+    name: str
+    sha256: str
+    bytes: int
+    captions: int
+
+
+@dataclass(frozen=True)
 class Origin:
     """How many clips come from one source under one licence."""
 
@@ -71,6 +81,7 @@ class Manifest:
     left_out: tuple[LeftOut, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    texts: tuple[TextShard, ...] = ()  # embeddings of the clips' captions, made by what `info["text"]` says
 
     @property
     def clips(self) -> int:
@@ -90,7 +101,7 @@ class Manifest:
     @property
     def bytes(self) -> int:
         """Size of all shards together."""
-        return sum(shard.bytes for shard in self.shards)
+        return sum(shard.bytes for shard in (*self.shards, *self.texts))
 
     def to_json(self) -> str:
         """The text of manifest.json, one line a key."""
@@ -112,7 +123,7 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
     except UnicodeDecodeError as error:
         raise ValueError(f"{directory / FILE} is not a manifest that this version can read: {error}.") from error
     manifest = parse(text, directory / FILE)
-    for shard in manifest.shards:
+    for shard in (*manifest.shards, *manifest.texts):
         file = directory / shard.name
         if not file.is_file() or file.stat().st_size != shard.bytes:
             state = "is missing" if not file.is_file() else f"has {file.stat().st_size} bytes, not {shard.bytes}"
@@ -127,18 +138,20 @@ def parse(text: str, file: str | os.PathLike[str]) -> Manifest:
         if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
             raise ValueError(f"format and version must be {FORMAT} {VERSION}")
         values.pop("counts")
-        shards = tuple(
-            Shard(**{name: tuple(value) if isinstance(value, list) else value for name, value in shard.items()})
-            for shard in values["shards"]
-        )
+        shards = tuple(map(_shard, values["shards"]))
         return Manifest(
             **values
             | {"shards": shards}
             | {"origins": tuple(Origin(**origin) for origin in values["origins"])}
             | {"left_out": tuple(LeftOut(**left_out) for left_out in values["left_out"])}
+            | {"texts": tuple(TextShard(**shard) for shard in values.get("texts", ()))}
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{file} is not a manifest that this version can read: {error}.") from error
+
+
+def _shard(values: Mapping[str, Any]) -> Shard:
+    return Shard(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def records(directory: str | os.PathLike[str]) -> RecordSource:
@@ -148,7 +161,9 @@ def records(directory: str | os.PathLike[str]) -> RecordSource:
 
 def damaged(directory: str | os.PathLike[str]) -> list[str]:
     """Names of the shards whose bytes are not those that were written; reads every shard."""
-    return [shard.name for shard in load(directory).shards if _sha256(Path(directory) / shard.name) != shard.sha256]
+    manifest = load(directory)
+    shards = (*manifest.shards, *manifest.texts)
+    return [shard.name for shard in shards if sha256(Path(directory) / shard.name) != shard.sha256]
 
 
 def build(
@@ -206,6 +221,12 @@ class Described:
     origins: tuple[Origin, ...]
     content: str  # as `Manifest.content`
 
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Described":
+        """Undoes `dataclasses.asdict`, and what JSON makes of it."""
+        origins = tuple(Origin(**origin) for origin in values["origins"])
+        return Described(_shard(values["shard"]), origins, values["content"])
+
 
 def describe(path: Path) -> Described:
     """Facts of a finished shard, read back from its file. ValueError when it holds videos and latents."""
@@ -216,7 +237,7 @@ def describe(path: Path) -> Described:
         contents.add("video" if record.latent is None else "latent")
     if len(contents) != 1:
         raise ValueError(f"{path}: a data set holds videos or latents, not both.")
-    shard = Shard(path.name, _sha256(path), path.stat().st_size, *zip(*clips, strict=True))
+    shard = Shard(path.name, sha256(path), path.stat().st_size, *zip(*clips, strict=True))
     return Described(shard, tuple(Origin(*origin, count) for origin, count in origins.items()), contents.pop())
 
 
@@ -246,15 +267,17 @@ def finish(
     info: Mapping[str, Any],
     left_out: Sequence[LeftOut] = (),
     beside: Sequence[str] = (),
+    texts: Sequence[TextShard] = (),
 ) -> Manifest:
     """Turns the partial directory, whose shards are all there, into the data set, the manifest last.
 
     Of what else lies there (the maker's notes, such as a journal) only the files and folders named in `beside` stay.
     """
-    manifest = compose(directory, described, info=info, left_out=left_out)
+    manifest = dataclasses.replace(compose(directory, described, info=info, left_out=left_out), texts=tuple(texts))
     partial = partial_directory(directory)
+    kept = {*beside, *(shard.name for shard in (*manifest.shards, *manifest.texts))}
     for leftover in partial.iterdir():
-        if leftover.name not in {*beside, *(shard.name for shard in manifest.shards)}:
+        if leftover.name not in kept:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_whole(partial / FILE, manifest.to_json())
     partial.rename(directory)
@@ -307,7 +330,8 @@ def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], 
         raise ValueError(f"{len(numbers)} records were to be made from number {numbers.start} on, not {made}.")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

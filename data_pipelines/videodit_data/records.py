@@ -33,7 +33,7 @@ class Latent:
 
     def arrays(self) -> tuple[Moments, Moments]:
         """(mean, logvar) as they are stored: views, nothing is copied."""
-        return tuple(np.frombuffer(x, _TYPES[self.dtype]).reshape(self.shape) for x in (self.mean, self.logvar))
+        return tuple(unpack_floats(x, self.shape, self.dtype) for x in (self.mean, self.logvar))
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Record:
     latent: Latent | None = None
     pictures: Sequence[Any] | np.ndarray | None = None  # uint8 [Y, X, 3] by number, where there is no file; not stored
     caption_sources: tuple[str, ...] = ()  # what wrote each caption ("file", a model); empty when that is unknown
+    window: dict[str, Any] | None = None  # what part of which clip was encoded (`windows.Window`), where it was one
 
     def __post_init__(self) -> None:
         if not self.id or not self.captions or self.frames < 1 or not self.fps > 0:
@@ -132,18 +133,24 @@ def with_latent(
 
     `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """
-    packed = Latent(_pack_floats(mean, dtype), _pack_floats(logvar, dtype), mean.shape, dtype)
+    packed = Latent(pack_floats(mean, dtype), pack_floats(logvar, dtype), mean.shape, dtype)
     shown = {"fps": fps, "frames": frames, "height": height, "width": width}
     return dataclasses.replace(record, video=b"", pictures=None, latent=packed, **shown)
 
 
-def _pack_floats(values: Float[np.ndarray, "*shape"], dtype: str) -> bytes:
+def pack_floats(values: Shaped[np.ndarray, "*shape"], dtype: str, what: str = "Latents") -> bytes:
+    """Numbers as little-endian float16 or bfloat16. ValueError when one is not finite or does not fit."""
     values = np.ascontiguousarray(values, dtype=np.float32)
     if dtype not in _LARGEST:
-        raise ValueError(f"Latents are stored as float16 or bfloat16, not {dtype}.")
+        raise ValueError(f"{what} are stored as float16 or bfloat16, not {dtype}.")
     if not np.abs(values).max(initial=0) <= _LARGEST[dtype]:
-        raise ValueError(f"Latents must be finite and fit {dtype}, whose largest number is {_LARGEST[dtype]:g}.")
+        raise ValueError(f"{what} must be finite and fit {dtype}, whose largest number is {_LARGEST[dtype]:g}.")
     return values.astype(_TYPES[dtype]).tobytes()
+
+
+def unpack_floats(data: bytes, shape: Sequence[int], dtype: str) -> Shaped[np.ndarray, "..."]:
+    """Undoes `pack_floats`: a view, nothing is copied."""
+    return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
 
 
 class RecordSource(Sequence[Record]):
@@ -189,12 +196,17 @@ def even_ranges(total: int, parts: int) -> list[range]:
 
 def write_shard(path: Path, records: Iterable[Record]) -> None:
     """Write one shard whole or not at all: under a temporary name, then renamed."""
+    write_packed(path, (record.pack() for record in records))
+
+
+def write_packed(path: Path, records: Iterable[bytes]) -> None:
+    """`write_shard` of what has been packed already."""
     scratch = path.with_name(path.name + ".tmp")
     writer = ArrayRecordWriter(str(scratch), _OPTIONS)
     try:
         try:
             for record in records:
-                writer.write(record.pack())
+                writer.write(record)
         finally:
             writer.close()
         scratch.replace(path)

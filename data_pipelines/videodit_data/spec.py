@@ -29,11 +29,12 @@ class Batch:
     video: UInt8[np.ndarray, "B T Y X 3"] | None  # None when latents are given
     latent_mean: Shaped[np.ndarray, "B t y x C"] | None  # float16 or bfloat16, as stored
     latent_logvar: Shaped[np.ndarray, "B t y x C"] | None
-    text_ids: Int32[np.ndarray, "B S"]  # 0 is padding
+    text_ids: Int32[np.ndarray, "B S"] | None  # 0 is padding; None when embeddings are given
     text_mask: Bool[np.ndarray, "B S"]
     fps: Float32[np.ndarray, " B"]  # frames a second of the clip as served
     clip_ids: tuple[str, ...]  # host only
     captions: tuple[str, ...]  # host only: the chosen caption, "" when dropped
+    text: Shaped[np.ndarray, "B S E"] | None = None  # float16 or bfloat16, as stored, zeros where a caption has ended
 
     @property
     def real(self) -> Bool[np.ndarray, " B"]:
@@ -58,11 +59,12 @@ class PackedBatch:
     latent_logvar: Shaped[np.ndarray, "B L P"]
     positions: Int32[np.ndarray, "B L 3"]  # (t, y, x) of a token in its clip, in tokens
     segments: Int32[np.ndarray, "B L"]  # 0 is padding
-    text_ids: Int32[np.ndarray, "B K S"]
+    text_ids: Int32[np.ndarray, "B K S"] | None  # None when embeddings are given
     text_mask: Bool[np.ndarray, "B K S"]
     fps: Float32[np.ndarray, "B K"]
     clip_ids: tuple[tuple[str, ...], ...]  # host only
     captions: tuple[tuple[str, ...], ...]  # host only
+    text: Shaped[np.ndarray, "B K S E"] | None = None  # float16 or bfloat16, as stored
 
     @property
     def real(self) -> Bool[np.ndarray, "B K"]:

@@ -1,11 +1,13 @@
 """Captions to token ids: a sentencepiece model with T5's special ids, trained here or read from a file."""
 
+import html
 import io
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import ftfy
 import numpy as np
 import sentencepiece
 from jaxtyping import Bool, Int32
@@ -44,6 +46,11 @@ def train(captions: Iterable[str], vocabulary: int = 1024, *, model_type: str = 
     except RuntimeError as error:
         raise ValueError(f"No tokenizer of {vocabulary} pieces can be trained on these captions: {error}.") from error
     return model.getvalue()
+
+
+def cleaned(caption: str) -> str:
+    """A caption as Wan's pipelines tidy it before they cut it into pieces: encoding, HTML entities, quotes, spaces."""
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(caption))).split())
 
 
 class Tokenizer:

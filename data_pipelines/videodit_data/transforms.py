@@ -31,10 +31,14 @@ def start_seconds(frames: int, source_fps: float, count: int, fps: float, rng: n
 
     Starting on a source frame keeps the window free of skipped or doubled frames when one rate divides the other.
     """
+    places = starts(frames, source_fps, count, fps)
+    return 0.0 if rng is None or places == 1 else int(rng.integers(places)) / source_fps
+
+
+def starts(frames: int, source_fps: float, count: int, fps: float) -> int:
+    """How many source frames, from the first on, a window of `count` frames at `fps` may start on."""
     room = frames - 1 - (count - 1) / fps * source_fps
-    if rng is None or room < 1:
-        return 0.0
-    return int(rng.integers(math.floor(room + _TIE) + 1)) / source_fps
+    return 1 if room < 1 else math.floor(room + _TIE) + 1
 
 
 def cover_size(height: int, width: int, target_height: int, target_width: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videodit_data.tokenize import EOS, PAD, NoTokenizer, Tokenizer, train
+from videodit_data.tokenize import EOS, PAD, NoTokenizer, Tokenizer, cleaned, train
 
 CAPTIONS = [
     f"a {size} {colour} {shape} moves {way}"
@@ -90,3 +90,10 @@ def test_without_a_tokenizer_every_caption_is_empty():
     ids, mask = NoTokenizer().encode(["a red circle", ""], 4)
     assert ids.tolist() == [[1, 0, 0, 0]] * 2
     assert mask.tolist() == [[True, False, False, False]] * 2
+
+
+def test_captions_are_tidied_as_the_reference_does():
+    # The steps of the reference by hand: mojibake and curly quotes mended, entities twice, spaces one.
+    assert cleaned("  a cafÃ©\n\tat  “night” ") == 'a café at "night"'
+    assert cleaned("salt &amp;amp; light &lt;b&gt;") == "salt & light <b>"
+    assert cleaned("") == "" and cleaned("a red fox runs") == "a red fox runs"

@@ -34,10 +34,3 @@ def test_reference_weights_give_reference_outputs(golden, name):
 def test_other_encoders_are_refused(golden, key, value, sentence):
     with pytest.raises(ValueError, match=sentence):
         text.config(golden("t5_encoder").facts | {key: value})
-
-
-def test_captions_are_tidied_as_the_reference_does():
-    # The steps of the reference by hand: mojibake and curly quotes mended, entities twice, spaces one.
-    assert text.cleaned("  a cafÃ©\n\tat  “night” ") == 'a café at "night"'
-    assert text.cleaned("salt &amp;amp; light &lt;b&gt;") == "salt & light <b>"
-    assert text.cleaned("") == "" and text.cleaned("a red fox runs") == "a red fox runs"

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from videodit.cli import captioning, footage
+from videodit.cli import captioning, footage, processes
 
 EXAMPLES = """examples:
   videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   videodit data toyworld --out data/toy --clips 2000 --level easy
   videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
   videodit data encode data/toy --vae runs/vae --out data/toy-latents
+  videodit data encode data/big --vae ckpt/wan/vae --text ckpt/wan/text --out data/big-cached
   videodit data tfds data/toy                             TensorFlow Datasets opens it then, as it is
   videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
 """
@@ -58,12 +59,18 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.add_argument("--vocabulary", type=int, default=1024, help="pieces at most")
     action.set_defaults(command=tokenizer)
 
-    action = actions.add_parser("encode", help="code a data set as a VAE's latents, once", **shape)
+    action = actions.add_parser("encode", help="code clips as latents and captions as embeddings, once", **shape)
     action.add_argument("dataset", type=Path)
-    action.add_argument("--vae", type=Path, required=True, help="workdir of the autoencoder")
     action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
-    action.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="to store latents in")
+    action.add_argument("--vae", type=Path, help="workdir of the autoencoder; clips stay as they are if not given")
+    action.add_argument("--text", type=Path, help="directory of a text encoder, which training will not need then")
+    action.add_argument("--tokenizer", type=Path, help="its sentencepiece model, if not in that directory or above")
+    action.add_argument("--text-length", type=int, default=512, help="tokens of a caption, as data.text_length")
+    action.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16", help="to store")
+    action.add_argument("--crops", type=int, default=1, help="different windows of each clip, each a clip of its own")
+    action.add_argument("--every-side", action="store_true", help="clips at each of --sides that they fill, not one")
     _shape_options(action, "code clips in the best of many shapes, not all in the one that the VAE was trained at")
+    processes.add_options(action)
     action.set_defaults(command=encode)
 
     action = actions.add_parser("buckets", help="what shapes and packing make of data sets, before training", **shape)
@@ -163,10 +170,18 @@ def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
 
 
 def encode(args: argparse.Namespace, console: Console) -> int:
-    from videodit.cli.latents import encode_dataset
+    processes.join_if_asked(args)
 
-    with Bar(console) as bar:
-        encode_dataset(args.dataset, args.vae, args.out, buckets=_shapes(args) or None, dtype=args.dtype, progress=bar)
+    from videodit.cli.embeddings import TextSource
+    from videodit.cli.encode import encode_dataset
+    from videodit.cli.latents import Shapes
+    from videodit.parallel.distributed import together
+
+    text = args.text and TextSource(args.text, args.tokenizer, args.text_length)
+    shapes = Shapes(_shapes(args) or None, args.every_side, args.crops)
+    with Bar(console) as bar, together():
+        asked = {"vae": args.vae, "text": text, "shapes": shapes, "dtype": args.dtype}
+        encode_dataset(args.dataset, args.out, **asked, progress=bar)
     return 0
 
 

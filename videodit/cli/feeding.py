@@ -1,5 +1,6 @@
 """The clips of a run, opened as its data configuration says: in one size, in buckets, or packed."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +10,14 @@ from typing import Any
 from videodit_data.bucketing import Buckets, OneSize, Token
 from videodit_data.loader import Loader, Rows
 from videodit_data.packing import Packing
-from videodit_data.sequence import Part
+from videodit_data.sequence import Part, open_data_set
 from videodit_data.serving import LoaderConfig
 from videodit_data.spec import Batch, PackedBatch
-from videodit_data.texts import TokenizedText
+from videodit_data.texts import CachedText, TokenizedText
+from videodit_data.tokenize import NoTokenizer, Tokenizer
 
-from videodit.cli.models import read
+from videodit.cli.identity import check, text_identity
+from videodit.cli.models import read, text_on_host
 from videodit.models.vae import VAEConfig
 from videodit.train.config import Run, VAERun
 
@@ -81,9 +84,27 @@ def parts(path: str) -> tuple[Part, ...]:
         raise ValueError(f"data sets are named like DIR:3,DIR:1, not '{path}'") from None
 
 
-def texts(run: Run, tokenizer: Any) -> TokenizedText:
-    """What is served of a run's captions."""
-    return TokenizedText(tokenizer, run.data.text_length)
+def texts(run: Run, tokenizer: Tokenizer | NoTokenizer) -> TokenizedText | CachedText:
+    """What is served of a run's captions: tokens, or the embeddings that its data carry if it trains no encoder along.
+
+    Raises:
+        ValueError: when those were made by another text encoder or tokenizer, or for another length.
+    """
+    encoder, paths = getattr(run, "text_encoder", None), data_sets(run)
+    carrying = [path for path in paths if encoder and open_data_set(path).manifest.texts]
+    if not carrying:
+        return TokenizedText(tokenizer, run.data.text_length, tidy=encoder is not None)
+    if lacking := sorted({*paths} - {*carrying}):
+        logging.getLogger(__name__).warning(
+            "The text encoder runs in every step, since %s carry no embeddings; %s do.",
+            ", ".join(lacking),
+            ", ".join(carrying),
+        )
+        return TokenizedText(tokenizer, run.data.text_length, tidy=True)
+    made_by = text_identity(*text_on_host(Path(encoder), run), tokenizer, run.data.text_length)  # reads all weights
+    for path in carrying:
+        check(path, "text", made_by, encoder)
+    return CachedText(carrying)
 
 
 @dataclass(frozen=True)

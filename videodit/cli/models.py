@@ -1,7 +1,6 @@
 """Trained models opened from their workdirs, on one device or over a mesh."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +11,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
-from videodit_data import manifest
 from videodit_data.sequence import open_data_set
 from videodit_data.tokenize import NoTokenizer, Tokenizer
 
-from videodit import provenance
+from videodit.cli.identity import check, identity_of
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE
 from videodit.models.vision import VisionEncoder
@@ -25,7 +23,7 @@ from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train import latents
 from videodit.train.checkpoint import Which, checkpoint_step, restore_params
 from videodit.train.config import DiTRun, Run, TextModel, VAERun, VisionModel
-from videodit.train.config_io import Held, to_json
+from videodit.train.config_io import Held
 from videodit.train.feed import HostBatch
 from videodit.train.packed import PackedTask
 from videodit.train.state import Init, abstract_model, dotted, shapes_of, split
@@ -52,31 +50,25 @@ def tokenizer_of(run: Run) -> Tokenizer | NoTokenizer:
     return tokenizer
 
 
-def task_of(run: Run, data_sets: Sequence[str] = ()) -> Task:
+def task_of(run: Run, data_sets: Sequence[str] = (), empty: Mapping[str, np.ndarray] | None = None) -> Task:
     """What a run trains, with the autoencoder, and the text encoder if it trains none along, that it needs opened.
+
+    Args:
+        empty: embeddings and mask of the empty caption, of a run whose data carry those of all captions: it needs no
+            text encoder.
 
     Raises:
         ValueError: when those are missing, or one of its data sets is of latents that another autoencoder made.
     """
     if isinstance(run, VAERun):
         return VAETask(run)
-    encoder = load_text(Path(run.text_encoder), run) if run.text_encoder else None
     vae, vae_run, step = load_vae(Path(run.vae))
     if coded := [path for path in data_sets if open_data_set(path).manifest.content == "latent"]:
         made_by = identity_of(vae, vae_run, step)  # reads all weights
         for path in coded:
-            _check_latents(path, made_by, run.vae)
-    return (PackedTask if run.data.packed else DiTTask)(run, vae, encoder)
-
-
-def _check_latents(data_set: str, made_by: Mapping[str, Any], workdir: str) -> None:
-    told = manifest.load(data_set).info.get("vae") or {}
-    if told != made_by:
-        differ = ", ".join(sorted(key for key in {*made_by, *told} if told.get(key) != made_by.get(key)))
-        raise ValueError(
-            f"the latents of {data_set} were not made by the autoencoder in {workdir} ({differ} differ): encode the "
-            "clips again, or name the autoencoder that made them"
-        )
+            check(path, "vae", made_by, run.vae)
+    encoder = load_text(Path(run.text_encoder), run) if run.text_encoder and empty is None else None
+    return (PackedTask if run.data.packed else DiTTask)(run, vae, encoder, empty)
 
 
 def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[VAE, VAERun, int]:
@@ -91,28 +83,36 @@ def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     return model, run, step
 
 
-def identity_of(model: nnx.Module, run: Held, step: int) -> dict[str, Any]:
-    """What tells a network and its weights from any other, in plain JSON."""
-    digest = hashlib.sha256()
-    for path, x in jax.tree.leaves_with_path(list(split(model)[1:])):
-        digest.update(dotted(path).encode())
-        digest.update(np.ascontiguousarray(jax.device_get(x)).tobytes())
-    return {"config": provenance.fingerprint(to_json(run)), "step": step, "weights": digest.hexdigest()}
-
-
 def load_text(workdir: Path, run: DiTRun, mesh: Mesh | None = None) -> TextEncoder:
     """A text encoder that is used as it is, of a run's shape; it computes in the type that the run says.
 
     Raises:
         ValueError: when the directory holds none, or one of another shape.
     """
+    held = read_text(workdir, run)
+    return restore(workdir, held, lambda rngs: TextEncoder(run.text, rngs=rngs), "params", None, mesh)[0]
+
+
+def read_text(workdir: Path, run: DiTRun | None = None) -> TextModel:
+    """What the directory of a text encoder holds, of a run's shape if one is given; errors as of `load_text`."""
     held = read(workdir, TextModel, "a text encoder is wanted, of kind 'text'")
-    cfg = dataclasses.replace(held.model, dtype=run.text.dtype, remat=run.text.remat)
-    if cfg != run.text:
+    if run and dataclasses.replace(held.model, dtype=run.text.dtype, remat=run.text.remat) != run.text:
         raise ValueError(
             f"the text encoder of {workdir} is not of the run's shape: {held.model} there, {run.text} here"
         )
-    return restore(workdir, held, lambda rngs: TextEncoder(cfg, rngs=rngs), "params", None, mesh)[0]
+    return held
+
+
+def text_on_host(workdir: Path, run: DiTRun | None = None) -> tuple[TextEncoder, TextModel, int]:
+    """A text encoder whose weights are NumPy arrays, what its directory holds, and the step; errors as of `load_text`.
+
+    No device is asked for memory.
+    """
+    held, directory = read_text(workdir, run), workdir / "checkpoints"
+    graphdef, params, buffers = abstract_model(shapes_of(lambda rngs: TextEncoder(held.model, rngs=rngs)), None)
+    step = checkpoint_step(directory)
+    variables = restore_params(directory, step, "params", params, buffers, on_host=True)
+    return nnx.merge(graphdef, *variables), held, step
 
 
 def load_vision(workdir: Path, mesh: Mesh | None = None) -> VisionEncoder:

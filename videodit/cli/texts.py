@@ -10,9 +10,8 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float
-from videodit_data.tokenize import Tokenizer
+from videodit_data.tokenize import Tokenizer, cleaned
 
-from videodit.interop import text
 from videodit.interop.safetensors import Output, Weights, write
 from videodit.models.text import TextEncoder
 from videodit.parallel.distributed import first_says, on_first
@@ -41,7 +40,7 @@ class Texts:
     def __call__(self, captions: Sequence[str]) -> tuple[Float[np.ndarray, "B S E"], Bool[np.ndarray, "B S"]]:
         """Embeddings and masks, zeros where a caption has ended."""
         self.prepare(captions)
-        made = [self._known[text.cleaned(caption)] for caption in captions]
+        made = [self._known[cleaned(caption)] for caption in captions]
         mask_BS = np.arange(self._length) < np.array([len(row_SE) for row_SE in made])[:, None]
         embedded_BSE = np.zeros((*mask_BS.shape, made[0].shape[-1]), np.float32)
         embedded_BSE[mask_BS] = np.concatenate(made)
@@ -49,7 +48,7 @@ class Texts:
 
     def prepare(self, captions: Sequence[str]) -> None:
         """Encodes those that are new, then lets go of the encoder, whose weights others need the memory for."""
-        new = [caption for caption in dict.fromkeys(map(text.cleaned, captions)) if caption not in self._known]
+        new = [caption for caption in dict.fromkeys(map(cleaned, captions)) if caption not in self._known]
         files = [self._folder / f"{self._stem(caption)}.safetensors" for caption in new]
         # One process may write what another is about to look for.
         stored = first_says([file.is_file() for file in files])

@@ -1,10 +1,7 @@
 """T5 v1.1's and UMT5's encoders in transformers' layout (Raffel et al. 2020; Chung et al. 2023)."""
 
-import html
 from collections.abc import Mapping
 from typing import Any
-
-import ftfy
 
 from videodit.interop.layers import heads, linear, merged, scale
 from videodit.interop.mapping import Rule
@@ -14,11 +11,6 @@ TIED = {"encoder.embed_tokens.weight": "shared.weight"}
 """Names under which files may hold a tensor again: the name, and that of the tensor that it has to be."""
 
 KINDS = {"t5": True, "umt5": False}  # whether layers share their position biases
-
-
-def cleaned(caption: str) -> str:
-    """A caption as Wan's pipelines tidy it before they cut it into pieces: encoding, HTML entities, quotes, spaces."""
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(caption))).split())
 
 
 def config(facts: Mapping[str, Any]) -> TextConfig:

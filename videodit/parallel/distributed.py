@@ -1,6 +1,7 @@
 """Several processes as one run: joining, what one does for all, and what became of the others."""
 
 import contextlib
+import itertools
 import os
 import socket
 import sys
@@ -10,10 +11,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 HEARTBEAT_SECONDS = 30  # of silence after which a process is taken for dead, and ends the others
 JOIN_SECONDS = 300
+MEET_SECONDS = 7 * 24 * 3600
+_MEETINGS = itertools.count()  # a name can be met under once
 _WORDS = 1024  # bytes of an error that the first process tells the others
 
 
@@ -117,6 +121,12 @@ def wait_for_all(what: str) -> None:
     """Returns when all processes have come to this point, whose name they agree on."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def meet(what: str) -> None:
+    """As `wait_for_all`, for processes that may come hours after another: no device waits for that."""
+    if jax.process_count() > 1:
+        ocp.multihost.get_barrier_sync_fn()(key=f"{what} {next(_MEETINGS)}", timeout_ms=MEET_SECONDS * 1000)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
@@ -92,18 +93,23 @@ def save_params(directory: Path, params: Any, buffers: Any) -> None:
         manager.save(0, args=ocp.args.Composite(state=ocp.args.PyTreeSave(items)), force=True)
 
 
-def restore_params(directory: Path, step: int, which: Which, params: Any, buffers: Any) -> tuple[Any, Any]:
+def restore_params(
+    directory: Path, step: int, which: Which, params: Any, buffers: Any, *, on_host: bool = False
+) -> tuple[Any, Any]:
     """The parameters and the untrained variables of one checkpoint, for inference; nothing else of it is read.
 
     Args:
         directory: the run's checkpoints.
         which: the averaged parameters ("ema") or the last ones ("params").
         params, buffers: shapes and places of what is read, of `abstract_model`; the run may have had other devices.
+        on_host: read NumPy arrays, and leave the devices alone.
     """
     item = {which: params, "buffers": buffers}
-    args = ocp.args.PyTreeRestore(
-        item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
-    )
+    if on_host:
+        how = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), item)
+    else:
+        how = ocp.checkpoint_utils.construct_restore_args(item)
+    args = ocp.args.PyTreeRestore(item, restore_args=how, partial_restore=True)
     options, handlers = ocp.CheckpointManagerOptions(create=False), {"state": ocp.PyTreeCheckpointHandler()}
     with ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=options) as manager:
         state = manager.restore(step, args=ocp.args.Composite(state=args))["state"]

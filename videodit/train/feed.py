@@ -18,12 +18,13 @@ from videodit.shapes import Video
 class HostBatch(Protocol):
     """What a loader yields: numpy arrays with the batch first, None for what it does not give, and plain strings.
 
-    Beside these, `video` (uint8 [B, T, Y, X, 3], or None), or what packed rows have (`Batch`).
+    Beside these, `video` (uint8 [B, T, Y, X, 3], or None), or what packed rows have (`Batch`), and `text` where
+    captions are given as embeddings.
     """
 
     latent_mean: Any  # [B, T, Y, X, C] of any float type, or None
     latent_logvar: Any
-    text_ids: Any  # int32 [B, S], 0 is padding
+    text_ids: Any  # int32 [B, S], 0 is padding; None where embeddings are given
     text_mask: Any  # bool [B, S]
     fps: Any  # float32 [B]
     real: Any  # bool [B], False for rows that only fill up the batch
@@ -48,9 +49,10 @@ class Batch:
     video: uint8 [B, T, Y, X, 3], or None when latents are given; latent_mean, latent_logvar: [B, T, Y, X, C] in any
         float type, the other way round. `pixels` and `moments` are these as the models take them.
     text_ids: `shapes.TextIds`, text_mask: `shapes.TextMask`, fps: `shapes.PerClip`.
+    text: `shapes.Text` in any float type, what a text encoder makes of the captions, in place of their ids; or None.
     real: bool [B], False for rows that only fill up the batch and count for nothing.
     segments, positions: of rows that several clips share; None where a row is a clip. Latents are `shapes.Patches`
-        then, text_ids and text_mask [B, K, S], fps and real [B, K].
+        then, text_ids and text_mask [B, K, S], text [B, K, S, E], fps and real [B, K].
     """
 
     video: Any
@@ -62,6 +64,7 @@ class Batch:
     real: Any
     segments: Any = None
     positions: Any = None
+    text: Any = None
 
     @property
     def pixels(self) -> Video:

@@ -1,6 +1,8 @@
 """Flow matching on rows of tokens that several clips of latents share: any size and length in one compiled step."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,8 @@ from videodit.train.feed import Batch
 from videodit.train.tasks import DiTTask, at_eval_times
 from videodit.train.text_to_video import TextToVideo
 
+TOLD = "text_ids", "text_mask", "text"  # of a caption
+
 
 class PackedTask(DiTTask):
     """What `DiTTask` does, of packed rows: a clip's loss is what it would be alone, whatever shares its row.
@@ -28,10 +32,16 @@ class PackedTask(DiTTask):
         ValueError: as `DiTTask`, and for a run that packs nothing.
     """
 
-    def __init__(self, run: DiTRun, vae: VAE, encoder: TextEncoder | None = None):
+    def __init__(
+        self,
+        run: DiTRun,
+        vae: VAE,
+        encoder: TextEncoder | None = None,
+        empty: Mapping[str, Any] | None = None,
+    ):
         if not run.data.packed:
             raise ValueError("data.packing.length is 0: such a run has no packed rows")
-        super().__init__(run, vae, encoder)
+        super().__init__(run, vae, encoder, empty)
         # Of a row; what it costs depends on what is in it.
         self.tokens_per_clip, self.flops_per_clip = run.data.packing.length, None
 
@@ -62,7 +72,8 @@ class PackedTask(DiTTask):
 
     def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
         """Clips of the run's own size for the first caption of every row."""
-        firsts = {name: getattr(batch, name)[:, 0] for name in ("text_ids", "text_mask", "real")}
+        held = {name: getattr(batch, name) for name in (*TOLD, "real")}
+        firsts = {name: None if of is None else of[:, 0] for name, of in held.items()}
         fps = jnp.full(batch.size, self.run.data.fps)
         return super().sample(model, frozen, dataclasses.replace(batch, **firsts, fps=fps), key)
 
@@ -74,9 +85,8 @@ class PackedTask(DiTTask):
         self, model: TextToVideo, frozen: PyTree, batch: Batch, data_BLP: Patches, noise_BLP: Patches, t_BK: PerSegment
     ) -> PerSegment:
         clips, cfg, segments_BL = batch.real.shape[1], model.dit.cfg, batch.segments
-        apart = {
-            name: rearrange(getattr(batch, name), "b k ... -> (b k) ...") for name in ("text_ids", "text_mask", "fps")
-        }
+        held = {name: getattr(batch, name) for name in (*TOLD, "fps")}
+        apart = {name: None if of is None else rearrange(of, "b k ... -> (b k) ...") for name, of in held.items()}
         told = self._condition(model, frozen, dataclasses.replace(batch, **apart))
         text, mask = told.text, told.mask
         if cfg.attend_padding:

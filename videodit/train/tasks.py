@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from videodit.diffusion.objective import loss_at
@@ -116,13 +116,21 @@ class DiTTask:
     Args:
         vae: the autoencoder; one of shapes alone (`nnx.eval_shape`) will do for tracing.
         encoder: the text encoder, of runs that train none along; likewise.
+        empty: in its place where batches hold embeddings: those of the empty caption, `text` [S, E] and `text_mask`
+            [S]; the encoder is not needed then.
 
     Raises:
         ValueError: when the channels of latents, or the sizes of clips, do not fit.
     """
 
-    def __init__(self, run: DiTRun, vae: VAE, encoder: TextEncoder | None = None):
-        self.run = run
+    def __init__(
+        self,
+        run: DiTRun,
+        vae: VAE,
+        encoder: TextEncoder | None = None,
+        empty: Mapping[str, Any] | None = None,
+    ):
+        self.run, self._empty = run, None if empty is None else dict(empty)
         self._held = {"vae": vae} if encoder is None else {"vae": vae, "text": encoder}
         self._vae, self._encoder = split(vae)[0], None if encoder is None else split(encoder)[0]
         self._vae_cfg = vae.cfg
@@ -148,17 +156,24 @@ class DiTTask:
             adapters = split(shapes_of(self.init))[1]
             cost = adapted_train_flops(*size, sum(math.prod(x.shape) for x in jax.tree.leaves(adapters)))
         text = text_cost(run.text, length)
-        # An encoder that stays as it is only runs forward.
-        self.flops_per_clip = float(cost + (text.train_flops if encoder is None else text.forward_flops))
+        if empty is None:  # an encoder that stays as it is only runs forward
+            cost += text.train_flops if encoder is None else text.forward_flops
+        self.flops_per_clip = float(cost)
 
     def init(self, rngs: nnx.Rngs) -> TextToVideo:
         return model_of(self.run, rngs)
 
     def frozen(self) -> PyTree:
-        return {name: split(model)[1:] for name, model in self._held.items()}
+        models = {name: split(model)[1:] for name, model in self._held.items()}
+        return models if self._empty is None else models | {"empty": self._empty}
 
     def frozen_places(self, mesh: Mesh) -> PyTree:
-        return {name: abstract_model(model, mesh)[1:] for name, model in self._held.items()}
+        models = {name: abstract_model(model, mesh)[1:] for name, model in self._held.items()}
+        if self._empty is None:
+            return models
+        whole = NamedSharding(mesh, PartitionSpec())
+        shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for name, x in self._empty.items()}
+        return models | {"empty": shapes}
 
     def draw(self, batch: Batch, key: RandomKey) -> dict[str, Array]:
         latent_key, time_key, noise_key = jax.random.split(key, 3)
@@ -190,8 +205,7 @@ class DiTTask:
     def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
         """Clips generated for the batch's captions."""
         vae, keys = nnx.merge(self._vae, *frozen["vae"]), jax.random.split(key, batch.size)
-        cond, (ids, mask) = self._condition(model, frozen, batch), empty(batch.text_ids)
-        uncond = self._condition(model, frozen, dataclasses.replace(batch, text_ids=ids, text_mask=mask))
+        cond, uncond = (self._condition(model, frozen, each) for each in (batch, self._unsaid(frozen, batch)))
         latents = generate(model, vae, self.run.sampler, keys, cond, uncond, self.clip_size(batch))
         return jnp.clip(decode(vae, latents), -1.0, 1.0)
 
@@ -209,7 +223,17 @@ class DiTTask:
             batch.latent_mean.shape[1:] if batch.video is None else self._vae_cfg.latent_shape(*batch.video.shape[1:4])
         )
 
+    def _unsaid(self, frozen: PyTree, batch: Batch) -> Batch:
+        """The batch with empty captions."""
+        if batch.text is None:
+            ids, mask = empty(batch.text_ids)
+            return dataclasses.replace(batch, text_ids=ids, text_mask=mask)
+        said = {name: jnp.broadcast_to(x, (batch.size, *x.shape)) for name, x in frozen["empty"].items()}
+        return dataclasses.replace(batch, **said)
+
     def _condition(self, model: TextToVideo, frozen: PyTree, batch: Batch) -> Condition:
+        if batch.text is not None:
+            return Condition(batch.text.astype(self.run.text.dtype), batch.text_mask, batch.fps)
         encoder = None if self._encoder is None else nnx.merge(self._encoder, *frozen["text"])
         condition = model.condition(batch.text_ids, batch.text_mask, batch.fps, encoder)
         return condition if encoder is None else jax.lax.stop_gradient(condition)

@@ -1,0 +1,208 @@
+"""Data sets coded once: by one process or several, interrupted or not, what comes out is the same."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+from videodit_data import manifest
+from videodit_data.embeddings import Embeddings
+from videodit_data.examples import ClipShape, window_pixels
+from videodit_data.texts import CachedText, TokenizedText
+from videodit_data.tokenize import Tokenizer
+from videodit_data.toyworld import build
+from videodit_data.windows import Window
+
+from tests.cli import releases, tiny
+from tests.cli.test_cli import run
+from tests.train.test_tasks import VAE_RUN, built
+from videodit.cli import feeding
+from videodit.cli.models import load_vae, text_on_host, tokenizer_of
+from videodit.models.text import TextEncoder
+from videodit.models.vae import VAE
+from videodit.train import latents
+from videodit.train.checkpoint import save_params
+from videodit.train.config import TextModel
+from videodit.train.config_io import from_config_dict
+from videodit.train.feed import as_pixels
+from videodit.train.state import split
+from videodit.train.workdir import describe
+
+ROOT = Path(__file__).parents[2]
+CLIPS, SHARDS, LENGTH = 7, 3, 12
+
+
+def store(workdir, held, make, seed):
+    """A network with random weights in a directory of its own."""
+    workdir.mkdir()
+    save_params(workdir / "checkpoints", *split(built(make, seed))[1:])
+    describe(workdir, held)
+    return workdir
+
+
+def models(root):
+    """An autoencoder, a text encoder, and a tokenizer above it."""
+    vae = replace(VAE_RUN, ema=0.0)
+    store(root / "vae", vae, lambda: VAE(vae.model, rngs=nnx.Rngs(0)), 0)
+    latents.write(root / "vae", 0, np.array([0.1, -0.1], np.float32), np.array([2.0, 0.5], np.float32))
+    store(root / "text", TextModel(model=releases.TEXT), lambda: TextEncoder(releases.TEXT, rngs=nnx.Rngs(0)), 1)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("encode")
+    size = {"height": 12, "width": 20, "frames": 9, "fps": 8.0}
+    build(root / "clips", clips=CLIPS, level="easy", seed=0, shards=SHARDS, **size)
+    assert run("data", "tokenizer", root / "clips", "--out", root / "tokenizer.model", "--vocabulary", 96) == 0
+    models(root)
+    return root
+
+
+ASKED = ("--sides", "8,12", "--aspects", "1:1", "--frames", "5", "--every-side", "--crops", "2")
+
+
+def command(root, out, *more):
+    given = ("--vae", root / "vae", "--text", root / "text", "--text-length", LENGTH)
+    return ("data", "encode", root / "clips", "--out", out, *given, *ASKED, *more)
+
+
+@pytest.fixture(scope="module")
+def whole(root):
+    assert run(*command(root, root / "whole")) == 0
+    return root / "whole"
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_each_distinct_caption_has_the_embedding_that_the_encoder_gives(root, whole):
+    captions = sorted({c for record in manifest.records(root / "clips") for c in record.captions})
+    stored, tokenizer = Embeddings(whole), Tokenizer(root / "tokenizer.model")
+    assert len(stored) == len(captions) + 1 and manifest.damaged(whole) == []
+    graphdef, state = nnx.split(text_on_host(root / "text")[0])
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(state))
+    ids, mask = tokenizer.encode(["", *captions], LENGTH)
+    expected = np.asarray(jax.jit(lambda state, *told: nnx.merge(graphdef, state)(*told))(state, ids, mask))
+    for row, caption in enumerate(["", *captions]):
+        found = stored[caption]
+        assert found.dtype == ml_dtypes.bfloat16 and found.shape == (mask[row].sum(), releases.TEXT.width)
+        np.testing.assert_allclose(found.astype(np.float32), expected[row, mask[row]], rtol=2**-8, atol=1e-5)
+
+
+def test_each_window_of_each_side_is_a_clip_that_says_where_it_is_from(root, whole):
+    clips = {record.id: record for record in manifest.records(root / "clips")}
+    coded = list(manifest.records(whole))
+    assert len(coded) == CLIPS * 2 * 2 and len({record.id for record in coded}) == len(coded)
+    assert {(r.height, r.width) for r in coded} == {(8, 8), (12, 12)}
+    encode = jax.jit(load_vae(root / "vae")[0].encode)
+    for record in coded[:4]:
+        told = dict(record.window)
+        source = clips[told.pop("of")]
+        assert record.id.startswith(f"{source.id}/{record.width}x{record.height}/")
+        assert record.captions == source.captions
+        pixels = window_pixels(source, ClipShape(5, record.height, record.width, 8.0), Window(**told))
+        for found, expected in zip(record.latent.arrays(), encode(as_pixels(pixels[None])), strict=True):
+            assert found.dtype == ml_dtypes.bfloat16
+            np.testing.assert_allclose(found.astype(np.float32), expected[0], rtol=2**-8, atol=1e-4)
+    assert len({str(record.window) for record in coded}) == len(coded)
+
+
+def test_clips_that_stay_as_they_are_are_the_same_files(root, whole, tmp_path):
+    asked = ("--text", root / "text", "--text-length", LENGTH, "--out", tmp_path / "kept")
+    assert run("data", "encode", root / "clips", *asked) == 0
+    kept, source = contents(tmp_path / "kept"), contents(root / "clips")
+    assert kept.items() >= {name: of for name, of in source.items() if name != "manifest.json"}.items()
+    texts = {name: of for name, of in contents(whole).items() if name.startswith("text")}
+    assert texts and kept.items() >= texts.items()
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ((), "name an autoencoder, a text encoder or both"),
+        (("--text", "text", "--crops", "2"), "name an autoencoder, a text encoder or both"),
+        (("--vae", "vae", "--crops", "0"), "0 crops of a clip"),
+        (("--vae", "vae", "--every-side"), "name several sides"),
+        (("--text", "vae"), "a text encoder is wanted"),
+        (("--text", "text", "--tokenizer", "nowhere"), "No tokenizer model at"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_for_is_said_and_nothing_is_written(root, asked, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    assert run("data", "encode", root / "clips", "--out", tmp_path / "out", *asked) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def finetuning(root, whole):
+    """A run that trains under the text encoder which the embeddings are of."""
+    cfg = from_config_dict(tiny.get_config("tune"))
+    data = replace(cfg.data, path=str(whole), text_length=LENGTH, height=12, width=12)
+    paths = {"tokenizer": str(root / "tokenizer.model"), "vae": str(root / "vae"), "text_encoder": str(root / "text")}
+    return replace(cfg, data=data, **paths)
+
+
+def test_a_run_takes_embeddings_of_its_own_text_encoder_and_no_other(root, whole, finetuning, tmp_path, caplog):
+    def texts(run):
+        return feeding.texts(run, tokenizer_of(run))
+
+    assert isinstance(texts(finetuning), CachedText)
+    assert isinstance(texts(replace(finetuning, text_encoder=None)), TokenizedText)
+    held_out = replace(finetuning, data=replace(finetuning.data, eval_path=str(root / "clips")))
+    assert texts(held_out).tidy and "since" in caplog.text and f"{root / 'clips'} carry no embeddings" in caplog.text
+    store(tmp_path / "text", TextModel(model=releases.TEXT), lambda: TextEncoder(releases.TEXT, rngs=nnx.Rngs(0)), 2)
+    with pytest.raises(
+        ValueError, match=r"the embeddings of .* were not made by the text encoder in .* \(weights differ"
+    ):
+        texts(replace(finetuning, text_encoder=str(tmp_path / "text")))
+    with pytest.raises(ValueError, match=r"\(length differ\): encode the captions again"):
+        texts(replace(finetuning, data=replace(finetuning.data, text_length=LENGTH + 1)))
+    with pytest.raises(ValueError, match="is not of the run's shape"):
+        texts(replace(finetuning, text=replace(finetuning.text, mlp_width=24)))
+
+
+def together(processes, *asked):
+    """The same command in several processes, each with as many devices as this one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    start = [sys.executable, "-m", "videodit.cli.main", *map(str, asked), "--coordinator", address]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    each = [[*start, "--processes", str(processes), "--process", str(index)] for index in range(processes)]
+    begun = [subprocess.Popen(one, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env) for one in each]
+    try:
+        return [(process.communicate(timeout=180)[1], process.returncode) for process in begun]
+    finally:
+        for process in begun:
+            process.kill()
+
+
+def test_several_processes_go_on_with_what_one_left_and_make_the_same_bytes(root, whole, tmp_path, monkeypatch):
+    out, write = tmp_path / "out", manifest.write_whole
+
+    def dying(path, text):
+        if path.name.startswith("latents-00001"):
+            raise KeyboardInterrupt
+        write(path, text)
+
+    monkeypatch.setattr(manifest, "write_whole", dying)
+    assert run(*command(root, out)) == 130
+    partial = manifest.partial_directory(out)
+    assert not out.exists() and len(list(partial.glob("latents-*.array_record"))) == 2
+    (partial / "latents-00001-of-00003.array_record").unlink()
+    (partial / "latents-00002-of-00003.array_record.tmp").write_bytes(b"cut")
+    before = (partial / "latents-00000-of-00003.array_record").stat().st_mtime_ns
+    ends = together(2, *command(root, out))
+    assert [status for _, status in ends] == [0, 0], "\n".join(said for said, _ in ends)
+    assert contents(out) == contents(whole)
+    assert (out / "latents-00000-of-00003.array_record").stat().st_mtime_ns == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,125 @@
+"""Training on embeddings that were made before: what a frozen encoder would have given, without the encoder."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import SingleDeviceSharding
+
+from tests.train.test_packed import RUN, data, host  # noqa: F401
+from tests.train.test_tasks import VAE_CONFIG, built
+from tests.train.toy import host_batch
+from videodit.models.text import TextEncoder
+from videodit.models.vae import VAE
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.train.config import PackingConfig
+from videodit.train.feed import to_devices
+from videodit.train.packed import PackedTask
+from videodit.train.state import shapes_of, split
+from videodit.train.tasks import DiTTask
+from videodit.train.text_to_video import EOS, empty
+
+PACKED = replace(RUN, text_encoder="text")
+PLAIN = replace(PACKED, data=replace(RUN.data, packing=PackingConfig()))
+LENGTH = RUN.data.text_length
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return built(lambda: TextEncoder(RUN.text, rngs=nnx.Rngs(2)), 2)
+
+
+@pytest.fixture(scope="module")
+def encode(encoder):
+    graphdef, state = nnx.split(encoder)
+    run = jax.jit(lambda ids, mask: jnp.where(mask[..., None], nnx.merge(graphdef, state)(ids, mask), 0))
+    return lambda ids, mask: np.asarray(run(ids, mask))
+
+
+@pytest.fixture(scope="module")
+def tasks(encoder, encode):
+    """With the encoder, and with embeddings in its place; of packed rows, and of clips."""
+    vae = built(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
+    ids = np.where(np.arange(LENGTH) == 0, EOS, 0).astype(np.int32)
+    said = {"text": encode(ids[None], ids[None] > 0)[0], "text_mask": ids > 0}
+    return {
+        kind: (kind(run, vae, encoder), kind(run, vae, empty=said))
+        for kind, run in ((PackedTask, PACKED), (DiTTask, PLAIN))
+    }
+
+
+@pytest.fixture(scope="module")
+def model(tasks):
+    return built(lambda: tasks[DiTTask][0].init(nnx.Rngs(1)), 1)
+
+
+def stored(batch, encode):
+    """A batch on the host with embeddings in place of its tokens."""
+    apart = (getattr(batch, name).reshape(-1, LENGTH) for name in ("text_ids", "text_mask"))
+    text = encode(*apart).reshape(*batch.text_mask.shape, -1)
+    return SimpleNamespace(**vars(batch) | {"real": batch.real, "text_ids": None, "text": text})
+
+
+def on_device(batch):
+    return to_devices(batch, SingleDeviceSharding(jax.devices()[0]))
+
+
+def clips():
+    """Latents of clips, with tokens."""
+    rng, batch = np.random.default_rng(0), host_batch(0, 4, length=LENGTH)
+    mean, logvar = rng.standard_normal((2, 4, 3, 4, 4, 2), np.float32)
+    return replace(batch, video=None, latent_mean=mean, latent_logvar=logvar)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(DiTTask, marks=pytest.mark.slow), PackedTask])
+def test_loss_and_gradient_are_those_of_encoding_on_the_fly(kind, tasks, model, encode, request):
+    batch = clips() if kind is DiTTask else request.getfixturevalue("host")
+    (live, cached), (graphdef, params, buffers) = tasks[kind], split(model)
+
+    def value_and_gradient(task):
+        def total(params, frozen, batch):
+            draws = task.draw(batch, jax.random.key(3))
+            losses, _ = task.loss(nnx.merge(graphdef, params, buffers), frozen, batch, draws)
+            return jnp.sum(losses, where=batch.real)
+
+        compiled = jax.jit(jax.value_and_grad(total))
+        return lambda batch: compiled(params, task.frozen(), on_device(batch))
+
+    value, gradient = value_and_gradient(live)(batch)
+    given, from_cache = stored(batch, encode), value_and_gradient(cached)
+    assert given.text.any()
+    for dtype, tolerance in ((np.float32, 1e-5), (ml_dtypes.bfloat16, 2e-2)):
+        given.text = given.text.astype(dtype).astype(np.float32)
+        found, slope = from_cache(given)
+        np.testing.assert_allclose(found, value, rtol=tolerance)
+        for x, y in zip(jax.tree.leaves(slope), jax.tree.leaves(gradient), strict=True):
+            assert float(jnp.linalg.norm(x - y)) <= tolerance * float(jnp.linalg.norm(y)) + 1e-6
+
+
+def test_captions_and_the_empty_one_are_told_as_the_encoder_tells_them(tasks, model, encode):
+    cached, given = tasks[DiTTask][1], clips()
+    batch, frozen = on_device(stored(given, encode)), cached.frozen()
+    told, unsaid = (cached._condition(model, frozen, each) for each in (batch, cached._unsaid(frozen, batch)))
+    ids, mask = empty(jnp.asarray(given.text_ids))
+    for found, tokens in ((told, (given.text_ids, given.text_mask)), (unsaid, (ids, mask))):
+        assert np.array_equal(found.mask, tokens[1]) and np.array_equal(found.fps, given.fps)
+        np.testing.assert_allclose(found.text, encode(*map(np.asarray, tokens)), rtol=1e-5, atol=1e-6)
+
+
+def test_neither_the_encoder_s_weights_nor_its_work_are_there():
+    vae, encoder = (
+        shapes_of(lambda rngs, of=of: of[0](of[1], rngs=rngs)) for of in ((VAE, VAE_CONFIG), (TextEncoder, PLAIN.text))
+    )
+    said = {"text": np.zeros((LENGTH, 8), ml_dtypes.bfloat16), "text_mask": np.arange(LENGTH) < 1}
+    live, cached = DiTTask(PLAIN, vae, encoder), DiTTask(PLAIN, vae, empty=said)
+    assert set(live.frozen()) == {"vae", "text"} and set(cached.frozen()) == {"vae", "empty"}
+    assert cached.flops_per_clip < live.flops_per_clip
+    places = cached.frozen_places(make_mesh(MeshConfig()))["empty"]
+    assert {name: (x.shape, x.dtype) for name, x in places.items()} == {
+        name: (x.shape, x.dtype) for name, x in said.items()
+    }

@@ -1,0 +1,193 @@
+"""A data set coded once, clips as latents and captions as embeddings, so that training does neither again.
+
+Processes share out the shards, never a batch, and each shard is the same whoever makes it, on machines of one kind
+(XLA for CPU rounds otherwise with other numbers of devices): what one that died left, any number of them go on with.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from videodit_data import embeddings, manifest
+from videodit_data.records import even_ranges, shard_name, write_shard
+from videodit_data.sequence import DataSet, open_data_set
+from videodit_data.tokenize import cleaned
+
+from videodit.cli.embeddings import TextCoder, TextSource
+from videodit.cli.identity import identity_of
+from videodit.cli.latents import LatentCoder, Shapes, takes
+from videodit.cli.models import load_vae
+from videodit.cli.shared import each_its_share
+from videodit.parallel.distributed import meet, on_first
+
+Make = Callable[[Path], None]
+T = TypeVar("T")
+
+
+def encode_dataset(
+    dataset: str | Path,
+    out: Path,
+    *,
+    vae: Path | None = None,
+    text: TextSource | None = None,
+    shapes: Shapes | None = None,
+    dtype: str = "bfloat16",
+    progress: manifest.Progress | None = None,
+) -> manifest.Manifest:
+    """Writes the latents of a data set's clips, the embeddings of their captions, or both.
+
+    Interrupted, it goes on shard by shard; done already, it does nothing. Of several processes each makes its share.
+
+    Args:
+        vae: workdir of the autoencoder; None keeps the clips as they are, be they videos or latents.
+        text: the text encoder; None embeds no captions.
+        shapes: what is taken of every clip.
+        dtype: to store, bfloat16 or float16.
+
+    Raises:
+        ValueError: when there is no such data set or encoder, what is asked for does not fit, or `out` holds something
+            else.
+    """
+    if vae is None and (text is None or shapes not in (None, Shapes())):
+        raise ValueError("name an autoencoder, a text encoder or both: shapes and crops are those of an autoencoder")
+    data, shapes = open_data_set(dataset), shapes or Shapes()
+    if vae is not None and data.manifest.content == "latent":
+        raise ValueError(f"{dataset} holds latents already: an autoencoder codes videos")
+    progress = progress or (lambda *step: None)
+    captions = None if text is None else text.open()
+    described = data.manifest
+    info: dict[str, Any] = {
+        "encoded": {"shards": [shard.sha256 for shard in described.shards], "info": described.info},
+        "vae": described.info.get("vae"),
+        "text": None if captions is None else captions.identity,
+        "stored": dtype,
+        "world": described.info.get("world"),
+    }
+    if vae is None:
+        clips, left_out = _kept(data), list(described.left_out)
+    else:
+        clips, told, left_out = _coded(data, vae, shapes, dtype, progress)
+        info |= told
+    info = json.loads(json.dumps(info))
+    finished = manifest.already_built(out, info)
+    meet("looked for what is there")  # before one makes what another looks for
+    if finished is not None:
+        return finished
+    on_first(lambda: manifest.start(out, info))
+    notes = Notes(manifest.partial_directory(out), info)
+    texts = [] if captions is None else _texts(notes, data, captions, dtype, progress)
+    made = [manifest.Described.from_json(told) for told in notes.shards(clips, manifest.describe)]
+    on_first(lambda: manifest.finish(out, made, info=info, left_out=left_out, texts=texts))
+    return manifest.load(out)
+
+
+class Notes:
+    """What has been found out about each part of a partial data set, in a file a part; of one `info` alone."""
+
+    def __init__(self, partial: Path, info: dict[str, Any]):
+        self.partial = partial
+        self._folder = partial / f"notes-{hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]}"
+        on_first(lambda: self._folder.mkdir(exist_ok=True))
+
+    def of(self, names: Sequence[str], find: Callable[[str], Any], file: bool = False) -> list[Any]:
+        """What `find` gives for each, plain JSON, found by whichever process comes to it; `file`: it leaves one."""
+
+        def there(name: str) -> bool:
+            return self._note(name).exists() and (not file or (self.partial / name).exists())
+
+        def one(name: str) -> None:
+            manifest.write_whole(self._note(name), json.dumps(find(name)))
+
+        each_its_share(names, there, one)
+        return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in names]
+
+    def shards(self, make: Mapping[str, Make], describe: Callable[[Path], Any]) -> list[Any]:
+        """Makes the shards that are not there, and says of all what `describe` does."""
+
+        def find(name: str) -> dict[str, Any]:
+            path = self.partial / name
+            if not path.exists():
+                make[name](path)
+            return dataclasses.asdict(describe(path))
+
+        return self.of(list(make), find, file=True)
+
+    def _note(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+
+def _kept(data: DataSet) -> dict[str, Make]:
+    """The shards of a data set as they are: other names of the same files, where the disc is the same.
+
+    Raises:
+        ValueError: when it has no shards of its own.
+    """
+    if data.path.startswith("tfds:"):
+        raise ValueError(f"{data.path} has no shards to keep: name an autoencoder to code its clips with")
+
+    def make(shard: str, path: Path) -> None:
+        source, scratch = Path(data.path) / shard, path.with_name(path.name + ".tmp")
+        scratch.unlink(missing_ok=True)
+        try:
+            os.link(source, scratch)
+        except OSError:
+            shutil.copyfile(source, scratch)
+        scratch.replace(path)
+
+    return {shard.name: functools.partial(make, shard.name) for shard in data.manifest.shards}
+
+
+def _coded(
+    data: DataSet, vae_dir: Path, shapes: Shapes, dtype: str, progress: manifest.Progress
+) -> tuple[dict[str, Make], dict[str, Any], list[manifest.LeftOut]]:
+    """The shards of latents to be made, what the manifest says of them, and the clips that are not among them."""
+    vae, run, step = load_vae(vae_dir)
+    fps = (shapes.buckets or {}).get("fps", run.data.fps)
+    some, without = takes(data, run, shapes, vae_dir)
+    coder = LatentCoder(vae, fps, dtype)
+
+    def make(part: range, path: Path) -> None:
+        counted = _counted(coder(data.records, some[part.start : part.stop]), part, len(some), "clips", progress)
+        write_shard(path, counted)
+
+    parts = even_ranges(len(some), min(len(data.manifest.shards), len(some)))
+    one = None if shapes.buckets else f"{run.data.frames} x {run.data.height} x {run.data.width}"
+    told = {"vae": identity_of(vae, run, step), "shape": dataclasses.asdict(shapes) | {"fps": fps, "one": one}}
+    left_out = [manifest.LeftOut(data.records[n].id, f"{reason} for the buckets") for n, reason in without.items()]
+    named = {shard_name("latents", i, len(parts)): functools.partial(make, part) for i, part in enumerate(parts)}
+    return named, told, left_out
+
+
+def _texts(
+    notes: Notes, data: DataSet, coder: TextCoder, dtype: str, progress: manifest.Progress
+) -> list[manifest.TextShard]:
+    """Makes the shards of embeddings: each distinct caption once, whatever clips it is of."""
+    ends = list(itertools.accumulate(len(shard.frames) for shard in data.manifest.shards))
+    sources = {f"captions-{part}": range(*ends_of) for part, ends_of in enumerate(itertools.pairwise([0, *ends]))}
+
+    def distinct(name: str) -> list[str]:
+        return sorted({cleaned(caption) for number in sources[name] for caption in data.records[number].captions})
+
+    keys = embeddings.Keys(coder.identity)
+    captions = embeddings.distinct(itertools.chain(*notes.of(list(sources), distinct)), keys)
+
+    def make(part: range, path: Path) -> None:
+        some = captions[part.start : part.stop]
+        counted = _counted(coder(some), part, len(captions), "captions", progress)
+        embeddings.write(path, some, counted, keys, dtype)
+
+    shards = {name: functools.partial(make, part) for name, part in embeddings.shards_of(captions).items()}
+    return [manifest.TextShard(**told) for told in notes.shards(shards, embeddings.describe)]
+
+
+def _counted(items: Iterable[T], part: range, total: int, what: str, progress: manifest.Progress) -> Iterator[T]:
+    for done, item in enumerate(items, part.start + 1):
+        yield item
+        progress(what, done, total)
