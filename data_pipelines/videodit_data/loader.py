@@ -35,7 +35,7 @@ class _Begun(NamedTuple):
 class Loader(Iterator[Batch | PackedBatch]):
     """Batches, from the first on or from where a saved state says.
 
-    `served` counts the clips that came of each part, and `epochs` says how often each has been gone through. Clips that
+    `served` counts the clips that came of each part; `epochs`, by path, how often each has been gone through. Clips that
     fit no shape are not served: they are logged, and `source.assigned` counts them by reason.
     """
 
@@ -55,10 +55,13 @@ class Loader(Iterator[Batch | PackedBatch]):
         weakref.finalize(self, _stop, self._pool)
 
     @property
-    def epochs(self) -> list[float]:
-        """How often each part has been gone through."""
-        counts = [int((assigned.of >= 0).sum()) for assigned in self.source.assigned]
-        return [served / count for served, count in zip(self.served, counts, strict=True)]
+    def epochs(self) -> dict[str, float]:
+        """How often each part has been gone through, by its path; one named twice has a number from then on."""
+        found: dict[str, float] = {}
+        for number, (part, assigned) in enumerate(zip(self.config.parts, self.source.assigned, strict=True)):
+            name = part.path if part.path not in found else f"{part.path}#{number}"
+            found[name] = self.served[number] / int((assigned.of >= 0).sum())
+        return found
 
     def __next__(self) -> Batch | PackedBatch:
         if not self._pool:

@@ -79,6 +79,8 @@ def test_packed_rows_train_and_go_on_exactly(root, capsys):
     lines = read_metrics(straight)
     assert {line["step"] for line in lines} >= {1, 2, 3, 4}
     assert any("eval/loss" in line for line in lines) and list((straight / "samples").glob("*.png"))
+    told = [line[f"epochs/{root / 'latents0'}"] for line in lines if "grad_norm" in line]
+    assert told == sorted(told) and told[-1] > 0
     out = root / "made.png"
     assert run("sample", "--checkpoint", straight, "--prompt", "a red circle", "--out", out) == 0
     assert run("plan", "--config", f"{TINY}:packed", "--topology", "cpu:8", "--json") == 0

@@ -65,7 +65,7 @@ def test_batches_are_as_the_spec_says(config: LoaderConfig, texts: TokenizedText
     }
     assert (batch.fps == 8).all() and batch.real.all()
     assert np.array_equal(texts.tokenizer.encode(batch.captions, 12)[0], batch.text_ids)
-    assert loader.served == [4] and loader.epochs == [4 / CLIPS]
+    assert loader.served == [4] and loader.epochs == {config.parts[0].path: 4 / CLIPS}
     loader.close()
 
 

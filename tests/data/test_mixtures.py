@@ -75,7 +75,7 @@ def test_buckets_serve_every_clip_of_a_pass_once(videos):
         padding = ~batch.real
         assert not batch.video[padding].any() and not batch.text_mask[padding].any() and not batch.fps[padding].any()
         assert batch.text_mask[batch.real].any(1).all()
-    assert loader.epochs == [1.0, 1.0]
+    assert loader.epochs == {str(path): 1.0 for path in videos}
 
 
 def test_frames_are_those_of_the_clip(videos, numbers):
@@ -157,7 +157,7 @@ def test_parts_come_by_weight_and_each_in_whole_epochs(videos):
     names = [name for batch in itertools.islice(loader, 60) for name in ids(batch)]
     assert sum(loader.served) >= len(names)
     assert loader.served[0] / sum(loader.served) == pytest.approx(0.75, abs=0.02)
-    assert loader.epochs[0] == loader.served[0] / 7
+    assert loader.epochs[str(videos[0])] == loader.served[0] / 7
 
 
 def test_images_and_videos_come_in_batches_of_their_own_by_weight(videos, data_set, tmp_path):

@@ -1,7 +1,7 @@
 """From the loader's numpy batches to arrays over the mesh, one batch ahead of the step."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -95,6 +95,7 @@ class Fed:
     clip_ids: tuple[Any, ...]
     captions: tuple[Any, ...]
     loader_state: Any
+    epochs: Mapping[str, float]  # how often each data set has been gone through, where the loader tells
 
 
 class Feed:
@@ -126,7 +127,7 @@ class Feed:
         if host is None:
             return None
         batch, state = to_devices(host, self._sharding), copy.deepcopy(self._loader.get_state())
-        return Fed(batch, host.clip_ids, host.captions, state)
+        return Fed(batch, host.clip_ids, host.captions, state, getattr(self._loader, "epochs", {}))
 
 
 def rows_of(batch_size: int, sharding: Sharding, process: int | None = None) -> tuple[int, ...]:

@@ -126,7 +126,7 @@ def train(
             state, metrics = train_step(state, fed.batch, frozen)
             step += 1
             report.settle()
-            report.expect(step, metrics, fed.clip_ids)
+            report.expect(step, metrics, fed.clip_ids, fed.epochs)
         saved = checkpoints.latest()
         if stop.name:
             progress.say(f"stopped by {stop.name}; saved at step {saved}, from which the same command goes on")

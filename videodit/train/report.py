@@ -36,11 +36,13 @@ class Report:
         self.log, self.progress, self.meter, self.checkpoints = log, progress, meter, checkpoints
         self.log_every, self.steps = log_every, steps
         self.latest: dict[str, float] = {}
-        self._pending: tuple[int, Mapping[str, jax.Array], tuple[str, ...]] | None = None
+        self._pending: tuple[int, Mapping[str, jax.Array], tuple[Any, ...], Mapping[str, float]] | None = None
 
-    def expect(self, step: int, metrics: Mapping[str, jax.Array], clip_ids: tuple[Any, ...]) -> None:
-        """Takes the metrics of a step that has been dispatched."""
-        self._pending = step, metrics, clip_ids
+    def expect(
+        self, step: int, metrics: Mapping[str, jax.Array], clip_ids: tuple[Any, ...], epochs: Mapping[str, float]
+    ) -> None:
+        """Takes the metrics of a step that has been dispatched, and the epochs of its data sets."""
+        self._pending = step, metrics, clip_ids, epochs
 
     def settle(self) -> None:
         """Waits for the step that is expected, if any; checks, shows and, when due, writes its metrics.
@@ -50,7 +52,7 @@ class Report:
         """
         if self._pending is None:
             return
-        (step, metrics, clip_ids), self._pending = self._pending, None
+        (step, metrics, clip_ids, epochs), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
         if not values.pop("finite"):
             raise NonFiniteLoss(self._complaint(step, values, clip_ids))
@@ -58,7 +60,8 @@ class Report:
         self.meter.tick(clips)
         self.progress.update(step, values["loss"], clips)
         if step % self.log_every == 0 or step == self.steps:
-            self.write(step, values | self.meter.read())
+            told = {f"epochs/{name}": float(f"{value:.6g}") for name, value in epochs.items()}
+            self.write(step, values | self.meter.read() | told)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes numbers of a step to the metrics log."""
