@@ -35,8 +35,8 @@ class _Begun(NamedTuple):
 class Loader(Iterator[Batch | PackedBatch]):
     """Batches, from the first on or from where a saved state says.
 
-    `served` counts the clips that came of each part; `epochs`, by path, how often each has been gone through. Clips that
-    fit no shape are not served: they are logged, and `source.assigned` counts them by reason.
+    `served` counts the clips that came of each part; `epochs`, by path, how often each has been gone through. Clips
+    that fit no shape are not served: they are logged, and `source.assigned` counts them by reason.
     """
 
     def __init__(self, config: LoaderConfig, texts: Texts, *, rows: Rows = range):

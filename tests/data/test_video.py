@@ -135,6 +135,18 @@ def test_a_rotated_file_is_shown_upright(tmp_path: Path):
     assert video.decode(bytes(data), size=(24, 16)).shape == (2, 24, 16, 3)
 
 
+@pytest.mark.parametrize("params", ["bframes=3:b-pyramid=normal", "bframes=8:b-adapt=0:open-gop=1", "bframes=0"])
+def test_every_window_is_the_slice_of_the_whole(tmp_path: Path, write_file: Writer, params: str):
+    """However frames are predicted from each other, and whatever is not decoded before the window."""
+    picture = np.random.default_rng(0).integers(0, 255, (48, 120, 3), np.uint8)
+    frames = np.stack([picture[8:40, 2 * n : 2 * n + 48] for n in range(36)])
+    path = write_file(tmp_path / "clip.mp4", frames, options={"g": "12", "x264-params": params})
+    whole = video.decode(path)
+    assert len(whole) == 36
+    for start in range(34):
+        assert np.array_equal(video.decode(path, start, 3), whole[start : start + 3]), start
+
+
 @pytest.mark.parametrize("name", ["hiker.mp4", "nasa_13013.mp4"])
 def test_real_footage_verifies_and_seeks_exactly(real_clips: Path, name: str):
     clip = real_clips / name

@@ -170,21 +170,37 @@ def _pictures(
 
 
 def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Frames in presentation order from the keyframe at or before tick `first` on, each with its tick."""
-    container, stream, begin = clip.container, clip.stream, int(timeline.ticks[0])
-    if not timeline.by_count:
-        before = int(np.searchsorted(timeline.keyframes, first, side="right")) - 1
-        if before > 0:
-            container.seek(int(timeline.keyframes[before]), stream=stream)
-            for frame in container.decode(stream):
-                if frame.pts is None or frame.pts > first:
-                    break  # this container cannot seek there: start over
-                yield frame.pts, frame
-                yield from ((frame.pts, frame) for frame in container.decode(stream) if frame.pts is not None)
-                return
-    container.seek(stream.start_time or begin, stream=stream)
-    for number, frame in enumerate(container.decode(stream)):
-        if timeline.by_count:
-            yield number, frame
-        elif frame.pts is not None:
-            yield frame.pts, frame
+    """Frames in presentation order from the keyframe at or before tick `first` on, each with its tick.
+
+    Before `first` those may be missing that no other frame is predicted from.
+    """
+    container, stream = clip.container, clip.stream
+    if timeline.by_count:
+        container.seek(stream.start_time or int(timeline.ticks[0]), stream=stream)
+        yield from enumerate(container.decode(stream))
+        return
+    before = int(np.searchsorted(timeline.keyframes, first, side="right")) - 1
+    if before > 0:
+        container.seek(int(timeline.keyframes[before]), stream=stream)
+        frames = _timed(clip, first)
+        found = next(frames, None)
+        if found is not None and found[0] <= first:
+            yield found
+            yield from frames
+            return
+    # At the beginning, or in a container that cannot seek to its keyframes.
+    container.seek(stream.start_time or int(timeline.ticks[0]), stream=stream)
+    yield from _timed(clip, first)
+
+
+def _timed(clip: Opened, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames with their ticks from where the container stands, as `frames_from`.
+
+    Half of what x264 codes is predicted from and not predicted from in turn: not to decode it before the window saves a
+    quarter of the time of a random read.
+    """
+    codec = clip.stream.codec_context
+    for packet in clip.container.demux(clip.stream):
+        if codec.name == "h264":
+            codec.skip_frame = "NONREF" if packet.pts is not None and packet.pts < first else "DEFAULT"
+        yield from ((frame.pts, frame) for frame in packet.decode() if frame.pts is not None)
