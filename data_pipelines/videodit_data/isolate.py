@@ -1,6 +1,8 @@
 """Video files looked at in processes of their own, with limits: what a hostile file does to a decoder costs that file.
 
 `Isolated` calls any function by its name; a crash, too much memory or too much time is a `VideoError` then as well.
+What the machine does to a file (a full disk, a file that is not there for a moment) is a `RuntimeError` instead: it says
+nothing of the file, and is not to be noted of it.
 """
 
 import base64
@@ -19,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import av
 
 from videodit_data.video import VideoError, VideoInfo
 
@@ -56,7 +60,10 @@ class Isolated:
         self._all: list[_Worker] = []
 
     def __call__(self, path: str | os.PathLike[str], *, name: str = "", **arguments: Any) -> Any:
-        """What the function returns; VideoError when it raises anything or passes the limits."""
+        """What the function returns; VideoError when it raises anything or passes the limits.
+
+        RuntimeError when the file, or what the function writes, cannot be read or written as things are.
+        """
         try:
             worker = self._idle.get_nowait()
         except queue.Empty:
@@ -98,11 +105,17 @@ class _Worker:
         try:
             seconds = self._limits.time(path.stat().st_size)
         except OSError as error:
-            raise VideoError(f"{name}: cannot be read ({error.strerror}).") from None
-        answer = self._ask({"path": str(path), "name": name, "arguments": arguments}, seconds)
+            raise RuntimeError(f"{name}: {_trouble(error)}") from None
+        request = {"path": str(path), "name": name, "arguments": arguments}
+        answer = self._ask(request, seconds)
+        if answer == _KILLED:  # perhaps for memory that others took
+            self.end()
+            answer = self._ask(request, seconds)
         if isinstance(answer, str):
             self.end()
             raise VideoError(f"{name}: {answer}.")
+        if "trouble" in answer:
+            raise RuntimeError(f"{name}: {answer['trouble']}")
         if "error" in answer:
             raise VideoError(answer["error"])
         return base64.b64decode(answer["bytes"]) if "bytes" in answer else answer["json"]
@@ -119,7 +132,7 @@ class _Worker:
         if line is None:
             return f"takes longer than {seconds:g} seconds"
         if not line.endswith(b"\n"):
-            return f"the decoder ended itself ({_ending(process.wait())})"
+            return _ended(process.wait())
         return json.loads(line)
 
     def _line(self, seconds: float) -> bytes | None:
@@ -151,8 +164,15 @@ class _Worker:
             self._process = None
 
 
-def _ending(status: int) -> str:
-    return signal.Signals(-status).name if status < 0 else f"status {status}"
+def _ended(status: int) -> str:
+    return f"the decoder ended itself ({signal.Signals(-status).name if status < 0 else f'status {status}'})"
+
+
+_KILLED = _ended(-signal.SIGKILL)
+
+
+def _trouble(error: OSError) -> str:
+    return f"cannot be read or worked on now ({error.strerror or error}); run the command again."
 
 
 def _main() -> None:
@@ -175,15 +195,34 @@ def _main() -> None:
 def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) -> dict[str, Any]:
     try:
         result = function(request["path"], name=request["name"], **request["arguments"])
-    except VideoError as error:
-        return {"error": str(error)}
     except MemoryError:
         return {"error": f"{request['name']}: needs more than {most} MiB."}
     except Exception as error:  # whatever a library makes of a hostile file
+        if (trouble := _not_of_the_file(error, request["path"])) is not None:
+            return {"trouble": _trouble(trouble)}
+        if isinstance(error, VideoError):
+            return {"error": str(error)}
         return {"error": f"{request['name']}: {type(error).__name__}, {' '.join(str(error).split())}."}
     if isinstance(result, bytes):
         return {"bytes": base64.b64encode(result).decode()}
     return {"json": dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result}
+
+
+def _not_of_the_file(error: Exception, path: str) -> OSError | None:
+    """What went wrong if it has nothing to do with what the file holds.
+
+    FFmpeg has the system's errors for damage, too: these count as the system's where the file cannot be read to its end.
+    """
+    cause = error.__cause__ if isinstance(error, VideoError) else error
+    if not isinstance(cause, OSError) or not isinstance(cause, av.FFmpegError):
+        return cause if isinstance(cause, OSError) else None
+    try:
+        with open(path, "rb") as file:
+            while file.read(2**22):
+                pass
+    except OSError as unreadable:
+        return unreadable
+    return None
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import os
 
+import av
+import numpy as np
 import pytest
-from videodit_data import transcode, video
+from videodit_data import isolate, transcode, video
 from videodit_data.isolate import Isolated, Limits, Verifier
 from videodit_data.video import VideoError
 
@@ -37,8 +39,6 @@ def test_errors_of_any_kind_name_the_file_and_keep_the_process(film):
             with pytest.raises(VideoError, match=told):
                 cut(film, name="a film", **arguments)
         assert len(cut._all) == 1 and cut(film, start=0, frames=1, recode={})
-        with pytest.raises(VideoError, match=r"none.mp4: cannot be read \(No such file"):
-            cut(film.parent / "none.mp4", name="none.mp4", start=0, frames=1, recode={})
 
 
 def test_large_files_have_more_time(film):
@@ -49,6 +49,42 @@ def test_large_files_have_more_time(film):
     told = r"endless.mp4: takes longer than 0.2 seconds"
     with Verifier(Limits(seconds=0.2)) as verifier, pytest.raises(VideoError, match=told):
         verifier(endless, name="endless.mp4")
+
+
+WORK = "videodit_data.footage.work:run"
+CUT = {"what": "cut", "start": 0, "frames": 3, "recode": {"preset": "ultrafast"}}
+
+
+def test_what_the_machine_does_is_no_verdict_on_a_file(film):
+    pytest.importorskip("apache_beam")
+    with Isolated(WORK) as work:
+        for path, out, told in (
+            (film.parent / "none.mp4", "x", r"^a film: cannot be read or worked on now \(No such file or directory\)"),
+            (film, film.parent / "nowhere" / "x", r"^a film: cannot be read .* \(No such file"),
+            (
+                film,
+                "/dev/full",
+                r"^a film: cannot be read or worked on now \(No space left on device\); run the command",
+            ),
+        ):
+            with pytest.raises(RuntimeError, match=told):
+                work(path, name="a film", out=str(out), **CUT)
+        wide = film.with_name("wide.mp4")
+        video.encode(wide, np.zeros((3, 2, 800, 3), np.uint8), 8)
+        with pytest.raises(VideoError, match="no JPEG can be made"):
+            work(wide, name="wide.mp4", what="thumbnail", start=0, frames=3, out=str(film.with_name("x")))
+    assert isolate._not_of_the_file(av.error.OSError(5, "I/O error", "film"), str(film)) is None  # a demuxer's word
+    assert isolate._not_of_the_file(av.error.FileNotFoundError(2, "gone", "film"), str(film.parent / "gone"))
+
+
+def test_a_process_that_is_killed_has_another_try(film):
+    flag = film.parent / "killed"
+    with Isolated("tests.data.killed:probe") as probe:
+        flag.write_text("x")
+        assert probe(film, name="film.mp4", flag=str(flag)) == 12
+        flag.write_text("xx")
+        with pytest.raises(VideoError, match=r"film.mp4: the decoder ended itself \(SIGKILL\)"):
+            probe(film, name="film.mp4", flag=str(flag))
 
 
 def test_what_cannot_be_started_is_said(film):

@@ -1,6 +1,7 @@
 """What is done with hostile files, in processes of their own with limits (`Isolated`): plain JSON in and out."""
 
 import hashlib
+import io
 import os
 import threading
 import time
@@ -66,4 +67,9 @@ def thumbnail(path: str, start: int, frames: int, name: str, out: str) -> None:
     size = cover_size(info.height, info.width, _HEIGHT, 1)
     moments = (start, start + frames // 2, start + frames - 1)
     pictures = [video.decode(path, moment, 1, size=size, name=name)[0] for moment in moments]
-    Image.fromarray(np.concatenate(pictures, axis=1)).save(out, format="JPEG", quality=_QUALITY)
+    sink = io.BytesIO()
+    try:
+        Image.fromarray(np.concatenate(pictures, axis=1)).save(sink, format="JPEG", quality=_QUALITY)
+    except OSError as error:  # 65,535 pixels are the most
+        raise video.VideoError(f"{name}: no JPEG can be made ({error}).") from None
+    Path(out).write_bytes(sink.getvalue())
