@@ -210,7 +210,8 @@ class Cut(beam.DoFn):
 
     def _noted(self, spot: Spot) -> tuple[str, Any]:
         """Where the clip's file is to be, and what is known of it: facts, why it cannot be cut, or None."""
-        path = storage.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode))
+        limits = dataclasses.asdict(self._limits)
+        path = storage.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode, limits))
         note = path + ".json"
         return path, json.loads(storage.read(note)) if storage.exists(note) else None
 
