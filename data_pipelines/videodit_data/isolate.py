@@ -1,8 +1,8 @@
 """Video files looked at in processes of their own, with limits: what a hostile file does to a decoder costs that file.
 
 `Isolated` calls any function by its name; a crash, too much memory or too much time is a `VideoError` then as well.
-What the machine does to a file (a full disk, a file that is not there for a moment) is a `RuntimeError` instead: it says
-nothing of the file, and is not to be noted of it.
+What the machine does to a file (a full disk, a file that is not there for a moment) is a `RuntimeError` instead: that
+says nothing of the file, and is not to be noted of it.
 """
 
 import base64
@@ -211,7 +211,7 @@ def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) ->
 def _not_of_the_file(error: Exception, path: str) -> OSError | None:
     """What went wrong if it has nothing to do with what the file holds.
 
-    FFmpeg has the system's errors for damage, too: these count as the system's where the file cannot be read to its end.
+    FFmpeg has the system's errors for damage, too; they count as the system's where the file cannot be read to its end.
     """
     cause = error.__cause__ if isinstance(error, VideoError) else error
     if not isinstance(cause, OSError) or not isinstance(cause, av.FFmpegError):

@@ -10,7 +10,7 @@ from videodit_data.footage.spec import Clip
 
 @dataclass(frozen=True)
 class Spot:
-    """Where frames are: a file and its hash, the first frame and how many."""
+    """Where frames are: a file, its hash and `storage.state`, the first frame and how many."""
 
     clip: str
     name: str
@@ -18,6 +18,7 @@ class Spot:
     hash: str
     start: int
     frames: int
+    state: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Source:
     """A file of footage.
 
     name: its path below what the input matches. path: where it is. hash: of its bytes; of other file systems their
-    checksum. rows: captions of it, of parts of it, and of clips.
+    checksum. rows: captions of it, of parts of it, and of clips. state: as `storage.state`, before it was hashed.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Source:
     source: str
     licence: str
     rows: tuple[Row, ...] = ()
+    state: str = ""
 
     def to_json(self) -> str:
         """One line, for `from_json`."""
@@ -73,7 +74,7 @@ class Input:
         """One hash over everything that a data set is made of, wherever it lies."""
         digest = hashlib.sha256()
         for source in self.sources:
-            digest.update(json.dumps(asdict(source) | {"path": ""}).encode())
+            digest.update(json.dumps(asdict(source) | {"path": "", "state": ""}).encode())
         digest.update(json.dumps(self.unusable).encode())
         return digest.hexdigest()
 
@@ -123,8 +124,8 @@ def gather(
     def examine(video: tuple[str, str]) -> Source | tuple[str, str]:
         name, path = video
         try:
-            rows = _sidecar(path) or tuple(tabled.get(name, ()))
-            return Source(name, path, _hash(path), source or os.path.basename(root) or "footage", licence, rows)
+            rows, state = _sidecar(path) or tuple(tabled.get(name, ())), storage.state(path)
+            return Source(name, path, _hash(path), source or os.path.basename(root) or "footage", licence, rows, state)
         except ValueError as error:
             return name, str(error)
         except OSError as error:

@@ -76,6 +76,16 @@ def _call(limits: Limits, function: str, path: str, name: str, **arguments: Any)
     raise RuntimeError("The build was stopped.")
 
 
+def _unchanged(of: Source | Spot) -> None:
+    """ValueError if a file is not as it was when it was hashed: its hash would vouch for what it does not hold."""
+    try:
+        same = storage.state(of.path) == of.state
+    except OSError as error:
+        raise RuntimeError(f"{of.path}: cannot be read now ({error.strerror}); run the command again.") from None
+    if not same:
+        raise ValueError(f"{of.path} changed while the data set was built; run the command again.")
+
+
 def _reason(error: Exception, name: str) -> str:
     return str(error).removeprefix(f"{name}: ").removesuffix(".")
 
@@ -97,7 +107,7 @@ class Analyse(beam.DoFn):
         for shot in found.short:
             frames = shot.stop - shot.start
             id = clip_id(source.name, shot.start, frames)
-            spot = Spot(id, source.name, source.path, source.hash, shot.start, frames)
+            spot = Spot(id, source.name, source.path, source.hash, shot.start, frames, source.state)
             decision = Decision(
                 source.name,
                 "split",
@@ -114,7 +124,7 @@ class Analyse(beam.DoFn):
             yield beam.pvalue.TaggedOutput("decided", Fate(decision, spot))
         for clip in found.clips:
             id = clip_id(source.name, clip.start, clip.frames)
-            spot = Spot(id, source.name, source.path, source.hash, clip.start, clip.frames)
+            spot = Spot(id, source.name, source.path, source.hash, clip.start, clip.frames, source.state)
             stop = clip.start_seconds + clip.frames / info.fps
             yield Candidate(
                 spot,
@@ -143,6 +153,7 @@ class Analyse(beam.DoFn):
                     )
             except VideoError as error:
                 found = _reason(error, source.name)
+            _unchanged(source)
             storage.write(note, json.dumps(found).encode())
         return found if isinstance(found, str) else Analysis.from_json(found)
 
@@ -220,8 +231,10 @@ class Cut(beam.DoFn):
             with storage.writing(path) as out:
                 asked = {"path": source, "start": spot.start, "frames": spot.frames, "name": spot.name}
                 found = _call(self._limits, "cut", **asked, recode=self._recode, out=str(out))
+                _unchanged(spot)
         except VideoError as error:
             found = _reason(error, spot.name)
+            _unchanged(spot)
         storage.write(path + ".json", json.dumps(found).encode())
 
 

@@ -29,6 +29,14 @@ def exists(path: str) -> bool:
     return FileSystems.exists(path) if is_remote(path) else os.path.exists(path)
 
 
+def state(path: str) -> str:
+    """What changes with a file: its size and time, or the checksum that another file system keeps."""
+    if is_remote(path):
+        return str(FileSystems.checksum(path))
+    found = os.stat(path)
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 def make_folder(path: str) -> None:
     """Makes a folder, where folders exist apart from files."""
     if not is_remote(path):

@@ -7,21 +7,35 @@ from videodit_data.captions import Captions
 from videodit_data.footage import stages
 from videodit_data.footage.analyse import AnalysisConfig
 from videodit_data.footage.candidates import Candidate, Spot
-from videodit_data.footage.sources import Source
+from videodit_data.footage.sources import Source, gather
 from videodit_data.footage.spec import Clip
 from videodit_data.isolate import Limits
 from videodit_data.transcode import Recode
 from videodit_data.video import VideoError
 
 FACTS = {"fps": 8.0, "frames": 8, "height": 32, "width": 48, "sha256": "0" * 64, "bytes": 1}
-CANDIDATE = Candidate(
-    Spot("a.mp4#0-8", "a.mp4", "a.mp4", "0" * 64, 0, 8), Clip(0, 8, 0.0, {}, ()), 8.0, 32, 48, 8, Captions(("a",))
-)
 
 
-def cut(folder: Path, limits: Limits) -> Any:
-    (found,) = stages.Cut(Recode(), limits, str(folder)).process(("", [CANDIDATE]))
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    (tmp_path / "a.mp4").write_text("a film")
+    (tmp_path / "notes").mkdir()
+    return gather([str(tmp_path / "a.mp4")]).sources[0]
+
+
+def cut(source: Source, limits: Limits) -> Any:
+    spot = Spot("a.mp4#0-8", source.name, source.path, source.hash, 0, 8, source.state)
+    candidate = Candidate(spot, Clip(0, 8, 0.0, {}, ()), 8.0, 32, 48, 8, Captions(("a",)))
+    (found,) = stages.Cut(Recode(), limits, notes(source)).process(("", [candidate]))
     return found
+
+
+def analyse(source: Source) -> list[Any]:
+    return list(stages.Analyse(AnalysisConfig(), Limits(), notes(source)).process(source))
+
+
+def notes(source: Source) -> str:
+    return str(Path(source.path).with_name("notes"))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
@@ -34,22 +48,37 @@ def call(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
     monkeypatch.setattr(stages, "_call", called)
 
 
-def test_more_time_brings_back_a_clip_that_took_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_more_time_brings_back_a_clip_that_took_too_long(source: Source, monkeypatch: pytest.MonkeyPatch):
     call(monkeypatch, VideoError("a.mp4: takes longer than 1 seconds."))
-    late = cut(tmp_path, Limits(seconds=1))
+    late = cut(source, Limits(seconds=1))
     assert isinstance(late, beam.pvalue.TaggedOutput) and late.value.decision.reason == "takes longer than allowed"
     call(monkeypatch, None)
-    assert isinstance(cut(tmp_path, Limits(seconds=1)), beam.pvalue.TaggedOutput)  # as it was noted
-    assert isinstance(cut(tmp_path, Limits(seconds=2)), stages.Staged)
+    assert isinstance(cut(source, Limits(seconds=1)), beam.pvalue.TaggedOutput)  # as it was noted
+    assert isinstance(cut(source, Limits(seconds=2)), stages.Staged)
 
 
-def test_what_the_machine_does_is_noted_of_no_clip_and_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_the_machine_does_is_noted_of_no_clip_and_no_source(source: Source, monkeypatch: pytest.MonkeyPatch):
     call(monkeypatch, RuntimeError("a.mp4: cannot be read or worked on now (No space left on device)."))
-    with pytest.raises(RuntimeError, match="No space left"):
-        cut(tmp_path, Limits())
-    with pytest.raises(RuntimeError, match="No space left"):
-        source = Source("a.mp4", "a.mp4", "0" * 64, "tests", "CC0-1.0")
-        list(stages.Analyse(AnalysisConfig(), Limits(), str(tmp_path)).process(source))
-    assert not list(tmp_path.iterdir())
+    for stage in (lambda: cut(source, Limits()), lambda: analyse(source)):
+        with pytest.raises(RuntimeError, match="No space left"):
+            stage()
+    assert not list(Path(notes(source)).iterdir())
     call(monkeypatch, None)
-    assert isinstance(cut(tmp_path, Limits()), stages.Staged)
+    assert isinstance(cut(source, Limits()), stages.Staged)
+
+
+@pytest.mark.parametrize("error", [None, VideoError("a.mp4: no frame.")])
+def test_a_file_that_changed_after_it_was_hashed_is_found_out(
+    source: Source, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+):
+    call(monkeypatch, error)
+    Path(source.path).write_text("another film")
+    stages_ = [lambda: cut(source, Limits())] + ([] if error is None else [lambda: analyse(source)])
+    for stage in stages_:
+        with pytest.raises(ValueError, match=r"a\.mp4 changed while the data set was built; run the command again\."):
+            stage()
+    Path(source.path).unlink()
+    for stage in stages_:
+        with pytest.raises(RuntimeError, match=r"a\.mp4: cannot be read now \(No such file"):
+            stage()
+    assert not list(Path(notes(source)).iterdir())
