@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from videodit_data import captions as beside
+from videodit_data.files import NOT_UNICODE, VIDEOS, is_video, printable
 from videodit_data.isolate import Verifier
 from videodit_data.manifest import LeftOut, Manifest, Progress, already_built, build, partial_directory, write_whole
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record
 from videodit_data.video import VideoError, VideoInfo
 
-VIDEOS = (".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v", ".png", ".jpg", ".jpeg", ".webp")  # one frame, too
 _JOURNAL = "journal.jsonl"
 
 
@@ -93,15 +93,18 @@ def _survey(
     """Videos with captions, by name, and all other files with the reason why they are not used."""
     paths = {path.relative_to(folder).as_posix(): path for path in _walk(folder, out)}
     tabled, left_out = _match(table, folder, paths)
-    stems = {path.with_suffix("") for path in paths.values() if path.suffix.lower() in VIDEOS}
+    stems = {path.with_suffix("") for path in paths.values() if is_video(path)}
     files = []
     for name, path in sorted(paths.items()):
-        if path.suffix.lower() not in VIDEOS:
+        if not is_video(path):
             caption_file = path.suffix in beside.SIDECARS
             used = table is not None and path.resolve() == table.resolve()
             if not used and not (caption_file and path.with_suffix("") in stems):
                 kind = "a caption file without a video of its name" if caption_file else "not a video file"
-                left_out.append(LeftOut(name, f"{kind} ({', '.join(VIDEOS)})"))
+                left_out.append(LeftOut(printable(name), f"{kind} ({', '.join(VIDEOS)})"))
+            continue
+        if printable(name) != name:
+            left_out.append(LeftOut(printable(name), NOT_UNICODE))
             continue
         if not os.access(path, os.R_OK):
             left_out.append(LeftOut(name, "may not be read"))

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def test_pictures_are_clips_of_one_frame(tmp_path: Path):
     for record in manifest.records(tmp_path / "set"):
         assert (record.frames, record.height, record.width) == (1, 24, 32)
         assert np.array_equal(video.decode(record.video)[0], pictures[record.id])
+
+
+def test_names_that_are_not_utf_8_are_told(tmp_path: Path, numbered: Frames):
+    (tmp_path / "videos").mkdir()
+    for name in (b"good", b"bad\xff"):
+        stem = os.fsencode(tmp_path / "videos") + b"/" + name
+        Path(os.fsdecode(stem + b".mp4")).write_bytes(video.encode(None, numbered(3), 8))
+        Path(os.fsdecode(stem + b".txt")).write_text("a caption")
+        Path(os.fsdecode(stem + b".md")).write_text("notes")
+    left_out = ingest(tmp_path / "videos", tmp_path / "set").left_out
+    assert [left.file for left in left_out] == ["bad\\xff.md", "bad\\xff.mp4", "good.md"]
+    assert left_out[1].reason == "its name is not UTF-8"
 
 
 def test_good_files_become_records_and_others_are_named_with_a_reason(folder: Path, tmp_path: Path):

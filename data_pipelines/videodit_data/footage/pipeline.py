@@ -82,7 +82,10 @@ class _Lines(beam.PTransform):
 
     def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
         return (
-            pipeline | beam.Create([self._path]) | beam.FlatMap(lambda path: storage.read(path).decode().splitlines())
+            pipeline
+            | beam.Create([self._path])
+            | beam.FlatMap(lambda path: storage.read(path).decode().split("\n"))
+            | beam.Filter(bool)
         )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,10 +13,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from videodit_data import captions as beside
 from videodit_data.captions import Captions, Row
+from videodit_data.files import NOT_UNICODE, VIDEOS, is_video, printable
 from videodit_data.footage import storage
 from videodit_data.pool import ordered_map
-
-VIDEOS = (".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Source:
 
     def to_json(self) -> str:
         """One line, for `from_json`."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(asdict(self))  # ASCII: paths need be no Unicode, and no letter ends a line
 
     @staticmethod
     def from_json(line: str) -> "Source":
@@ -97,35 +96,31 @@ def gather(
     """The sources that globs, folders or files match, apart from what lies in the folders `without`.
 
     Args:
-        captions: table; captions.jsonl or .csv in the folder or the one above it if None.
-        source, licence: where captions do not say; the folder's name if None.
+        captions: table; if None, captions.jsonl or .csv in each input's folder or the one above it.
+        source, licence: where captions do not say; the input's folder's name if None.
 
     Raises:
         ValueError: when nothing matches, two files have one name, or a table cannot be read.
     """
-    matched: dict[str, str] = {}
-    for pattern in inputs:
-        root, paths = _match(pattern)
-        for path in paths:
-            name = path.removeprefix(root).lstrip("/")
-            hidden = any(part.startswith(".") for part in name.split("/"))
-            if hidden or any(path.startswith(folder.rstrip("/") + "/") for folder in without):
-                continue
-            if matched.setdefault(name, path) != path:
-                raise ValueError(f"{matched[name]} and {path} would both be called {name}: build them apart.")
-    if not any(_is_video(path) for path in matched.values()):
+    matched, unusable = _all(inputs, without)
+    if not any(is_video(each.path) for each in matched):
         raise ValueError(f"--input {' '.join(inputs)} matches no video ({', '.join(VIDEOS)}).")
-    root = _match(inputs[0])[0]
-    table = _table(root, captions)
-    tabled, unusable = _tabled(table, root, matched)
-    unusable += _others(matched, table)
-    videos = sorted((name, path) for name, path in matched.items() if _is_video(path))
+    tables: dict[str, set[str]] = defaultdict(set)  # and the folders that they speak of
+    for root in {each.root for each in matched}:
+        if (table := _table(root, captions)) is not None:
+            tables[table].add(root)
+    tabled, missing = _tabled(tables, matched)
+    unusable += missing + _others(matched, set(tables))
+    videos = sorted((each for each in matched if is_video(each.path)), key=lambda each: each.name)
 
-    def examine(video: tuple[str, str]) -> Source | tuple[str, str]:
-        name, path = video
+    def examine(video: _Matched) -> Source | tuple[str, str]:
+        name, path = video.name, video.path
+        if printable(name) != name:
+            return printable(name), NOT_UNICODE
         try:
             rows, state = _sidecar(path) or tuple(tabled.get(name, ())), storage.state(path)
-            return Source(name, path, _hash(path), source or os.path.basename(root) or "footage", licence, rows, state)
+            folder = printable(os.path.basename(video.root)) or "footage"
+            return Source(name, path, _hash(path), source or folder, licence, rows, state)
         except ValueError as error:
             return name, str(error)
         except OSError as error:
@@ -136,6 +131,41 @@ def gather(
         sources.append(found) if isinstance(found, Source) else unusable.append(found)
         progress(done, len(videos))
     return Input(tuple(sources), tuple(sorted(unusable)))
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """A file, and the folder that its name is relative to."""
+
+    name: str
+    path: str
+    root: str
+
+
+def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched], list[tuple[str, str]]]:
+    """The files that the inputs match, each once, and those that are another name of one. ValueError as `gather`."""
+    names: dict[str, str] = {}
+    known: dict[str, _Matched] = {}  # by where they really are
+    links = []
+    for pattern in inputs:
+        root, paths = _match(pattern)
+        for path in paths:
+            name = path.removeprefix(root).lstrip("/")
+            hidden = any(part.startswith(".") for part in name.split("/"))
+            if hidden or any(path.startswith(folder.rstrip("/") + "/") for folder in without):
+                continue
+            first = known.setdefault(_real(path), _Matched(name, path, root))
+            if not is_video(path):
+                continue
+            if first.path != path:
+                links.append((printable(name), f"the same file as {printable(first.name)}"))
+            elif first.root == root and names.setdefault(name, path) != path:
+                raise ValueError(f"{names[name]} and {path} would both be called {name}: build them apart.")
+    return list(known.values()), links
+
+
+def _real(path: str) -> str:
+    return path if storage.is_remote(path) else os.path.realpath(path)
 
 
 def _match(pattern: str) -> tuple[str, list[str]]:
@@ -159,10 +189,6 @@ def _fixed(pattern: str) -> str:
     return "/".join(parts[: min(magic, len(parts) - 1)])
 
 
-def _is_video(path: str) -> bool:
-    return path.lower().endswith(VIDEOS)
-
-
 def _table(root: str, given: str | None) -> str | None:
     """The caption table, given or found beside the footage."""
     if given is None and storage.is_remote(root):
@@ -174,34 +200,35 @@ def _table(root: str, given: str | None) -> str | None:
 
 
 def _tabled(
-    table: str | None, root: str, matched: Mapping[str, str]
+    tables: Mapping[str, Set[str]], matched: Sequence[_Matched]
 ) -> tuple[dict[str, list[Row]], list[tuple[str, str]]]:
     """Rows by the source that they name, relative to the footage or to the table; files named that are nowhere."""
-    if table is None:
-        return {}, []
-    tabled, missing = defaultdict(list), set()
-    names = {os.path.realpath(path) if not storage.is_remote(path) else path: name for name, path in matched.items()}
-    with storage.here(table) as local:
-        for row in beside.read_rows(local):
-            places = [storage.join(folder, row.file) for folder in (root, table.rsplit("/", 1)[0])]
-            real = [place if storage.is_remote(place) else os.path.realpath(place) for place in places]
-            name = next((names[place] for place in real if place in names), None)
-            if name is not None:
-                tabled[name].append(row)
-            elif row.file not in missing and not any(storage.exists(place) for place in places):
-                missing.add(row.file)
-    return dict(tabled), [(file, f"named in {os.path.basename(table)}, but not there") for file in missing]
+    tabled: dict[str, list[Row]] = defaultdict(list)
+    missing = []
+    names = {_real(each.path): each.name for each in matched}
+    for table, roots in sorted(tables.items()):
+        nowhere = set()
+        with storage.here(table) as local:
+            for row in beside.read_rows(local):
+                places = [storage.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
+                name = next((names[place] for place in map(_real, places) if place in names), None)
+                if name is not None:
+                    tabled[name].append(row)
+                elif row.file not in nowhere and not any(storage.exists(place) for place in places):
+                    nowhere.add(row.file)
+        missing += [(file, f"named in {os.path.basename(table)}, but not there") for file in nowhere]
+    return dict(tabled), missing
 
 
-def _others(matched: Mapping[str, str], table: str | None) -> list[tuple[str, str]]:
+def _others(matched: Sequence[_Matched], tables: Set[str]) -> list[tuple[str, str]]:
     """Matched files that are no videos and no captions of one, with the reason."""
-    stems = {os.path.splitext(path)[0] for path in matched.values() if _is_video(path)}
+    stems = {os.path.splitext(each.path)[0] for each in matched if is_video(each.path)}
     others = []
-    for name, path in matched.items():
-        stem, suffix = os.path.splitext(path)
-        if not _is_video(path) and path != table and not (suffix in beside.SIDECARS and stem in stems):
+    for each in matched:
+        stem, suffix = os.path.splitext(each.path)
+        if not is_video(each.path) and each.path not in tables and not (suffix in beside.SIDECARS and stem in stems):
             kind = "a caption file without a video of its name" if suffix in beside.SIDECARS else "not a video file"
-            others.append((name, kind))
+            others.append((printable(each.name), kind))
     return others
 
 

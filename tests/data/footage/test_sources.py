@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -99,4 +100,49 @@ def test_input_that_is_none_or_not_clear_is_refused(folder: Path):
         gather([str(folder / "nowhere")])
     (folder / "sub" / "a.mp4").write_text("another")
     with pytest.raises(ValueError, match=r"would both be called a\.mp4: build them apart"):
-        gather([str(folder), str(folder / "sub")])
+        gather([f"{folder}/*.mp4", f"{folder}/sub"])
+
+
+def test_each_input_has_its_own_source_and_table_and_each_file_comes_once(folder: Path):
+    (folder / "captions.csv").write_text("file,caption\na.mp4,of raw\n")
+    other = folder.with_name("nasa")
+    other.mkdir()
+    for name in ("d.mp4", "e.mp4"):
+        (other / name).write_text(name)
+    (other / "captions.csv").write_text("file,caption\nd.mp4,of nasa\ngone.mp4,nothing\n")
+    (other / "again.mp4").symlink_to(folder / "a.mp4")
+    found = gather([str(folder), str(folder / "sub"), str(other), f"{other}/d.*"])
+    assert [(each.name, each.source, [row.captions.texts for row in each.rows]) for each in found.sources] == [
+        ("a.mp4", "raw", [("of raw",)]),
+        ("b.mp4", "raw", []),
+        ("d.mp4", "nasa", [("of nasa",)]),
+        ("e.mp4", "nasa", []),
+        ("sub/c.mov", "raw", []),
+    ]
+    assert found.unusable == (
+        ("again.mp4", "the same file as a.mp4"),
+        ("gone.mp4", "named in captions.csv, but not there"),
+    )
+    above = folder.parent / "captions.jsonl"
+    for folder_ in (folder, other):
+        (folder_ / "captions.csv").unlink()
+    above.write_text('{"file": "b.mp4", "caption": "one"}\n{"file": "nasa/e.mp4", "caption": "two"}\n')
+    texts = {each.name: each.rows for each in gather([str(folder), str(other)]).sources if each.rows}
+    assert [(name, row.captions.texts) for name, (row,) in texts.items()] == [("b.mp4", ("one",)), ("e.mp4", ("two",))]
+
+
+def test_names_of_any_bytes_are_told_and_end_no_line(folder: Path):
+    (folder / "odd\u2028name.mp4").write_text("odd")
+    bad = os.fsencode(folder) + b"/bad\xff.mp4"
+    for name in (bad, bad[:-4] + b".md"):
+        with open(name, "w") as file:
+            file.write("bad")
+    found = gather([str(folder)])
+    assert found.unusable == (("bad\\xff.md", "not a video file"), ("bad\\xff.mp4", "its name is not UTF-8"))
+    lines = "".join(each.to_json() + "\n" for each in found.sources).encode()
+    assert len(lines.decode().splitlines()) == len(found.sources) == 4
+    renamed = os.fsencode(folder.parent) + b"/raw\xff"
+    os.rename(folder, renamed)
+    odd = gather([os.fsdecode(renamed)])
+    assert odd.digest and {each.source for each in odd.sources} == {"raw\\xff"}
+    assert Source.from_json(odd.sources[0].to_json()) == odd.sources[0]

@@ -1,0 +1,20 @@
+"""Which files hold video, and what their names look like in a data set."""
+
+import os
+
+# What holds frames: video, and pictures as clips of one frame.
+VIDEOS = (
+    *(".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
+    *(".png", ".jpg", ".jpeg", ".webp"),
+)
+NOT_UNICODE = "its name is not UTF-8"
+
+
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name ends as that of a video or picture."""
+    return os.fspath(path).lower().endswith(VIDEOS)
+
+
+def printable(name: str) -> str:
+    """A file's name as text, whatever its bytes are: those that are not UTF-8 as their numbers."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
