@@ -179,7 +179,8 @@ def _left_out(directory: str) -> list[LeftOut]:
     found = []
     for (stage, reason), tally in tallies.items():
         if stage != "kept":
-            what = "clips" if tally.clips else "files" if stage in ("match", "read") else "parts"
+            without = {"match": "files", "read": "files", "captions": "captions"}
+            what = "clips" if tally.clips else without.get(stage, "parts")
             count = tally.example if tally.rows == 1 else f"{tally.rows} {what}, such as {tally.example}"
             found.append(LeftOut(count, f"{stage}: {reason}"))
     return found

@@ -38,7 +38,8 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a clip, of a part of a source too short for one, or (without `clip`) of a whole source.
+    """What became of a clip, of a part of a source too short for one, of a caption that fits no clip (without `frames`,
+    at the stage "captions"), or of a whole source.
 
     source: name of the file. start: first frame. start_seconds: when it is shown after the source's first. stage: one
     of `STAGES`, "kept" if it is. measure, value, threshold: of what dropped it, if that is a number. reason: the same
@@ -72,9 +73,9 @@ class Decision:
         return self.stage == "kept"
 
     @property
-    def order(self) -> tuple[str, int, str]:
+    def order(self) -> tuple[str, int, str, str, str]:
         """Where it comes in the table."""
-        return self.source, -1 if self.start is None else self.start, self.clip or ""
+        return self.source, -1 if self.start is None else self.start, self.clip or "", self.reason, self.detail or ""
 
 
 def thumbnail_name(clip: str) -> str:

@@ -54,11 +54,21 @@ class Source:
         Those that name it; else those of times that it shares half its length with; else those of the whole file.
         """
         named = [row for row in self.rows if row.clip == clip]
-        timed = [row for row in self.rows if not row.whole and row.clip is None and _share(row, start, stop) >= 0.5]
+        timed = [row for row in self.rows if _is_timed(row) and _share(row, start, stop) >= 0.5]
         rows = named or timed or [row for row in self.rows if row.whole]
         texts = tuple(text for row in rows for text in row.captions.texts)
         first = rows[0].captions if rows else Captions(())
         return Captions(texts, first.source or self.source, first.licence or self.licence)
+
+    def unheard(self, clips: Mapping[str, tuple[float, float]]) -> list[tuple[Row, str]]:
+        """Rows that fit none of the source's clips (start and stop in seconds, by id), and why."""
+        found = []
+        for row in self.rows:
+            if row.clip is not None and row.clip not in clips:
+                found.append((row, "a caption of a clip that there is not"))
+            elif _is_timed(row) and not any(_share(row, *times) >= 0.5 for times in clips.values()):
+                found.append((row, "a caption of less than half of any clip"))
+        return found
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,10 @@ class Input:
             digest.update(json.dumps(asdict(source) | {"path": "", "state": ""}).encode())
         digest.update(json.dumps(self.unusable).encode())
         return digest.hexdigest()
+
+
+def _is_timed(row: Row) -> bool:
+    return row.clip is None and not row.whole
 
 
 def _share(row: Row, start: float, stop: float) -> float:

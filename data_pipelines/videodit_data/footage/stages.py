@@ -122,10 +122,12 @@ class Analyse(beam.DoFn):
                 **facts,
             )
             yield beam.pvalue.TaggedOutput("decided", Fate(decision, spot))
+        spans = {}
         for clip in found.clips:
             id = clip_id(source.name, clip.start, clip.frames)
             spot = Spot(id, source.name, source.path, source.hash, clip.start, clip.frames, source.state)
             stop = clip.start_seconds + clip.frames / info.fps
+            spans[id] = clip.start_seconds, stop
             yield Candidate(
                 spot,
                 clip,
@@ -134,6 +136,10 @@ class Analyse(beam.DoFn):
                 notes=found.notes,
                 **facts,
             )
+        for row, why in source.unheard(spans):
+            about = row.clip or f"{row.start or 0:g} s to {'the end' if row.stop is None else f'{row.stop:g} s'}"
+            decision = Decision(source.name, "captions", why, detail=f"{about}: {' / '.join(row.captions.texts)}")
+            yield beam.pvalue.TaggedOutput("decided", Fate(decision))
 
     def _find(self, source: Source) -> Analysis | str:
         """The analysis, or why there is none."""

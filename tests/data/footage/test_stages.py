@@ -1,17 +1,18 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import pytest
-from videodit_data.captions import Captions
+from videodit_data.captions import Captions, Row
 from videodit_data.footage import stages
 from videodit_data.footage.analyse import AnalysisConfig
 from videodit_data.footage.candidates import Candidate, Spot
 from videodit_data.footage.sources import Source, gather
-from videodit_data.footage.spec import Clip
+from videodit_data.footage.spec import Analysis, Clip
 from videodit_data.isolate import Limits
 from videodit_data.transcode import Recode
-from videodit_data.video import VideoError
+from videodit_data.video import VideoError, VideoInfo
 
 FACTS = {"fps": 8.0, "frames": 8, "height": 32, "width": 48, "sha256": "0" * 64, "bytes": 1}
 
@@ -36,6 +37,23 @@ def analyse(source: Source) -> list[Any]:
 
 def notes(source: Source) -> str:
     return str(Path(source.path).with_name("notes"))
+
+
+def test_captions_that_fit_no_clip_are_decided(source: Source, monkeypatch: pytest.MonkeyPatch):
+    clips = tuple(Clip(start, 8, start / 8, {}, ()) for start in (0, 8))
+    found = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), clips)
+    monkeypatch.setattr(stages, "_call", lambda *_, **__: found.to_json())
+    places = {"b": {"clip": "a.mp4#0-9"}, "a": {"clip": "a.mp4#0-8"}, "c": {"start": 1.6}, "d": {"stop": 0.7}, "e": {}}
+    rows = tuple(Row("a.mp4", Captions((text,)), **place) for text, place in places.items())
+    clips_, decided = [], []
+    for each in analyse(dataclasses.replace(source, rows=rows)):
+        decided.append(each.value.decision) if isinstance(each, beam.pvalue.TaggedOutput) else clips_.append(each)
+    assert [clip.captions.texts for clip in clips_] == [("a",), ("e",)]
+    assert [(each.source, each.stage, each.reason, each.detail) for each in decided] == [
+        ("a.mp4", "captions", "a caption of a clip that there is not", "a.mp4#0-9: b"),
+        ("a.mp4", "captions", "a caption of less than half of any clip", "1.6 s to the end: c"),
+    ]
+    assert len({each.order for each in decided}) == 2
 
 
 def call(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
