@@ -15,6 +15,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import scenedetect
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
@@ -23,10 +24,12 @@ from videodit_data.footage import fingerprint, measure, still
 from videodit_data.footage.clips import ClipConfig, divide
 from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig, ShotFinder
-from videodit_data.footage.spec import Analysis, Clip, Shot
+from videodit_data.footage.spec import VERSION, Analysis, Clip, Shot
 from videodit_data.footage.text import Strokes
 from videodit_data.isolate import Isolated, Limits
 
+# What decides, beside the configuration, what is found.
+MADE_BY = (VERSION, *(f"{each.__name__} {each.__version__}" for each in (av, cv2, scenedetect)))
 _LEAST = 16  # pixels of a side: optical flow needs some
 _EPSILON = 1e-3  # seconds: containers round times
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from videodit_data.video import VideoInfo
 
+VERSION = 1  # of analysis: to be raised with every change of what is found, so that no cache answers with the old
 MEASURES: Mapping[str, str] = {
     "motion": "mean speed of the picture's points (optical flow), in shorter sides of the picture a second",
     "sharpness": "variance of the Laplacian at one size of picture, in squared grey levels of 255 (median of looks)",

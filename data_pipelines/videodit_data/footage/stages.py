@@ -16,7 +16,7 @@ from typing import Any
 import apache_beam as beam
 
 from videodit_data.footage import storage
-from videodit_data.footage.analyse import AnalysisConfig
+from videodit_data.footage.analyse import MADE_BY, AnalysisConfig
 from videodit_data.footage.candidates import Candidate, Fate, Spot, clip_id
 from videodit_data.footage.decisions import Decision, thumbnail_name
 from videodit_data.footage.sources import Source
@@ -143,7 +143,8 @@ class Analyse(beam.DoFn):
 
     def _find(self, source: Source) -> Analysis | str:
         """The analysis, or why there is none."""
-        note = storage.join(self._folder, key_of(source.hash, self._config, dataclasses.asdict(self._limits)) + ".json")
+        key = key_of(source.hash, self._config, dataclasses.asdict(self._limits), MADE_BY)
+        note = storage.join(self._folder, key + ".json")
         if storage.exists(note):
             found = json.loads(storage.read(note))
         else:

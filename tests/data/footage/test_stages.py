@@ -56,6 +56,17 @@ def test_captions_that_fit_no_clip_are_decided(source: Source, monkeypatch: pyte
     assert len({each.order for each in decided}) == 2
 
 
+def test_analyses_that_other_versions_made_are_made_again(source: Source, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    found = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), ()).to_json()
+    monkeypatch.setattr(stages, "_call", lambda *_, **__: asked.append(1) or found)
+    assert {each.split()[0] for each in stages.MADE_BY[1:]} == {"av", "cv2", "scenedetect"}
+    for made_by, times in ((stages.MADE_BY, 1), (stages.MADE_BY, 1), ((2, "av 99"), 2)):
+        monkeypatch.setattr(stages, "MADE_BY", made_by)
+        analyse(source)
+        assert len(asked) == times
+
+
 def call(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
     def called(limits: Limits, function: str, path: str, name: str, **arguments: Any) -> Any:
         if error is not None:
