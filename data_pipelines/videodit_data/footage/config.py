@@ -87,7 +87,7 @@ class BuildConfig:
     shards: ShardConfig = field(default_factory=ShardConfig)
     source: str | None = None
     licence: str = "unknown"
-    limits: Limits = field(default_factory=lambda: Limits(seconds=3600.0))
+    limits: Limits = field(default_factory=lambda: Limits(seconds=3600.0, seconds_per_mebibyte=20.0))
     pictures: int = 12
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from videodit_data.captions import Captions, Row
 from videodit_data.footage import stages
 from videodit_data.footage.analyse import AnalysisConfig
 from videodit_data.footage.candidates import Candidate, Spot
+from videodit_data.footage.config import BuildConfig
 from videodit_data.footage.sources import Source, gather
 from videodit_data.footage.spec import Analysis, Clip
 from videodit_data.isolate import Limits
@@ -111,3 +112,7 @@ def test_a_file_that_changed_after_it_was_hashed_is_found_out(
         with pytest.raises(RuntimeError, match=r"a\.mp4: cannot be read now \(No such file"):
             stage()
     assert not list(Path(notes(source)).iterdir())
+
+
+def test_long_footage_has_more_than_an_hour():
+    assert BuildConfig().limits.time(20 * 2**30) > 24 * 3600
