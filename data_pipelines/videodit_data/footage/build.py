@@ -128,6 +128,7 @@ def _stoppable() -> Iterator[None]:
         if main:
             signal.signal(signal.SIGINT, before)
         stages.stop()
+        describe.stop()
 
 
 def _sentence(error: Exception) -> str:

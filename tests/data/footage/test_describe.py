@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from videodit_data import manifest
-from videodit_data.footage import decisions
+from videodit_data.footage import decisions, describe
 from videodit_data.footage.build import build
 from videodit_data.footage.describe import CaptionerConfig
 
@@ -26,6 +26,7 @@ def test_kept_clips_are_captioned_once_each_and_an_interrupted_build_asks_nothin
 
     with pytest.raises(RuntimeError, match="the captioner is out"):
         again()
+    assert not describe._open, "what has failed is not left to the next build"
     first = (tmp_path / "asked").read_text().splitlines()
     assert first and not (tmp_path / "set").exists()
     monkeypatch.delenv(FAIL)
