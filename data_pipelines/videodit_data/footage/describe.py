@@ -6,6 +6,7 @@ which then goes on with the same command.
 """
 
 import dataclasses
+import io
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,15 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import apache_beam as beam
+import numpy as np
 
-from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, ask, captions_of, load
+from videodit_data.captioning.captioner import Answer, Captioner, Clip, Failure, Identity, ask, captions_of, load
 from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 from videodit_data.captioning.lengths import parse_lengths
 from videodit_data.captioning.look import Look
 from videodit_data.footage import storage
-from videodit_data.footage.records import record_of
-from videodit_data.footage.stages import Staged, key_of
+from videodit_data.footage.stages import Staged, call, key_of
+from videodit_data.isolate import Limits
 from videodit_data.pool import ordered_map
+from videodit_data.video import VideoError
 
 _BATCH = 32  # clips that are asked about together, side by side
 
@@ -88,14 +91,22 @@ class CaptionerConfig:
 
 
 _lock = threading.Lock()
-_open: dict[CaptionerConfig, tuple[Captioner, Identity]] = {}  # of this worker: an endpoint paces itself
+_open: dict[CaptionerConfig, "_Open"] = {}  # of this worker: an endpoint paces itself
+
+
+class _Open:
+    """A captioner that all threads of this worker share: it is asked about so many clips side by side."""
+
+    def __init__(self, config: CaptionerConfig):
+        self.captioner, self.identity = config.open()
+        self.room = threading.BoundedSemaphore(config.concurrency)
 
 
 def stop() -> None:
     """Ends what this worker's captioners are doing, where that can be ended."""
     with _lock:
-        for captioner, _ in _open.values():
-            end = getattr(captioner, "stop", None)
+        for each in _open.values():
+            end = getattr(each.captioner, "stop", None)
             if end is not None:
                 end(cut=True)
         _open.clear()
@@ -104,15 +115,15 @@ def stop() -> None:
 class Caption(beam.PTransform):
     """Staged clips to the same with captions; a dict of "passed" and "decided"."""
 
-    def __init__(self, config: CaptionerConfig, folder: str):
+    def __init__(self, config: CaptionerConfig, limits: Limits, folder: str):
         super().__init__()
-        self._config, self._folder = config, folder
+        self._config, self._limits, self._folder = config, limits, folder
 
     def expand(self, staged: beam.PCollection) -> Any:
         asked = (
             staged
             | "Together" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "Ask" >> beam.ParDo(Ask(self._config, self._folder)).with_outputs("decided", main="passed")
+            | "Ask" >> beam.ParDo(Ask(self._config, self._limits, self._folder)).with_outputs("decided", main="passed")
         )
         return {"passed": asked.passed, "decided": asked.decided}
 
@@ -120,34 +131,39 @@ class Caption(beam.PTransform):
 class Ask(beam.DoFn):
     """Some staged clips to the same with captions; tagged "decided": those that have none."""
 
-    def __init__(self, config: CaptionerConfig, folder: str):
-        self._config, self._folder = config, folder
+    def __init__(self, config: CaptionerConfig, limits: Limits, folder: str):
+        self._config, self._limits, self._folder = config, limits, folder
         self._lengths, self._look = parse_lengths(config.lengths), Look(config.frames, config.side)
 
     def process(self, clips: Sequence[Staged]) -> Iterator[Any]:
         with _lock:
-            captioner, identity = _open.get(self._config) or _open.setdefault(self._config, self._config.open())
+            asked = _open.get(self._config) or _open.setdefault(self._config, _Open(self._config))
 
         def answer(clip: Staged) -> Answer:
-            return self._answer(clip, captioner, identity)
+            return self._answer(clip, asked)
 
         for clip, found in zip(clips, ordered_map(answer, clips, self._config.concurrency), strict=True):
             if not isinstance(found, Failure):
-                yield self._with(clip, found, identity)
+                yield self._with(clip, found, asked.identity)
             elif any(clip.candidate.captions.texts):
                 yield clip
             else:
                 fate = clip.candidate.decided("caption", found.reason, detail=found.detail or None)
                 yield beam.pvalue.TaggedOutput("decided", fate)
 
-    def _answer(self, clip: Staged, captioner: Captioner, identity: Identity) -> Answer:
-        about = [identity.to_json(), self._config.lengths, dataclasses.asdict(self._look)]
+    def _answer(self, clip: Staged, asked: _Open) -> Answer:
+        about = [asked.identity.to_json(), self._config.lengths, dataclasses.asdict(self._look)]
         key = key_of(clip.candidate.id, clip.sha256, clip.candidate.captions.texts, about)
         note = storage.join(self._folder, key + ".json")
         if storage.exists(note):
             found = json.loads(storage.read(note))
             return Failure(**found["failure"]) if "failure" in found else found["captions"]
-        (answer,) = ask(captioner, [self._look.at(record_of(clip))], self._lengths)
+        try:
+            seen = self._seen(clip)
+        except VideoError as error:
+            return Failure("not decodable", str(error))
+        with asked.room:
+            (answer,) = ask(asked.captioner, [seen], self._lengths)
         if isinstance(answer, Failure):
             if not answer.lasting:
                 raise RuntimeError(f"No captions for {clip.candidate.id} ({answer.reason}); run the command again.")
@@ -156,6 +172,17 @@ class Ask(beam.DoFn):
             told = {"captions": dict(answer)}
         storage.write(note, json.dumps(told).encode())
         return answer
+
+    def _seen(self, clip: Staged) -> Clip:
+        """What the captioner is shown; frames are decoded apart, with limits. VideoError as `stages.call`."""
+        facts = {name: getattr(clip, name) for name in ("fps", "frames", "height", "width")}
+        with storage.here(clip.path) as path:
+            shown = call(
+                self._limits, "look", str(path), clip.candidate.id, facts=facts, look=dataclasses.asdict(self._look)
+            )
+        frames = np.load(io.BytesIO(shown), allow_pickle=False)
+        texts = tuple(filter(str.strip, clip.candidate.captions.texts))
+        return Clip(clip.candidate.id, clip.sha256, frames, clip.frames / clip.fps, clip.fps, texts)
 
     def _with(self, clip: Staged, answer: Answer, identity: Identity) -> Staged:
         new, told = captions_of(answer, identity)

@@ -126,7 +126,7 @@ def _without_duplicates(candidates: beam.PCollection, config: BuildConfig) -> di
 
 def _captioned(staged: beam.PCollection, plan: Plan) -> dict[str, beam.PCollection]:
     if plan.config.captioner.use is not None:
-        return staged | "Captions" >> Caption(plan.config.captioner, plan.folder("captions"))
+        return staged | "Captions" >> Caption(plan.config.captioner, plan.config.limits, plan.folder("captions"))
     return {"passed": staged, "decided": staged | "No captioner" >> beam.Filter(lambda clip: False)}
 
 

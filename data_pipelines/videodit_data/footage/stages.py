@@ -65,7 +65,7 @@ def stopped() -> bool:
     return _stopped.is_set()
 
 
-def _call(limits: Limits, function: str, path: str, name: str, **arguments: Any) -> Any:
+def call(limits: Limits, function: str, path: str, name: str, **arguments: Any) -> Any:
     """What a function of `work` gives; VideoError as it says, and when the limits are passed."""
     if not stopped():
         try:
@@ -150,7 +150,7 @@ class Analyse(beam.DoFn):
         else:
             try:
                 with storage.here(source.path) as path:
-                    found = _call(
+                    found = call(
                         self._limits,
                         "analysis",
                         path=str(path),
@@ -237,7 +237,7 @@ class Cut(beam.DoFn):
         try:
             with storage.writing(path) as out:
                 asked = {"path": source, "start": spot.start, "frames": spot.frames, "name": spot.name}
-                found = _call(self._limits, "cut", **asked, recode=self._recode, out=str(out))
+                found = call(self._limits, "cut", **asked, recode=self._recode, out=str(out))
                 _unchanged(spot)
         except VideoError as error:
             found = _reason(error, spot.name)
@@ -258,7 +258,7 @@ class Show(beam.DoFn):
             try:
                 with storage.here(spot.path) as source, storage.writing(path) as out:
                     asked = {"path": str(source), "start": spot.start, "frames": spot.frames, "name": spot.name}
-                    _call(self._limits, "thumbnail", **asked, out=str(out))
+                    call(self._limits, "thumbnail", **asked, out=str(out))
             except VideoError as error:
                 logging.getLogger(__name__).warning("no thumbnail: %s", error)
                 return

@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image
 
 from videodit_data import transcode, video
+from videodit_data.captioning.look import Look
 from videodit_data.footage.analyse import AnalysisConfig, analyse
+from videodit_data.records import Record
 from videodit_data.transcode import Recode
 from videodit_data.transforms import cover_size
 
@@ -23,7 +25,7 @@ _watching: list[int] = []
 def run(path: str, *, name: str, what: str, **arguments: Any) -> Any:
     """One of the functions below, so that they share processes."""
     _end_with_parent()
-    return {"analysis": analysis, "cut": cut, "thumbnail": thumbnail}[what](path, name=name, **arguments)
+    return {"analysis": analysis, "cut": cut, "thumbnail": thumbnail, "look": look}[what](path, name=name, **arguments)
 
 
 def _end_with_parent() -> None:
@@ -73,3 +75,12 @@ def thumbnail(path: str, start: int, frames: int, name: str, out: str) -> None:
     except OSError as error:  # 65,535 pixels are the most
         raise video.VideoError(f"{name}: no JPEG can be made ({error}).") from None
     Path(out).write_bytes(sink.getvalue())
+
+
+def look(path: str, facts: dict[str, Any], look: dict[str, Any], name: str) -> bytes:
+    """What a `Look` shows of a clip with these facts, as an .npy file. VideoError where it cannot be decoded."""
+    data = Path(path).read_bytes()
+    record = Record(id=name, video=data, captions=("",), source="", licence="", sha256="", **facts)
+    sink = io.BytesIO()
+    np.save(sink, Look(**look).at(record).frames, allow_pickle=False)
+    return sink.getvalue()

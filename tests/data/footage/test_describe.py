@@ -1,14 +1,20 @@
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from videodit_data import manifest
-from videodit_data.footage import decisions, describe
+from videodit_data.captions import Captions
+from videodit_data.footage import decisions, describe, stages
 from videodit_data.footage.build import build
+from videodit_data.footage.candidates import Candidate, Spot
 from videodit_data.footage.describe import CaptionerConfig
+from videodit_data.footage.spec import Clip
+from videodit_data.footage.stages import Staged
+from videodit_data.isolate import Limits
 
 from tests.data.footage.building import CONFIG, IN_MEMORY
-from tests.data.footage.captioner import ASKED, FAIL
+from tests.data.footage.captioner import ASKED, FAIL, crowd
 
 
 def test_kept_clips_are_captioned_once_each_and_an_interrupted_build_asks_nothing_twice(
@@ -43,6 +49,44 @@ def test_kept_clips_are_captioned_once_each_and_an_interrupted_build_asks_nothin
     assert (silent["stage"], silent["reason"]) == ("caption", "too short")
     told = manifest.load(tmp_path / "set").info["config"]["captioner"]
     assert told["model"] == "tests.data.footage.captioner:caption" and told["lengths"] == "short"
+
+
+def clips(folder: Path, count: int, captions: tuple[str, ...]) -> list[Staged]:
+    (folder / "clip").write_text("not a video")
+    found = []
+    for number in range(count):
+        spot = Spot(f"{number}.mp4#0-8", f"{number}.mp4", "", "", 0, 8)
+        candidate = Candidate(spot, Clip(0, 8, 0.0, {}, ()), 8.0, 32, 48, 8, Captions(captions))
+        found.append(Staged(candidate, str(folder / "clip"), 8.0, 8, 32, 48, "0" * 64, 1))
+    return found
+
+
+def test_all_threads_of_a_worker_ask_a_captioner_about_so_many_clips_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = CaptionerConfig("tests.data.footage.captioner:crowd", lengths="short", concurrency=2)
+    monkeypatch.setattr(describe.Ask, "_seen", lambda self, clip: clip)
+    asks = [describe.Ask(config, Limits(), str(tmp_path)) for _ in range(4)]
+    staged = clips(tmp_path, 16, ())
+    monkeypatch.setattr(describe, "ask", lambda captioner, seen, lengths: captioner(seen, lengths))
+    with ThreadPoolExecutor(4) as threads:
+        parts = [staged[number::4] for number in range(4)]
+        passed = list(threads.map(lambda part: len(list(part[0].process(part[1]))), zip(asks, parts, strict=True)))
+    describe.stop()
+    assert passed == [4] * 4 and crowd.most == 2
+
+
+def test_a_clip_that_cannot_be_shown_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(ASKED, str(tmp_path / "asked"))
+    config = CaptionerConfig("tests.data.footage.captioner:caption", lengths="short", concurrency=1)
+    asking = describe.Ask(config, CONFIG.limits, str(tmp_path))
+    stages.resume()
+    (lost,) = asking.process(clips(tmp_path, 1, ()))
+    assert (lost.value.decision.stage, lost.value.decision.reason) == ("caption", "not decodable")
+    assert lost.value.decision.detail.startswith("clip 0.mp4#0-8: not readable as a video")
+    (kept,) = asking.process(clips(tmp_path, 1, ("of a file",)))
+    assert kept.candidate.captions.texts == ("of a file",) and not (tmp_path / "asked").exists()
+    describe.stop()
 
 
 @pytest.mark.parametrize(

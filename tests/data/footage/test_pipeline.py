@@ -120,7 +120,7 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
     call: int,
     analysed: bool,
 ):
-    calls, real = [], stages._call
+    calls, real = [], stages.call
 
     def counted(limits, function, path, name, **arguments):
         calls.append((function, name, arguments.get("start")))
@@ -132,7 +132,7 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
         cache = str(built.with_name("cache")) if analysed else None
         build([str(footage)], tmp_path / "set", CONFIG, cache=cache, beam_options=IN_MEMORY)
 
-    monkeypatch.setattr(stages, "_call", counted)
+    monkeypatch.setattr(stages, "call", counted)
     with pytest.raises(Exception, match="_Ended"):
         run()
     assert not (tmp_path / "set").exists()
@@ -163,7 +163,7 @@ def test_shards_that_are_there_are_kept(
 def test_a_finished_build_does_nothing_and_other_input_is_refused(
     footage: Path, built: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stages, "_call", None)
+    monkeypatch.setattr(stages, "call", None)
     before = contents(built)
     assert again(footage, built, built) == manifest.load(built)
     with pytest.raises(ValueError, match=r"made from other input \(config differ\)"):
@@ -177,7 +177,7 @@ def test_no_clip_kept_is_one_sentence_and_other_thresholds_decode_nothing_again(
     footage: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     nothing = dataclasses.replace(CONFIG, filters=Filters(luminance=Filter(least=0.99)), pictures=0)
-    monkeypatch.setattr(stages, "_call", None)
+    monkeypatch.setattr(stages, "call", None)
     with pytest.raises(ValueError, match=r"No clip of 11 sources is kept; .*set\.partial tells of each:\n"):
         again(footage, built, tmp_path / "set", nothing)
     assert not (tmp_path / "set").exists()

@@ -43,7 +43,7 @@ def notes(source: Source) -> str:
 def test_captions_that_fit_no_clip_are_decided(source: Source, monkeypatch: pytest.MonkeyPatch):
     clips = tuple(Clip(start, 8, start / 8, {}, ()) for start in (0, 8))
     found = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), clips)
-    monkeypatch.setattr(stages, "_call", lambda *_, **__: found.to_json())
+    monkeypatch.setattr(stages, "call", lambda *_, **__: found.to_json())
     places = {"b": {"clip": "a.mp4#0-9"}, "a": {"clip": "a.mp4#0-8"}, "c": {"start": 1.6}, "d": {"stop": 0.7}, "e": {}}
     rows = tuple(Row("a.mp4", Captions((text,)), **place) for text, place in places.items())
     clips_, decided = [], []
@@ -60,7 +60,7 @@ def test_captions_that_fit_no_clip_are_decided(source: Source, monkeypatch: pyte
 def test_analyses_that_other_versions_made_are_made_again(source: Source, monkeypatch: pytest.MonkeyPatch):
     asked = []
     found = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), ()).to_json()
-    monkeypatch.setattr(stages, "_call", lambda *_, **__: asked.append(1) or found)
+    monkeypatch.setattr(stages, "call", lambda *_, **__: asked.append(1) or found)
     assert {each.split()[0] for each in stages.MADE_BY[1:]} == {"av", "cv2", "scenedetect"}
     for made_by, times in ((stages.MADE_BY, 1), (stages.MADE_BY, 1), ((2, "av 99"), 2)):
         monkeypatch.setattr(stages, "MADE_BY", made_by)
@@ -75,7 +75,7 @@ def call(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
         Path(arguments["out"]).write_bytes(b"x")
         return FACTS
 
-    monkeypatch.setattr(stages, "_call", called)
+    monkeypatch.setattr(stages, "call", called)
 
 
 def test_more_time_brings_back_a_clip_that_took_too_long(source: Source, monkeypatch: pytest.MonkeyPatch):
