@@ -170,7 +170,7 @@ class Ask(beam.DoFn):
             told: dict[str, Any] = {"failure": dataclasses.asdict(answer)}
         else:
             told = {"captions": dict(answer)}
-        storage.write(note, json.dumps(told).encode())
+        storage.write(note, json.dumps(told).encode(), once=True)
         return answer
 
     def _seen(self, clip: Staged) -> Clip:

@@ -23,15 +23,22 @@ def partial(out: str) -> str:
 
 
 def finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
-    """The data set in `out` if it is that of `info`, None if there is nothing yet. ValueError for something else."""
+    """The data set in `out` if it is that of `info`, None if there is nothing yet. ValueError for something else.
+
+    What an interruption left half moved there is moved to its end.
+    """
     if not storage.is_remote(out):
         return manifest.already_built(Path(out), info)
-    file = storage.join(out, manifest.FILE)
-    if not storage.exists(file):
-        if storage.files(out):
-            raise ValueError(f"{out} exists and is not a data set; choose another place, nothing was written.")
-        return None
-    return manifest.check_same(manifest.parse(storage.read(file).decode(), file), info, out)
+    file, moving = storage.join(out, manifest.FILE), storage.join(partial(out), manifest.FILE)
+    if storage.exists(file):
+        return manifest.check_same(manifest.parse(storage.read(file).decode(), file), info, out)
+    made = manifest.parse(storage.read(moving).decode(), moving) if storage.exists(moving) else None
+    if made is not None and made.info == info:
+        return _move(out, made)
+    if storage.files(out):
+        found = "is not a data set" if made is None else "holds part of a data set made from other input"
+        raise ValueError(f"{out} exists and {found}; choose another place, nothing was written.")
+    return None
 
 
 def begin(out: str, info: Mapping[str, Any]) -> str:
@@ -56,17 +63,23 @@ def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], le
     if not storage.is_remote(out):
         return manifest.finish(Path(out), described, info=info, left_out=left_out, beside=BESIDE)
     made = manifest.compose(out, described, info=info, left_out=left_out)
+    storage.write(storage.join(partial(out), manifest.FILE), made.to_json().encode())
+    return _move(out, made)
+
+
+def _move(out: str, made: Manifest) -> Manifest:
+    """Moves what stays of a partial directory that is complete, its manifest last, and deletes the rest."""
     kept = {shard.name for shard in made.shards}
     rest = []
     for name, path in storage.files(partial(out)).items():
         if name in kept or name.split("/")[0] in BESIDE:
             storage.rename(path, storage.join(out, *name.split("/")))
-        else:
+        elif name != manifest.FILE:
             rest.append(path)
-    storage.write(storage.join(out, manifest.FILE), made.to_json().encode())
     storage.delete(rest)
+    storage.rename(storage.join(partial(out), manifest.FILE), storage.join(out, manifest.FILE))
     return made
 
 
 def _made(name: str) -> bool:
-    return name.endswith(".array_record") or name.split("/")[0] in _MADE
+    return name.endswith(".array_record") or name == manifest.FILE or name.split("/")[0] in _MADE

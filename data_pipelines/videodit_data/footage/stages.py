@@ -161,7 +161,7 @@ class Analyse(beam.DoFn):
             except VideoError as error:
                 found = _reason(error, source.name)
             _unchanged(source)
-            storage.write(note, json.dumps(found).encode())
+            storage.write(note, json.dumps(found).encode(), once=True)
         return found if isinstance(found, str) else Analysis.from_json(found)
 
 
@@ -242,7 +242,7 @@ class Cut(beam.DoFn):
         except VideoError as error:
             found = _reason(error, spot.name)
             _unchanged(spot)
-        storage.write(path + ".json", json.dumps(found).encode())
+        storage.write(path + ".json", json.dumps(found).encode(), once=True)
 
 
 class Show(beam.DoFn):

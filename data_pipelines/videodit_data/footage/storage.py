@@ -63,22 +63,25 @@ def read(path: str) -> bytes:
         return file.read()
 
 
-def write(path: str, data: bytes) -> None:
-    """Writes a file whole or not at all, whoever else writes the same."""
-    with writing(path) as scratch:
+def write(path: str, data: bytes, *, once: bool = False) -> None:
+    """Writes a file whole or not at all, as `writing`, but in the place of what is there unless `once`."""
+    with writing(path, once=once) as scratch:
         scratch.write_bytes(data)
 
 
 @contextmanager
-def writing(path: str) -> Iterator[Path]:
-    """A local file to write, which becomes `path` when all went well, and is gone otherwise."""
+def writing(path: str, *, once: bool = True) -> Iterator[Path]:
+    """A local file to write, which becomes `path` when all went well, and is gone otherwise.
+
+    once: the path says what the bytes are made from, so that those of whoever was first may stay.
+    """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
             yield (local := Path(folder, "file"))
             scratch = f"{path}.{uuid.uuid4().hex}.tmp"
             with local.open("rb") as file, FileSystems.create(scratch, compression_type=_AS_IT_IS) as there:
                 shutil.copyfileobj(file, there)
-            if exists(path):  # another worker was first, and wrote the same bytes
+            if once and exists(path):
                 delete([scratch])
             else:
                 rename(scratch, path)
@@ -111,5 +114,10 @@ def delete(paths: list[str]) -> None:
 
 
 def rename(path: str, to: str) -> None:
-    """Renames a file."""
-    os.replace(path, to) if not is_remote(path) else FileSystems.rename([path], [to])
+    """Renames a file, in the place of what is there."""
+    if not is_remote(path):
+        os.replace(path, to)
+        return
+    if exists(to):  # not every file system renames over a file
+        delete([to])
+    FileSystems.rename([path], [to])

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,8 +6,9 @@ from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.localfilesystem import LocalFileSystem
 from videodit_data import manifest
-from videodit_data.footage import storage
+from videodit_data.footage import place, storage
 from videodit_data.footage.build import build
+from videodit_data.manifest import Described, Origin, Shard
 
 from tests.data.footage.building import CONFIG, IN_MEMORY
 
@@ -73,8 +75,10 @@ def test_files_are_written_whole_and_found_again(toy: Path, tmp_path: Path, remo
     storage.make_folder(root)
     storage.make_folder(storage.join(root, "sub"))
     path = storage.join(root, "sub", "a.bin")
-    for data in (b"one", b"one"):
+    for data in (b"two", b"one"):
         storage.write(path, data)
+    if remote:
+        storage.write(path, b"three", once=True)
     assert storage.read(path) == b"one" and storage.exists(path) and not storage.exists(path + "x")
     with pytest.raises(ZeroDivisionError), storage.writing(storage.join(root, "b.bin")) as local:
         local.write_bytes(b"half")
@@ -86,6 +90,47 @@ def test_files_are_written_whole_and_found_again(toy: Path, tmp_path: Path, remo
     assert storage.files(root) == {"c.bin": storage.join(root, "c.bin")}
     storage.delete([storage.join(root, "c.bin")])
     assert storage.files(root) == {}
+
+
+def test_what_other_input_left_on_another_file_system_is_replaced(toy: Path):
+    for info in ({"input": "one"}, {"input": "two"}):
+        directory = place.begin("toy://set", info)
+        storage.write(storage.join(directory, "sources.jsonl"), json.dumps(info).encode())
+        assert json.loads((toy / "set.partial" / "info.json").read_text()) == info
+        assert json.loads((toy / "set.partial" / "sources.jsonl").read_text()) == info
+
+
+@pytest.mark.parametrize("stopped_at", [0, 1, 3, 5])
+def test_a_data_set_half_moved_on_another_file_system_is_moved_to_its_end(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
+):
+    info, real, calls = {"input": "one"}, storage.rename, []
+    names = ("clips-0.array_record", "clips-1.array_record", "decisions/part-0", "notes.json")
+    for name in (*names, "clips/cut", "sources.jsonl"):
+        storage.write(storage.join(place.begin("toy://set", info), name), name.encode())
+    shards = (Shard(name, "0" * 64, len(name), (8,), (8.0,), (32,), (48,)) for name in names[:2])
+    described = [Described(shard, (Origin("tests", "CC0-1.0", 1),), "video") for shard in shards]
+
+    def rename(path: str, to: str) -> None:
+        calls.append(to)
+        if len(calls) == stopped_at + 1:
+            raise KeyboardInterrupt
+        real(path, to)
+
+    monkeypatch.setattr(storage, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        place.finish("toy://set", described, info, [])
+    monkeypatch.setattr(storage, "rename", real)
+    if stopped_at > 1:
+        with pytest.raises(ValueError, match="holds part of a data set made from other input"):
+            place.finished("toy://set", {"input": "two"})
+    if stopped_at == 0:  # not even the manifest
+        assert place.finished("toy://set", info) is None
+        place.finish("toy://set", described, info, [])
+    made = place.finished("toy://set", info)
+    assert made is not None and made == place.finished("toy://set", info)
+    there = {path.relative_to(toy).as_posix() for path in toy.rglob("*") if path.is_file()}
+    assert there == {f"set/{name}" for name in (*names, "manifest.json")}
 
 
 @pytest.mark.slow
