@@ -36,7 +36,7 @@ class DropDuplicates(beam.PTransform):
         self._bits, self._most = bits, most
 
     def expand(self, candidates: beam.PCollection) -> Any:
-        entries = candidates | "File by band" >> beam.FlatMap(_entries)
+        entries = candidates | "File by band" >> beam.FlatMap(_entries, *fingerprint.banding(self._bits))
         firsts = entries | "First ones" >> beam.combiners.Top.PerKey(self._most, key=_rank, reverse=True)
         found = (
             {"firsts": firsts, "entries": entries}
@@ -52,9 +52,9 @@ class DropDuplicates(beam.PTransform):
         return {"passed": split.passed, "dropped": split.dropped, "crowded": found.crowded}
 
 
-def _entries(candidate: Candidate) -> Iterator[tuple[Any, Entry]]:
+def _entries(candidate: Candidate, bands: int, rows: int) -> Iterator[tuple[Any, Entry]]:
     entry = Entry(candidate.rank, candidate.clip.fingerprint, candidate.spot)
-    for band in fingerprint.bands(candidate.clip.fingerprint):
+    for band in fingerprint.bands(candidate.clip.fingerprint, bands, rows):
         yield band, entry
 
 

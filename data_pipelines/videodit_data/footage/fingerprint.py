@@ -40,6 +40,18 @@ def distance(a: Sequence[int], b: Sequence[int]) -> float:
     return sum((one ^ two).bit_count() for one, two in zip(a, b, strict=True)) / len(a)
 
 
+def banding(bits: int) -> tuple[int, int]:
+    """Bands and rows for `bands` that find at least 0.89 of the fingerprints at a distance of `bits`, more of nearer ones.
+
+    32 bands, or 64 above 8 bits, of as many rows as allow it, 20 at most.
+
+    At 8 bits these are 32 of 20; at 12, 64 of 16, under which 0.1% of the pairs of unlike clips meet, too.
+    """
+    count = 32 if bits <= 8 else 64
+    rows = next(rows for rows in range(20, 0, -1) if 1 - (1 - (1 - bits / BITS) ** rows) ** count >= 0.89)
+    return count, rows
+
+
 def bands(fingerprint: Sequence[int], bands: int = 32, rows: int = 20) -> tuple[tuple[int, int], ...]:
     """Keys for banded locality-sensitive hashing: (band, `rows` bits taken from anywhere in the fingerprint).
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from videodit_data import video
-from videodit_data.footage.fingerprint import BITS, FRAMES, bands, distance, frame_hash, spread
+from videodit_data.footage.fingerprint import BITS, FRAMES, banding, bands, distance, frame_hash, spread
 
 
 def fingerprint(frames):
@@ -71,3 +71,17 @@ def test_a_hash_is_of_the_picture_alone(real_shots):
     assert frame_hash(luma) == frame_hash(luma.copy()) < 2**64
     assert frame_hash(np.full((40, 60), 9, np.uint8)) == frame_hash(np.full((90, 30), 9, np.uint8))
     assert bands((1, 2, 3), 2, 5) == bands((1, 2, 3), 2, 5)
+
+
+@pytest.mark.parametrize("bits", [0, 4, 8, 9, 12, 16, 31])
+def test_bands_find_what_is_asked_for(bits):
+    count, rows = banding(bits)
+    rng, found = random.Random(bits), 0
+    for _ in range(200):
+        one = [rng.getrandbits(BITS) for _ in range(FRAMES)]
+        two = list(one)
+        for flip in rng.sample(range(BITS * FRAMES), bits * FRAMES):
+            two[flip // BITS] ^= 1 << flip % BITS
+        found += bool(set(bands(one, count, rows)) & set(bands(two, count, rows)))
+    assert found / 200 > 0.83
+    assert banding(8) == (32, 20) and banding(12) == (64, 16)
