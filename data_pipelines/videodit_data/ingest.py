@@ -16,7 +16,16 @@ from typing import Any
 from videodit_data import captions as beside
 from videodit_data.files import NOT_UNICODE, VIDEOS, is_video, printable
 from videodit_data.isolate import Verifier
-from videodit_data.manifest import LeftOut, Manifest, Progress, already_built, build, partial_directory, write_whole
+from videodit_data.manifest import (
+    LeftOut,
+    Manifest,
+    Progress,
+    already_built,
+    build,
+    partial_directory,
+    sha256,
+    write_whole,
+)
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record
 from videodit_data.video import VideoError, VideoInfo
@@ -147,12 +156,8 @@ def _match(
 
 
 def _hash(files: Sequence[_File], threads: int, report: Progress) -> list[str]:
-    def sha256(file: _File) -> str:
-        with file.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-
     hashes = []
-    for value in ordered_map(sha256, files, threads):
+    for value in ordered_map(lambda file: sha256(file.path), files, threads):
         hashes.append(value)
         report("hash", len(hashes), len(files))
     return hashes

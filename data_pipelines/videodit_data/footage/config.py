@@ -13,10 +13,8 @@ from videodit_data.transcode import Recode
 
 @dataclass(frozen=True)
 class Filters:
-    """A filter for each measure, in the order of the funnel; by default none drops anything.
-
-    motion: pictures' heights a second. sharpness: variance of the Laplacian. luminance, contrast: 0 to 1. bars, text:
-    share of the picture. static, slideshow: share of the time. loudness: LUFS, unknown for silence.
+    """A filter for each measure (`spec.MEASURES` says what they are), in the order of the funnel; none drops anything
+    by default.
     """
 
     luminance: Filter = field(default_factory=Filter)

@@ -123,12 +123,7 @@ def tally(directory: Path) -> dict[tuple[str, str], "Tally"]:
     """What each reason of each stage dropped, in the order of the funnel and by count."""
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     for row in read(directory, ("source", "clip", "stage", "reason", "frames", "seconds")):
-        found = tallies[row["stage"], row["reason"]]
-        found.rows += 1
-        found.clips += row["clip"] is not None
-        found.frames += row["frames"] or 0
-        found.seconds += row["seconds"] or 0.0
-        found.example = found.example or row["clip"] or row["source"]
+        tallies[row["stage"], row["reason"]].add(row)
     return dict(sorted(tallies.items(), key=lambda item: (STAGES.index(item[0][0]), -item[1].rows, item[0][1])))
 
 
@@ -141,3 +136,11 @@ class Tally:
     frames: int = 0
     seconds: float = 0.0
     example: str = ""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more row of the table."""
+        self.rows += 1
+        self.clips += row["clip"] is not None
+        self.frames += row["frames"] or 0
+        self.seconds += row["seconds"] or 0.0
+        self.example = self.example or row["clip"] or row["source"]

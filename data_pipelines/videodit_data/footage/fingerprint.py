@@ -41,7 +41,7 @@ def distance(a: Sequence[int], b: Sequence[int]) -> float:
 
 
 def banding(bits: int) -> tuple[int, int]:
-    """Bands and rows for `bands` that find at least 0.89 of the fingerprints at a distance of `bits`, more of nearer ones.
+    """Bands and rows for `bands` that find at least 0.89 of the fingerprints at a distance of `bits`, more nearer by.
 
     32 bands, or 64 above 8 bits, of as many rows as allow it, 20 at most.
 

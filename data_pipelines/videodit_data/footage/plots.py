@@ -1,6 +1,7 @@
 """The report's plots, as SVG for a light and for a dark page."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def histogram(
 
     What lies far outside of most values counts to the outermost bars.
     """
-    figure, axes = _figure(theme, (4.6, 2.5), (0.11, 0.2, 0.97, 0.88))
+    figure, axes = _figure(theme, (4.6, 2.7), (0.11, 0.24, 0.97, 0.89))
     low, high = _reach(np.concatenate([kept, dropped, otherwise]), bounds)
     edges = np.linspace(low, high, _BINS + 1)
     parts = [
@@ -66,7 +67,7 @@ def histogram(
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1.05 * below.max())
     axes.set_ylabel("clips")
-    axes.set_xlabel(label)
+    axes.set_xlabel(textwrap.fill(label, 64))
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="x", visible=False)
     axes.legend(

@@ -17,21 +17,11 @@ from videodit_data import manifest
 from videodit_data.footage import decisions
 from videodit_data.footage.decisions import STAGES, THUMBNAILS, Tally, thumbnail_name
 from videodit_data.footage.plots import DARK, LIGHT, Theme, funnel, histogram
+from videodit_data.footage.spec import MEASURES
 
 Plot = tuple[str, str]  # for a light page and for a dark one
 Row = dict[str, Any]
 _ERRORS, _PAIRS = 200, 24  # that are shown at most
-_UNITS = {
-    "motion": "heights of the picture a second",
-    "sharpness": "variance of the Laplacian",
-    "luminance": "mean level, 0 black to 1 white",
-    "contrast": "deviation of levels",
-    "bars": "share of the picture that is black bars",
-    "text": "share of the picture under text",
-    "static": "share of the time that nothing moves",
-    "slideshow": "share of the time in stills",
-    "loudness": "LUFS",
-}
 
 
 @dataclass
@@ -92,11 +82,7 @@ def _read(directory: Path) -> _Table:
     table = _Table()
     have = {path.name for path in (directory / THUMBNAILS).glob("*.jpg")}
     for row in decisions.read(directory):
-        tally = table.tallies[row["stage"], row["reason"], row["measure"]]
-        tally.rows += 1
-        tally.clips += row["clip"] is not None
-        tally.frames += row["frames"] or 0
-        tally.seconds += row["seconds"] or 0.0
+        table.tallies[row["stage"], row["reason"], row["measure"]].add(row)
         table.sources.add(row["source"])
         if row["frames"] is None:
             table.errors.append(row)
@@ -156,7 +142,7 @@ def _histograms(table: _Table, filters: Mapping[str, Any]) -> Iterator[tuple[str
         values, fates = np.array(table.values[name], np.float64), np.array(table.fates[name])
         bounds = filters.get(name, {}).get("least"), filters.get(name, {}).get("most")
         parts = [values[fates == fate] for fate in range(3)]
-        yield name, _plot(lambda theme: histogram(*parts, bounds, _UNITS.get(name, name), theme))  # noqa: B023
+        yield name, _plot(lambda theme: histogram(*parts, bounds, MEASURES.get(name, name), theme))  # noqa: B023
 
 
 def _plot(chart: Callable[[Theme], bytes]) -> Plot:

@@ -8,7 +8,6 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 
@@ -16,7 +15,7 @@ from videodit_data.footage import storage
 from videodit_data.footage.decisions import digest
 from videodit_data.footage.records import record_of
 from videodit_data.footage.stages import Staged
-from videodit_data.manifest import Described, Origin, Shard, describe
+from videodit_data.manifest import Described, describe
 from videodit_data.records import shard_name, write_shard
 
 NAME = "clips"
@@ -102,10 +101,4 @@ def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder
 
 def described(notes: str) -> list[Described]:
     """What the notes say of the shards, in order."""
-    found = []
-    for _, path in sorted(storage.files(notes).items()):
-        values: dict[str, Any] = json.loads(storage.read(path))
-        shard = {key: tuple(value) if isinstance(value, list) else value for key, value in values["shard"].items()}
-        origins = tuple(Origin(**origin) for origin in values["origins"])
-        found.append(Described(Shard(**shard), origins, values["content"]))
-    return found
+    return [Described.from_json(json.loads(storage.read(path))) for _, path in sorted(storage.files(notes).items())]

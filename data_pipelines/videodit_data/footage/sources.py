@@ -15,6 +15,7 @@ from videodit_data import captions as beside
 from videodit_data.captions import Captions, Row
 from videodit_data.files import NOT_UNICODE, VIDEOS, is_video, printable
 from videodit_data.footage import storage
+from videodit_data.manifest import sha256
 from videodit_data.pool import ordered_map
 
 
@@ -260,6 +261,5 @@ def _sidecar(path: str) -> tuple[Row, ...]:
 def _hash(path: str) -> str:
     """The hash of a local file; the checksum that another file system keeps."""
     if storage.is_remote(path):
-        return hashlib.sha256(str(FileSystems.checksum(path)).encode()).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(storage.state(path).encode()).hexdigest()
+    return sha256(Path(path))

@@ -1,10 +1,11 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from videodit_data.footage.shards import ShardConfig, shard_of
 from videodit_data.records import even_ranges
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_a_place_is_in_the_shard_whose_range_holds_it(total, data):
     shards = data.draw(st.integers(1, total))
