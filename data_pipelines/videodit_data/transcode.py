@@ -1,12 +1,11 @@
 """Parts of long footage cut out as files of their own, coded so that training reads them fast."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any
 
 import av
 import numpy as np
@@ -69,11 +68,6 @@ def cut(source: video.Source, start: int, frames: int, recode: Recode, *, name: 
         return video.write_mp4(
             None, pictures, size, where.fps, options=options, seconds=None if steady else seconds.tolist()
         )
-
-
-def cut_plain(path: str, *, name: str, start: int, frames: int, recode: Mapping[str, Any]) -> bytes:
-    """`cut` with a `Recode` in JSON, for `isolate.Isolated`."""
-    return cut(path, start, frames, Recode(**recode), name=name)
 
 
 def _where(source: video.Source, name: str) -> video.Index:

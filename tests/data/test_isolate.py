@@ -5,7 +5,7 @@ import os
 import av
 import numpy as np
 import pytest
-from videodit_data import isolate, transcode, video
+from videodit_data import isolate, video
 from videodit_data.isolate import Isolated, Limits, Verifier
 from videodit_data.video import VideoError
 
@@ -22,15 +22,13 @@ def test_dataclasses_and_bytes_come_back_from_one_process(film):
         process = probe._all[0]._process
         probe(film)
         assert len(probe._all) == 1 and probe._all[0]._process is process
-    recode = {"crf": 30, "gop": 4}
-    with Isolated("videodit_data.transcode:cut_plain") as cut:
-        data = cut(film, start=2, frames=5, recode=recode)
-    assert data == transcode.cut(film, 2, 5, transcode.Recode(**recode))
+    with Isolated("tests.data.isolated:whole") as whole:
+        assert whole(film) == film.read_bytes()
     assert process.poll() is not None  # closed
 
 
 def test_errors_of_any_kind_name_the_file_and_keep_the_process(film):
-    with Isolated("videodit_data.transcode:cut_plain") as cut:
+    with Isolated("tests.data.isolated:cut") as cut:
         for arguments, told in (
             ({"start": 90, "frames": 5, "recode": {}}, r"^a film: has 12 frames, cannot give 5 from frame 90 on\.$"),
             ({"start": 0, "frames": 5, "recode": {"crf": 99}}, r"^a film: ValueError, Coding needs a crf of 0 to 51"),
@@ -79,7 +77,7 @@ def test_what_the_machine_does_is_no_verdict_on_a_file(film):
 
 def test_a_process_that_is_killed_has_another_try(film):
     flag = film.parent / "killed"
-    with Isolated("tests.data.killed:probe") as probe:
+    with Isolated("tests.data.isolated:probe") as probe:
         flag.write_text("x")
         assert probe(film, name="film.mp4", flag=str(flag)) == 12
         flag.write_text("xx")

@@ -26,7 +26,6 @@ from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig, ShotFinder
 from videodit_data.footage.spec import VERSION, Analysis, Clip, Shot
 from videodit_data.footage.text import Strokes
-from videodit_data.isolate import Isolated, Limits
 
 # What decides, beside the configuration, what is found.
 MADE_BY = (VERSION, *(f"{each.__name__} {each.__version__}" for each in (av, cv2, scenedetect)))
@@ -98,24 +97,6 @@ def analyse(
         hashes = tuple(watch.hashes[at] for at in fingerprint.spread(part.start, part.stop - part.start))
         clips.append(Clip(part.start, part.stop - part.start, seconds[part.start], measures, hashes))
     return Analysis(info, shots, tuple(clips), short, (sound.trouble,) if sound.trouble else ())
-
-
-def analyse_plain(path: str, *, name: str, config: Mapping[str, Any], most_pixels: int | None) -> Analysis:
-    """`analyse` with a configuration in JSON, for `Isolated`."""
-    return analyse(path, AnalysisConfig.from_json(config), name=name, most_pixels=most_pixels)
-
-
-class Analyser(Isolated):
-    """`analyse` in processes with limits; what is passed over costs one file (VideoError)."""
-
-    def __init__(self, config: AnalysisConfig, limits: Limits | None = None):
-        super().__init__(f"{__name__}:analyse_plain", limits or Limits(seconds=600, seconds_per_mebibyte=20))
-        self._config = config.to_json()
-
-    def __call__(self, path: str | os.PathLike[str], *, name: str = "") -> Analysis:
-        """As `analyse`; VideoError also when a limit is passed or the process dies."""
-        plain = super().__call__(path, name=name, config=self._config, most_pixels=self.limits.pixels)
-        return Analysis.from_json(plain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ _STEP, _BLOCK = 0.1, 0.4  # seconds
 class Loudness:
     """Hears the packets of a sound stream in turn and then knows the loudness of its parts.
 
-    trouble: why hearing stopped, "" if it did not. overall: the filter's own integrated loudness so far.
+    trouble: why hearing stopped, "" if it did not.
     """
 
     def __init__(self) -> None:
         self._graph: Graph | None = None
         self._ends: list[float] = []
         self._levels: list[float] = []
-        self.trouble, self.overall = "", -70.0
+        self.trouble = ""
 
     def hear(self, packet: av.Packet) -> None:
         """The next packet; once one cannot be decoded, the rest stays unheard."""
@@ -53,7 +53,6 @@ class Loudness:
             if (level := heard.metadata.get("lavfi.r128.M")) is not None and heard.time is not None:
                 self._ends.append(heard.time + heard.samples / heard.sample_rate)
                 self._levels.append(float(level))
-                self.overall = float(heard.metadata["lavfi.r128.I"])
 
     def integrated(self, start: float, stop: float) -> float | None:
         """LUFS of the sound between two times (seconds of the stream), None when it is silent, too short or not there.
