@@ -15,6 +15,7 @@ from flax import nnx
 from videodit_data import manifest
 from videodit_data.embeddings import Embeddings
 from videodit_data.examples import ClipShape, window_pixels
+from videodit_data.sequence import open_data_set
 from videodit_data.texts import CachedText, TokenizedText
 from videodit_data.tokenize import Tokenizer
 from videodit_data.toyworld import build
@@ -23,7 +24,7 @@ from videodit_data.windows import Window
 from tests.cli import releases, tiny
 from tests.cli.test_cli import run
 from tests.train.test_tasks import VAE_RUN, built
-from videodit.cli import feeding
+from videodit.cli import encode, feeding, shared
 from videodit.cli.models import load_vae, text_on_host, tokenizer_of
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE
@@ -122,6 +123,32 @@ def test_clips_that_stay_as_they_are_are_the_same_files(root, whole, tmp_path):
     assert kept.items() >= {name: of for name, of in source.items() if name != "manifest.json"}.items()
     texts = {name: of for name, of in contents(whole).items() if name.startswith("text")}
     assert texts and kept.items() >= texts.items()
+
+
+def test_clips_that_are_links_stay_as_files(root, tmp_path):
+    (tmp_path / "linked").mkdir()
+    for path in (root / "clips").iterdir():
+        (tmp_path / "linked" / path.name).symlink_to(os.path.relpath(path, tmp_path / "linked"))
+    for name, make in encode._kept(open_data_set(tmp_path / "linked")).items():
+        make(tmp_path / name)
+        assert not (tmp_path / name).is_symlink() and (tmp_path / name).samefile(root / "clips" / name)
+
+
+def test_shares_are_of_what_the_first_process_sees(monkeypatch):
+    """Whatever another one sees of a disc: each name is made once."""
+    said, made = [], []
+
+    def first_says(values):
+        said.extend(() if said else values)
+        return list(said)
+
+    monkeypatch.setattr(shared, "first_says", first_says, raising=False)
+    monkeypatch.setattr(shared, "meet", lambda what: None)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for process, seen in enumerate(({"b"}, {"a", "b", "c"})):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shared.each_its_share("abcde", seen.__contains__, made.append)
+    assert sorted(made) == ["a", "c", "d", "e"]
 
 
 @pytest.mark.parametrize(

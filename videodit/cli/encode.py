@@ -136,7 +136,7 @@ def _kept(data: DataSet) -> dict[str, Make]:
         source, scratch = Path(data.path) / shard, path.with_name(path.name + ".tmp")
         scratch.unlink(missing_ok=True)
         try:
-            os.link(source, scratch)
+            os.link(source.resolve(), scratch)  # of a link, what it is to
         except OSError:
             shutil.copyfile(source, scratch)
         scratch.replace(path)
