@@ -125,11 +125,24 @@ def test_clips_that_stay_as_they_are_are_the_same_files(root, whole, tmp_path):
     assert texts and kept.items() >= texts.items()
 
 
+def test_a_set_of_latents_carries_on_embeddings_and_what_was_left_out(root, whole, tmp_path):
+    asked = ("--text", root / "text", "--text-length", LENGTH, "--out", tmp_path / "kept")
+    assert run("data", "encode", root / "clips", *asked) == 0
+    described = replace(manifest.load(tmp_path / "kept"), left_out=(manifest.LeftOut("odd.mp4", "no caption"),))
+    manifest.write_whole(tmp_path / "kept" / manifest.FILE, described.to_json())
+    assert run("data", "encode", tmp_path / "kept", "--vae", root / "vae", *ASKED, "--out", tmp_path / "coded") == 0
+    coded, expected = manifest.load(tmp_path / "coded"), manifest.load(whole)
+    assert coded.left_out == described.left_out and coded.content == "latent"
+    assert (coded.texts, coded.info["text"]) == (expected.texts, expected.info["text"])
+    assert coded.shards == expected.shards and manifest.damaged(tmp_path / "coded") == []
+
+
 def test_clips_that_are_links_stay_as_files(root, tmp_path):
     (tmp_path / "linked").mkdir()
     for path in (root / "clips").iterdir():
         (tmp_path / "linked" / path.name).symlink_to(os.path.relpath(path, tmp_path / "linked"))
-    for name, make in encode._kept(open_data_set(tmp_path / "linked")).items():
+    data = open_data_set(tmp_path / "linked")
+    for name, make in encode._kept(data, data.manifest.shards).items():
         make(tmp_path / name)
         assert not (tmp_path / name).is_symlink() and (tmp_path / name).samefile(root / "clips" / name)
 

@@ -47,7 +47,7 @@ def encode_dataset(
 
     Args:
         vae: workdir of the autoencoder; None keeps the clips as they are, be they videos or latents.
-        text: the text encoder; None embeds no captions.
+        text: the text encoder; None embeds no captions, but keeps embeddings that the data set carries.
         shapes: what is taken of every clip.
         dtype: to store, bfloat16 or float16.
 
@@ -66,12 +66,12 @@ def encode_dataset(
     info: dict[str, Any] = {
         "encoded": {"shards": [shard.sha256 for shard in described.shards], "info": described.info},
         "vae": described.info.get("vae"),
-        "text": None if captions is None else captions.identity,
+        "text": described.info.get("text") if captions is None else captions.identity,
         "stored": dtype,
         "world": described.info.get("world"),
     }
     if vae is None:
-        clips, left_out = _kept(data), list(described.left_out)
+        clips, left_out = _kept(data, described.shards), []
     else:
         clips, told, left_out = _coded(data, vae, shapes, dtype, progress)
         info |= told
@@ -82,9 +82,9 @@ def encode_dataset(
         return finished
     on_first(lambda: manifest.start(out, info))
     notes = Notes(manifest.partial_directory(out), info)
-    texts = [] if captions is None else _texts(notes, data, captions, dtype, progress)
+    texts = _carried(notes, data) if captions is None else _texts(notes, data, captions, dtype, progress)
     made = [manifest.Described.from_json(told) for told in notes.shards(clips, manifest.describe)]
-    on_first(lambda: manifest.finish(out, made, info=info, left_out=left_out, texts=texts))
+    on_first(lambda: manifest.finish(out, made, info=info, left_out=[*described.left_out, *left_out], texts=texts))
     return manifest.load(out)
 
 
@@ -123,8 +123,8 @@ class Notes:
         return self._folder / f"{name}.json"
 
 
-def _kept(data: DataSet) -> dict[str, Make]:
-    """The shards of a data set as they are: other names of the same files, where the disc is the same.
+def _kept(data: DataSet, shards: Iterable[manifest.Shard | manifest.TextShard]) -> dict[str, Make]:
+    """Shards of a data set as they are: other names of the same files, where the disc is the same.
 
     Raises:
         ValueError: when it has no shards of its own.
@@ -141,7 +141,7 @@ def _kept(data: DataSet) -> dict[str, Make]:
             shutil.copyfile(source, scratch)
         scratch.replace(path)
 
-    return {shard.name: functools.partial(make, shard.name) for shard in data.manifest.shards}
+    return {shard.name: functools.partial(make, shard.name) for shard in shards}
 
 
 def _coded(
@@ -163,6 +163,14 @@ def _coded(
     left_out = [manifest.LeftOut(data.records[n].id, f"{reason} for the buckets") for n, reason in without.items()]
     named = {shard_name("latents", i, len(parts)): functools.partial(make, part) for i, part in enumerate(parts)}
     return named, told, left_out
+
+
+def _carried(notes: Notes, data: DataSet) -> Sequence[manifest.TextShard]:
+    """The embeddings that a data set carries, as they are."""
+    kept = _kept(data, data.manifest.texts) if data.manifest.texts else {}
+    places = {name: notes.partial / name for name in kept}
+    each_its_share(list(kept), lambda name: places[name].exists(), lambda name: kept[name](places[name]))
+    return data.manifest.texts
 
 
 def _texts(
