@@ -25,6 +25,8 @@ from tests.cli import releases, tiny
 from tests.cli.test_cli import run
 from tests.train.test_tasks import VAE_RUN, built
 from videodit.cli import encode, feeding, shared
+from videodit.cli import latents as coding
+from videodit.cli.latents import LatentCoder, Shapes, takes
 from videodit.cli.models import load_vae, text_on_host, tokenizer_of
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE
@@ -103,6 +105,8 @@ def test_each_window_of_each_side_is_a_clip_that_says_where_it_is_from(root, who
     coded = list(manifest.records(whole))
     assert len(coded) == CLIPS * 2 * 2 and len({record.id for record in coded}) == len(coded)
     assert {(r.height, r.width) for r in coded} == {(8, 8), (12, 12)}
+    sizes = [len(shard.frames) for shard in manifest.load(whole).shards]
+    assert len(sizes) == SHARDS * 2 * 2 and max(sizes) <= -(-CLIPS // SHARDS)
     encode = jax.jit(load_vae(root / "vae")[0].encode)
     for record in coded[:4]:
         told = dict(record.window)
@@ -114,6 +118,23 @@ def test_each_window_of_each_side_is_a_clip_that_says_where_it_is_from(root, who
             assert found.dtype == ml_dtypes.bfloat16
             np.testing.assert_allclose(found.astype(np.float32), expected[0], rtol=2**-8, atol=1e-4)
     assert len({str(record.window) for record in coded}) == len(coded)
+
+
+def test_few_takes_are_held_until_they_can_be_handed_on_in_order(root, monkeypatch):
+    data, (vae, run, _) = open_data_set(root / "clips"), load_vae(root / "vae")
+    shapes = Shapes({"sides": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_side=True)
+    some, _ = takes(data, run, shapes, root / "vae")
+    coder = LatentCoder(vae, 8.0, "bfloat16")
+    whole = list(coder(data.records, some))
+    assert [record.id for record in whole] == [data.records[take.number].id + take.name for take in some]
+    monkeypatch.setattr(coding, "RUN", 6)
+    assert list(coder(data.records, some)) == whole
+    held = set()
+    for numbers, _, _ in coder._one_behind(data.records, some):
+        held |= set(numbers)
+        first = next(n for n in range(len(some) + 1) if n not in held)
+        assert len({some[n].shape for n in numbers}) == 1 and len([n for n in held if n > first]) < 6
+    assert held == set(range(len(some)))
 
 
 def test_clips_that_stay_as_they_are_are_the_same_files(root, whole, tmp_path):
@@ -238,11 +259,11 @@ def test_several_processes_go_on_with_what_one_left_and_make_the_same_bytes(root
     assert run(*command(root, out)) == 130
     partial = manifest.partial_directory(out)
     assert not out.exists() and len(list(partial.glob("latents-*.array_record"))) == 2
-    (partial / "latents-00001-of-00003.array_record").unlink()
-    (partial / "latents-00002-of-00003.array_record.tmp").write_bytes(b"cut")
-    before = (partial / "latents-00000-of-00003.array_record").stat().st_mtime_ns
+    (partial / "latents-00001-of-00012.array_record").unlink()
+    (partial / "latents-00002-of-00012.array_record.tmp").write_bytes(b"cut")
+    before = (partial / "latents-00000-of-00012.array_record").stat().st_mtime_ns
     ends = together(2, *command(root, out))
     assert [status for _, status in ends] == [0, 0], "\n".join(said for said, _ in ends)
     assert contents(out) == contents(whole)
-    assert (out / "latents-00000-of-00003.array_record").stat().st_mtime_ns == before
+    assert (out / "latents-00000-of-00012.array_record").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

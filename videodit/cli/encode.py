@@ -157,7 +157,9 @@ def _coded(
         counted = _counted(coder(data.records, some[part.start : part.stop]), part, len(some), "clips", progress)
         write_shard(path, counted)
 
-    parts = even_ranges(len(some), min(len(data.manifest.shards), len(some)))
+    # As many records a shard as the clips have, however many are taken of each.
+    count = -(-len(data.manifest.shards) * len(some) // data.manifest.clips)
+    parts = even_ranges(len(some), count)
     one = None if shapes.buckets else f"{run.data.frames} x {run.data.height} x {run.data.width}"
     told = {"vae": identity_of(vae, run, step), "shape": dataclasses.asdict(shapes) | {"fps": fps, "one": one}}
     left_out = [manifest.LeftOut(data.records[n].id, f"{reason} for the buckets") for n, reason in without.items()]
