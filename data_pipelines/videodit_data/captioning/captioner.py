@@ -11,6 +11,8 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -117,10 +119,15 @@ def merged(
 
 
 def load(name: str) -> tuple[Captioner, Identity]:
-    """The captioner that "module:function" names, and its identity. ValueError when there is none."""
+    """The captioner that "module:function" names, and its identity. ValueError when there is none.
+
+    The module may lie in the working directory, as for `python -m`.
+    """
     module_name, _, function = name.partition(":")
     if not module_name or not function:
         raise ValueError(f"A captioner is named as module:function, not '{name}'.")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -55,11 +55,14 @@ def caption_dataset(
         reuse: an earlier result, whose good answers to the same questions are taken.
 
     Raises:
-        ValueError: when `dataset` holds latents, `out` something else, or the captioner gives other than answers.
+        ValueError: when `dataset` holds latents or is one of TensorFlow Datasets, `out` holds something else, or the
+            captioner gives other than answers.
     """
     dataset, out, look = Path(dataset), Path(out), look or Look()
     if batch < 1 or threads < 1:
         raise ValueError(f"Captioning needs at least one clip a batch and one thread, not {batch} and {threads}.")
+    if str(dataset).startswith("tfds:"):
+        raise ValueError(f"{dataset} has single pictures and no video files, which a captioned data set is made of.")
     described = manifest.load(dataset)
     if described.content != "video":
         raise ValueError(f"{dataset} holds latents, which no captioner can see; caption the videos, then encode them.")

@@ -237,6 +237,8 @@ def test_latents_show_nothing(footage: Path, tmp_path: Path):
     manifest.build(tmp_path / "in", lambda numbers: [some], 1, info={})
     with pytest.raises(ValueError, match="holds latents, which no captioner can see"):
         caption_dataset(tmp_path / "in", tmp_path / "out", Mine(), ME, lengths=SHORT)
+    with pytest.raises(ValueError, match=r"^tfds:balls/train\?fps=8 has single pictures and no video files"):
+        caption_dataset("tfds:balls/train?fps=8", tmp_path / "out", Mine(), ME, lengths=SHORT)
 
 
 # An endpoint.
@@ -344,7 +346,8 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
 def test_a_callable_is_found_by_name_and_known_by_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "my_eyes.py"
     file.write_text("def caption(clips, lengths):\n    return []\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     found, identity = module.load("my_eyes:caption")
     assert (
         found([], []) == []
