@@ -1,9 +1,11 @@
 """Data sets coded once: by one process or several, interrupted or not, what comes out is the same."""
 
+import hashlib
 import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from tests.cli.test_cli import run
 from tests.train.test_tasks import VAE_RUN, built
 from videodit.cli import encode, feeding, shared
 from videodit.cli import latents as coding
+from videodit.cli.embeddings import TextSource
+from videodit.cli.identity import identity_of
 from videodit.cli.latents import LatentCoder, Shapes, takes
 from videodit.cli.models import load_vae, text_on_host, tokenizer_of
 from videodit.models.text import TextEncoder
@@ -120,6 +124,23 @@ def test_each_window_of_each_side_is_a_clip_that_says_where_it_is_from(root, who
     assert len({str(record.window) for record in coded}) == len(coded)
 
 
+def test_an_identity_is_a_hash_of_bytes_none_of_which_are_copied():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.few, self.one = nnx.Param(np.arange(3, dtype=ml_dtypes.bfloat16)), nnx.Param(np.float32(2))
+            self.many = nnx.Param(np.ones((2**10, 2**11), np.float32))
+
+    model = Net()
+    tracemalloc.start()
+    told = identity_of(model, VAE_RUN, 3)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    digest = hashlib.sha256()
+    for name in ("few", "many", "one"):
+        digest.update(name.encode() + np.asarray(getattr(model, name)[...]).tobytes())
+    assert told["weights"] == digest.hexdigest() and most < 2**22
+
+
 def test_few_takes_are_held_until_they_can_be_handed_on_in_order(root, monkeypatch):
     data, (vae, run, _) = open_data_set(root / "clips"), load_vae(root / "vae")
     shapes = Shapes({"sides": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_side=True)
@@ -156,6 +177,14 @@ def test_a_set_of_latents_carries_on_embeddings_and_what_was_left_out(root, whol
     assert coded.left_out == described.left_out and coded.content == "latent"
     assert (coded.texts, coded.info["text"]) == (expected.texts, expected.info["text"])
     assert coded.shards == expected.shards and manifest.damaged(tmp_path / "coded") == []
+
+
+def test_captions_are_read_from_the_shards_that_are_made(root, whole, tmp_path, monkeypatch):
+    data = open_data_set(root / "clips")
+    data.records = None
+    monkeypatch.setattr(encode, "open_data_set", lambda path: data)
+    made = encode.encode_dataset(root / "clips", tmp_path / "kept", text=TextSource(root / "text", length=LENGTH))
+    assert made.texts == manifest.load(whole).texts
 
 
 def test_clips_that_are_links_stay_as_files(root, tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from videodit_data import embeddings, manifest
-from videodit_data.records import even_ranges, shard_name, write_shard
+from videodit_data.records import RecordSource, even_ranges, shard_name, write_shard
 from videodit_data.sequence import DataSet, open_data_set
 from videodit_data.tokenize import cleaned
 
@@ -82,42 +82,39 @@ def encode_dataset(
         return finished
     on_first(lambda: manifest.start(out, info))
     notes = Notes(manifest.partial_directory(out), info)
-    texts = _carried(notes, data) if captions is None else _texts(notes, data, captions, dtype, progress)
-    made = [manifest.Described.from_json(told) for told in notes.shards(clips, manifest.describe)]
+    told_of = notes.shards(clips, functools.partial(_told, captions is not None))
+    made = [manifest.Described.from_json(told["described"]) for told in told_of]
+    if captions is None:
+        texts = _carried(notes, data)
+    else:
+        found = itertools.chain.from_iterable(told["captions"] for told in told_of)
+        texts = _texts(notes, found, captions, dtype, progress)
     on_first(lambda: manifest.finish(out, made, info=info, left_out=[*described.left_out, *left_out], texts=texts))
     return manifest.load(out)
 
 
 class Notes:
-    """What has been found out about each part of a partial data set, in a file a part; of one `info` alone."""
+    """What has been found out about each shard of a partial data set, in a file a shard; of one `info` alone."""
 
     def __init__(self, partial: Path, info: dict[str, Any]):
         self.partial = partial
         self._folder = partial / f"notes-{hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]}"
         on_first(lambda: self._folder.mkdir(exist_ok=True))
 
-    def of(self, names: Sequence[str], find: Callable[[str], Any], file: bool = False) -> list[Any]:
-        """What `find` gives for each, plain JSON, found by whichever process comes to it; `file`: it leaves one."""
+    def shards(self, make: Mapping[str, Make], describe: Callable[[Path], dict[str, Any]]) -> list[Any]:
+        """Makes the shards that are not there, and says of all what `describe` does, plain JSON."""
 
         def there(name: str) -> bool:
-            return self._note(name).exists() and (not file or (self.partial / name).exists())
+            return self._note(name).exists() and (self.partial / name).exists()
 
         def one(name: str) -> None:
-            manifest.write_whole(self._note(name), json.dumps(find(name)))
-
-        each_its_share(names, there, one)
-        return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in names]
-
-    def shards(self, make: Mapping[str, Make], describe: Callable[[Path], Any]) -> list[Any]:
-        """Makes the shards that are not there, and says of all what `describe` does."""
-
-        def find(name: str) -> dict[str, Any]:
             path = self.partial / name
             if not path.exists():
                 make[name](path)
-            return dataclasses.asdict(describe(path))
+            manifest.write_whole(self._note(name), json.dumps(describe(path)))
 
-        return self.of(list(make), find, file=True)
+        each_its_share(list(make), there, one)
+        return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in make]
 
     def _note(self, name: str) -> Path:
         return self._folder / f"{name}.json"
@@ -175,18 +172,19 @@ def _carried(notes: Notes, data: DataSet) -> Sequence[manifest.TextShard]:
     return data.manifest.texts
 
 
+def _told(captions: bool, path: Path) -> dict[str, Any]:
+    """What the manifest says of a shard, and its `captions` if wanted, which are read while the file is in memory."""
+    some = RecordSource([path]) if captions else []
+    distinct = sorted({cleaned(caption) for record in some for caption in record.captions})
+    return {"described": dataclasses.asdict(manifest.describe(path)), "captions": distinct}
+
+
 def _texts(
-    notes: Notes, data: DataSet, coder: TextCoder, dtype: str, progress: manifest.Progress
+    notes: Notes, found: Iterable[str], coder: TextCoder, dtype: str, progress: manifest.Progress
 ) -> list[manifest.TextShard]:
     """Makes the shards of embeddings: each distinct caption once, whatever clips it is of."""
-    ends = list(itertools.accumulate(len(shard.frames) for shard in data.manifest.shards))
-    sources = {f"captions-{part}": range(*ends_of) for part, ends_of in enumerate(itertools.pairwise([0, *ends]))}
-
-    def distinct(name: str) -> list[str]:
-        return sorted({cleaned(caption) for number in sources[name] for caption in data.records[number].captions})
-
     keys = embeddings.Keys(coder.identity)
-    captions = embeddings.distinct(itertools.chain(*notes.of(list(sources), distinct)), keys)
+    captions = embeddings.distinct(found, keys)
 
     def make(part: range, path: Path) -> None:
         some = captions[part.start : part.stop]
@@ -194,7 +192,8 @@ def _texts(
         embeddings.write(path, some, counted, keys, dtype)
 
     shards = {name: functools.partial(make, part) for name, part in embeddings.shards_of(captions).items()}
-    return [manifest.TextShard(**told) for told in notes.shards(shards, embeddings.describe)]
+    told_of = notes.shards(shards, lambda path: dataclasses.asdict(embeddings.describe(path)))
+    return [manifest.TextShard(**told) for told in told_of]
 
 
 def _counted(items: Iterable[T], part: range, total: int, what: str, progress: manifest.Progress) -> Iterator[T]:
