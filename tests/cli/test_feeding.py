@@ -118,6 +118,15 @@ def test_latents_of_another_autoencoder_are_refused(root, capsys):
     assert not (root / "refused").exists()
 
 
+def test_an_autoencoder_is_not_trained_on_latents(root, capsys):
+    data = f"--config.data.path={root / 'latents2'}"
+    assert run("train", "--config", f"{TINY}:vae", "--workdir", root / "no", data) == 2
+    assert "latents2 holds latents, and an autoencoder is trained on videos" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not (root / "no").exists()
+
+
 def test_data_sets_are_named_by_path_and_weight():
     named = [(part.path, part.weight) for part in feeding.parts("a/b:3, gs://bucket/c,d:0.5")]
     assert named == [("a/b", 3.0), ("gs://bucket/c", 1.0), ("d", 0.5)]
