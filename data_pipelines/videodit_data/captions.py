@@ -9,6 +9,7 @@ from typing import Any
 
 SIDECARS = (".json", ".txt")
 TABLES = ("captions.jsonl", "captions.csv")
+JOINERS = "\u200c\u200d"  # no pictures of their own, but part of how Persian, Indic words and emoji are written
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def read_sidecar(video: Path) -> Captions | None:
         if path.is_file():
             try:
                 text = path.read_text(encoding="utf-8-sig")
-                return _from_mapping(json.loads(text)) if suffix == ".json" else _captions(text.splitlines())
+                return _from_mapping(_json(text)) if suffix == ".json" else Captions(clean(text.splitlines()))
             except ValueError as error:
                 raise ValueError(f"{path.name} cannot be used: {error}") from error
     return None
@@ -115,38 +116,55 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".csv":
-            reader = csv.DictReader(file)
+    if path.suffix == ".csv":
+        reader = csv.DictReader(_lines(path))
+        try:
             if not {"file", "caption"} <= set(reader.fieldnames or ()):
                 raise ValueError(f"{path}: expected the columns file and caption, not {reader.fieldnames}.")
             yield from ((reader.line_num, row) for row in reader)
-            return
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.reader.line_num}: not CSV ({error}).") from error
+        return
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            try:
+                row = _json(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
+            yield number, row if isinstance(row, dict) else {}
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
-                yield number, row if isinstance(row, dict) else {}
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"{path}, line {number}: not UTF-8.") from error
+            yield line
+
+
+def _json(text: str) -> Any:
+    """ValueError also on nesting without end."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _from_mapping(values: Any) -> Captions:
     texts = values.get("captions", [values.get("caption")]) if isinstance(values, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError("expected 'caption', a text, or 'captions', a list of texts")
-    told = {name: values.get(name) or None for name in ("source", "licence")}
+    told = {name: values.get(name) or "" for name in ("source", "licence")}
     for name, value in told.items():
-        if not isinstance(value, str | None):
+        if not isinstance(value, str):
             raise ValueError(f"expected a text under '{name}'")
-    return replace(_captions(texts), **told)
+    return Captions(clean(texts), *(next(iter(clean([value])), None) for value in told.values()))
 
 
 def clean(texts: Iterable[str]) -> tuple[str, ...]:
     """Texts without what is no text and would reach terminals (control characters become spaces), none empty."""
-    plain = ("".join(c if c.isprintable() else " " for c in text).strip() for text in texts)
+    plain = ("".join(c if c.isprintable() or c in JOINERS else " " for c in text) for text in texts)
+    plain = (text.strip(" " + JOINERS) for text in plain)
     return tuple(text for text in plain if text)
-
-
-def _captions(texts: Iterable[str]) -> Captions:
-    return Captions(clean(texts))

@@ -22,6 +22,7 @@ from videodit_data.records import Record, RecordSource, even_ranges, shard_name,
 
 FILE = "manifest.json"
 FORMAT, VERSION = "videodit-data", 2
+_INFO = "info.json"  # of a data set that is being built
 
 Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
@@ -39,6 +40,7 @@ class Shard:
     widths: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
         counts = {len(values) for values in (self.frames, self.fps, self.heights, self.widths)}
         if len(counts) > 1:
             raise ValueError(f"{self.name} has {sorted(counts)} clips, depending on what is counted")
@@ -52,6 +54,9 @@ class TextShard:
     sha256: str
     bytes: int
     captions: int
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,11 @@ def _shard(values: Mapping[str, Any]) -> Shard:
     return Shard(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
+def _check_name(name: str) -> None:
+    if Path(name).name != name:
+        raise ValueError(f"a shard lies in its data set's directory, and '{name}' is no name there")
+
+
 def records(directory: str | os.PathLike[str]) -> RecordSource:
     """Random access to all records of a data set, in the order in which they were written."""
     return RecordSource([Path(directory) / shard.name for shard in load(directory).shards])
@@ -204,8 +214,9 @@ def start(directory: Path, info: Mapping[str, Any]) -> Path:
     """The partial directory, made if need be, without shards that other `info` left there."""
     partial = partial_directory(directory)
     partial.mkdir(parents=True, exist_ok=True)
-    note = partial / "info.json"
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != info:
+    note = partial / _INFO
+    shards = any(partial.glob("*.array_record"))
+    if shards and not (note.exists() and json.loads(note.read_text(encoding="utf-8")) == info):
         logging.getLogger(__name__).warning("%s: unfinished shards made from other input are discarded.", partial)
         for shard in partial.glob("*.array_record"):
             shard.unlink()
@@ -277,10 +288,11 @@ def finish(
     partial = partial_directory(directory)
     kept = {*beside, *(shard.name for shard in (*manifest.shards, *manifest.texts))}
     for leftover in partial.iterdir():
-        if leftover.name not in kept:
+        if leftover.name not in kept and leftover.name != _INFO:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_whole(partial / FILE, manifest.to_json())
     partial.rename(directory)
+    (directory / _INFO).unlink(missing_ok=True)  # last: without it nobody knows what unfinished shards are of
     return manifest
 
 

@@ -12,6 +12,8 @@ from jaxtyping import Int32, Shaped
 
 from videodit_data.bucketing import Bucket, Buckets, Token
 
+TOO_LONG = "longer than a row"
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -46,11 +48,16 @@ class Packing:
 
     def choose(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
         """The shape that a video would be coded in, or why there is none."""
-        return self.buckets.choose(frames, fps, height, width)
+        found = self.buckets.choose(frames, fps, height, width)
+        return found if isinstance(found, str) else self._fitting(found)
 
-    def choose_coded(self, frames: int, fps: float, height: int, width: int) -> Bucket:
-        """The shape that latents were made in."""
-        return Bucket(frames, height, width)
+    def choose_coded(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
+        """The shape that latents were made in, if a row holds it."""
+        return self._fitting(Bucket(frames, height, width))
+
+    def _fitting(self, bucket: Bucket) -> Bucket | str:
+        fits = self.token.count(bucket.frames, bucket.height, bucket.width) <= self.length
+        return bucket if fits else TOO_LONG
 
 
 def first_fit_decreasing(costs: Sequence[int], rows: int, length: int, most: int, urgent: int = 0) -> list[list[int]]:

@@ -26,18 +26,21 @@ class BucketPlan(Iterator[list[Row]]):
         self._next, self._held = 0, {}
 
     def __next__(self) -> list[Row]:
-        while self._next != self._length:
+        # A state of larger batches may hold more than one of ours.
+        full = next((bucket for bucket, held in self._held.items() if len(held) >= self._size(bucket)), None)
+        while full is None and self._next != self._length:
             place, bucket = self._next, self._bucket(self._next)
             self._next += 1
             held = self._held.setdefault(bucket, [])
             held.append(place)
-            if len(held) == self._size(bucket):
-                return [(place,) for place in self._held.pop(bucket)]
-        if not self._held:
+            full = bucket if len(held) >= self._size(bucket) else None
+        if full is None and not self._held:
             raise StopIteration
-        bucket = min(self._held)
-        held = self._held.pop(bucket)
-        return [(place,) for place in held] + [()] * (self._size(bucket) - len(held))
+        full = min(self._held) if full is None else full
+        held, size = self._held.pop(full), self._size(full)
+        if held[size:]:
+            self._held[full] = held[size:]
+        return [(place,) for place in held[:size]] + [()] * (size - len(held))
 
     def get_state(self) -> dict[str, Any]:
         return {"next": self._next, "held": sorted(place for held in self._held.values() for place in held)}

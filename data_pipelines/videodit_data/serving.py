@@ -66,8 +66,12 @@ class LoaderConfig:
         return replace(self, shuffle=False, repeat=False, augment=False, caption_dropout=0.0)
 
     def identity(self) -> dict[str, Any]:
-        """What the sequence of batches depends on, but for the data: plain numbers, lists and maps."""
-        return {name: value for name, value in asdict(self).items() if name not in ("parts", "num_threads", "prefetch")}
+        """What the sequence of clips depends on, but for the data: plain numbers, lists and maps.
+
+        Not the devices that share a batch: a run goes on with other ones.
+        """
+        free = ("parts", "multiple", "num_threads", "prefetch")
+        return {name: value for name, value in asdict(self).items() if name not in free}
 
 
 class Source:
@@ -88,6 +92,9 @@ class Source:
         self.latent = contents == {"latent"}
         if config.packing and not (self.latent or to_plan):
             raise ValueError("Only latents are packed: code the clips first (videodit data encode).")
+        kinds = {each.records[0].latent.dtype for each in self.sets} if self.latent else set()
+        if len(kinds) > 1:
+            raise ValueError(f"A mixture's latents are all of one type, not of {' and '.join(sorted(kinds))}.")
         choose = config.shapes.choose_coded if self.latent else config.shapes.choose
         self.assigned = [assign(choose, each.clips) for each in self.sets]
         self.shapes = sorted({bucket for assigned in self.assigned for bucket in assigned.buckets})

@@ -1,9 +1,11 @@
 """Data sets coded once: by one process or several, interrupted or not, what comes out is the same."""
 
+import hashlib
 import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from flax import nnx
 from videodit_data import manifest
 from videodit_data.embeddings import Embeddings
 from videodit_data.examples import ClipShape, window_pixels
+from videodit_data.sequence import open_data_set
 from videodit_data.texts import CachedText, TokenizedText
 from videodit_data.tokenize import Tokenizer
 from videodit_data.toyworld import build
@@ -23,7 +26,11 @@ from videodit_data.windows import Window
 from tests.cli import releases, tiny
 from tests.cli.test_cli import run
 from tests.train.test_tasks import VAE_RUN, built
-from videodit.cli import feeding
+from videodit.cli import encode, feeding, shared
+from videodit.cli import latents as coding
+from videodit.cli.embeddings import TextSource
+from videodit.cli.identity import identity_of
+from videodit.cli.latents import LatentCoder, Shapes, takes
 from videodit.cli.models import load_vae, text_on_host, tokenizer_of
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE
@@ -102,6 +109,8 @@ def test_each_window_of_each_side_is_a_clip_that_says_where_it_is_from(root, who
     coded = list(manifest.records(whole))
     assert len(coded) == CLIPS * 2 * 2 and len({record.id for record in coded}) == len(coded)
     assert {(r.height, r.width) for r in coded} == {(8, 8), (12, 12)}
+    sizes = [len(shard.frames) for shard in manifest.load(whole).shards]
+    assert len(sizes) == SHARDS * 2 * 2 and max(sizes) <= -(-CLIPS // SHARDS)
     encode = jax.jit(load_vae(root / "vae")[0].encode)
     for record in coded[:4]:
         told = dict(record.window)
@@ -115,6 +124,40 @@ def test_each_window_of_each_side_is_a_clip_that_says_where_it_is_from(root, who
     assert len({str(record.window) for record in coded}) == len(coded)
 
 
+def test_an_identity_is_a_hash_of_bytes_none_of_which_are_copied():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.few, self.one = nnx.Param(np.arange(3, dtype=ml_dtypes.bfloat16)), nnx.Param(np.float32(2))
+            self.many = nnx.Param(np.ones((2**10, 2**11), np.float32))
+
+    model = Net()
+    tracemalloc.start()
+    told = identity_of(model, VAE_RUN, 3)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    digest = hashlib.sha256()
+    for name in ("few", "many", "one"):
+        digest.update(name.encode() + np.asarray(getattr(model, name)[...]).tobytes())
+    assert told["weights"] == digest.hexdigest() and most < 2**22
+
+
+def test_few_takes_are_held_until_they_can_be_handed_on_in_order(root, monkeypatch):
+    data, (vae, run, _) = open_data_set(root / "clips"), load_vae(root / "vae")
+    shapes = Shapes({"sides": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_side=True)
+    some, _ = takes(data, run, shapes, root / "vae")
+    coder = LatentCoder(vae, 8.0, "bfloat16")
+    whole = list(coder(data.records, some))
+    assert [record.id for record in whole] == [data.records[take.number].id + take.name for take in some]
+    monkeypatch.setattr(coding, "RUN", 6)
+    assert list(coder(data.records, some)) == whole
+    held = set()
+    for numbers, _, _ in coder._one_behind(data.records, some):
+        held |= set(numbers)
+        first = next(n for n in range(len(some) + 1) if n not in held)
+        assert len({some[n].shape for n in numbers}) == 1 and len([n for n in held if n > first]) < 6
+    assert held == set(range(len(some)))
+
+
 def test_clips_that_stay_as_they_are_are_the_same_files(root, whole, tmp_path):
     asked = ("--text", root / "text", "--text-length", LENGTH, "--out", tmp_path / "kept")
     assert run("data", "encode", root / "clips", *asked) == 0
@@ -122,6 +165,53 @@ def test_clips_that_stay_as_they_are_are_the_same_files(root, whole, tmp_path):
     assert kept.items() >= {name: of for name, of in source.items() if name != "manifest.json"}.items()
     texts = {name: of for name, of in contents(whole).items() if name.startswith("text")}
     assert texts and kept.items() >= texts.items()
+
+
+def test_a_set_of_latents_carries_on_embeddings_and_what_was_left_out(root, whole, tmp_path):
+    asked = ("--text", root / "text", "--text-length", LENGTH, "--out", tmp_path / "kept")
+    assert run("data", "encode", root / "clips", *asked) == 0
+    described = replace(manifest.load(tmp_path / "kept"), left_out=(manifest.LeftOut("odd.mp4", "no caption"),))
+    manifest.write_whole(tmp_path / "kept" / manifest.FILE, described.to_json())
+    assert run("data", "encode", tmp_path / "kept", "--vae", root / "vae", *ASKED, "--out", tmp_path / "coded") == 0
+    coded, expected = manifest.load(tmp_path / "coded"), manifest.load(whole)
+    assert coded.left_out == described.left_out and coded.content == "latent"
+    assert (coded.texts, coded.info["text"]) == (expected.texts, expected.info["text"])
+    assert coded.shards == expected.shards and manifest.damaged(tmp_path / "coded") == []
+
+
+def test_captions_are_read_from_the_shards_that_are_made(root, whole, tmp_path, monkeypatch):
+    data = open_data_set(root / "clips")
+    data.records = None
+    monkeypatch.setattr(encode, "open_data_set", lambda path: data)
+    made = encode.encode_dataset(root / "clips", tmp_path / "kept", text=TextSource(root / "text", length=LENGTH))
+    assert made.texts == manifest.load(whole).texts
+
+
+def test_clips_that_are_links_stay_as_files(root, tmp_path):
+    (tmp_path / "linked").mkdir()
+    for path in (root / "clips").iterdir():
+        (tmp_path / "linked" / path.name).symlink_to(os.path.relpath(path, tmp_path / "linked"))
+    data = open_data_set(tmp_path / "linked")
+    for name, make in encode._kept(data, data.manifest.shards).items():
+        make(tmp_path / name)
+        assert not (tmp_path / name).is_symlink() and (tmp_path / name).samefile(root / "clips" / name)
+
+
+def test_shares_are_of_what_the_first_process_sees(monkeypatch):
+    """Whatever another one sees of a disc: each name is made once."""
+    said, made = [], []
+
+    def first_says(values):
+        said.extend(() if said else values)
+        return list(said)
+
+    monkeypatch.setattr(shared, "first_says", first_says, raising=False)
+    monkeypatch.setattr(shared, "meet", lambda what: None)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for process, seen in enumerate(({"b"}, {"a", "b", "c"})):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shared.each_its_share("abcde", seen.__contains__, made.append)
+    assert sorted(made) == ["a", "c", "d", "e"]
 
 
 @pytest.mark.parametrize(
@@ -198,11 +288,11 @@ def test_several_processes_go_on_with_what_one_left_and_make_the_same_bytes(root
     assert run(*command(root, out)) == 130
     partial = manifest.partial_directory(out)
     assert not out.exists() and len(list(partial.glob("latents-*.array_record"))) == 2
-    (partial / "latents-00001-of-00003.array_record").unlink()
-    (partial / "latents-00002-of-00003.array_record.tmp").write_bytes(b"cut")
-    before = (partial / "latents-00000-of-00003.array_record").stat().st_mtime_ns
+    (partial / "latents-00001-of-00012.array_record").unlink()
+    (partial / "latents-00002-of-00012.array_record.tmp").write_bytes(b"cut")
+    before = (partial / "latents-00000-of-00012.array_record").stat().st_mtime_ns
     ends = together(2, *command(root, out))
     assert [status for _, status in ends] == [0, 0], "\n".join(said for said, _ in ends)
     assert contents(out) == contents(whole)
-    assert (out / "latents-00000-of-00003.array_record").stat().st_mtime_ns == before
+    assert (out / "latents-00000-of-00012.array_record").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

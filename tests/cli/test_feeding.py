@@ -87,11 +87,24 @@ def test_packed_rows_train_and_go_on_exactly(root, capsys):
     assert json.loads(capsys.readouterr().out)["tokens_per_clip"] == 64
 
 
-def test_batches_of_several_shapes_train_and_go_on_exactly(root):
-    straight, again = root / "shapes", root / "shapes-again"
+def bucketed(root, *more):
     paths = [f"--config.data.path={root / 'latents0'}:2,{root / 'latents1'}", f"--config.vae={root / 'vae'}"]
-    more = (f"--config.tokenizer={root / 'tokenizer.model'}", "--config.steps=4", "--config.data.buckets.tokens=400")
-    train = ("train", "--config", f"{TINY}:dit", *paths, *more)
+    paths += [f"--config.tokenizer={root / 'tokenizer.model'}", "--config.data.buckets.tokens=400"]
+    return ("train", "--config", f"{TINY}:dit", *paths, *more)
+
+
+def test_batches_of_several_shapes_train(root):
+    assert run(*bucketed(root, "--workdir", root / "buckets", "--config.steps=3")) == 0
+    lines = [line for line in read_metrics(root / "buckets") if "grad_norm" in line]
+    assert len(lines) == 3 and all(np.isfinite(line["loss"]) for line in lines)
+    served = [lines[-1][f"epochs/{root / name}"] * 10 for name in ("latents0", "latents1")]
+    assert sum(served) == pytest.approx(24) and min(served) >= 8  # three batches of eight clips, of both shapes
+
+
+@pytest.mark.slow
+def test_batches_of_several_shapes_go_on_exactly(root):
+    straight, again = root / "shapes", root / "shapes-again"
+    train = bucketed(root, "--config.steps=4")
     assert run(*train, "--workdir", straight) == 0
     shutil.copytree(straight, again)
     shutil.rmtree(again / "checkpoints" / "4")
@@ -116,6 +129,15 @@ def test_latents_of_another_autoencoder_are_refused(root, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "latents0 were not made by the autoencoder in" in said and "weights" in said
     assert not (root / "refused").exists()
+
+
+def test_an_autoencoder_is_not_trained_on_latents(root, capsys):
+    data = f"--config.data.path={root / 'latents2'}"
+    assert run("train", "--config", f"{TINY}:vae", "--workdir", root / "no", data) == 2
+    assert "latents2 holds latents, and an autoencoder is trained on videos" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not (root / "no").exists()
 
 
 def test_data_sets_are_named_by_path_and_weight():

@@ -105,7 +105,11 @@ def test_texts_are_encoded_once(t2v, tmp_path):
         clips(Pipeline.load(moved), negative="something new")
 
 
-@pytest.mark.parametrize("sizes", [{"data": 2, "context": 2, "fsdp": 2}, {"data": 1, "context": 8}], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [{"data": 2, "context": 2, "fsdp": 2}, pytest.param({"data": 1, "context": 8}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_a_mesh_makes_the_same_clips(t2v, sizes):
     here = clips(Pipeline.load(t2v))
     there = clips(Pipeline.load(t2v, mesh=MeshConfig(**sizes)))
@@ -120,7 +124,9 @@ def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(t2v):
         clips(pipeline, images=Images(picture(0)))
 
 
-@pytest.mark.parametrize(("kind", "parts"), [("wan2.1-i2v", IMAGE), ("wan2.1-flf2v", BOTH)])
+@pytest.mark.parametrize(
+    ("kind", "parts"), [pytest.param("wan2.1-i2v", IMAGE, marks=pytest.mark.slow), ("wan2.1-flf2v", BOTH)]
+)
 def test_images_are_seen(imported, kind, parts):
     pipeline = Pipeline.load(imported(kind, TEXT_ONLY | parts))
     last = picture(1) if kind == "wan2.1-flf2v" else None
@@ -189,6 +195,7 @@ def test_the_command_makes_a_clip_and_says_of_what(t2v, tmp_path, capsys):
         assert sentence in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_clip_of_one(t2v, tmp_path):
     """And only the first of them writes."""
     fresh = tmp_path / "ours"
@@ -221,7 +228,7 @@ def test_several_processes_make_the_clip_of_one(t2v, tmp_path):
     assert np.abs(there - here).max() <= 1
 
 
-@pytest.mark.parametrize("how", ["tune", "lora"])
+@pytest.mark.parametrize("how", [pytest.param("tune", marks=pytest.mark.slow), "lora"])
 def test_released_weights_go_on_and_come_out_as_the_reference_reads_them(t2v, tmp_path, how):
     """Trained from an import, sampled from, exported and imported again: the text encoder is never touched."""
     assert (

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from videodit_data.captions import Captions, find_table, read_sidecar, read_table
+from videodit_data.captions import Captions, clean, find_table, read_sidecar, read_table
 
 
 def write(path: Path, text: str) -> Path:
@@ -22,6 +22,11 @@ def write(path: Path, text: str) -> Path:
             '{"caption": "a cube", "source": "me", "licence": "CC0-1.0", "more": 1}',
             Captions(("a cube",), "me", "CC0-1.0"),
         ),
+        (
+            ".json",
+            '{"caption": "a cube", "source": "\\ud800", "licence": "CC0\\u0007"}',
+            Captions(("a cube",), None, "CC0"),
+        ),
     ],
 )
 def test_a_file_of_the_videos_name_holds_its_captions(tmp_path: Path, suffix: str, text: str, expected: Captions):
@@ -33,7 +38,18 @@ def test_without_such_a_file_there_are_none(tmp_path: Path):
     assert read_sidecar(tmp_path / "clip.mp4") is None
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"text": "a"}', '{"captions": "a"}', '{"captions": ["a", 1]}', '"a"'])
+def test_control_characters_become_spaces_and_joiners_stay_where_they_join():
+    persian, family = "\u0645\u06cc\u200c\u0631\u0648\u062f", "\U0001f468\u200d\U0001f469"
+    assert clean([persian, family, "a\x1b[31mcube\u200b\n", "\u200c \u200d", "\ud800"]) == (
+        persian,
+        family,
+        "a [31mcube",
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 100_000, "[1]", '{"text": "a"}', '{"captions": "a"}', '{"captions": ["a", 1]}', '"a"']
+)
 def test_another_json_is_refused_by_name(tmp_path: Path, text: str):
     write(tmp_path / "clip.json", text)
     with pytest.raises(ValueError, match=r"^clip\.json cannot be used: "):
@@ -67,11 +83,21 @@ def test_tables_may_have_several_rows_a_file(tmp_path: Path):
         ("t.jsonl", '{"caption": "b"}', r"t\.jsonl, line 1: expected a file name"),
         ("t.jsonl", '{"file": "a"}', r"t\.jsonl, line 1: expected 'caption'"),
         ("t.jsonl", '["a", "b"]', r"t\.jsonl, line 1: expected a file name"),
+        ("t.jsonl", "\n" + "[" * 100_000, r"t\.jsonl, line 2: not JSON \(nested too deeply"),
+        ("t.csv", f"file,caption\na.mp4,{'cube ' * 30_000}\n", r"t\.csv, line 2: not CSV \(field larger"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, message: str):
     with pytest.raises(ValueError, match=message):
         read_table(write(tmp_path / name, text))
+
+
+@pytest.mark.parametrize(("name", "line"), [("t.csv", 'a.mp4,"caf\xe9"\n'), ("t.jsonl", '{"file": "caf\xe9"}\n')])
+def test_a_line_that_is_not_utf8_is_named(tmp_path: Path, name: str, line: str):
+    rows = ["file,caption\n" if name == "t.csv" else "\n", *["b.mp4,one\n" if name == "t.csv" else "\n"] * 2000, line]
+    (tmp_path / name).write_bytes("".join(rows).encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{name}, line 2002: not UTF-8\.$"):
+        read_table(tmp_path / name)
 
 
 def test_the_table_is_the_given_one_or_beside_or_above(tmp_path: Path):

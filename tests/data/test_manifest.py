@@ -100,6 +100,26 @@ def test_unfinished_shards_of_other_input_are_not_kept(tmp_path: Path, caplog: p
     assert [found.id for found in manifest.records(tmp_path / "set")] == ["clip-9", "clip-8", "clip-7", "clip-6"]
 
 
+def test_unfinished_shards_of_unknown_input_are_not_kept(tmp_path: Path):
+    """Interrupted before the last thing, or without its note: never the shards of one input under another's name."""
+    directory = tmp_path / "set"
+    partial = manifest.start(directory, {"seed": 1})
+    records.write_shard(partial / records.shard_name("clips", 0, 1), make(range(2)))
+    (partial / "info.json").unlink()
+    manifest.build(directory, lambda numbers: map(record, (n + 5 for n in numbers)), 2, info={"seed": 2})
+    assert [found.id for found in manifest.records(directory)] == ["clip-5", "clip-6"]
+    assert sorted(path.name for path in directory.iterdir()) == ["clips-00000-of-00001.array_record", "manifest.json"]
+
+
+@pytest.mark.parametrize("name", ["../clips.array_record", "/tmp/clips.array_record", "a/clips.array_record"])
+def test_shards_lie_in_their_data_set(tmp_path: Path, name: str):
+    manifest.build(tmp_path / "set", make, 2, info={})
+    file = tmp_path / "set" / "manifest.json"
+    file.write_text(file.read_text().replace("clips-00000-of-00001.array_record", name))
+    with pytest.raises(ValueError, match="is no name there"):
+        manifest.load(tmp_path / "set")
+
+
 def test_a_finished_data_set_is_neither_made_again_nor_overwritten(tmp_path: Path):
     first = manifest.build(tmp_path / "set", make, 3, info={"seed": 1, "level": "easy"})
     before = contents(tmp_path / "set")

@@ -193,5 +193,35 @@ def test_what_is_another_mixture_is_refused(coded, videos):
         Loader(config(videos[0], multiple=64), TEXTS)
     with pytest.raises(ValueError, match="A batch of 12 tokens has no room for 1 clip of 9 x 32 x 48, of 18 each"):
         Loader(config(videos[0], shapes=dataclasses.replace(BUCKETS, frames=(9,), tokens=12)), TEXTS)
-    with pytest.raises(ValueError, match="does not fit a row of 8"):
-        next(Loader(config(coded, shapes=dataclasses.replace(PACKING, length=8)), TEXTS))
+    with pytest.raises(ValueError, match="no clip fits the rows: 40 longer than a row"):
+        Loader(config(coded, shapes=dataclasses.replace(PACKING, length=1)), TEXTS)
+
+
+def test_a_clip_longer_than_a_row_is_counted_and_not_served(coded, caplog):
+    loader = Loader(config(coded, shapes=dataclasses.replace(PACKING, length=24), rows=2).evaluation(), TEXTS)
+    tokens = [(1 + (frames - 1) // 4) * height * width // 64 for frames, height, width in SIZES]
+    too_long = sum(count > 24 for count in tokens) * 5
+    assert loader.source.assigned[0].dropped == {"longer than a row": too_long} and 0 < too_long < 40
+    assert f"{too_long} of 40 clips are longer than a row" in caplog.text
+    assert sum(len(ids(batch)) for batch in loader) == 40 - too_long
+
+
+def test_latents_of_two_types_are_not_mixed(coded, tmp_path):
+    made = manifest.records(coded)
+    moments = [array.astype(np.float32) for array in made[0].latent.arrays()]
+    size = {"fps": made[0].fps, "frames": made[0].frames, "height": made[0].height, "width": made[0].width}
+    other = records.with_latent(made[0], *moments, **size, dtype="bfloat16")
+    manifest.build(tmp_path / "other", lambda part: [other], 1, info={})
+    with pytest.raises(ValueError, match="all of one type, not of bfloat16 and float16"):
+        Loader(config(coded, tmp_path / "other"), TEXTS)
+
+
+def test_a_state_goes_on_where_other_numbers_of_devices_share_a_batch(coded):
+    given = dataclasses.replace(config(coded, seed=2), shapes=dataclasses.replace(BUCKETS, tokens=600))
+    eight, three = (Loader(dataclasses.replace(given, multiple=n, repeat=False), TEXTS) for n in (8, 3))
+    served = [name for _ in range(2) for name in ids(next(eight))]
+    three.set_state(json.loads(json.dumps(eight.get_state())))
+    for batch in three:
+        assert len(batch.clip_ids) % 3 == 0
+        served += ids(batch)
+    assert Counter(served) == Counter({f"clip-{n}": 1 for n in range(40)})

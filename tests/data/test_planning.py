@@ -60,6 +60,19 @@ def test_a_plan_goes_on_from_its_state(costs, kind, after):
     assert list(itertools.islice(plan, 6)) == list(itertools.islice(other, 6))
 
 
+def test_a_state_of_larger_batches_loses_nothing():
+    """What they held back may be several of the smaller ones."""
+    large = BucketPlan(lambda place: place % 2, lambda bucket: 8, 40)
+    served = [place for row in next(large) for place in row]
+    state = large.get_state()
+    assert len(state["held"]) == 7
+    small = BucketPlan(lambda place: place % 2, lambda bucket: 2, 40)
+    small.set_state(json.loads(json.dumps(state)))
+    batches = list(small)
+    assert all(len(batch) == 2 and len({place % 2 for row in batch for place in row}) == 1 for batch in batches)
+    assert sorted(served + [place for batch in batches for row in batch for place in row]) == list(range(40))
+
+
 def test_no_clip_waits_for_ever():
     """Ones that are never best: large clips fill every row alone, and keep coming."""
     costs = [100] * 29 + [1]

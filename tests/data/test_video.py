@@ -51,6 +51,27 @@ def test_clips_take_the_frame_nearest_in_time(clip: Path, numbers: Callable):
     assert numbers(video.decode_clip(clip, fps=5.0, frames=5)) == [0, 2, 3, 5, 6]
 
 
+@pytest.fixture
+def drifting() -> np.ndarray:
+    """36 frames of noise that drifts, each another."""
+    picture = np.random.default_rng(0).integers(0, 255, (48, 120, 3), np.uint8)
+    return np.stack([picture[8:40, 2 * n : 2 * n + 48] for n in range(36)])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+@pytest.mark.parametrize("keyframes", ["6", "250"])
+def test_transport_streams_are_read_from_any_frame(
+    tmp_path: Path, drifting: np.ndarray, write_file: Writer, codec: str, keyframes: str
+):
+    """They are searched by times of decoding, which come before those of showing."""
+    path = write_file(tmp_path / "clip.ts", drifting, codec, fps=25, options={"g": keyframes, "bf": "2"})
+    everything = video.decode(path)
+    assert len({frame.tobytes() for frame in everything}) == 36
+    for start, count in ((0, 1), (5, 4), (6, 1), (11, 13), (35, 1)):
+        assert np.array_equal(video.decode(path, start, count), everything[start : start + count]), start
+        assert np.array_equal(video.decode(path.read_bytes(), start, count), everything[start : start + count])
+
+
 def test_half_a_file_is_an_error_that_names_it(clip: Path):
     half = clip.with_name("half" + clip.suffix)
     half.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
@@ -136,11 +157,9 @@ def test_a_rotated_file_is_shown_upright(tmp_path: Path):
 
 
 @pytest.mark.parametrize("params", ["bframes=3:b-pyramid=normal", "bframes=8:b-adapt=0:open-gop=1", "bframes=0"])
-def test_every_window_is_the_slice_of_the_whole(tmp_path: Path, write_file: Writer, params: str):
+def test_every_window_is_the_slice_of_the_whole(tmp_path: Path, drifting: np.ndarray, write_file: Writer, params: str):
     """However frames are predicted from each other, and whatever is not decoded before the window."""
-    picture = np.random.default_rng(0).integers(0, 255, (48, 120, 3), np.uint8)
-    frames = np.stack([picture[8:40, 2 * n : 2 * n + 48] for n in range(36)])
-    path = write_file(tmp_path / "clip.mp4", frames, options={"g": "12", "x264-params": params})
+    path = write_file(tmp_path / "clip.mp4", drifting, options={"g": "12", "x264-params": params})
     whole = video.decode(path)
     assert len(whole) == 36
     for start in range(34):

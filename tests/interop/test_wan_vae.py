@@ -20,7 +20,7 @@ def vae(case):
 
 
 @CASES
-@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.slow), 4])
 def test_reference_weights_give_reference_latents(golden, name, chunk):
     case = golden(name)
     model, moments = vae(case), case.last("out.moments")
@@ -32,7 +32,7 @@ def test_reference_weights_give_reference_latents(golden, name, chunk):
 
 
 @CASES
-@pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.slow), 1])
 def test_reference_weights_give_reference_clips(golden, name, chunk):
     case = golden(name)
     latents = case.last("out.latent_mode")

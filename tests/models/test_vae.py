@@ -57,7 +57,7 @@ def test_shapes_are_those_promised(cfg, frames):
         pytest.param(16, 16, {"data": 2, "context": 4}, marks=pytest.mark.slow),
         (16, 16, {"data": 1, "context": 8}),
         pytest.param(32, 16, {"data": 2, "context": 4}, marks=pytest.mark.slow),
-        (16, 24, {"data": 2, "context": 4}),
+        pytest.param(16, 24, {"data": 2, "context": 4}, marks=pytest.mark.slow),
     ],
 )
 def test_divided_over_clips_and_frames_it_is_the_same(height, width, sizes):

@@ -1,8 +1,6 @@
 """`videodit data caption`, and the prompts of `videodit sample` expanded by the same instruction."""
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,8 +103,6 @@ def _captioner(args: argparse.Namespace) -> "tuple[Captioner, Identity]":
     from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 
     if args.captioner is not None:
-        if (here := os.getcwd()) not in sys.path:
-            sys.path.insert(0, here)  # as `python -m` has it
         return load(args.captioner)
     if args.model is None:
         raise ValueError("--endpoint goes with --model, the name of the model to ask there")

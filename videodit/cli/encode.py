@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from videodit_data import embeddings, manifest
-from videodit_data.records import even_ranges, shard_name, write_shard
+from videodit_data.records import RecordSource, even_ranges, shard_name, write_shard
 from videodit_data.sequence import DataSet, open_data_set
 from videodit_data.tokenize import cleaned
 
@@ -47,7 +47,7 @@ def encode_dataset(
 
     Args:
         vae: workdir of the autoencoder; None keeps the clips as they are, be they videos or latents.
-        text: the text encoder; None embeds no captions.
+        text: the text encoder; None embeds no captions, but keeps embeddings that the data set carries.
         shapes: what is taken of every clip.
         dtype: to store, bfloat16 or float16.
 
@@ -66,12 +66,12 @@ def encode_dataset(
     info: dict[str, Any] = {
         "encoded": {"shards": [shard.sha256 for shard in described.shards], "info": described.info},
         "vae": described.info.get("vae"),
-        "text": None if captions is None else captions.identity,
+        "text": described.info.get("text") if captions is None else captions.identity,
         "stored": dtype,
         "world": described.info.get("world"),
     }
     if vae is None:
-        clips, left_out = _kept(data), list(described.left_out)
+        clips, left_out = _kept(data, described.shards), []
     else:
         clips, told, left_out = _coded(data, vae, shapes, dtype, progress)
         info |= told
@@ -82,49 +82,46 @@ def encode_dataset(
         return finished
     on_first(lambda: manifest.start(out, info))
     notes = Notes(manifest.partial_directory(out), info)
-    texts = [] if captions is None else _texts(notes, data, captions, dtype, progress)
-    made = [manifest.Described.from_json(told) for told in notes.shards(clips, manifest.describe)]
-    on_first(lambda: manifest.finish(out, made, info=info, left_out=left_out, texts=texts))
+    told_of = notes.shards(clips, functools.partial(_told, captions is not None))
+    made = [manifest.Described.from_json(told["described"]) for told in told_of]
+    if captions is None:
+        texts = _carried(notes, data)
+    else:
+        found = itertools.chain.from_iterable(told["captions"] for told in told_of)
+        texts = _texts(notes, found, captions, dtype, progress)
+    on_first(lambda: manifest.finish(out, made, info=info, left_out=[*described.left_out, *left_out], texts=texts))
     return manifest.load(out)
 
 
 class Notes:
-    """What has been found out about each part of a partial data set, in a file a part; of one `info` alone."""
+    """What has been found out about each shard of a partial data set, in a file a shard; of one `info` alone."""
 
     def __init__(self, partial: Path, info: dict[str, Any]):
         self.partial = partial
         self._folder = partial / f"notes-{hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]}"
         on_first(lambda: self._folder.mkdir(exist_ok=True))
 
-    def of(self, names: Sequence[str], find: Callable[[str], Any], file: bool = False) -> list[Any]:
-        """What `find` gives for each, plain JSON, found by whichever process comes to it; `file`: it leaves one."""
+    def shards(self, make: Mapping[str, Make], describe: Callable[[Path], dict[str, Any]]) -> list[Any]:
+        """Makes the shards that are not there, and says of all what `describe` does, plain JSON."""
 
         def there(name: str) -> bool:
-            return self._note(name).exists() and (not file or (self.partial / name).exists())
+            return self._note(name).exists() and (self.partial / name).exists()
 
         def one(name: str) -> None:
-            manifest.write_whole(self._note(name), json.dumps(find(name)))
-
-        each_its_share(names, there, one)
-        return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in names]
-
-    def shards(self, make: Mapping[str, Make], describe: Callable[[Path], Any]) -> list[Any]:
-        """Makes the shards that are not there, and says of all what `describe` does."""
-
-        def find(name: str) -> dict[str, Any]:
             path = self.partial / name
             if not path.exists():
                 make[name](path)
-            return dataclasses.asdict(describe(path))
+            manifest.write_whole(self._note(name), json.dumps(describe(path)))
 
-        return self.of(list(make), find, file=True)
+        each_its_share(list(make), there, one)
+        return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in make]
 
     def _note(self, name: str) -> Path:
         return self._folder / f"{name}.json"
 
 
-def _kept(data: DataSet) -> dict[str, Make]:
-    """The shards of a data set as they are: other names of the same files, where the disc is the same.
+def _kept(data: DataSet, shards: Iterable[manifest.Shard | manifest.TextShard]) -> dict[str, Make]:
+    """Shards of a data set as they are: other names of the same files, where the disc is the same.
 
     Raises:
         ValueError: when it has no shards of its own.
@@ -136,12 +133,12 @@ def _kept(data: DataSet) -> dict[str, Make]:
         source, scratch = Path(data.path) / shard, path.with_name(path.name + ".tmp")
         scratch.unlink(missing_ok=True)
         try:
-            os.link(source, scratch)
+            os.link(source.resolve(), scratch)  # of a link, what it is to
         except OSError:
             shutil.copyfile(source, scratch)
         scratch.replace(path)
 
-    return {shard.name: functools.partial(make, shard.name) for shard in data.manifest.shards}
+    return {shard.name: functools.partial(make, shard.name) for shard in shards}
 
 
 def _coded(
@@ -157,7 +154,9 @@ def _coded(
         counted = _counted(coder(data.records, some[part.start : part.stop]), part, len(some), "clips", progress)
         write_shard(path, counted)
 
-    parts = even_ranges(len(some), min(len(data.manifest.shards), len(some)))
+    # As many records a shard as the clips have, however many are taken of each.
+    count = -(-len(data.manifest.shards) * len(some) // data.manifest.clips)
+    parts = even_ranges(len(some), count)
     one = None if shapes.buckets else f"{run.data.frames} x {run.data.height} x {run.data.width}"
     told = {"vae": identity_of(vae, run, step), "shape": dataclasses.asdict(shapes) | {"fps": fps, "one": one}}
     left_out = [manifest.LeftOut(data.records[n].id, f"{reason} for the buckets") for n, reason in without.items()]
@@ -165,18 +164,27 @@ def _coded(
     return named, told, left_out
 
 
+def _carried(notes: Notes, data: DataSet) -> Sequence[manifest.TextShard]:
+    """The embeddings that a data set carries, as they are."""
+    kept = _kept(data, data.manifest.texts) if data.manifest.texts else {}
+    places = {name: notes.partial / name for name in kept}
+    each_its_share(list(kept), lambda name: places[name].exists(), lambda name: kept[name](places[name]))
+    return data.manifest.texts
+
+
+def _told(captions: bool, path: Path) -> dict[str, Any]:
+    """What the manifest says of a shard, and its `captions` if wanted, which are read while the file is in memory."""
+    some = RecordSource([path]) if captions else []
+    distinct = sorted({cleaned(caption) for record in some for caption in record.captions})
+    return {"described": dataclasses.asdict(manifest.describe(path)), "captions": distinct}
+
+
 def _texts(
-    notes: Notes, data: DataSet, coder: TextCoder, dtype: str, progress: manifest.Progress
+    notes: Notes, found: Iterable[str], coder: TextCoder, dtype: str, progress: manifest.Progress
 ) -> list[manifest.TextShard]:
     """Makes the shards of embeddings: each distinct caption once, whatever clips it is of."""
-    ends = list(itertools.accumulate(len(shard.frames) for shard in data.manifest.shards))
-    sources = {f"captions-{part}": range(*ends_of) for part, ends_of in enumerate(itertools.pairwise([0, *ends]))}
-
-    def distinct(name: str) -> list[str]:
-        return sorted({cleaned(caption) for number in sources[name] for caption in data.records[number].captions})
-
     keys = embeddings.Keys(coder.identity)
-    captions = embeddings.distinct(itertools.chain(*notes.of(list(sources), distinct)), keys)
+    captions = embeddings.distinct(found, keys)
 
     def make(part: range, path: Path) -> None:
         some = captions[part.start : part.stop]
@@ -184,7 +192,8 @@ def _texts(
         embeddings.write(path, some, counted, keys, dtype)
 
     shards = {name: functools.partial(make, part) for name, part in embeddings.shards_of(captions).items()}
-    return [manifest.TextShard(**told) for told in notes.shards(shards, embeddings.describe)]
+    told_of = notes.shards(shards, lambda path: dataclasses.asdict(embeddings.describe(path)))
+    return [manifest.TextShard(**told) for told in told_of]
 
 
 def _counted(items: Iterable[T], part: range, total: int, what: str, progress: manifest.Progress) -> Iterator[T]:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,3 @@ class Passes:
                     break
         finally:
             loader.close()
-
-
-def rows_like(rows: Sequence[int]) -> Rows:
-    """Of every batch the same rows."""
-    return lambda size: rows

@@ -32,6 +32,7 @@ Pixels = UInt8[np.ndarray, "B T Y X 3"]
 
 CLIPS_A_DEVICE, PIXELS_A_DEVICE = 4, 2**22  # at a time at most, or one clip; the same for any number of devices
 AHEAD = 2  # batches decoded while one is coded
+RUN = 256  # takes of which those of one shape go together: so many are held until they can be handed on in order
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,9 @@ class LatentCoder:
 
     def _one_behind(self, records: Sequence[Record], some: Sequence[Take]) -> Iterator[tuple[Any, ...]]:
         """Batches: places among the takes, their records without video, and moments that may still be computed."""
-        order = sorted(range(len(some)), key=lambda n: (some[n].shape, n))
+        order = sorted(range(len(some)), key=lambda n: (n // RUN, some[n].shape, n))
         batches = []
-        for shape, group in itertools.groupby(order, key=lambda n: some[n].shape):
+        for (_, shape), group in itertools.groupby(order, key=lambda n: (n // RUN, some[n].shape)):
             batches += [(shape, part) for part in _chunks(list(group), self._batch(shape))]
         videos: deque[Pixels] = deque()
 

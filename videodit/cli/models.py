@@ -60,10 +60,13 @@ def task_of(run: Run, data_sets: Sequence[str] = (), empty: Mapping[str, np.ndar
     Raises:
         ValueError: when those are missing, or one of its data sets is of latents that another autoencoder made.
     """
+    coded = [path for path in data_sets if open_data_set(path).manifest.content == "latent"]
     if isinstance(run, VAERun):
+        if coded:
+            raise ValueError(f"{coded[0]} holds latents, and an autoencoder is trained on videos: name those")
         return VAETask(run)
     vae, vae_run, step = load_vae(Path(run.vae))
-    if coded := [path for path in data_sets if open_data_set(path).manifest.content == "latent"]:
+    if coded:
         made_by = identity_of(vae, vae_run, step)  # reads all weights
         for path in coded:
             check(path, "vae", made_by, run.vae)

@@ -11,10 +11,12 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,7 +33,7 @@ class Clip:
     frames: UInt8[np.ndarray, "T Y X 3"]
     seconds: float | int  # length of the clip
     fps: float | int  # of the clip, not of these frames
-    captions: tuple[str, ...] = ()  # known so far
+    captions: tuple[str, ...] = ()  # known so far, none of them empty
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Failure:
 
 Answer = Mapping[str, str] | Failure  # texts by the name of the length
 Captioner = Callable[[Sequence[Clip], Sequence[Length]], Sequence[Answer]]
+Keep = Literal["before", "after", "none"]  # where captions that there are stay: before the new ones, after, nowhere
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,29 @@ def _checked(clip: Clip, answer: object, lengths: Sequence[Length]) -> Answer:
         return Failure(error.reason, str(error))
 
 
-def captions_of(answer: Mapping[str, str], identity: Identity) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Captions and the source of each, for `Record.captions` and `Record.caption_sources`."""
-    return tuple(answer.values()), tuple(identity.source(name) for name in answer)
+def merged(
+    answer: Mapping[str, str], identity: Identity, captions: Sequence[str], sources: Sequence[str], keep: Keep
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The answer's captions with those that there were, and the sources of all: fields of a `Record`.
+
+    Empty captions, which stand for none, are not kept.
+    """
+    new = [(text, identity.source(name)) for name, text in answer.items()]
+    old = [] if keep == "none" else [each for each in zip(captions, sources, strict=True) if each[0].strip()]
+    texts, told = zip(*(old + new if keep == "before" else new + old), strict=True)
+    return texts, told
 
 
 def load(name: str) -> tuple[Captioner, Identity]:
-    """The captioner that "module:function" names, and its identity. ValueError when there is none."""
+    """The captioner that "module:function" names, and its identity. ValueError when there is none.
+
+    The module may lie in the working directory, as for `python -m`.
+    """
     module_name, _, function = name.partition(":")
     if not module_name or not function:
         raise ValueError(f"A captioner is named as module:function, not '{name}'.")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

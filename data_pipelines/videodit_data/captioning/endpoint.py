@@ -26,7 +26,7 @@ from videodit_data.pool import ordered_map
 _THROTTLED = "HTTP 429"
 # What no other request would change: the key, the path, the address.
 _WRONG = {401: "refuses the key", 403: "refuses access", 404: "has no such model or path"}
-_NO_SCHEMA = (400, 422, 501)  # what servers say that know no response_format
+_NO_SCHEMA = ("HTTP 400", "HTTP 422", "HTTP 501")  # what servers say that know no response_format
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,11 @@ class Endpoint:
                 failure = Failure(trouble.reason, str(trouble), lasting=False)
                 if trouble.wait is not None:
                     self._pace.pause(trouble.wait)
-                # A server that is asked too fast is alive, unless it stays so for all attempts at a clip.
-                if trouble.reason != _THROTTLED or attempt == self.config.attempts:
+                no_schema = structured and trouble.reason in _NO_SCHEMA
+                # A server that is asked too fast, or for a schema, is alive, unless all attempts at a clip end so.
+                if attempt == self.config.attempts or not (no_schema or trouble.reason == _THROTTLED):
                     self._failed_once(str(trouble))
-                structured = structured and trouble.reason not in {f"HTTP {status}" for status in _NO_SCHEMA}
+                structured = structured and not no_schema
             else:
                 self._well(structured)
                 return texts

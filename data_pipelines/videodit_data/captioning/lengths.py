@@ -5,7 +5,10 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from videodit_data.captions import JOINERS
+
 _SLACK = 1.5  # models count badly: refused is only what is further off than this factor
+_BLANKS = "\t\n\r" + JOINERS
 _REFUSAL = re.compile(
     r"(i('m| am| was| can| could| do| did| will| would| have| apolog)|sorry\b|unfortunately,? (i|we)\b|apologies\b)"
     r"|.*\b(as an ai\b|an ai (language )?model\b|i (can't|cannot|can not|am unable to)\b|i'm (sorry|unable)\b)",
@@ -59,9 +62,7 @@ def check_text(text: object, length: Length, instruction: str = "") -> str:
     """
     if not isinstance(text, str):
         raise TextError("no text", f"The {length.name} caption is missing or no text.")
-    if bad := next(
-        (c for c in text if not c.isprintable() and c not in "\t\n\r" and unicodedata.category(c) != "Zs"), ""
-    ):
+    if bad := next((c for c in text if not (c.isprintable() or c in _BLANKS or unicodedata.category(c) == "Zs")), ""):
         raise TextError("control characters", f"The {length.name} caption holds the character U+{ord(bad):04X}.")
     text = " ".join(text.split())
     words = text.split()

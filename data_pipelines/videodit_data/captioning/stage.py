@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from videodit_data import manifest
-from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, ask, captions_of
+from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, Keep, ask, merged
 from videodit_data.captioning.journal import Entry, Journal, read_entry
 from videodit_data.captioning.lengths import Length
 from videodit_data.captioning.look import Look
@@ -27,8 +27,6 @@ from videodit_data.video import VideoError
 ANSWERS = "captioning.jsonl"  # in the data set: what was answered about each clip, in order
 _JOURNAL = "answers.jsonl"
 _AHEAD = 16  # batches a thread that may wait for one that takes long
-
-Keep = Literal["before", "after", "none"]
 
 
 def caption_dataset(
@@ -57,11 +55,14 @@ def caption_dataset(
         reuse: an earlier result, whose good answers to the same questions are taken.
 
     Raises:
-        ValueError: when `dataset` holds latents, `out` something else, or the captioner gives other than answers.
+        ValueError: when `dataset` holds latents or is one of TensorFlow Datasets, `out` holds something else, or the
+            captioner gives other than answers.
     """
     dataset, out, look = Path(dataset), Path(out), look or Look()
     if batch < 1 or threads < 1:
         raise ValueError(f"Captioning needs at least one clip a batch and one thread, not {batch} and {threads}.")
+    if str(dataset).startswith("tfds:"):
+        raise ValueError(f"{dataset} has single pictures and no video files, which a captioned data set is made of.")
     described = manifest.load(dataset)
     if described.content != "video":
         raise ValueError(f"{dataset} holds latents, which no captioner can see; caption the videos, then encode them.")
@@ -241,8 +242,6 @@ def _captioned(
         if isinstance(answer, Failure):
             yield record
             continue
-        new, sources = captions_of(answer, identity)
-        old, known = record.captions, record.caption_sources or ("",) * len(record.captions)
-        parts = {"before": ((old, known), (new, sources)), "after": ((new, sources), (old, known))}
-        texts, told = zip(*parts.get(keep, ((new, sources),)), strict=True)
-        yield replace(record, captions=sum(texts, ()), caption_sources=sum(told, ()))
+        known = record.caption_sources or ("",) * len(record.captions)
+        captions, sources = merged(answer, identity, record.captions, known, keep)
+        yield replace(record, captions=captions, caption_sources=sources)

@@ -11,12 +11,12 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 
-from videodit_data.captioning.captioner import Answer, Captioner, Clip, Failure, Identity, ask, captions_of, load
+from videodit_data.captioning.captioner import Answer, Captioner, Clip, Failure, Identity, Keep, ask, load, merged
 from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 from videodit_data.captioning.lengths import parse_lengths
 from videodit_data.captioning.look import Look
@@ -48,7 +48,7 @@ class CaptionerConfig:
     per_minute: float | None = None
     concurrency: int = 4
     lengths: str = "short,medium,long"
-    keep: Literal["before", "after", "none"] = "after"
+    keep: Keep = "after"
     frames: int = 8
     side: int = 512
 
@@ -185,12 +185,8 @@ class Ask(beam.DoFn):
         return Clip(clip.candidate.id, clip.sha256, frames, clip.frames / clip.fps, clip.fps, texts)
 
     def _with(self, clip: Staged, answer: Answer, identity: Identity) -> Staged:
-        new, told = captions_of(answer, identity)
         captions = clip.candidate.captions
-        old = tuple(text for text in captions.texts if text)
-        known = ("file",) * len(old)
-        parts = {"before": ((old, known), (new, told)), "after": ((new, told), (old, known)), "none": ((new, told),)}
-        texts, sources = (sum(each, ()) for each in zip(*parts[self._config.keep], strict=True))
-        return replace(
-            clip, candidate=replace(clip.candidate, captions=replace(captions, texts=texts)), caption_sources=sources
-        )
+        known = ("file",) * len(captions.texts)
+        texts, sources = merged(answer, identity, captions.texts, known, self._config.keep)
+        candidate = replace(clip.candidate, captions=replace(captions, texts=texts))
+        return replace(clip, candidate=candidate, caption_sources=sources)

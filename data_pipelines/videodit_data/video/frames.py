@@ -189,8 +189,22 @@ def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[
             yield from frames
             return
     # At the beginning, or in a container that cannot seek to its keyframes.
-    container.seek(stream.start_time or int(timeline.ticks[0]), stream=stream)
-    yield from _timed(clip, first)
+    container.seek(_beginning(clip, timeline), stream=stream)
+    frames = _timed(clip, first)
+    found = next(frames, None)
+    if found is None or found[0] > first:
+        raise VideoError(f"{clip.label}: cannot be read from its beginning; give it in another container.")
+    yield found
+    yield from frames
+
+
+def _beginning(clip: Opened, timeline: Timeline) -> int:
+    begin = int(timeline.ticks[0])
+    if clip.container.format.name.startswith(
+        "mpeg"
+    ):  # searched by times of decoding, which come before those of showing
+        return begin - round(1 / clip.stream.time_base)
+    return clip.stream.start_time or begin
 
 
 def _timed(clip: Opened, first: int) -> Iterator[tuple[int, av.VideoFrame]]:

@@ -2,6 +2,7 @@ import itertools
 import json
 import logging
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -120,6 +121,23 @@ def test_a_server_that_knows_no_schema_is_asked_without_one_from_then_on(stub, e
     stub.always(plain_only)
     assert all(isinstance(answer, dict) for answer in ask(endpoint(concurrency=1), clips(3), SHORT))
     assert ["response_format" in body for _, _, body in stub.requests] == [True, False, False, False]
+
+
+def test_a_server_that_knows_no_schema_is_not_dead_for_being_asked_by_many_at_once(stub, endpoint, clips):
+    all_asked = threading.Barrier(5, timeout=20)
+
+    def plain_only(handler: server.Handler) -> None:
+        if "response_format" not in handler.body:
+            return right(handler)
+        all_asked.wait()
+        sends(b"response_format?", 400)(handler)
+
+    stub.always(plain_only)
+    answers = ask(endpoint(concurrency=5, dead_after=5), clips(5), SHORT)
+    assert all(isinstance(answer, dict) for answer in answers)
+    stub.always(sends(b"what?", 400))
+    with pytest.raises(EndpointDown, match="failed 3 times in a row"):
+        ask(endpoint(attempts=1, dead_after=3, concurrency=1), clips(3), SHORT)
 
 
 def test_waits_grow_up_to_a_most_and_a_server_may_name_them(stub, endpoint, clips, time):

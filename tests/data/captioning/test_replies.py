@@ -73,6 +73,8 @@ def test_a_good_reply_survives():
 def test_white_space_becomes_spaces_and_letters_of_all_scripts_stay():
     text = "Ein roter Würfel\n\trollt über\u00a0die  große Wiese 🙂"
     assert check_text(text, SHORT) == "Ein roter Würfel rollt über die große Wiese 🙂"
+    persian = "\u0633\u06af\u06cc \u062f\u0631 \u067e\u0627\u0631\u06a9 \u0645\u06cc\u200c\u062f\u0648\u062f"
+    assert check_text(persian, SHORT) == persian
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import os
@@ -6,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,28 @@ def test_the_same_videos_get_captions_with_their_sources(footage: Path, tmp_path
     assert [line["clip"] for line in lines if line.get("failed") == "dull"] == ["clip-003"]
     assert summary(tmp_path / "set")["info"]["captions"]["captioned"] == 11
     assert not (tmp_path / "set.partial").exists()
+
+
+@pytest.mark.parametrize("keep", ["before", "after", "none"])
+def test_empty_captions_are_neither_told_nor_kept(footage: Path, tmp_path: Path, keep: str):
+    source, told = manifest.records(footage), []
+    captions = [("", "a cube", " "), ("",)]
+
+    def make(numbers: range) -> Iterator[records.Record]:
+        return (dataclasses.replace(source[n], captions=captions[n], caption_sources=()) for n in numbers)
+
+    def mine(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
+        told.extend(clip.captions for clip in clips)
+        return Mine()(clips, lengths)
+
+    manifest.build(tmp_path / "plain", make, 2, info={})
+    caption_dataset(tmp_path / "plain", tmp_path / "set", mine, ME, lengths=SHORT, keep=keep)
+    assert told == [("a cube",), ()]
+    first, second = manifest.records(tmp_path / "set")
+    assert sorted(zip(first.captions, first.caption_sources, strict=True)) == sorted(
+        [(text_of("short", first.id), "me, short"), *[("a cube", "")] * (keep != "none")]
+    )
+    assert (second.captions, second.caption_sources) == ((text_of("short", second.id),), ("me, short",))
 
 
 @pytest.mark.parametrize(("batch", "threads"), [(1, 4), (3, 2), (100, 1)])
@@ -214,6 +237,8 @@ def test_latents_show_nothing(footage: Path, tmp_path: Path):
     manifest.build(tmp_path / "in", lambda numbers: [some], 1, info={})
     with pytest.raises(ValueError, match="holds latents, which no captioner can see"):
         caption_dataset(tmp_path / "in", tmp_path / "out", Mine(), ME, lengths=SHORT)
+    with pytest.raises(ValueError, match=r"^tfds:balls/train\?fps=8 has single pictures and no video files"):
+        caption_dataset("tfds:balls/train?fps=8", tmp_path / "out", Mine(), ME, lengths=SHORT)
 
 
 # An endpoint.
@@ -321,7 +346,8 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
 def test_a_callable_is_found_by_name_and_known_by_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "my_eyes.py"
     file.write_text("def caption(clips, lengths):\n    return []\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     found, identity = module.load("my_eyes:caption")
     assert (
         found([], []) == []
