@@ -44,6 +44,9 @@ def test_build_report_and_inspect(tmp_path, said):
         (["--config.filters.motion.least=much"], "filters.motion.least must be a float or None, not 'much'"),
         (["--config.duplicates.bits=40"], "duplicates: Near-duplicates need 0 to 31 bits"),
         (["--confg.licence=x"], "Unknown command line flag 'confg.licence'"),
+        (["--", "--runer=DataflowRunner"], "Beam has no option --runer=DataflowRunner"),
+        (["--", "--config.licence=x"], "Beam has no option --config.licence=x; the configuration's go before the --"),
+        (["--", "--runner=Nope"], "Nope"),
         ([], "matches no video"),
     ],
 )

@@ -25,7 +25,9 @@ EXTRA = "Footage is built with packages that reading needs not: pip install 'vid
 def add_actions(actions: Any, common: argparse.ArgumentParser) -> None:
     shape = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [common]}
     action = actions.add_parser("build", help="raw footage to shots, filtered clips and shards (Beam)", **shape)
-    action.add_argument("--input", required=True, nargs="+", metavar="GLOB", help="footage: globs, folders, files")
+    action.add_argument(
+        "--input", required=True, nargs="+", action="extend", metavar="GLOB", help="footage: globs, folders, files"
+    )
     action.add_argument("--out", required=True, help="directory of the new data set")
     action.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configs/data/default.py, say")
     action.add_argument("--cache", help="folder that keeps what was found out about sources for other builds")

@@ -4,8 +4,10 @@ What was decoded lies in OUT.partial by the hash of what it was decoded from: a 
 in any way, goes on and ends with the same bytes as one that was not, whatever the number of workers.
 """
 
+import argparse
 import dataclasses
 import json
+import logging
 import os
 import re
 import signal
@@ -19,6 +21,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from videodit_data.footage import decisions, describe, place, sources, stages, storage
@@ -49,9 +52,10 @@ def build(
         beam_options: Beam's own, such as --runner=DataflowRunner; on this machine, with a thread a core, if none.
 
     Raises:
-        ValueError: when no source matches or can be used, no clip is kept, or `out` holds something else.
+        ValueError: when no source matches or can be used, no clip is kept, `out` holds something else, or an option is
+            not one of Beam's.
     """
-    out = _absolute(os.fspath(out))
+    out, options = _absolute(os.fspath(out)), _known(beam_options)
     report = progress or (lambda stage, done, total: None)
     gathered = sources.gather(
         inputs,
@@ -74,7 +78,7 @@ def build(
         storage.write(storage.join(directory, name), "".join(line + "\n" for line in lines).encode())
     plan = Plan(config, directory, len(gathered.sources), analyses)
     with _watched(plan, report):
-        _run(plan, beam_options)
+        _run(plan, options)
     made = described(storage.join(directory, place.NOTES))
     left_out = _left_out(directory)
     if not made:
@@ -87,17 +91,32 @@ def _absolute(path: str) -> str:
     return path if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
 
 
-def _run(plan: Plan, options: Sequence[str]) -> None:
-    """Runs the pipeline to its end."""
+def _known(options: Sequence[str]) -> PipelineOptions:
+    """Beam's options. ValueError for one that it would pass over: a build meant for a cluster would run here."""
+    parser, kinds = (
+        argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve"),
+        [PipelineOptions],
+    )
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+        kind._add_argparse_args(parser)
+    if unknown := parser.parse_known_args(list(options))[1]:
+        raise ValueError(f"Beam has no option {unknown[0]}; the configuration's go before the --.")
     known = PipelineOptions(list(options))
-    runner: Any = known.view_as(StandardOptions).runner or ""
-    if runner in _LOCAL:
-        # Beam's own choice for DirectRunner would download a runner; this one is embedded.
-        runner = FnApiRunner()
-        if not any(option.startswith(("--direct_running_mode", "--direct_num_workers")) for option in options):
-            direct = known.view_as(DirectOptions)
-            direct.direct_running_mode, direct.direct_num_workers = "multi_threading", os.cpu_count() or 1
-    pipeline = beam.Pipeline(runner=runner, options=known)
+    name = known.view_as(StandardOptions).runner or ""
+    if name not in _LOCAL:
+        create_runner(name)
+    elif not any(option.startswith(("--direct_running_mode", "--direct_num_workers")) for option in options):
+        direct = known.view_as(DirectOptions)
+        direct.direct_running_mode, direct.direct_num_workers = "multi_threading", os.cpu_count() or 1
+    return known
+
+
+def _run(plan: Plan, options: PipelineOptions) -> None:
+    """Runs the pipeline to its end."""
+    runner: Any = options.view_as(StandardOptions).runner or ""
+    # Beam's own choice for DirectRunner would download a runner; this one is embedded.
+    pipeline = beam.Pipeline(runner=FnApiRunner() if runner in _LOCAL else runner, options=options)
     assemble(pipeline, plan)
     with _stoppable():
         pipeline.run().wait_until_finish()
@@ -108,8 +127,12 @@ def _stoppable() -> Iterator[None]:
     """Ctrl-C ends the stages' processes, so that Beam's threads, which cannot be interrupted, come to an end."""
     stages.resume()
 
+    log = logging.getLogger("apache_beam")
+    level = log.level
+
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before)
+        log.setLevel(logging.CRITICAL)  # what is ended in the middle complains
         stages.stop()
         describe.stop()
         raise KeyboardInterrupt
@@ -127,6 +150,7 @@ def _stoppable() -> Iterator[None]:
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
+        log.setLevel(level)
         stages.stop()
         describe.stop()
 

@@ -192,9 +192,14 @@ def _match(pattern: str) -> tuple[str, list[str]]:
         return root, sorted(each.path for each in result.metadata_list)
     path = os.path.abspath(os.path.expanduser(pattern))
     if os.path.isdir(path):
-        return path, sorted(str(each) for each in Path(path).rglob("*") if each.is_file())
+        return path, sorted(str(each) for each in Path(path).rglob("*") if _is_file(str(each)))
     paths = glob.glob(path, recursive=True) if glob.has_magic(path) and not os.path.exists(path) else [path]
-    return _fixed(path), sorted(each for each in paths if os.path.isfile(each))
+    return _fixed(path), sorted(filter(_is_file, paths))
+
+
+def _is_file(path: str) -> bool:
+    """Links that lead nowhere count: they are told of as what cannot be read."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
 def _fixed(pattern: str) -> str:
