@@ -1,6 +1,7 @@
 """`videodit data`: captioned video data sets built, ingested, looked at, and coded as latents."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.set_defaults(command=tfds)
 
     footage.add_actions(actions, common)
+    actions.choices["report"].set_defaults(command=report)
 
 
 def _shape_options(action: argparse.ArgumentParser, what: str) -> None:
@@ -158,15 +160,41 @@ def tokenizer(args: argparse.Namespace, console: Console) -> int:
 
 
 def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
-    """Writes a sentencepiece model of a data set's captions."""
+    """Writes a sentencepiece model of a data set's captions. ValueError when `out` is any other file."""
     from videodit_data.sequence import open_data_set
-    from videodit_data.tokenize import train
+    from videodit_data.tokenize import is_model, train
 
+    _check_out(out, "a tokenizer", is_model)
     model = train((caption for record in open_data_set(dataset).records for caption in record.captions), vocabulary)
+    if out.exists():
+        if out.read_bytes() != model:
+            raise ValueError(
+                f"{out} is another tokenizer, which runs and data sets may depend on; choose another place or remove "
+                "it, nothing was written."
+            )
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".part")
     partial.write_bytes(model)
     partial.replace(out)
+
+
+def report(args: argparse.Namespace, console: Console) -> int:
+    if args.out is not None:
+        _check_out(args.out, "a report of ours", lambda head: b": what was kept and dropped</title>" in head)
+    return footage.report(args, console)
+
+
+def _check_out(out: Path, what: str, ours: Callable[[bytes], bool]) -> None:
+    """ValueError when something else than `ours` is at `out` already."""
+    if not out.exists():
+        return
+    head = b""
+    if out.is_file():
+        with out.open("rb") as file:
+            head = file.read(2**26)  # shards may be larger than memory
+    if not ours(head):
+        raise ValueError(f"{out} exists and is not {what}; choose another place, nothing was written.")
 
 
 def encode(args: argparse.Namespace, console: Console) -> int:
