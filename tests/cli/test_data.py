@@ -1,8 +1,12 @@
 """What `videodit data` says to mistakes, and what it never overwrites."""
 
 import pytest
+from videodit_data.bucketing import Buckets
+from videodit_data.packing import Packing
 
 from tests.data import conftest as data_fixtures
+from tests.data.test_forecast import coded
+from videodit.cli import data
 from videodit.cli.main import main
 
 numbered, data_set = data_fixtures.numbered, data_fixtures.data_set
@@ -55,3 +59,43 @@ def test_a_tokenizer_is_never_replaced_by_another(clips, tmp_path, said):
 def test_sizes_that_no_tokenizer_has(clips, tmp_path, said, pieces, words):
     status, told = said("tokenizer", clips, "--out", tmp_path / "tokenizer.model", "--vocabulary", pieces)
     assert status == 2 and words in told and "INTERNAL" not in told and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stride", [(4, 8), (2, 4), (8, 16)])
+def test_latents_are_forecast_by_their_own_stride(tmp_path, said, stride):
+    latents = coded(tmp_path / "latents", [1 + 2 * stride[0]] * 8, stride, 96)
+    tokens = 3 * (96 // stride[1] // 2) ** 2
+    status, told = said("buckets", latents)
+    assert status == 0 and f"│ 8 │ {tokens} │ {32768 // tokens} │" in told
+    assert said("buckets", latents, "--stride", *stride) == (status, told)
+    status, told = said("buckets", latents, "--stride", stride[0], 2 * stride[1])
+    assert status == 2 and f"a VAE of --stride {stride[0]} {stride[1]}, not {stride[0]} {2 * stride[1]}." in told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--stride", 0, 0], "--stride is at least 1 frame and 1 pixel, not 0 0."),
+        (["--rows", 4], "--rows, --clips and --look-ahead go with --length"),
+        (["--length", 0], "A packing's length is at least 1, not 0."),
+        (["--length", 10, "--clips", 0], "A packing's clips is at least 1, not 0."),
+        (["--sides", "abc"], "--sides: 'abc' is not whole numbers"),
+        (["--sides", "32,8"], "sides are at least 16 pixels, not 8."),
+        (["--aspects", "16x9"], "--aspects: '16x9' is not ratios of width to height"),
+        (["--aspects", "16:0"], "--aspects: '16:0' is not ratios"),
+        (["--aspects", "16:"], "--aspects: '16:' is not ratios"),
+        (["--sides", "32", "--frames", "1"], "4 videos where the only length is that of images"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(clips, said, options, words):
+    status, told = said("buckets", clips, *options)
+    assert status == 2 and words in told and "lambda" not in told and "Traceback" not in told
+
+
+def test_defaults_in_help_are_those_taken(said):
+    told, buckets, packing = said("buckets", "--help")[1], Buckets(), Packing(1)
+    for value in (buckets.sides, buckets.frames, (packing.clips,), (packing.look_ahead,), (buckets.tokens,)):
+        assert f"(default: {','.join(map(str, value))})" in told
+    assert f"(default: {buckets.fps:g})" in told
+    ratios = "9:16,3:4,1:1,4:3,16:9"
+    assert f"(default: {ratios})" in told and data._ratios(ratios) == buckets.aspects
