@@ -5,6 +5,7 @@ from videodit_data.bucketing import Buckets
 from videodit_data.packing import Packing
 
 from tests.data import conftest as data_fixtures
+from tests.data.captioning.stub import says, serving
 from tests.data.test_forecast import coded
 from videodit.cli import data
 from videodit.cli.main import main
@@ -99,3 +100,13 @@ def test_defaults_in_help_are_those_taken(said):
     assert f"(default: {buckets.fps:g})" in told
     ratios = "9:16,3:4,1:1,4:3,16:9"
     assert f"(default: {ratios})" in told and data._ratios(ratios) == buckets.aspects
+
+
+def test_a_server_of_rubbish_makes_no_success(clips, tmp_path, said):
+    with serving() as stub:
+        stub.always(says("no"))
+        how = ["--endpoint", stub.url, "--model", "eyes", "--lengths", "short", "--attempts", 1]
+        status, told = said("caption", clips, "--out", tmp_path / "set", *how, "--dead-after", 3)
+        assert status == 2 and "all failed" in told and not (tmp_path / "set").exists()
+        status, told = said("caption", clips, "--out", tmp_path / "set", *how)
+    assert status == 1 and "0 of 4 clips captioned" in told and f"--reuse {tmp_path / 'set'}" in told

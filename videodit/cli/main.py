@@ -14,7 +14,7 @@ USER_ERROR, INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """Runs one command; returns the exit status: 0, 1 if nothing came of it, 2 for a mistake, 130 if interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     args, rest = _parser().parse_known_args(argv)
     console = Console(stderr=True)
