@@ -224,6 +224,8 @@ def test_an_error_of_the_captioner_ends_the_run_and_answers_stay(footage: Path, 
 def test_bad_requests_write_nothing(footage: Path, tmp_path: Path, bad: dict):
     with pytest.raises(ValueError, match="at least one clip a batch and one thread"):
         caption_dataset(footage, tmp_path / "set", Mine(), ME, lengths=SHORT, **bad)
+    with pytest.raises(ValueError, match="after at least one failed clip, not 0"):
+        caption_dataset(footage, tmp_path / "set", Mine(), ME, lengths=SHORT, hopeless=0)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "file").touch()
     with pytest.raises(ValueError, match="is not a data set; choose another place"):
