@@ -1,5 +1,8 @@
 """What `videodit data` says to mistakes, and what it never overwrites."""
 
+import subprocess
+import sys
+
 import pytest
 from videodit_data.bucketing import Buckets
 from videodit_data.packing import Packing
@@ -66,9 +69,9 @@ def test_sizes_that_no_tokenizer_has(clips, tmp_path, said, pieces, words):
 def test_latents_are_forecast_by_their_own_stride(tmp_path, said, stride):
     latents = coded(tmp_path / "latents", [1 + 2 * stride[0]] * 8, stride, 96)
     tokens = 3 * (96 // stride[1] // 2) ** 2
-    status, told = said("buckets", latents)
-    assert status == 0 and f"│ 8 │ {tokens} │ {32768 // tokens} │" in told
-    assert said("buckets", latents, "--stride", *stride) == (status, told)
+    status, told = said("buckets", latents, "--tokens", 1000)
+    assert status == 0 and f"│ 8 │ {tokens} │ {1000 // tokens} │" in told
+    assert said("buckets", latents, "--tokens", 1000, "--stride", *stride) == (status, told)
     status, told = said("buckets", latents, "--stride", stride[0], 2 * stride[1])
     assert status == 2 and f"a VAE of --stride {stride[0]} {stride[1]}, not {stride[0]} {2 * stride[1]}." in told
 
@@ -110,3 +113,25 @@ def test_a_server_of_rubbish_makes_no_success(clips, tmp_path, said):
         assert status == 2 and "all failed" in told and not (tmp_path / "set").exists()
         status, told = said("caption", clips, "--out", tmp_path / "set", *how)
     assert status == 1 and "0 of 4 clips captioned" in told and f"--reuse {tmp_path / 'set'}" in told
+
+
+ACTIONS = ("build", "report", "ingest", "toyworld", "inspect", "caption", "buckets", "tokenizer", "encode", "tfds")
+
+
+def test_help_has_an_example_of_each_action_and_each_action_its_own(said):
+    assert all(f" videodit data {action} " in said("--help")[1] for action in ACTIONS)
+    for action in set(ACTIONS) - {"build", "report"}:
+        shown = said(action, "--help")[1].partition("examples: ")[2].split("videodit data ")[1:]
+        assert shown and {line.split()[0] for line in shown} == {action}
+
+
+def test_an_unknown_option_is_of_the_action(said, tmp_path):
+    status, told = said("caption", tmp_path, "--out", tmp_path / "x", "--captioner", "a:b", "--fast")
+    command = "`videodit data caption"
+    assert status == 2 and f"'--fast' is not an option of {command}`: see {command} --help`" in told
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "videodit", "data", "inspect", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("videodit: nowhere")

@@ -11,20 +11,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from videodit.cli import captioning, footage, processes
 
 EXAMPLES = """examples:
+  videodit data build --input footage/ --out data/clips --config configs/data/default.py    raw footage to clips
+  videodit data report data/clips                         what a build kept and dropped, and why, as one page
   videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
-  videodit data inspect data/footage --sheet sheet.png    a table, and a picture of some clips
   videodit data toyworld --out data/toy --clips 2000 --level easy
+  videodit data inspect data/footage --sheet sheet.png    a table, and a picture of some clips
+  videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
+  videodit data caption data/clips --out data/captioned --endpoint http://localhost:8000 --model NAME
+  videodit data buckets data/clips --sides 256,512 --frames 17,49,81      what shapes make of it, before training
+  videodit data buckets data/clips-latents --length 16384                 rows that several clips share
   videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
   videodit data encode data/toy --vae runs/vae --out data/toy-latents
   videodit data encode data/big --vae ckpt/wan/vae --text ckpt/wan/text --out data/big-cached
   videodit data tfds data/toy                             TensorFlow Datasets opens it then, as it is
-  videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
 """
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    shape = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [common]}
-    parser = commands.add_parser("data", help="build, ingest, inspect and encode data sets", **shape)
+    shape = {"formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [common]}
+    what = "build, ingest, inspect, caption and encode data sets"
+    parser = commands.add_parser("data", help=what, epilog=EXAMPLES, **shape)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     action = actions.add_parser("ingest", help="a folder of captioned videos to a data set", **shape)
@@ -101,6 +107,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
     footage.add_actions(actions, common)
     actions.choices["report"].set_defaults(command=report)
+    for name, action in actions.choices.items():
+        action.epilog = action.epilog or _examples(name)
+
+
+def _examples(action: str) -> str:
+    first, *lines = EXAMPLES.splitlines(keepends=True)
+    return first + "".join(line for line in lines if line.split()[2] == action)
 
 
 def _shape_options(action: argparse.ArgumentParser, what: str, fps: str, else_: str = "") -> None:

@@ -20,9 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         if rest and not getattr(args, "takes_overrides", False):
-            raise ValueError(
-                f"'{rest[0]}' is not an option of `videodit {args.name}`: see `videodit {args.name} --help`"
-            )
+            command = " ".join(filter(None, ("videodit", args.name, getattr(args, "action", None))))
+            raise ValueError(f"'{rest[0]}' is not an option of `{command}`: see `{command} --help`")
         if rest:
             args.overrides = rest
         return args.command(args, console)

@@ -30,8 +30,8 @@ def export(
 
     That is `directory` itself, or with `root` ROOT/NAME/1.0.0, where data sets of one kind can be splits of one name.
     The name is made from that of the directory if not given. The same input leaves the same files. ValueError, before
-    anything is written, when `directory` is not a data set of ours, another one is described there or is that split, or TFDS could not
-    use the name, the split or the shards' names.
+    anything is written, when `directory` is not a data set of ours, another one is described there or is that split, or
+    TFDS could not use the name, the split or the shards' names.
     """
     directory = Path(directory)
     described = manifest.load(directory)
