@@ -132,6 +132,6 @@ def test_an_unknown_option_is_of_the_action(said, tmp_path):
 
 
 def test_the_package_is_the_command():
-    command = [sys.executable, "-m", "videodit", "data", "inspect", "nowhere"]
+    command = [sys.executable, "-m", "videodit", "data", "tokenizer", "x", "--fast"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("videodit: nowhere")
+    assert done.returncode == 2 and "the following arguments are required: --out" in done.stderr
