@@ -16,6 +16,8 @@ from videodit_data.spec import check_frames
 from videodit_data.transforms import covers
 
 TOO_SHORT, TOO_SMALL, OTHERWISE = "too short", "too small", "coded at another size or rate"
+ONLY_IMAGES = "videos where the only length is that of images"
+ONLY_VIDEOS = "images where no length is 1"
 
 Clip = tuple[int, float, int, int]  # frames, frames a second, height, width
 
@@ -26,6 +28,10 @@ class Token:
 
     frames: int = 4
     pixels: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.pixels) < 1:
+            raise ValueError(f"A token stands for at least 1 frame and 1 pixel, not {self.frames} and {self.pixels}.")
 
     def count(self, frames: int, height: int, width: int) -> int:
         """Tokens of a clip whose sizes divide."""
@@ -101,12 +107,13 @@ class Buckets:
             check_frames(frames)
         if not (self.sides and self.aspects and self.frames):
             raise ValueError("Buckets need at least one side, one aspect and one number of frames.")
-        if min(self.sides) < self.token.pixels or min(self.aspects) <= 0 or not self.fps > 0 or self.upsample < 1:
-            raise ValueError(
-                f"Buckets have sides of at least {self.token.pixels} pixels, aspects and a rate above 0 and an "
-                f"upsample of at least 1; got sides {self.sides}, aspects {self.aspects}, fps {self.fps:g}, upsample "
-                f"{self.upsample:g}."
-            )
+        if min(self.sides) < self.token.pixels:
+            raise ValueError(f"Buckets' sides are at least {self.token.pixels} pixels, not {min(self.sides)}.")
+        for name, value in (("aspects are", min(self.aspects)), ("rate is", self.fps)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"Buckets' {name} above 0 and finite, not {value:g}.")
+        if not self.upsample >= 1:
+            raise ValueError(f"Buckets' upsample is at least 1, which enlarges nothing, not {self.upsample:g}.")
         if any((frames - 1) % self.token.frames for frames in self.frames):
             raise ValueError(f"Buckets have 1 + {self.token.frames}k frames, which {self.frames} are not all.")
 
@@ -141,7 +148,7 @@ class Buckets:
         image = frames == 1
         lengths = [n for n in self.frames if (n == 1) == image and (image or covers(frames, fps, n, self.fps))]
         if not lengths:
-            return TOO_SHORT
+            return ONLY_VIDEOS if image else ONLY_IMAGES if set(self.frames) == {1} else TOO_SHORT
         wanted = math.log(width / height)
         for side in sorted(self.sides, reverse=True):
             y, x = min(self.pixels(side), key=lambda shape: (abs(math.log(shape[1] / shape[0]) - wanted), shape))

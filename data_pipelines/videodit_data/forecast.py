@@ -1,6 +1,7 @@
 """What a configuration will make of its data sets, before anything is read or trained: shapes, drops and waste."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from videodit_data.bucketing import Bucket
+from videodit_data.sequence import open_data_set
 from videodit_data.serving import LoaderConfig, Source
 
 _BATCHES = 1000  # planned at most
@@ -69,6 +71,25 @@ def forecast(config: LoaderConfig) -> Forecast:
     batches, real = _plan(source, clips)
     dropped = {each.path: assigned.dropped for each, assigned in zip(source.sets, source.assigned, strict=True)}
     return Forecast(shapes, dropped, clips, batches, 1 if config.packing else len(shapes), real)
+
+
+def latent_stride(paths: Sequence[str]) -> tuple[int | None, int] | None:
+    """Frames and pixels of a latent position, as the latents of data sets have them; None where none holds latents.
+
+    Frames are None where all clips are images. ValueError when data sets were coded by VAEs of different strides.
+    """
+    found: dict[str, tuple[int | None, int]] = {}
+    for each in map(open_data_set, paths):
+        if each.manifest.content == "latent":
+            frames = [clip[0] for clip in each.clips]
+            record = each.records[frames.index(max(frames))]
+            t, y, _, _ = record.latent.shape
+            found[each.path] = (record.frames - 1) // (t - 1) if t > 1 else None, record.height // y
+    times, spaces = {time for time, _ in found.values()} - {None}, {space for _, space in found.values()}
+    if max(len(times), len(spaces)) > 1:
+        told = ", ".join(f"{path} by {time or 'any'} {space}" for path, (time, space) in found.items())
+        raise ValueError(f"These latents are of VAEs with different strides, which no run reads together: {told}.")
+    return (min(times, default=None), spaces.pop()) if found else None
 
 
 def _plan(source: Source, clips: int) -> tuple[int, float]:

@@ -36,8 +36,10 @@ class Packing:
     buckets: Buckets = field(default_factory=Buckets)
 
     def __post_init__(self) -> None:
-        if min(self.length, self.clips, self.look_ahead, *self.patch, *self.stride) < 1:
-            raise ValueError(f"A packing's sizes are all at least 1; got {self}.")
+        for name in ("length", "clips", "look_ahead", "patch", "stride"):
+            value = getattr(self, name)
+            if np.min(value) < 1:
+                raise ValueError(f"A packing's {name} is at least 1{' each way' * (np.size(value) > 1)}, not {value}.")
         if self.patch[1] != self.patch[2]:
             raise ValueError(f"Patches are as high as wide; got {self.patch}.")
 

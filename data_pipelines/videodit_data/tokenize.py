@@ -4,6 +4,7 @@ import html
 import io
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def train(captions: Iterable[str], vocabulary: int = 1024, *, model_type: str = 
     """
     if model_type not in ("bpe", "unigram"):
         raise ValueError(f"A tokenizer is of type bpe or unigram, not {model_type}.")
+    if not 3 < vocabulary < 2**31:
+        raise ValueError(f"A tokenizer has from 4 to 2^31 - 1 pieces, three of them special, not {vocabulary}.")
     captions = [caption for caption in captions if caption.strip()]
     if not captions:
         raise ValueError("A tokenizer cannot be trained without captions.")
@@ -44,8 +47,21 @@ def train(captions: Iterable[str], vocabulary: int = 1024, *, model_type: str = 
             minloglevel=2,
         )
     except RuntimeError as error:
+        if few := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
+            raise ValueError(
+                f"A tokenizer of {vocabulary} pieces has no room for all characters of these captions: it needs "
+                f"{few[1]} at least."
+            ) from error
         raise ValueError(f"No tokenizer of {vocabulary} pieces can be trained on these captions: {error}.") from error
     return model.getvalue()
+
+
+def is_model(data: bytes) -> bool:
+    """Whether the bytes are a sentencepiece model, of whatever special ids."""
+    try:
+        return bool(data) and bool(sentencepiece.SentencePieceProcessor().LoadFromSerializedProto(data))
+    except RuntimeError:
+        return False
 
 
 def cleaned(caption: str) -> str:

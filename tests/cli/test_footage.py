@@ -33,6 +33,7 @@ def test_build_report_and_inspect(tmp_path, said):
     assert "CC0-1.0): " in told and "apitools" not in told and "WARNING" not in told
     assert main(["data", "report", str(tmp_path / "set")]) == 0
     assert (tmp_path / "set" / "report.html").stat().st_size > 10_000
+    assert main(["data", "report", str(tmp_path / "set"), "--out", str(tmp_path / "set" / "report.html")]) == 0
     assert main(["data", "inspect", str(tmp_path / "set")]) == 0
     assert main(build) == 0
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from videodit_data.bucketing import TOO_SHORT, TOO_SMALL, Bucket, Buckets, Token, assign
+from videodit_data.bucketing import ONLY_IMAGES, ONLY_VIDEOS, TOO_SHORT, TOO_SMALL, Bucket, Buckets, Token, assign
 from videodit_data.transforms import covers
 
 BUCKETS = Buckets(sides=(64, 128, 256), frames=(1, 5, 9, 17), fps=8.0, tokens=4096)
@@ -47,6 +47,12 @@ def test_the_best_bucket(clip, bucket):
     assert BUCKETS.choose(*clip) == bucket
 
 
+def test_images_and_videos_are_told_from_what_is_too_short():
+    images, videos = dataclasses.replace(BUCKETS, frames=(1,)), dataclasses.replace(BUCKETS, frames=(5, 17))
+    assert images.choose(99, 8.0, 512, 512) == ONLY_IMAGES and videos.choose(1, 8.0, 512, 512) == ONLY_VIDEOS
+    assert videos.choose(2, 8.0, 512, 512) == TOO_SHORT
+
+
 def test_enlarging_is_allowed_up_to_a_limit():
     assert BUCKETS.choose(17, 8.0, 200, 200) == Bucket(17, 128, 128)
     assert dataclasses.replace(BUCKETS, upsample=1.28).choose(17, 8.0, 200, 200) == Bucket(17, 256, 256)
@@ -77,7 +83,10 @@ def test_every_clip_is_counted_once():
     [
         ({"frames": (16,)}, "A clip has 1 \\+ 4k frames"),
         ({"sides": ()}, "at least one side"),
-        ({"upsample": 0.5}, "an upsample of at least 1"),
+        ({"upsample": 0.5}, "upsample is at least 1"),
+        ({"sides": (256, 8)}, "sides are at least 16 pixels, not 8.$"),
+        ({"aspects": (1.0, 0.0)}, "aspects are above 0 and finite, not 0.$"),
+        ({"fps": float("nan")}, "rate is above 0 and finite, not nan"),
         ({"token": Token(8, 16)}, "Buckets have 1 \\+ 8k frames"),
     ],
 )

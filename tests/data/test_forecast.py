@@ -4,10 +4,12 @@ import dataclasses
 import io
 import itertools
 
+import numpy as np
 import pytest
 from rich.console import Console
+from videodit_data import manifest, records
 from videodit_data.bucketing import Bucket, Buckets
-from videodit_data.forecast import forecast, print_forecast
+from videodit_data.forecast import forecast, latent_stride, print_forecast
 from videodit_data.loader import Loader
 from videodit_data.packing import Packing
 from videodit_data.sequence import Part
@@ -66,3 +68,28 @@ def test_it_prints_every_shape_and_every_drop(paths):
     text = console.export_text()
     assert "17 x 32 x 48" in text and "2 clips are too short and not served" in text.replace("\n", " ")
     assert "3 shapes to compile a step for" in text
+
+
+def coded(path, frames, stride, side=48):
+    """Latents of clips of so many frames, of a VAE of that stride."""
+
+    def record(number):
+        mean = np.zeros((1 + (frames[number] - 1) // stride[0], side // stride[1], side // stride[1], 2), np.float32)
+        size = {"fps": 8.0, "frames": frames[number], "height": side, "width": side}
+        made = records.from_video(f"clip-{number}", b"", ["a clip"], **size, source="tests", licence="CC0-1.0")
+        return records.with_latent(made, mean, mean, **size)
+
+    manifest.build(path, lambda part: map(record, part), len(frames), shards=1, info={})
+    return str(path)
+
+
+@pytest.mark.parametrize("stride", [(4, 8), (2, 4), (8, 16), (3, 6)])
+def test_latents_tell_the_stride_of_their_vae(paths, tmp_path, stride):
+    clips = coded(tmp_path / "clips", [1, 1 + 4 * stride[0], 1 + stride[0]], stride)
+    images = coded(tmp_path / "images", [1, 1], stride)
+    assert latent_stride([clips]) == latent_stride([images, clips]) == stride
+    assert latent_stride([images]) == (None, stride[1])
+    assert latent_stride([part.path for part in paths]) is None
+    other = coded(tmp_path / "other", [1 + 2 * stride[0]], (stride[0], 2))
+    with pytest.raises(ValueError, match="different strides"):
+        latent_stride([clips, other])

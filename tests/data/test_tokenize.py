@@ -82,7 +82,7 @@ def test_bad_requests_are_refused(tokenizer: Tokenizer):
         train(CAPTIONS, model_type="word")
     with pytest.raises(ValueError, match="room for at least its eos"):
         tokenizer.encode(["a"], 0)
-    with pytest.raises(ValueError, match="No tokenizer of 5 pieces"):
+    with pytest.raises(ValueError, match="tokenizer of 5 pieces has no room"):
         train(CAPTIONS, 5)
 
 

@@ -21,6 +21,8 @@ EXAMPLES = """examples:
   Ctrl-C stops it; the same command goes on and asks nothing twice
 """
 
+NOTHING_CAPTIONED = 1  # exit status
+
 
 def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
     """`videodit data caption`."""
@@ -50,6 +52,8 @@ def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
     action.add_argument("--side", type=int, default=512, help="pixels of their longer side (default: %(default)s)")
     action.add_argument("--reuse", type=Path, metavar="DATASET", help="take good answers of this earlier result")
     action.add_argument("--batch", type=int, default=8, help="clips of one call of --captioner (default: %(default)s)")
+    dead = "failed requests in a row, or failed clips before a good one, that end the run (default: %(default)s)"
+    action.add_argument("--dead-after", type=int, default=12, metavar="N", help=dead)
     group = action.add_argument_group("endpoint")
     group.add_argument("--model", help="its name there")
     group.add_argument("--key-env", metavar="NAME", help="environment variable that holds the key")
@@ -57,7 +61,6 @@ def add_action(actions: Any, common: argparse.ArgumentParser) -> None:
     group.add_argument("--per-minute", type=float, help="requests a minute at most (default: as many as go)")
     group.add_argument("--attempts", type=int, default=5, help="at a clip (default: %(default)s)")
     group.add_argument("--deadline", type=float, default=120, help="seconds of a request (default: %(default)s)")
-    group.add_argument("--dead-after", type=int, default=12, help="failures in a row that end the run (%(default)s)")
     action.set_defaults(command=caption)
 
 
@@ -83,11 +86,15 @@ def caption(args: argparse.Namespace, console: Console) -> int:
             look=Look(args.frames, args.side),
             batch=batch,
             threads=threads,
+            hopeless=args.dead_after,
             reuse=args.reuse,
             progress=bar,
         )
     console.print(summary(made, args.out), markup=False, highlight=False, soft_wrap=True)
-    return 0
+    if made.info["captions"]["captioned"]:
+        return 0
+    console.print(f"once the captioner answers, ask again with --reuse {args.out} and another --out", soft_wrap=True)
+    return NOTHING_CAPTIONED
 
 
 def summary(made: "Manifest", out: Path) -> str:

@@ -1,6 +1,7 @@
 """`videodit data`: captioned video data sets built, ingested, looked at, and coded as latents."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from videodit.cli import captioning, footage, processes
 
 EXAMPLES = """examples:
+  videodit data build --input footage/ --out data/clips --config configs/data/default.py    raw footage to clips
+  videodit data report data/clips                         what a build kept and dropped, and why, as one page
   videodit data ingest footage/ --out data/footage        mp4, webm, mov, avi, gif with captions beside them
-  videodit data inspect data/footage --sheet sheet.png    a table, and a picture of some clips
   videodit data toyworld --out data/toy --clips 2000 --level easy
+  videodit data inspect data/footage --sheet sheet.png    a table, and a picture of some clips
+  videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
+  videodit data caption data/clips --out data/captioned --endpoint http://localhost:8000 --model NAME
+  videodit data buckets data/clips --sides 256,512 --frames 17,49,81      what shapes make of it, before training
+  videodit data buckets data/clips-latents --length 16384                 rows that several clips share
   videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
   videodit data encode data/toy --vae runs/vae --out data/toy-latents
   videodit data encode data/big --vae ckpt/wan/vae --text ckpt/wan/text --out data/big-cached
   videodit data tfds data/toy                             TensorFlow Datasets opens it then, as it is
-  videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
 """
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
-    shape = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [common]}
-    parser = commands.add_parser("data", help="build, ingest, inspect and encode data sets", **shape)
+    shape = {"formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [common]}
+    what = "build, ingest, inspect, caption and encode data sets"
+    parser = commands.add_parser("data", help=what, epilog=EXAMPLES, **shape)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     action = actions.add_parser("ingest", help="a folder of captioned videos to a data set", **shape)
@@ -69,22 +76,26 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16", help="to store")
     action.add_argument("--crops", type=int, default=1, help="different windows of each clip, each a clip of its own")
     action.add_argument("--every-side", action="store_true", help="clips at each of --sides that they fill, not one")
-    _shape_options(action, "code clips in the best of many shapes, not all in the one that the VAE was trained at")
+    _shape_options(
+        action,
+        "code clips in the best of many shapes, not all in the one that the VAE was trained at",
+        "the VAE's",
+        ", if any of these is given",
+    )
     processes.add_options(action)
     action.set_defaults(command=encode)
 
     action = actions.add_parser("buckets", help="what shapes and packing make of data sets, before training", **shape)
     action.add_argument("dataset", type=Path, nargs="+")
-    _shape_options(action, "shapes that clips are served in; latents have their own")
-    action.add_argument("--tokens", type=int, default=32768, help="of a batch at most")
-    action.add_argument(
-        "--stride", type=int, nargs=2, default=(4, 8), metavar=("T", "S"), help="of the VAE: frames, pixels"
-    )
+    _shape_options(action, "shapes that clips are served in; latents have their own", "16")
+    action.add_argument("--tokens", type=int, default=32768, help="of a batch at most (default: %(default)s)")
+    stride = "of the VAE: frames, pixels (default: that of latents, 4 8 for videos)"
+    action.add_argument("--stride", type=int, nargs=2, metavar=("T", "S"), help=stride)
     packing = action.add_argument_group("packing", "rows of one length that several clips share")
     packing.add_argument("--length", type=int, help="tokens of a row; not packed if not given")
-    packing.add_argument("--clips", type=int, default=16, help="of a row at most")
-    packing.add_argument("--rows", type=int, default=8, help="of a batch")
-    packing.add_argument("--look-ahead", type=int, default=512, help="clips that a batch is filled from")
+    packing.add_argument("--clips", type=int, help="of a row at most (default: 16)")
+    packing.add_argument("--rows", type=int, help="of a batch (default: 8)")
+    packing.add_argument("--look-ahead", type=int, help="clips that a batch is filled from (default: 512)")
     action.set_defaults(command=buckets)
 
     action = actions.add_parser("tfds", help="let TensorFlow Datasets open a data set, as it is", **shape)
@@ -95,23 +106,53 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     action.set_defaults(command=tfds)
 
     footage.add_actions(actions, common)
+    actions.choices["report"].set_defaults(command=report)
+    for name, action in actions.choices.items():
+        action.epilog = action.epilog or _examples(name)
 
 
-def _shape_options(action: argparse.ArgumentParser, what: str) -> None:
+def _examples(action: str) -> str:
+    first, *lines = EXAMPLES.splitlines(keepends=True)
+    return first + "".join(line for line in lines if line.split()[2] == action)
+
+
+def _shape_options(action: argparse.ArgumentParser, what: str, fps: str, else_: str = "") -> None:
     """Fields of `Buckets`, as tuples; None where they are not given."""
+
+    def some(default: str) -> str:
+        return f" (default: {default}{else_})"
+
     group = action.add_argument_group("buckets", what)
-    several = {"type": lambda text: tuple(map(int, text.split(","))), "metavar": "N,..."}
-    group.add_argument("--sides", **several, help="resolutions, as sides of squares of as many pixels")
-    ratios = {"type": lambda text: tuple(map(_ratio, text.split(","))), "metavar": "X:Y,..."}
-    group.add_argument("--aspects", **ratios, help="width to height, like 16:9,1:1")
-    group.add_argument("--frames", **several, help="lengths, each 1 + 4k; 1 is that of images")
-    group.add_argument("--fps", type=float, help="frames a second that clips are served at")
+    several = {"type": _integers, "metavar": "N,..."}
+    group.add_argument(
+        "--sides", **several, help=f"resolutions, as sides of squares of as many pixels{some('256,512')}"
+    )
+    ratios = f"width to height, like 16:9,1:1{some('9:16,3:4,1:1,4:3,16:9')}"
+    group.add_argument("--aspects", type=_ratios, metavar="X:Y,...", help=ratios)
+    lengths = f"lengths, each 1 + 4k; 1 is that of images{some('1,17,33,49,81')}"
+    group.add_argument("--frames", **several, help=lengths)
+    group.add_argument("--fps", type=float, help=f"frames a second that clips are served at (default: {fps})")
     group.add_argument("--upsample", type=float, help="how far a clip may be enlarged (default: 1, not at all)")
 
 
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not whole numbers with commas between, like 17,33") from None
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(_ratio, text.split(",")))
+    except (ValueError, ZeroDivisionError):
+        sentence = f"'{text}' is not ratios of width to height with commas between, like 16:9,1:1"
+        raise argparse.ArgumentTypeError(sentence) from None
+
+
 def _ratio(text: str) -> float:
-    width, _, height = text.partition(":")
-    return float(width) / float(height or 1)
+    width, colon, height = text.partition(":")
+    return float(width) / (float(height) if colon else 1)
 
 
 def _shapes(args: argparse.Namespace) -> dict[str, Any]:
@@ -158,15 +199,41 @@ def tokenizer(args: argparse.Namespace, console: Console) -> int:
 
 
 def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
-    """Writes a sentencepiece model of a data set's captions."""
+    """Writes a sentencepiece model of a data set's captions. ValueError when `out` is any other file."""
     from videodit_data.sequence import open_data_set
-    from videodit_data.tokenize import train
+    from videodit_data.tokenize import is_model, train
 
+    _check_out(out, "a tokenizer", is_model)
     model = train((caption for record in open_data_set(dataset).records for caption in record.captions), vocabulary)
+    if out.exists():
+        if out.read_bytes() != model:
+            raise ValueError(
+                f"{out} is another tokenizer, which runs and data sets may depend on; choose another place or remove "
+                "it, nothing was written."
+            )
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".part")
     partial.write_bytes(model)
     partial.replace(out)
+
+
+def report(args: argparse.Namespace, console: Console) -> int:
+    if args.out is not None:
+        _check_out(args.out, "a report of ours", lambda head: b": what was kept and dropped</title>" in head)
+    return footage.report(args, console)
+
+
+def _check_out(out: Path, what: str, ours: Callable[[bytes], bool]) -> None:
+    """ValueError when something else than `ours` is at `out` already."""
+    if not out.exists():
+        return
+    head = b""
+    if out.is_file():
+        with out.open("rb") as file:
+            head = file.read(2**26)  # shards may be larger than memory
+    if not ours(head):
+        raise ValueError(f"{out} exists and is not {what}; choose another place, nothing was written.")
 
 
 def encode(args: argparse.Namespace, console: Console) -> int:
@@ -187,17 +254,37 @@ def encode(args: argparse.Namespace, console: Console) -> int:
 
 def buckets(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.bucketing import Buckets, Token
-    from videodit_data.forecast import print_forecast
+    from videodit_data.forecast import latent_stride, print_forecast
     from videodit_data.packing import Packing
     from videodit_data.sequence import Part
     from videodit_data.serving import LoaderConfig
 
-    time, space = args.stride
-    shapes = Buckets(**_shapes(args), tokens=args.tokens, token=Token(time, 2 * space))
-    if args.length:
-        shapes = Packing(args.length, args.clips, args.look_ahead, stride=(time, space), buckets=shapes)
-    print_forecast(LoaderConfig(tuple(Part(str(path)) for path in args.dataset), shapes, args.rows), Console())
+    paths = [str(path) for path in args.dataset]
+    coded = latent_stride(paths)
+    time, space = _stride(args.stride, coded)
+    own = {"frames": (1,)} if coded else {}  # latents have their shapes, and their VAE may not take the usual lengths
+    shapes = Buckets(**own | _shapes(args), tokens=args.tokens, token=Token(time, 2 * space))
+    how = {name: getattr(args, name) for name in ("clips", "look_ahead") if getattr(args, name) is not None}
+    if args.length is not None:
+        shapes = Packing(args.length, **how, stride=(time, space), buckets=shapes)
+    elif how or args.rows is not None:
+        raise ValueError("--rows, --clips and --look-ahead go with --length, the tokens of a row; without it, no rows.")
+    rows = 8 if args.rows is None else args.rows
+    print_forecast(LoaderConfig(tuple(map(Part, paths)), shapes, rows), Console())
     return 0
+
+
+def _stride(given: Sequence[int] | None, coded: tuple[int | None, int] | None) -> tuple[int, int]:
+    """Frames and pixels of a latent position. ValueError when those given are not those of the latents."""
+    time, space = coded or (None, 8)
+    own = 4 if time is None else time, space
+    if given is None:
+        return own
+    if min(given) < 1:
+        raise ValueError(f"--stride is at least 1 frame and 1 pixel, not {given[0]} {given[1]}.")
+    if coded is not None and (given[1] != space or time not in (None, given[0])):
+        raise ValueError(f"These latents are of a VAE of --stride {own[0]} {own[1]}, not {given[0]} {given[1]}.")
+    return given[0], given[1]
 
 
 def tfds(args: argparse.Namespace, console: Console) -> int:

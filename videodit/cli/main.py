@@ -14,15 +14,14 @@ USER_ERROR, INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """Runs one command; returns the exit status: 0, 1 if nothing came of it, 2 for a mistake, 130 if interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     args, rest = _parser().parse_known_args(argv)
     console = Console(stderr=True)
     try:
         if rest and not getattr(args, "takes_overrides", False):
-            raise ValueError(
-                f"'{rest[0]}' is not an option of `videodit {args.name}`: see `videodit {args.name} --help`"
-            )
+            command = " ".join(filter(None, ("videodit", args.name, getattr(args, "action", None))))
+            raise ValueError(f"'{rest[0]}' is not an option of `{command}`: see `{command} --help`")
         if rest:
             args.overrides = rest
         return args.command(args, console)

@@ -8,10 +8,11 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ from videodit_data.video import VideoError
 
 ANSWERS = "captioning.jsonl"  # in the data set: what was answered about each clip, in order
 _JOURNAL = "answers.jsonl"
+_UNDECODABLE = "not decodable"
 _AHEAD = 16  # batches a thread that may wait for one that takes long
+
+
+class Hopeless(RuntimeError):
+    """None of the first clips could be captioned; nothing is made."""
 
 
 def caption_dataset(
@@ -40,6 +46,7 @@ def caption_dataset(
     look: Look | None = None,
     batch: int = 1,
     threads: int = 1,
+    hopeless: int = 12,
     reuse: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -52,13 +59,17 @@ def caption_dataset(
         keep: where the captions that a clip has stay: before the new ones, after them, or nowhere. A clip that fails
             keeps its captions.
         batch: clips of one call of the captioner. threads: that call it.
+        hopeless: first clips that all fail until the run is stopped, other than those that cannot be decoded.
         reuse: an earlier result, whose good answers to the same questions are taken.
 
     Raises:
+        Hopeless: when none of the first clips got a caption. Their failures are not noted: the next run asks again.
         ValueError: when `dataset` holds latents or is one of TensorFlow Datasets, `out` holds something else, or the
             captioner gives other than answers.
     """
     dataset, out, look = Path(dataset), Path(out), look or Look()
+    if hopeless < 1:
+        raise ValueError(f"Captioning is given up after at least one failed clip, not {hopeless}.")
     if batch < 1 or threads < 1:
         raise ValueError(f"Captioning needs at least one clip a batch and one thread, not {batch} and {threads}.")
     if str(dataset).startswith("tfds:"):
@@ -86,7 +97,8 @@ def caption_dataset(
             _take_over(Path(reuse), journal)
         about = json.dumps([info["captioner"], identity.digest], sort_keys=True)
         asker = _Asker(manifest.records(dataset), captioner, lengths, look, about, journal)
-        entries = _ask_all(asker, described.clips, batch, threads, progress or (lambda stage, done, total: None))
+        report = progress or (lambda stage, done, total: None)
+        entries = _ask_all(asker, described.clips, batch, threads, hopeless, report)
         info = _plain(info | {"captions": _counts(entries)})
         return _write(out, described, asker, entries, identity, info, progress)
 
@@ -111,6 +123,22 @@ def _take_over(earlier: Path, journal: Journal) -> None:
     journal.put([entry for entry in entries if journal.get(entry.asked) is None])
 
 
+class _Start:
+    """Holds failures back until anything is good: those of a captioner that is not set up rightly do not last."""
+
+    def __init__(self) -> None:
+        self.held: list[Entry] = []
+        self.good, self._lock = False, threading.Lock()
+
+    def to_note(self, entries: Sequence[Entry], good: bool) -> list[Entry]:
+        """What of these, and of those held, is to be noted now."""
+        with self._lock:
+            self.good |= good
+            known = [*self.held, *entries]
+            self.held = [] if self.good else known
+            return known if self.good else []
+
+
 @dataclass(frozen=True)
 class _Asker:
     """Asks about clips what the journal does not know, and notes what will not change."""
@@ -121,6 +149,7 @@ class _Asker:
     look: Look
     about: str  # all that decides an answer beside the clip
     journal: Journal
+    start: _Start = field(default_factory=_Start)
 
     def __call__(self, numbers: range) -> list[Entry]:
         """Entries of the clips; of those with captions, the journal has the text."""
@@ -135,11 +164,13 @@ class _Asker:
                     clips.append(self.look.at(record))
                     asked.append(number)
                 except VideoError as error:
-                    known = Failure("not decodable", str(error))
+                    known = Failure(_UNDECODABLE, str(error))
             found[number] = replace(entry, answer=known or {})
         for number, answer in zip(asked, ask(self.captioner, clips, self.lengths), strict=True):
             found[number] = replace(found[number], answer=answer)
-        self.journal.put([found[number] for number in asked if _lasts(found[number].answer)])
+        lasting = [found[number] for number in asked if _lasts(found[number].answer)]
+        good = any(not isinstance(entry.answer, Failure) for entry in found.values())
+        self.journal.put(self.start.to_note(lasting, good))
         return [entry if isinstance(entry.answer, Failure) else replace(entry, answer={}) for entry in found.values()]
 
     def _question(self, record: Record) -> str:
@@ -165,8 +196,11 @@ def _lasts(answer: Answer) -> bool:
     return not isinstance(answer, Failure) or answer.lasting
 
 
-def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, report: Progress) -> list[Entry]:
-    """An entry a clip, in order. Whatever ends it early, answers that are under way are waited for and noted."""
+def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int, report: Progress) -> list[Entry]:
+    """An entry a clip, in order. `Hopeless` when the first so many all failed and nothing was good.
+
+    Whatever ends it early, answers that are under way are waited for and noted.
+    """
     entries: list[Entry] = []
     begun: deque[Future[list[Entry]]] = deque()
 
@@ -174,6 +208,8 @@ def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, report: Progre
         entries.extend(begun[0].result())  # it stays among those begun until it has ended
         begun.popleft()
         report("caption", len(entries), clips)
+        if not asker.start.good:
+            _check_hope(entries, hopeless)
 
     pool = ThreadPoolExecutor(threads)
     try:
@@ -190,6 +226,18 @@ def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, report: Progre
         raise
     pool.shutdown()
     return entries
+
+
+def _check_hope(entries: Sequence[Entry], hopeless: int) -> None:
+    failed = [entry.answer for entry in entries if isinstance(entry.answer, Failure)]
+    failed = [failure for failure in failed if failure.reason != _UNDECODABLE]
+    if len(failed) >= hopeless:
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(f.reason for f in failed).items()))
+        raise Hopeless(
+            f"The first {len(failed)} clips that were asked about all failed ({told}; the last: "
+            f"{failed[-1].detail[:200] or failed[-1].reason}), so that the run is stopped and nothing is made: see to "
+            "the captioner, and the same command asks again."
+        )
 
 
 def _wait_for(begun: Sequence[Future[Any]], asker: _Asker, interrupted: bool) -> None:

@@ -30,8 +30,8 @@ def export(
 
     That is `directory` itself, or with `root` ROOT/NAME/1.0.0, where data sets of one kind can be splits of one name.
     The name is made from that of the directory if not given. The same input leaves the same files. ValueError, before
-    anything is written, when `directory` is not a data set of ours, another one is described there, or TFDS could not
-    use the name, the split or the shards' names.
+    anything is written, when `directory` is not a data set of ours, another one is described there or is that split, or
+    TFDS could not use the name, the split or the shards' names.
     """
     directory = Path(directory)
     described = manifest.load(directory)
@@ -45,7 +45,15 @@ def export(
     place = directory if root is None else Path(root) / name / VERSION
     features = _features(directory, described)
     others = _described(place, features)  # a directory is one split, whatever it was called before
-    splits = (others if root is not None else {}) | {split: _split(directory, described, split, place)}
+    mine = _split(directory, described, split, place)
+    told = others.get(split, mine)["filepathTemplate"]
+    if root is not None and told != mine["filepathTemplate"]:
+        theirs = os.path.normpath(place.resolve() / told)
+        raise ValueError(
+            f"{place} has a split '{split}' of another data set, {os.path.dirname(theirs)}; choose another split or "
+            f"name, or remove {_INFO} and {_FEATURES} there."
+        )
+    splits = (others if root is not None else {}) | {split: mine}
     info = {
         "name": name,
         "version": VERSION,

@@ -5,6 +5,7 @@ tfds:NAME_OR_DIRECTORY/SPLIT?fps=25&caption=label&template=a video of {label}
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -55,12 +56,15 @@ def parse(path: str) -> tuple[str, str, TfdsOptions]:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; is {near[0]} meant?" if near else ""
             raise ValueError(f"'{path}': {name} is no option, those are {', '.join(known)}{hint}")
-    try:
-        fps = float(told.pop("fps", "nan"))
-    except ValueError:
-        fps = float("nan")
-    if not 0 < fps < float("inf"):
+    if "fps" not in told:
         raise ValueError(f"'{path}': TFDS stores no frame rate; say how many frames a second the videos have: ?fps=25.")
+    rate = told.pop("fps")
+    try:
+        fps = float(rate)
+    except ValueError:
+        fps = math.nan
+    if not 0 < fps < math.inf:
+        raise ValueError(f"'{path}': fps is frames a second, a number above 0 like ?fps=25, not '{rate}'.")
     options = TfdsOptions(fps, caption=tuple(told.pop("caption", "").split()), **told)
     try:
         options.template.format(label="", name="")
@@ -92,7 +96,7 @@ class Layout:
         except (OSError, ValueError, json_format.ParseError) as error:
             raise ValueError(f"{directory} is not a TFDS data set that can be read: {error}.") from error
         if str(features.get("pythonClassName")).startswith("videodit_data."):
-            raise ValueError(f"{directory} is a data set of ours: name its directory without 'tfds:'.")
+            raise ValueError(f"{path} is a data set of ours: name {_own(directory, told, split)} without 'tfds:'.")
         if "featuresDict" not in features:
             raise ValueError(f"{directory}: its features.json was written by TFDS 4.3 or older; prepare it again.")
         if "array_record" not in (info.file_format, *info.alternative_file_formats):
@@ -115,6 +119,13 @@ class Layout:
         name = "/".join(filter(None, (info.name, info.config_name, info.version)))
         labels = {file.name: file.read_text(encoding="utf-8") for file in sorted(directory.glob("*.labels.txt"))}
         return cls(name, info.redistribution_info.license.strip(), features, labels, parts)
+
+
+def _own(directory: Path, told: Mapping[str, Any], split: str) -> str:
+    """The directory of a data set of ours, which `export` may have described elsewhere."""
+    splits = {each["name"]: each.get("filepathTemplate", "") for each in told.get("splits", [])}
+    wanted = re.split(r"[\[+]", split)[0]
+    return os.path.normpath((directory.resolve() / splits[wanted]).parent) if wanted in splits else "its directory"
 
 
 def find(place: str, options: TfdsOptions) -> Path:

@@ -18,7 +18,7 @@ from videodit_data.captioning.captioner import Answer, Clip, Failure, Identity
 from videodit_data.captioning.endpoint import Endpoint, EndpointConfig, EndpointDown
 from videodit_data.captioning.lengths import LENGTHS, Length
 from videodit_data.captioning.look import Look
-from videodit_data.captioning.stage import ANSWERS, caption_dataset
+from videodit_data.captioning.stage import ANSWERS, Hopeless, caption_dataset
 from videodit_data.inspect import summary
 
 from tests.data.captioning import stub as server
@@ -224,11 +224,31 @@ def test_an_error_of_the_captioner_ends_the_run_and_answers_stay(footage: Path, 
 def test_bad_requests_write_nothing(footage: Path, tmp_path: Path, bad: dict):
     with pytest.raises(ValueError, match="at least one clip a batch and one thread"):
         caption_dataset(footage, tmp_path / "set", Mine(), ME, lengths=SHORT, **bad)
+    with pytest.raises(ValueError, match="after at least one failed clip, not 0"):
+        caption_dataset(footage, tmp_path / "set", Mine(), ME, lengths=SHORT, hopeless=0)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "file").touch()
     with pytest.raises(ValueError, match="is not a data set; choose another place"):
         caption_dataset(footage, tmp_path / "notes", Mine(), ME, lengths=SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (1, 3), (4, 2)])
+def test_a_captioner_that_fails_from_the_start_is_given_up_and_asked_again(
+    footage: Path, tmp_path: Path, batch, threads
+):
+    how, every = (
+        {"lengths": SHORT, "batch": batch, "threads": threads, "hopeless": 8},
+        [f"clip-{n:03d}" for n in range(12)],
+    )
+    with pytest.raises(Hopeless, match=r"The first \d+ clips .* all failed \(\d+ dull; .* the same command asks again"):
+        caption_dataset(footage, tmp_path / "set", Mine(every), ME, **how)
+    assert not (tmp_path / "set").exists()
+    again = Mine(every[:7])  # one is good before it is hopeless
+    assert caption_dataset(footage, tmp_path / "set", again, ME, **how).info["captions"]["captioned"] == 5
+    assert sorted(again.asked) == every
+    made = caption_dataset(footage, tmp_path / "all failed", Mine(every), ME, **how | {"hopeless": 13})
+    assert made.info["captions"] == {"captioned": 0, "failed": {"dull": 12}}
 
 
 def test_latents_show_nothing(footage: Path, tmp_path: Path):

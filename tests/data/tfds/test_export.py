@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from videodit_data import manifest, records, video
+from videodit_data.sequence import open_data_set
 from videodit_data.tfds.export import export
 
 from videodit.cli import main
@@ -98,6 +99,12 @@ def test_by_name_with_several_splits(tmp_path: Path, clips: Path, data_set: Call
     train, test = tfds.data_source("mine", split=["train", "test"], data_dir=tmp_path / "root")
     assert [len(train), len(test)] == [5, 2]
     equal(test[1], manifest.records(held_out)[1])
+    before = {path.name: path.read_bytes() for path in (tmp_path / "root" / "mine" / "1.0.0").iterdir()}
+    with pytest.raises(ValueError, match=f"a split 'train' of another data set, {clips.resolve()}; choose"):
+        export(held_out, name="mine", split="train", root=tmp_path / "root")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "root" / "mine" / "1.0.0").iterdir()} == before
+    with pytest.raises(ValueError, match=f"name {held_out.resolve()} without 'tfds:'"):
+        open_data_set(f"tfds:{tmp_path}/root/mine/test?fps=8")
     with pytest.raises(ValueError, match="another TFDS data set"):
         export(latents(tmp_path / "latents", "float16"), name="mine", root=tmp_path / "root")
 
