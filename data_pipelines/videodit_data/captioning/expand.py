@@ -1,7 +1,6 @@
 """Short prompts expanded to what training captions look like, by the instruction that these were written with."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from videodit_data.captioning import prompts
 from videodit_data.captioning.captioner import Failure
@@ -18,10 +17,6 @@ class Expansion:
     prompt: str
     expanded: str
     source: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
 def expand(endpoint: Endpoint, prompt: str, length: Length) -> Expansion | Failure:
