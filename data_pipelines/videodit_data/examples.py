@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from videodit_data.records import Moments, Record
-from videodit_data.transforms import choose_crop, cover_size, covers, start_seconds
+from videodit_data.transforms import choose_crop, cover_size, start_seconds
 from videodit_data.video import decode_clip, pictures_clip
 from videodit_data.windows import Window
 
@@ -19,12 +19,6 @@ class ClipShape:
     height: int
     width: int
     fps: float
-
-    def fits(self, frames: int, fps: float, content: str) -> bool:
-        """Whether a clip of so many frames at that rate is long enough; latents can be cut but not resampled."""
-        if content == "latent":
-            return frames >= self.frames and abs(fps - self.fps) < 1e-3
-        return covers(frames, fps, self.frames, self.fps)
 
 
 def pixels(
@@ -61,9 +55,8 @@ def latents(record: Record, shape: ClipShape) -> tuple[Moments, Moments]:
 
     ValueError when the latents were made of other pixels or at another rate than the shape says.
     """
-    if (record.height, record.width) != (shape.height, shape.width) or not shape.fits(
-        record.frames, record.fps, "latent"
-    ):
+    resized = (record.height, record.width) != (shape.height, shape.width)
+    if resized or record.frames < shape.frames or abs(record.fps - shape.fps) >= 1e-3:
         raise ValueError(
             f"The latents of clip {record.id} code {record.frames} frames of {record.height} x {record.width} at "
             f"{record.fps:g} a second; {shape.frames} of {shape.height} x {shape.width} at {shape.fps:g} are asked for."

@@ -16,7 +16,7 @@ from videodit_data.manifest import records
 
 from tests.data.captioning.stub import asked_lengths, sends, serving
 from videodit.cli import main
-from videodit.cli.captioning import expand_prompts
+from videodit.cli.expansion import expand_prompts
 from videodit.cli.main import _parser
 from videodit.cli.pipeline import Pipeline
 

@@ -10,7 +10,7 @@ from videodit_data.packing import Packing
 from tests.data import conftest as data_fixtures
 from tests.data.captioning.stub import says, serving
 from tests.data.test_forecast import coded
-from videodit.cli import data
+from videodit.cli.data import shapes
 from videodit.cli.main import main
 
 numbered, data_set = data_fixtures.numbered, data_fixtures.data_set
@@ -102,7 +102,7 @@ def test_defaults_in_help_are_those_taken(said):
         assert f"(default: {','.join(map(str, value))})" in told
     assert f"(default: {buckets.fps:g})" in told
     ratios = "9:16,3:4,1:1,4:3,16:9"
-    assert f"(default: {ratios})" in told and data._ratios(ratios) == buckets.aspects
+    assert f"(default: {ratios})" in told and shapes._ratios(ratios) == buckets.aspects
 
 
 def test_a_server_of_rubbish_makes_no_success(clips, tmp_path, said):

@@ -26,11 +26,12 @@ from videodit_data.windows import Window
 from tests.cli import releases, tiny
 from tests.cli.test_cli import run
 from tests.train.test_tasks import VAE_RUN, built
-from videodit.cli import encode, feeding, shared
-from videodit.cli import latents as coding
-from videodit.cli.embeddings import TextSource
+from videodit.cli import feeding
+from videodit.cli.coding import encode, shared
+from videodit.cli.coding import latents as coding
+from videodit.cli.coding.embeddings import TextSource
+from videodit.cli.coding.latents import LatentCoder, Shapes, takes
 from videodit.cli.identity import identity_of
-from videodit.cli.latents import LatentCoder, Shapes, takes
 from videodit.cli.models import load_vae, text_on_host, tokenizer_of
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE

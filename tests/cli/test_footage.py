@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("apache_beam")
 
 from tests.data.footage.sources import make_footage
-from videodit.cli.footage import _split
+from videodit.cli.data.build import _split
 from videodit.cli.main import main
 from videodit.train.config_file import load
 

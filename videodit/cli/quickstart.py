@@ -40,8 +40,9 @@ def command(args: argparse.Namespace, console: Console) -> int:
 
     from videodit_data.toyworld import build
 
-    from videodit.cli.data import Bar, train_tokenizer
-    from videodit.cli.encode import encode_dataset
+    from videodit.cli.coding.encode import encode_dataset
+    from videodit.cli.data.progress import Bar
+    from videodit.cli.data.tokenizer import train_tokenizer
     from videodit.cli.evaluate import evaluate, summary
     from videodit.cli.main import INTERRUPTED
     from videodit.cli.pipeline import Pipeline

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from videodit.cli import captioning, processes
+from videodit.cli import expansion, processes
 
 if TYPE_CHECKING:
     from videodit.cli.images import Images
@@ -54,7 +54,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "--tile", type=int, metavar="N", help="decode frames in tiles of N latents a side, in less memory"
     )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="over which devices: data, fsdp, context, tensor")
-    captioning.add_expansion(parser)
+    expansion.add_options(parser)
     processes.add_options(parser)
     parser.set_defaults(command=command)
 
@@ -104,7 +104,7 @@ def _expanded(args: argparse.Namespace, prompts: list[str], console: Console) ->
     told: list[dict[str, str]] = []
 
     def ask() -> None:
-        for found in captioning.expand_prompts(args, prompts, console):
+        for found in expansion.expand_prompts(args, prompts, console):
             told.append({} if found is None else {"expanded_prompt": found.expanded, "expanded_by": found.source})
 
     on_first(ask)

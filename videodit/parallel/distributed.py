@@ -131,12 +131,13 @@ def meet(what: str) -> None:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """What several processes compute together; when one of them is gone, the others end at once, saying so.
+    """What several processes compute together; they leave it together, however much later one comes to its end.
 
-    An orderly end would wait for the one that is gone.
+    When one of them is gone, the others end at once, saying so: an orderly end would wait for the one that is gone.
     """
     try:
         yield
+        meet("came to the end")  # before they exit, which has HEARTBEAT_SECONDS for all of them
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise

@@ -57,6 +57,10 @@ def build(
     """
     out, options = _absolute(os.fspath(out)), _known(beam_options)
     report = progress or (lambda stage, done, total: None)
+    asked = json.loads(json.dumps(dataclasses.asdict(config)))
+    asked["captioner"] = config.captioner.identity()
+    info: dict[str, Any] = {"made_by": "build", "config": asked}
+    place.refuse(out, info)  # before all input is read
     gathered = sources.gather(
         inputs,
         captions=config.captions.table,
@@ -65,9 +69,7 @@ def build(
         without=(out, place.partial(out)),
         progress=lambda done, total: report("hash", done, total),
     )
-    asked = json.loads(json.dumps(dataclasses.asdict(config)))
-    asked["captioner"] = config.captioner.identity()
-    info = {"made_by": "build", "config": asked, "input": gathered.digest}
+    info["input"] = gathered.digest
     if (already := place.finished(out, info)) is not None:
         return already
     directory = place.begin(out, info)
@@ -77,7 +79,7 @@ def build(
     for name, lines in lists.items():
         storage.write(storage.join(directory, name), "".join(line + "\n" for line in lines).encode())
     plan = Plan(config, directory, len(gathered.sources), analyses)
-    with _watched(plan, report):
+    with _watched(plan, len({each.hash for each in gathered.sources}), report):
         _run(plan, options)
     made = described(storage.join(directory, place.NOTES))
     left_out = _left_out(directory)
@@ -164,8 +166,11 @@ def _sentence(error: Exception) -> str:
 
 
 @contextmanager
-def _watched(plan: Plan, report: Progress, every: float = 0.5) -> Iterator[None]:
-    """Meanwhile reports how much lies in the folders of the partial directory, which every worker writes to."""
+def _watched(plan: Plan, contents: int, report: Progress, every: float = 0.5) -> Iterator[None]:
+    """Meanwhile reports how much lies in the folders of the partial directory, which every worker writes to.
+
+    Files of the same bytes are analysed once, so that there are as many analyses as `contents`.
+    """
     done = threading.Event()
 
     def look() -> None:
@@ -174,11 +179,8 @@ def _watched(plan: Plan, report: Progress, every: float = 0.5) -> Iterator[None]
         while not done.wait(every):
             for what, folder in folders.items():
                 if (count := _notes(folder)) != seen.get(what):
-                    report(
-                        what,
-                        min(count, plan.sources) if what == "analyse" else count,
-                        plan.sources if what == "analyse" else count,
-                    )
+                    analyses = what == "analyse"
+                    report(what, min(count, contents) if analyses else count, contents if analyses else count)
                     seen[what] = count
 
     if storage.is_remote(plan.directory) or storage.is_remote(plan.analyses):

@@ -199,6 +199,12 @@ def test_another_thing_at_the_place_stays(footage: Path, tmp_path: Path):
     assert [path.name for path in tmp_path.rglob("*")] == ["set", "mine.txt"]
 
 
+def test_what_is_already_made_of_something_else_is_refused_before_the_input_is_read(footage, data_set, tmp_path):
+    data_set(tmp_path / "set", [5])
+    with pytest.raises(ValueError, match=r"already holds a data set made from other input \(config, made_by differ\)"):
+        build([str(footage)], tmp_path / "set", CONFIG, progress=lambda *step: pytest.fail("it was read"))
+
+
 @pytest.mark.slow
 def test_whole_files_stay_byte_for_byte(footage: Path, tmp_path: Path):
     config = dataclasses.replace(

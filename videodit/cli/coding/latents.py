@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, UInt8
-from videodit_data.bucketing import Bucket, Buckets, Token
+from videodit_data.bucketing import Bucket, Buckets, OneSize, Token
 from videodit_data.examples import ClipShape, window_pixels
 from videodit_data.pool import ordered_map
 from videodit_data.records import Record, with_latent
@@ -90,14 +90,14 @@ def takes(data: DataSet, run: VAERun, shapes: Shapes, vae_dir: Path) -> tuple[li
 
 
 def _one_size(data: DataSet, run: VAERun, vae_dir: Path) -> list[list[Bucket]]:
-    shape = ClipShape(run.data.frames, run.data.height, run.data.width, run.data.fps)
-    short = sum(not shape.fits(frames, fps, data.manifest.content) for frames, fps, _, _ in data.clips)
+    shape = OneSize(run.data.frames, run.data.height, run.data.width, run.data.fps)
+    short = sum(isinstance(shape.choose(*clip), str) for clip in data.clips)
     if short:
         raise ValueError(
             f"{data.path}: {short} of its {data.manifest.clips} clips are shorter than {shape.frames} frames at "
             f"{shape.fps:g} a second, which is what {vae_dir} codes"
         )
-    return [[Bucket(shape.frames, shape.height, shape.width)]] * data.manifest.clips
+    return [[shape.bucket]] * data.manifest.clips
 
 
 def _buckets(data: DataSet, run: VAERun, shapes: Shapes) -> list[list[Bucket] | str]:

@@ -20,11 +20,11 @@ from videodit_data.records import RecordSource, even_ranges, shard_name, write_s
 from videodit_data.sequence import DataSet, open_data_set
 from videodit_data.tokenize import cleaned
 
-from videodit.cli.embeddings import TextCoder, TextSource
+from videodit.cli.coding.embeddings import TextCoder, TextSource
+from videodit.cli.coding.latents import LatentCoder, Shapes, takes
+from videodit.cli.coding.shared import each_its_share
 from videodit.cli.identity import identity_of
-from videodit.cli.latents import LatentCoder, Shapes, takes
 from videodit.cli.models import load_vae
-from videodit.cli.shared import each_its_share
 from videodit.parallel.distributed import meet, on_first
 
 Make = Callable[[Path], None]

@@ -1,14 +1,12 @@
-"""`videodit data build` and `report`: raw footage to a data set, and a page of what became of it."""
+"""`videodit data build`: raw footage to a data set."""
 
 import argparse
-import importlib
-import logging
-from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
+
+from videodit.cli.data.extra import needed
+from videodit.cli.data.progress import Bar
 
 EXAMPLES = """examples:
   videodit data build --input 'footage/**/*.mp4' --out data/clips --config configs/data/default.py
@@ -19,33 +17,25 @@ EXAMPLES = """examples:
   videodit data report data/clips                                what was kept and dropped, and why, as one page
   the same command goes on with an interrupted build and ends with the same bytes
 """
-EXTRA = "Footage is built with packages that reading needs not: pip install 'videodit[beam]' ({error})."
 
 
-def add_actions(actions: Any, common: argparse.ArgumentParser) -> None:
-    shape = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [common]}
-    action = actions.add_parser("build", help="raw footage to shots, filtered clips and shards (Beam)", **shape)
+def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
+    action = add("build", help="raw footage to shots, filtered clips and shards (Beam)", epilog=EXAMPLES)
     action.add_argument(
         "--input", required=True, nargs="+", action="extend", metavar="GLOB", help="footage: globs, folders, files"
     )
     action.add_argument("--out", required=True, help="directory of the new data set")
     action.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configs/data/default.py, say")
     action.add_argument("--cache", help="folder that keeps what was found out about sources for other builds")
-    action.set_defaults(command=build, takes_overrides=True, overrides=[])
-
-    action = actions.add_parser("report", help="what a build kept and dropped, and why, as one HTML page", **shape)
-    action.add_argument("dataset", type=Path)
-    action.add_argument("--out", type=Path, help="the page; DATASET/report.html if not given")
-    action.set_defaults(command=report)
+    action.set_defaults(command=run, takes_overrides=True, overrides=[])
 
 
-def build(args: argparse.Namespace, console: Console) -> int:
-    from videodit.cli.data import Bar
+def run(args: argparse.Namespace, console: Console) -> int:
     from videodit.train.config_file import load
 
     overrides, options = _split(args.overrides)
-    config = load(args.config, overrides, among=(_needed("videodit_data.footage.config").BuildConfig,))
-    made = _needed("videodit_data.footage.build")
+    config = load(args.config, overrides, among=(needed("videodit_data.footage.config").BuildConfig,))
+    made = needed("videodit_data.footage.build")
     with Bar(console) as bar:
         made.build(args.input, args.out, config, cache=args.cache, beam_options=options, progress=bar)
     if "://" not in args.out:
@@ -56,29 +46,8 @@ def build(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def report(args: argparse.Namespace, console: Console) -> int:
-    out = args.out or args.dataset / "report.html"
-    _needed("videodit_data.footage.report").write_report(args.dataset, out)
-    console.print(f"report: {out}", highlight=False, markup=False)
-    return 0
-
-
 def _split(rest: Sequence[str]) -> tuple[list[str], list[str]]:
     """Overrides of the configuration, and Beam's options: --beam.KEY=VALUE, and all that comes after --."""
     at = rest.index("--") if "--" in rest else len(rest)
     beam = [flag.replace("--beam.", "--", 1) for flag in rest[:at] if flag.startswith("--beam.")]
     return [flag for flag in rest[:at] if not flag.startswith("--beam.")], [*beam, *rest[at + 1 :]]
-
-
-def _needed(module: str) -> ModuleType:
-    """A module that needs the extra. ValueError says how to install it."""
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    logging.disable(logging.WARNING)  # Beam tells of clouds that are not installed
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("videodit"):
-            raise
-        raise ValueError(EXTRA.format(error=error)) from error
-    finally:
-        logging.disable(logging.NOTSET)

@@ -1,0 +1,48 @@
+"""`videodit data encode`: clips as latents and captions as embeddings, once."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from videodit.cli import processes
+from videodit.cli.data import shapes
+from videodit.cli.data.progress import Bar
+
+
+def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
+    action = add("encode", help="code clips as latents and captions as embeddings, once")
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
+    action.add_argument("--vae", type=Path, help="workdir of the autoencoder; clips stay as they are if not given")
+    action.add_argument("--text", type=Path, help="directory of a text encoder, which training will not need then")
+    action.add_argument("--tokenizer", type=Path, help="its sentencepiece model, if not in that directory or above")
+    action.add_argument("--text-length", type=int, default=512, help="tokens of a caption, as data.text_length")
+    action.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16", help="to store")
+    action.add_argument("--crops", type=int, default=1, help="different windows of each clip, each a clip of its own")
+    action.add_argument("--every-side", action="store_true", help="clips at each of --sides that they fill, not one")
+    shapes.add_options(
+        action,
+        "code clips in the best of many shapes, not all in the one that the VAE was trained at",
+        "the VAE's",
+        ", if any of these is given",
+    )
+    processes.add_options(action)
+    action.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    processes.join_if_asked(args)
+
+    from videodit.cli.coding.embeddings import TextSource
+    from videodit.cli.coding.encode import encode_dataset
+    from videodit.cli.coding.latents import Shapes
+    from videodit.parallel.distributed import together
+
+    text = args.text and TextSource(args.text, args.tokenizer, args.text_length)
+    taken = Shapes(shapes.given(args) or None, args.every_side, args.crops)
+    with Bar(console) as bar, together():
+        asked = {"vae": args.vae, "text": text, "shapes": taken, "dtype": args.dtype}
+        encode_dataset(args.dataset, args.out, **asked, progress=bar)
+    return 0

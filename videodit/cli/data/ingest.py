@@ -1,0 +1,31 @@
+"""`videodit data ingest`: a folder of captioned videos to a data set."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from videodit.cli.data.progress import Bar
+
+
+def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
+    action = add("ingest", help="a folder of captioned videos to a data set")
+    action.add_argument("folder", type=Path, help="folder of videos, with captions beside them")
+    action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
+    action.add_argument("--captions", type=Path, help="captions.jsonl or .csv, where it is not in the folder")
+    action.add_argument("--source", help="where the videos come from, where the captions do not say")
+    action.add_argument("--licence", default="unknown", help="their licence, where the captions do not say")
+    action.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.ingest import ingest as ingest_folder
+    from videodit_data.inspect import print_summary
+
+    with Bar(console) as bar:
+        ingest_folder(
+            args.folder, args.out, captions=args.captions, source=args.source, licence=args.licence, progress=bar
+        )
+    print_summary(args.out, console)
+    return 0

@@ -1,0 +1,26 @@
+"""`videodit data inspect`: what a data set holds, as a table and a picture."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+
+def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
+    action = add("inspect", help="what a data set holds, and what was left out")
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--sheet", type=Path, help="contact sheet; DATASET/contact_sheet.png if not given")
+    action.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.inspect import contact_sheet, print_summary
+    from videodit_data.sequence import open_data_set
+
+    print_summary(args.dataset, Console())
+    if open_data_set(args.dataset).manifest.content == "video":
+        sheet = args.sheet or (args.dataset if args.dataset.is_dir() else Path()) / "contact_sheet.png"
+        contact_sheet(args.dataset, sheet)
+        console.print(f"contact sheet: {sheet}", highlight=False)
+    return 0

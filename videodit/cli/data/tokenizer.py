@@ -1,0 +1,42 @@
+"""`videodit data tokenizer`: a sentencepiece model of a data set's captions."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from videodit.cli.data.outputs import check_out
+
+
+def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
+    action = add("tokenizer", help="train a sentencepiece model on the captions")
+    action.add_argument("dataset", type=Path)
+    action.add_argument("--out", type=Path, required=True, help="file of the model")
+    action.add_argument("--vocabulary", type=int, default=1024, help="pieces at most")
+    action.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    train_tokenizer(args.dataset, args.out, args.vocabulary)
+    return 0
+
+
+def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
+    """Writes a sentencepiece model of a data set's captions. ValueError when `out` is any other file."""
+    from videodit_data.sequence import open_data_set
+    from videodit_data.tokenize import is_model, train
+
+    check_out(out, "a tokenizer", is_model)
+    model = train((caption for record in open_data_set(dataset).records for caption in record.captions), vocabulary)
+    if out.exists():
+        if out.read_bytes() != model:
+            raise ValueError(
+                f"{out} is another tokenizer, which runs and data sets may depend on; choose another place or remove "
+                "it, nothing was written."
+            )
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".part")
+    partial.write_bytes(model)
+    partial.replace(out)

@@ -1,0 +1,32 @@
+"""`videodit data toyworld`: clips made with their ground truth."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from videodit.cli.data.progress import Bar
+
+
+def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
+    action = add("toyworld", help="generate captioned clips with ground truth")
+    action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
+    action.add_argument("--clips", type=int, default=1000)
+    action.add_argument("--level", default="easy", help="easy, medium or hard")
+    action.add_argument("--seed", type=int, default=0)
+    action.add_argument("--height", type=int, default=64)
+    action.add_argument("--width", type=int, default=64)
+    action.add_argument("--frames", type=int, default=9)
+    action.add_argument("--fps", type=float, default=8.0)
+    action.add_argument("--processes", type=int, default=2)
+    action.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.toyworld import build
+
+    names = ("clips", "level", "seed", "height", "width", "frames", "fps", "processes")
+    with Bar(console) as bar:
+        build(args.out, shards=-(-args.clips // 1024), progress=bar, **{name: getattr(args, name) for name in names})
+    return 0
