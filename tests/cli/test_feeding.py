@@ -67,15 +67,25 @@ def packed(root, *more):
     return ("train", "--config", f"{TINY}:packed", *paths, *more)
 
 
-def test_packed_rows_train_and_go_on_exactly(root, capsys):
-    straight, again = root / "straight", root / "again"
+@pytest.fixture(scope="module")
+def straight(root):
+    """A run of four steps on packed rows."""
     more = (f"--config.vae={root / 'vae'}", "--config.steps=4")
-    assert run(*packed(root, "--workdir", straight, *more)) == 0
+    assert run(*packed(root, "--workdir", root / "straight", *more)) == 0
+    return root / "straight"
+
+
+@pytest.mark.slow
+def test_packed_rows_go_on_exactly(root, straight):
+    again = root / "again"
     shutil.copytree(straight, again)
     shutil.rmtree(again / "checkpoints" / "4")
-    assert run(*packed(root, "--workdir", again, *more)) == 0
+    assert run(*packed(root, "--workdir", again, f"--config.vae={root / 'vae'}", "--config.steps=4")) == 0
     whole, resumed = (jax.tree.leaves(split(open_model(place, "params"))[1]) for place in (straight, again))
     assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+def test_packed_rows_train(root, straight, capsys):
     lines = read_metrics(straight)
     assert {line["step"] for line in lines} >= {1, 2, 3, 4}
     assert any("eval/loss" in line for line in lines) and list((straight / "samples").glob("*.png"))

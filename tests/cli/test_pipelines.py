@@ -125,7 +125,11 @@ def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(t2v):
 
 
 @pytest.mark.parametrize(
-    ("kind", "parts"), [pytest.param("wan2.1-i2v", IMAGE, marks=pytest.mark.slow), ("wan2.1-flf2v", BOTH)]
+    ("kind", "parts"),
+    [
+        pytest.param("wan2.1-i2v", IMAGE, marks=pytest.mark.slow),
+        pytest.param("wan2.1-flf2v", BOTH, marks=pytest.mark.slow),
+    ],
 )
 def test_images_are_seen(imported, kind, parts):
     pipeline = Pipeline.load(imported(kind, TEXT_ONLY | parts))

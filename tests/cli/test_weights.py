@@ -46,7 +46,10 @@ def same(exported, weights):
         np.testing.assert_array_equal(tensor.read(), weights[name].read())
 
 
-@pytest.mark.parametrize(("kind", "name"), CASES.items())
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] == "wan2.2-vae")) for case in CASES.items()],
+)
 def test_there_and_back_is_the_same_file(golden, tmp_path, kind, name):
     case = golden(name)
     assert run("import", "--kind", kind, "--from", case.folder / "weights.safetensors", "--to", tmp_path / "ours") == 0

@@ -12,7 +12,7 @@ from videodit.diffusion.sample import sample_conditioned
 from videodit.interop import schedulers
 
 
-@pytest.mark.parametrize("name", ["unipc", "euler"])
+@pytest.mark.parametrize("name", ["unipc", pytest.param("euler", marks=pytest.mark.slow)])
 def test_clips_are_those_of_the_reference(golden, name):
     case = golden("wan_pipeline")
     graph, state = nnx.split((dit(golden("wan_t2v")), vae(golden("wan_vae"))))

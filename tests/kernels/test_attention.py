@@ -83,7 +83,7 @@ def test_the_kernels_agree_with_the_reference(spec):
         assert error(found, true) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["packed frames", "local"])
+@pytest.mark.parametrize("name", ["packed frames", pytest.param("local", marks=pytest.mark.slow)])
 def test_a_deep_matrix_unit_masks_in_the_product(name):
     (spec,) = (spec for spec in SMALL if spec.name == name)
     for bounded, gain in ((True, 1.0), (False, 40.0)):
@@ -99,7 +99,14 @@ def test_xla_agrees_with_the_reference(spec):
         assert error(found, true) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["full", "grouped", "packed cross", "streaming", "local"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "packed cross",
+        "local",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "grouped", "streaming")),
+    ],
+)
 def test_bfloat16_is_as_exact_as_the_reference_in_bfloat16(name):
     (spec,) = (spec for spec in SMALL if spec.name == name)
 
@@ -113,7 +120,9 @@ def test_bfloat16_is_as_exact_as_the_reference_in_bfloat16(name):
         assert norm[0] <= 1.5 * norm[1] + 1e-4 * np.linalg.norm(np.where(np.isfinite(true), true, 0))
 
 
-@pytest.mark.parametrize("name", ["full", "packed", "streaming", "local"])
+@pytest.mark.parametrize(
+    "name", ["packed", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "streaming", "local"))]
+)
 def test_softmax_without_a_bound_is_exact_however_large_the_logits(name):
     (spec,) = (spec for spec in SMALL if spec.name == name)
     for gain in (1.0, 40.0):
@@ -160,14 +169,14 @@ def test_long_sequences_are_cut_into_runs_of_queries(monkeypatch):
     st.none() | st.builds(FrameCausal, st.integers(20, 200), st.none() | st.integers(1, 3), st.integers(0, 2)),
     st.none() | st.integers(1, 4),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_any_shape_and_mask(q_len, kv_len, heads, dim, mask, segments):
     spec = Spec("", q_len, kv_len, *heads, dim, mask, segments)
     for found, true in zip(results(tpu, spec), results(reference.attention, spec), strict=True):
         assert error(found, true) <= 1e-5
 
 
-@pytest.mark.parametrize("implementation", ["reference", "tpu_interpret"])
+@pytest.mark.parametrize("implementation", [pytest.param("reference", marks=pytest.mark.slow), "tpu_interpret"])
 def test_parts_of_the_keys_merge_into_the_whole_forward_and_backward(implementation):
     q, k, v = Spec("", 256, 384, heads=2, kv_heads=1).arrays()
     weights = jax.random.normal(jax.random.key(3), q.shape)

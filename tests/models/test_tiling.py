@@ -19,8 +19,15 @@ def latent(cfg, side):
     return jax.random.normal(jax.random.key(0), (1, 2, side, side + 4, cfg.latent_channels))
 
 
-@pytest.mark.parametrize("cfg", [LOCAL, FAST], ids=["plain", "fast"])
-@pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.parametrize(
+    ("cfg", "chunk"),
+    [
+        pytest.param(LOCAL, None, id="plain"),
+        pytest.param(LOCAL, 1, id="plain chunks", marks=pytest.mark.slow),
+        pytest.param(FAST, None, id="fast", marks=pytest.mark.slow),
+        pytest.param(FAST, 1, id="fast chunks"),
+    ],
+)
 def test_tiles_differ_from_the_whole_by_what_they_do_not_see(cfg, chunk):
     vae, z = random_vae(cfg), latent(cfg, 12)
     whole = nnx.jit(lambda vae, z: vae.decode(z))(vae, z)

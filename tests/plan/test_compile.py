@@ -29,9 +29,9 @@ def tiny(variant: str, **mesh: int):
     [
         ("train", "dit", {"fsdp": 2, "context": 2}),
         pytest.param("sample", "dit", {}, marks=pytest.mark.slow),
-        ("denoise", "dit", {"context": 4}),
+        pytest.param("denoise", "dit", {"context": 4}, marks=pytest.mark.slow),
         ("decode", "dit", {"context": 4}),
-        ("vae", "dit", {"fsdp": 4}),
+        pytest.param("vae", "dit", {"fsdp": 4}, marks=pytest.mark.slow),
     ],
 )
 def test_on_cpus_the_plan_is_what_the_program_takes(what, variant, mesh, tmp_path):
@@ -74,19 +74,25 @@ def test_a_compiler_that_dies_is_told_from_a_mistake(monkeypatch):
         compile_plan(tiny("dit"), CPUS, vae=VAE)
 
 
-def test_the_smallest_configurations_compile_for_a_tpu(tpu_compiler):
-    for name, sizes in {"quickstart.py:dit": {"data": 4}, "footage.py:dit": {"fsdp": 2, "context": 2}}.items():
-        file = Path(__file__).parents[2] / "configs" / name
-        run = dataclasses.replace(load(str(file)), mesh=MeshConfig(**sizes))
-        vae = load(str(file).replace(":dit", ":vae"))
-        plan = compile_plan(run, Topology.parse("v5e:2x2"), vae=vae, name=name)
-        sizes, seconds = plan.bytes_per_chip, plan.seconds
-        assert plan.fits and 0 < sizes["total"] < plan.hbm_bytes
-        assert plan.flops_per_step["hardware"] > plan.flops_per_step["model"] > 0
-        assert 0 < seconds["step_full_overlap"] < seconds["step_no_overlap"]
-        assert sum(plan.causes.values()) == pytest.approx(seconds["step_no_overlap"])
-        assert 0 < plan.mfu["no_overlap"] < plan.mfu["full_overlap"] < 1
-        assert any(line.startswith("fits 16.00 GiB") for line in lines(plan))
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("quickstart.py:dit", {"fsdp": 2, "context": 2}),
+        pytest.param("footage.py:dit", {"fsdp": 2, "context": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_smallest_configurations_compile_for_a_tpu(tpu_compiler, name, sizes):
+    file = Path(__file__).parents[2] / "configs" / name
+    run = dataclasses.replace(load(str(file)), mesh=MeshConfig(**sizes))
+    vae = load(str(file).replace(":dit", ":vae"))
+    plan = compile_plan(run, Topology.parse("v5e:2x2"), vae=vae, name=name)
+    sizes, seconds = plan.bytes_per_chip, plan.seconds
+    assert plan.fits and 0 < sizes["total"] < plan.hbm_bytes
+    assert plan.flops_per_step["hardware"] > plan.flops_per_step["model"] > 0
+    assert 0 < seconds["step_full_overlap"] < seconds["step_no_overlap"]
+    assert sum(plan.causes.values()) == pytest.approx(seconds["step_no_overlap"])
+    assert 0 < plan.mfu["no_overlap"] < plan.mfu["full_overlap"] < 1
+    assert any(line.startswith("fits 16.00 GiB") for line in lines(plan))
 
 
 def test_a_program_that_is_too_large_says_by_how_much(tpu_compiler):

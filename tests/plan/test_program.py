@@ -39,6 +39,7 @@ def test_flops_of_a_step_are_those_of_the_configuration():
     assert counted == pytest.approx(model, rel=0.05)
 
 
+@pytest.mark.slow
 def test_flops_of_adapters_are_those_that_lead_to_them():
     """What is trained of a run with adapters is not what is trained of one without; both are what XLA counts."""
     run = from_config_dict(get_config("lora"))

@@ -99,7 +99,8 @@ def alone(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("processes", "mesh"), [(2, {"data": 2, "fsdp": 4}), (4, {"data": 2, "fsdp": 2, "context": 2})]
+    ("processes", "mesh"),
+    [pytest.param(2, {"data": 2, "fsdp": 4}, marks=pytest.mark.slow), (4, {"data": 2, "fsdp": 2, "context": 2})],
 )
 def test_together_they_are_the_run_of_one(processes, mesh, data, alone, tmp_path):
     """And what they saved, half as many go on with on another mesh, with the same clips and losses."""
@@ -127,7 +128,7 @@ def wait_for_step(workdir: Path, step: int, several: Several) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_when_one_is_killed_the_others_stop_and_say_so(victim, data, tmp_path):
     several = Several(2, data, tmp_path, 10_000, {"data": -1}, delay=0.05)
     wait_for_step(tmp_path, 3, several)
@@ -142,7 +143,7 @@ def test_when_one_is_killed_the_others_stop_and_say_so(victim, data, tmp_path):
     assert theirs in err or (ours in err and "they go on from the last checkpoint" in err), err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_one_stops_all_at_one_step(number, data, tmp_path):
     several = Several(2, data, tmp_path, 10_000, {"data": -1}, delay=0.05)
     wait_for_step(tmp_path, 3, several)

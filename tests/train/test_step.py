@@ -79,7 +79,9 @@ def test_the_state_moves_as_it_says(prepared):
     np.testing.assert_array_equal(after.buffers["count"], before.buffers["count"])
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon", "adafactor"])
+@pytest.mark.parametrize(
+    "kind", ["muon", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("adamw", "adafactor"))]
+)
 def test_it_learns_in_less_memory_too(kind):
     """Without an average, stored in bfloat16, it learns as it does in float32."""
 

@@ -345,7 +345,13 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
     command += [str(tmp_path / "set"), "--endpoint", stub.url, "--model", "eyes", "--lengths", "short"]
     command += ["--concurrency", "3"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
+    )
     assert under_way.wait(60)
     process.send_signal(signal.SIGINT)
     interrupted.set()
