@@ -1,20 +1,19 @@
 """Eight fake CPU devices, programs compiled in haste, and every annotated shape checked as the tests run."""
 
-import importlib.metadata
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most programs of the tests run once, so that compiling is most of their time: this halves it.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1",
-        "--xla_cpu_parallel_codegen_split_count=1",
-        # later ones have one emitter of fusions
-        *["--xla_cpu_use_fusion_emitters=false"] * importlib.metadata.version("jaxlib").startswith("0.10."),
-    ]
-)
+# Most programs of the tests run once, so that compiling is most of their time.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers, and the processes of tests, share what each compiles
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="videodit-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import pytest
 from jaxtyping import install_import_hook

@@ -56,8 +56,9 @@ def main() -> None:
             for reader, (cpu, wall) in table.items():
                 print(f"| {name} | {reader} | {cpu:.1f} | {cpu / bare:.0%} | {wall:.1f} |", flush=True)
         for name in SIZES:
-            batch, waited = _waiting(Path(folder) / name, *(side // 2 for side in SIZES[name]))
-            print(f"\n{name}, half the side: a step of {batch * 1e3:.0f} ms waits {waited:.1%} of its time for data")
+            batch, waits = _waiting(Path(folder) / name, *(side // 2 for side in SIZES[name]))
+            told = f"{statistics.median(waits):.1%} of its time for data ({min(waits):.1%} to {max(waits):.1%})"
+            print(f"\n{name}, half the side: a step of {batch * 1e3:.0f} ms waits {told}", flush=True)
         print(f"\nlatents: {_latents(Path(folder) / 'latents', seconds):.0f} MB a second, in packed rows")
 
 
@@ -184,31 +185,33 @@ def _rates(clips: Iterator[int], seconds: float) -> tuple[float, float]:
     return done / cpu, done / wall
 
 
-def _waiting(folder: Path, height: int, width: int, steps: int = 60) -> tuple[float, float]:
-    """Seconds of a step, and the share of its time that a device does nothing for want of data.
+def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int = 30) -> tuple[float, list[float]]:
+    """Seconds of a step, and the shares of its time that a device does nothing for want of data, round by round.
 
     As in the trainer's loop: the next batch is on its way to the device while a step runs and another is dispatched.
+    The step takes what the loader just took for a batch, as the machine's speed is not the same from round to round.
     """
     loader = Loader(_config(folder, height, width, 2), _texts())
     feed = Feed(loader, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-    for _ in range(3):
-        next(feed)
-    start = time.perf_counter()
-    for _ in range(steps):
-        next(feed)
-    seconds, device, running = (time.perf_counter() - start) / steps, ThreadPoolExecutor(1), []
-    for _ in range(3):
-        next(feed)
-    start = time.perf_counter()
-    for _ in range(steps):
-        jax.block_until_ready(next(feed).batch)
-        running.append(device.submit(time.sleep, seconds))
-        if len(running) > 1:
-            running[-2].result()
-    running[-1].result()
-    total = time.perf_counter() - start
+    device, taken, waits = ThreadPoolExecutor(1), [], []
+    for _ in range(rounds):
+        for _ in range(3):
+            next(feed)
+        start = time.perf_counter()
+        for _ in range(steps):
+            jax.block_until_ready(next(feed).batch)
+        taken.append((time.perf_counter() - start) / steps)
+        running = []
+        start = time.perf_counter()
+        for _ in range(steps):
+            jax.block_until_ready(next(feed).batch)
+            running.append(device.submit(time.sleep, taken[-1]))
+            if len(running) > 1:
+                running[-2].result()
+        running[-1].result()
+        waits.append(1 - steps * taken[-1] / (time.perf_counter() - start))
     loader.close()
-    return seconds, 1 - steps * seconds / total
+    return statistics.median(taken), waits
 
 
 def _latents(folder: Path, seconds: float) -> float:

@@ -236,6 +236,7 @@ def test_help_is_quick_because_it_loads_no_jax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "data" / "videos").is_dir(), reason="needs the clips of ../shared/data/videos")
 def test_real_footage_goes_the_whole_way(root, tmp_path):
     folder = tmp_path / "footage"

@@ -124,13 +124,8 @@ def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(t2v):
         clips(pipeline, images=Images(picture(0)))
 
 
-@pytest.mark.parametrize(
-    ("kind", "parts"),
-    [
-        pytest.param("wan2.1-i2v", IMAGE, marks=pytest.mark.slow),
-        pytest.param("wan2.1-flf2v", BOTH, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "parts"), [("wan2.1-i2v", IMAGE), ("wan2.1-flf2v", BOTH)])
 def test_images_are_seen(imported, kind, parts):
     pipeline = Pipeline.load(imported(kind, TEXT_ONLY | parts))
     last = picture(1) if kind == "wan2.1-flf2v" else None
@@ -159,6 +154,7 @@ def test_a_clip_goes_on_from_its_first_frame(imported):
         clips(pipeline, images=Images(image, image))
 
 
+@pytest.mark.slow
 def test_two_experts_share_the_times(imported):
     """All times of one expert are that expert alone; in between both matter."""
     folder = imported("wan2.2-t2v", TWO, index={"boundary_ratio": 0.8})
@@ -232,7 +228,8 @@ def test_several_processes_make_the_clip_of_one(t2v, tmp_path):
     assert np.abs(there - here).max() <= 1
 
 
-@pytest.mark.parametrize("how", [pytest.param("tune", marks=pytest.mark.slow), "lora"])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["tune", "lora"])
 def test_released_weights_go_on_and_come_out_as_the_reference_reads_them(t2v, tmp_path, how):
     """Trained from an import, sampled from, exported and imported again: the text encoder is never touched."""
     assert (

@@ -127,6 +127,7 @@ def test_parameters_and_products_are_those_counted(golden):
     assert more == 18 * size * (size + width) + cfg.depth * (2 * 18 * width**2 + 2 * 18 * 18 * width)
 
 
+@pytest.mark.slow
 def test_an_image_adds_nothing_at_first_and_needs_a_model_that_knows_of_one(golden):
     case = golden("wan_i2v")
     cfg = wan.config(case.facts)

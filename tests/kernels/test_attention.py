@@ -153,6 +153,7 @@ def test_the_bound_is_seen_from_the_norms():
     assert not np.isfinite(np.asarray(overflown[0])).all()
 
 
+@pytest.mark.slow
 def test_long_sequences_are_cut_into_runs_of_queries(monkeypatch):
     monkeypatch.setattr(op, "MOST_QUERIES", 512)
     for spec in (Spec("", 1100, 300, heads=2), Spec("", 1100, 1100, mask=FrameCausal(110, window=4), segments=2)):

@@ -51,13 +51,14 @@ def test_shapes_are_those_promised(cfg, frames):
     assert jax.jit(vae.decode)(mean).shape == (2, frames, 16, 16, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "sizes"),
     [
-        pytest.param(16, 16, {"data": 2, "context": 4}, marks=pytest.mark.slow),
+        (16, 16, {"data": 2, "context": 4}),
         (16, 16, {"data": 1, "context": 8}),
-        pytest.param(32, 16, {"data": 2, "context": 4}, marks=pytest.mark.slow),
-        pytest.param(16, 24, {"data": 2, "context": 4}, marks=pytest.mark.slow),
+        (32, 16, {"data": 2, "context": 4}),
+        (16, 24, {"data": 2, "context": 4}),
     ],
 )
 def test_divided_over_clips_and_frames_it_is_the_same(height, width, sizes):

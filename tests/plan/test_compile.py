@@ -27,7 +27,7 @@ def tiny(variant: str, **mesh: int):
 @pytest.mark.parametrize(
     ("what", "variant", "mesh"),
     [
-        ("train", "dit", {"fsdp": 2, "context": 2}),
+        pytest.param("train", "dit", {"fsdp": 2, "context": 2}, marks=pytest.mark.slow),
         pytest.param("sample", "dit", {}, marks=pytest.mark.slow),
         pytest.param("denoise", "dit", {"context": 4}, marks=pytest.mark.slow),
         ("decode", "dit", {"context": 4}),

@@ -160,6 +160,7 @@ def test_longer_clips_are_trained_nearer_to_noise(host):
     np.testing.assert_allclose(shifted, shift * before / (1 + (shift - 1) * before), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
     run = replace(RUN, mesh=MeshConfig(data=2, context=4))
     task = task_of(run)

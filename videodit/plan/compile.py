@@ -56,6 +56,7 @@ def compile_plan(
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         environment = topology.environment()
         environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {DUMP.format(folder)}"
+        environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # what is not compiled is not dumped
         try:
             done = subprocess.run(
                 [sys.executable, "-m", __spec__.name],

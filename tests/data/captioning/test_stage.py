@@ -341,17 +341,14 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
         return react
 
     stub.react = lambda number: right if number < 3 else slowly(number)
-    command = [sys.executable, "-m", "videodit.cli.main", "data", "caption", str(footage), "--out"]
+    # The background jobs of a shell start with interrupts ignored.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heeding}; from videodit.cli import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", program, "data", "caption", str(footage), "--out"]
     command += [str(tmp_path / "set"), "--endpoint", stub.url, "--model", "eyes", "--lengths", "short"]
     command += ["--concurrency", "3"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert under_way.wait(60)
     process.send_signal(signal.SIGINT)
     interrupted.set()
