@@ -185,7 +185,7 @@ def _rates(clips: Iterator[int], seconds: float) -> tuple[float, float]:
     return done / cpu, done / wall
 
 
-def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int = 30) -> tuple[float, list[float]]:
+def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int = 20) -> tuple[float, list[float]]:
     """Seconds of a step, and the shares of its time that a device does nothing for want of data, round by round.
 
     As in the trainer's loop: the next batch is on its way to the device while a step runs and another is dispatched.
@@ -201,15 +201,14 @@ def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int 
         for _ in range(steps):
             jax.block_until_ready(next(feed).batch)
         taken.append((time.perf_counter() - start) / steps)
-        running = []
-        start = time.perf_counter()
+        next(feed)
+        start, running = time.perf_counter(), [device.submit(time.sleep, taken[-1])]
         for _ in range(steps):
             jax.block_until_ready(next(feed).batch)
             running.append(device.submit(time.sleep, taken[-1]))
-            if len(running) > 1:
-                running[-2].result()
+            running[-2].result()
         running[-1].result()
-        waits.append(1 - steps * taken[-1] / (time.perf_counter() - start))
+        waits.append(1 - len(running) * taken[-1] / (time.perf_counter() - start))
     loader.close()
     return statistics.median(taken), waits
 
