@@ -277,7 +277,6 @@ def together(processes, *asked):
             process.kill()
 
 
-@pytest.mark.slow  # two processes that compile all there is
 def test_several_processes_go_on_with_what_one_left_and_make_the_same_bytes(root, whole, tmp_path, monkeypatch):
     out, write = tmp_path / "out", manifest.write_whole
 

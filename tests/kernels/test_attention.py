@@ -170,7 +170,7 @@ def test_long_sequences_are_cut_into_runs_of_queries(monkeypatch):
     st.none() | st.builds(FrameCausal, st.integers(20, 200), st.none() | st.integers(1, 3), st.integers(0, 2)),
     st.none() | st.integers(1, 4),
 )
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_any_shape_and_mask(q_len, kv_len, heads, dim, mask, segments):
     spec = Spec("", q_len, kv_len, *heads, dim, mask, segments)
     for found, true in zip(results(tpu, spec), results(reference.attention, spec), strict=True):

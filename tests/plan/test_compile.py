@@ -77,7 +77,7 @@ def test_a_compiler_that_dies_is_told_from_a_mistake(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        ("quickstart.py:dit", {"fsdp": 2, "context": 2}),
+        ("quickstart.py:dit", {"data": 4}),
         pytest.param("footage.py:dit", {"fsdp": 2, "context": 2}, marks=pytest.mark.slow),
     ],
 )

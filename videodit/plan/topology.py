@@ -76,10 +76,7 @@ class Topology:
             raise ValueError(
                 "planning for TPUs needs their compiler, libtpu, which is not installed: pip install libtpu"
             )
-        # What libtpu does not know ends the process, and what concerns other devices' programs it need not know.
-        flags = environment.get("XLA_FLAGS", "").split()
         return environment | {
-            "XLA_FLAGS": " ".join(flag for flag in flags if not flag.startswith(("--xla_cpu_", "--xla_gpu_"))),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
             "TPU_SKIP_MDS_QUERY": "1",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",

@@ -179,8 +179,8 @@ def _watched(plan: Plan, contents: int, report: Progress, every: float = 0.5) ->
         while not done.wait(every):
             for what, folder in folders.items():
                 if (count := _notes(folder)) != seen.get(what):
-                    analyses = what == "analyse"
-                    report(what, min(count, contents) if analyses else count, contents if analyses else count)
+                    total = contents if what == "analyse" else count
+                    report(what, min(count, total), total)
                     seen[what] = count
 
     if storage.is_remote(plan.directory) or storage.is_remote(plan.analyses):

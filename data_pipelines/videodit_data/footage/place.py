@@ -1,6 +1,5 @@
 """Where a build lies: OUT.partial while it is being made, OUT when it is whole; here or on another file system."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,11 +26,10 @@ def refuse(out: str, info: Mapping[str, Any]) -> None:
     """ValueError when a data set of other `info` is in `out`, as far as `info` goes."""
     file = storage.join(out, manifest.FILE)
     if storage.exists(file):
-        made = manifest.parse(storage.read(file).decode(), file)
-        told = {key: value for key, value in made.info.items() if key in info}
-        manifest.check_same(dataclasses.replace(made, info=told), info, out)
-    elif not storage.exists(storage.join(partial(out), manifest.FILE)) and storage.files(out):
-        raise ValueError(f"{out} exists and is not a data set; choose another place, nothing was written.")
+        there = manifest.parse(storage.read(file).decode(), file).info
+        finished(out, {**there, **info})
+    elif not storage.exists(storage.join(partial(out), manifest.FILE)):
+        finished(out, info)
 
 
 def finished(out: str, info: Mapping[str, Any]) -> Manifest | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from videodit.cli.data.extra import needed
-from videodit.cli.data.outputs import check_out
+from videodit.cli.data.overwrite import check_out
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
