@@ -31,7 +31,6 @@ def vae() -> VAERun:
             eval_path=f"{WORKDIR}/data/heldout",
             batch_size=4,
             num_threads=1,
-            prefetch=4,
             **CLIP,
         ),
         model=VAEConfig(
@@ -68,7 +67,6 @@ def dit() -> DiTRun:
             batch_size=32,
             text_length=20,
             num_threads=1,
-            prefetch=4,
             **CLIP,
         ),
         model=DiTConfig(

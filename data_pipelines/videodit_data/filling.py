@@ -96,7 +96,10 @@ class Filler:
             pixels(record, shape, rng, out["video"])
             return record.id, caption
         for name, moments in zip(_MOMENTS, latents(record, shape), strict=True):
-            out[name][...] = patchify(moments, self._packing.patch) if self._packing else moments
+            if self._packing:
+                patchify(moments, self._packing.patch, out[name])
+            else:
+                out[name][...] = moments
         if self._packing:
-            out["positions"][...] = grid_positions(token_grid(moments.shape[:3], self._packing.patch))
+            grid_positions(token_grid(moments.shape[:3], self._packing.patch), out["positions"])
         return record.id, caption

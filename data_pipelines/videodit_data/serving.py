@@ -41,7 +41,7 @@ class LoaderConfig:
     repeat: bool = True
     augment: bool = True
     num_threads: int = 4
-    prefetch: int = 2
+    prefetch: int = 4
 
     def __post_init__(self) -> None:
         for name, least in (("rows", 1), ("multiple", 1), ("num_threads", 1), ("prefetch", 0)):

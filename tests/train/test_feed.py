@@ -28,8 +28,19 @@ def test_the_state_is_that_of_what_was_handed_out_not_of_what_is_in_flight():
     assert feed.state == {"number": 0}
     for number in range(1, 4):
         next(feed)
+        assert feed.state == {"number": number} == loader.get_state()
+        feed.prefetch()
+        feed.prefetch()
         assert feed.state == {"number": number}
-        assert loader.number == number + 1, "one batch ahead"
+        assert loader.number == number + 1, "one batch ahead, not two"
+
+
+def test_what_was_sent_ahead_is_handed_out_next():
+    feed, plain = Feed(ToyLoader(end=3), rows()), Feed(ToyLoader(end=3), rows())
+    for fed in feed:
+        assert fed.clip_ids == next(plain).clip_ids
+        feed.prefetch()
+    assert next(plain, None) is None
 
 
 def test_a_finite_loader_hands_out_every_batch():

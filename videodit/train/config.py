@@ -84,7 +84,7 @@ class DataConfig:
     text_length: int = 32
     caption_dropout: float = 0.1
     num_threads: int = 4
-    prefetch: int = 2
+    prefetch: int = 4
     buckets: BucketsConfig = field(default_factory=BucketsConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
 

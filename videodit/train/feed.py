@@ -1,4 +1,4 @@
-"""From the loader's numpy batches to arrays over the mesh, one batch ahead of the step."""
+"""From the loader's numpy batches to arrays over the mesh, the next while a step runs."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -99,7 +99,7 @@ class Fed:
 
 
 class Feed:
-    """Iterates over a loader, keeping one batch in flight to the devices while another is used.
+    """Iterates over a loader; `prefetch` sends the next batch to the devices while they are busy with this one.
 
     `state` is the loader's position after the last batch handed out, not after the one in flight: what a checkpoint
     must hold. Nothing here closes the loader.
@@ -115,12 +115,16 @@ class Feed:
         return self
 
     def __next__(self) -> Fed:
-        current = self._ahead or self._load()
+        self.prefetch()
+        current, self._ahead = self._ahead, None
         if current is None:
             raise StopIteration
-        self._ahead = self._load()
         self.state = current.loader_state
         return current
+
+    def prefetch(self) -> None:
+        """Send the next batch on its way, if it is not yet: after a step is dispatched, for its time to hide this."""
+        self._ahead = self._ahead or self._load()
 
     def _load(self) -> Fed | None:
         host = next(self._loader, None)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""The loop: evaluate, save, next batch, dispatch, then log the step before."""
+"""The loop: evaluate, save, next batch, dispatch, send the batch after it, then log the step before."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -124,6 +124,7 @@ def train(
             if fed is None:
                 raise ValueError(f"the training data end at step {step} of {run.steps}: a loader must be endless")
             state, metrics = train_step(state, fed.batch, frozen)
+            feed.prefetch()
             step += 1
             report.settle()
             report.expect(step, metrics, fed.clip_ids, fed.epochs)
