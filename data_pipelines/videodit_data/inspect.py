@@ -60,7 +60,7 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
         "captions_by": dict(written_by.most_common()),
         "fps": dict(rates.most_common()),
         "origins": [(origin.source, origin.licence, origin.clips) for origin in described.origins],
-        "left_out": [(left.file, left.reason) for left in described.left_out],
+        "left_out": [(left.file, left.reason, left.count) for left in described.left_out],
         "embedded": sum(shard.captions for shard in described.texts),
         "info": dict(described.info),
     }
@@ -88,9 +88,10 @@ def print_summary(directory: str | os.PathLike[str], console: Console | None = N
         table.add_row(escape(key), escape(text if len(text) <= _LONG else f"{text[:_LONG]}... all in {manifest.FILE}"))
     console.print(table)
     if facts["left_out"]:
-        left_out = Table("file", "reason", title=f"Left out: {len(facts['left_out'])}", title_justify="left")
-        for file, reason in facts["left_out"][:_LISTED]:
-            left_out.add_row(escape(file), escape(reason))
+        number = sum(count for *_, count in facts["left_out"])
+        left_out = Table("file", "reason", title=f"Left out: {number}", title_justify="left")
+        for file, reason, count in facts["left_out"][:_LISTED]:
+            left_out.add_row(escape(file) + f" and {count - 1} more" * (count > 1), escape(reason))
         console.print(left_out)
         if len(facts["left_out"]) > _LISTED:
             console.print(f"and {len(facts['left_out']) - _LISTED} more, all named in {manifest.FILE}")

@@ -70,10 +70,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that did not become a clip, and why."""
+    """A file that did not become a clip, and why; or one of `count` files or parts of which the same is true."""
 
     file: str
     reason: str
+    count: int = 1
 
 
 @dataclass(frozen=True)

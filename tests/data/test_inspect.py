@@ -18,13 +18,15 @@ def test_the_facts_of_a_data_set(tmp_path: Path, data_set: Callable[..., Path]):
 
 def test_the_table_names_what_was_left_out(tmp_path: Path, data_set: Callable[..., Path]):
     source = manifest.records(data_set(tmp_path / "from", [5]))
-    left_out = [manifest.LeftOut(f"[{n}].mp4", "[bold]truncated") for n in range(120)]
+    left_out = [manifest.LeftOut(f"[{n}].mp4", "[bold]truncated") for n in range(119)]
+    left_out.insert(0, manifest.LeftOut("a.mp4#0-9", "motion: too little", 30))
     manifest.build(tmp_path / "set", lambda part: (source[n] for n in part), 1, info={}, left_out=left_out)
     console = Console(record=True, width=100, file=io.StringIO())
     inspect.print_summary(tmp_path / "set", console)
     text = console.export_text()
-    assert "1 (video) in 1 shards" in text and "Left out: 120" in text
-    assert "[99].mp4" in text and "[bold]truncated" in text and "and 20 more" in text
+    assert "1 (video) in 1 shards" in text and "Left out: 149" in text
+    assert "a.mp4#0-9 and 29 more" in text and "[98].mp4" in text
+    assert "[bold]truncated" in text and "and 20 more" in text
 
 
 @pytest.mark.parametrize(("clips", "rows", "columns"), [(1, 4, 2), (3, 2, 2), (9, 2, 3)])

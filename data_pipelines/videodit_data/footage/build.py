@@ -203,14 +203,11 @@ def _left_out(directory: str) -> list[LeftOut]:
     """What was left out, by reason; the table of decisions has each."""
     with _table_here(directory) as local:
         tallies = decisions.tally(local)
-    found = []
-    for (stage, reason), tally in tallies.items():
-        if stage != "kept":
-            without = {"match": "files", "read": "files", "captions": "captions"}
-            what = "clips" if tally.clips else without.get(stage, "parts")
-            count = tally.example if tally.rows == 1 else f"{tally.rows} {what}, such as {tally.example}"
-            found.append(LeftOut(count, f"{stage}: {reason}"))
-    return found
+    return [
+        LeftOut(tally.example, f"{stage}: {reason}", tally.rows)
+        for (stage, reason), tally in tallies.items()
+        if stage != "kept"
+    ]
 
 
 @contextmanager

@@ -84,9 +84,9 @@ def test_shards_are_even_and_ordered_by_hash(built: Path):
 
 
 def test_left_out_is_told_by_reason_and_the_table_has_all(built: Path):
-    left_out = {each.reason: each.file for each in manifest.load(built).left_out}
-    assert left_out["duplicates: near-duplicate of another clip"] == "2 clips, such as sub/bright.mp4#0-30"
-    assert left_out["split: too short for a clip"] == "short.mp4"
+    left_out = {each.reason: (each.count, each.file) for each in manifest.load(built).left_out}
+    assert left_out["duplicates: near-duplicate of another clip"] == (2, "sub/bright.mp4#0-30")
+    assert left_out["split: too short for a clip"] == (1, "short.mp4")
     assert len(left_out) == 8
 
 
