@@ -120,7 +120,7 @@ class Loader(Iterator[Batch | PackedBatch]):
         _stop(self._pool)
 
 
-def _stop(pool: list[ThreadPoolExecutor]) -> None:
+def _stop(pool: list) -> None:  # of executors; runs at any time, where what checks items would draw one at random
     while pool:
         pool.pop().shutdown(wait=True, cancel_futures=True)
 

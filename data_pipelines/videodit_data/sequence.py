@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
@@ -75,13 +76,12 @@ class Mixture(Sequence[tuple[int, int]]):
         self.length = None if repeat else sum(map(len, numbers))
         parts = []
         for part, of in enumerate(numbers):
-            # A seed a part: the same data set twice is two orders.
-            data = grain.MapDataset.source(_Numbers(part, of)).seed(seed + part)
-            data = data.shuffle() if shuffle else data
+            data = grain.MapDataset.source(_Numbers(part, of))
+            data = _Shuffled(data, (seed, part)) if shuffle else data
             parts.append(data.repeat() if repeat else data)
         share = np.asarray(weights, float) / sum(weights)
         self._places = grain.MapDataset.mix(parts, share.tolist()) if repeat else grain.MapDataset.concatenate(parts)
-        # Plans ask for a place again and again, and Grain shuffles it anew each time.
+        # Plans ask for a place again and again.
         self._known = functools.lru_cache(_KNOWN)(self._places.__getitem__)
 
     def __len__(self) -> int:
@@ -91,6 +91,27 @@ class Mixture(Sequence[tuple[int, int]]):
         if not 0 <= place < len(self):  # Grain would go round
             raise IndexError(f"Place {place} of {len(self)}.")
         return self._known(place)
+
+
+class _Shuffled(grain.MapDataset):
+    """The parent in an order of its own in every epoch, and of every seed.
+
+    As Grain's `shuffle`, which takes 10 ms for a place among ten clips, and 0.1 ms among a thousand.
+    """
+
+    def __init__(self, parent: grain.MapDataset, seed: tuple[int, ...]):
+        super().__init__(parent)
+        self._seed, self._order = seed, functools.lru_cache(4)(self._drawn)
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def __getitem__(self, index: int) -> Any:  # type: ignore[override]
+        epoch, place = divmod(index, len(self))
+        return self._parent[int(self._order(epoch)[place])]
+
+    def _drawn(self, epoch: int) -> Int64[np.ndarray, " N"]:
+        return np.random.default_rng((*self._seed, epoch)).permutation(len(self))
 
 
 class _Numbers(Sequence[tuple[int, int]]):

@@ -1,5 +1,6 @@
 """Names and layouts of a checkpoint against ours: a strict bijection, read and written tensor by tensor."""
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -150,16 +151,17 @@ def load(rules: Iterable[Rule], target: Mapping[Any, Any], theirs: Mapping[str, 
 
 
 def _load(rule: Rule, shape: jax.ShapeDtypeStruct, theirs: Mapping[str, Tensor]) -> jax.Array:
-    names = rule.names(shape.shape)
-
-    def part(index: tuple[slice, ...]) -> np.ndarray:
-        if not rule.stacked:
-            return rule.import_(theirs[names[0]].read())[index].astype(shape.dtype)
-        layers = names[index[0]]
-        return np.stack([rule.import_(theirs[name].read())[index[1:]].astype(shape.dtype) for name in layers])
-
+    tensors = [theirs[name] for name in rule.names(shape.shape)]
     sharding: Sharding = shape.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    part = functools.partial(_part, rule, tensors, shape.dtype)
     return jax.make_array_from_callback(shape.shape, sharding, part)
+
+
+def _part(rule: Rule, tensors: Sequence[Tensor], dtype: Any, index: tuple[slice, ...]) -> np.ndarray:
+    if not rule.stacked:
+        return rule.import_(tensors[0].read())[index].astype(dtype)
+    layers = tensors[index[0]]
+    return np.stack([rule.import_(layer.read())[index[1:]].astype(dtype) for layer in layers])
 
 
 def outputs(rules: Iterable[Rule], params: Mapping[Any, Any], dtype: Any = np.float32) -> dict[str, Output]:

@@ -1,6 +1,7 @@
 """What a model costs: parameters and multiply-accumulates, counted from its configuration."""
 
 import dataclasses
+import functools
 
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
@@ -44,6 +45,7 @@ def _attention(width: int, inner: int, queries: int, keys: int, bias: bool = Tru
     return projections + _linear(inner, width, queries, bias) + Cost(macs=2 * queries * keys * inner)
 
 
+@functools.lru_cache  # a search for meshes asks for the same thousands of times
 def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 0) -> Cost:
     """Cost of a `DiT` on one clip of so many tokens, with one time for the clip."""
     width = cfg.width
@@ -84,6 +86,7 @@ def adapted_train_flops(cfg: DiTConfig, tokens: int, text_tokens: int, adapters:
     return 2 * (dit_cost(cfg, tokens, text_tokens).macs + through + 3 * tokens * adapters)
 
 
+@functools.lru_cache
 def text_cost(cfg: TextConfig, tokens: int) -> Cost:
     """Cost of a `TextEncoder` on one text of so many tokens, padding included."""
     bias_table = Cost(params=cfg.num_buckets * cfg.num_heads)

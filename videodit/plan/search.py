@@ -120,9 +120,11 @@ def candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> li
     for mesh in meshes(run, topology):
         rows = run.data.batch_size // (mesh.data * mesh.fsdp)
         for remat in KEPT:
-            sized = [guess(_with(run, mesh, remat, parts), topology, tokens) for parts in _divisors(rows)]
-            fit = (candidate for candidate in sized if candidate.memory <= topology.chip.hbm_bytes)
-            found.append(next(fit, sized[-1]))
+            for parts in _divisors(rows):
+                candidate = guess(_with(run, mesh, remat, parts), topology, tokens)
+                if candidate.memory <= topology.chip.hbm_bytes:
+                    break
+            found.append(candidate)
     return found
 
 
@@ -189,16 +191,17 @@ def _link_seconds(run: DiTRun, chip: Chip, params: int, here: float) -> float:
     passes = 3 if model.remat != "none" else 2  # forward, again, backward
     shared = mesh.fsdp * mesh.context
 
-    def gather(size: float, group: int) -> float:
-        links = min(chip.links, math.log2(group)) if group > 1 else 1
-        return size * (group - 1) / group * chip.devices / (links * chip.link_bandwidth)
-
     # In bfloat16 for every pass, and gradients in float32 back.
-    parameters = gather(parts * params / mesh.tensor * (2 * passes + 4), shared)
-    gradients = gather(8 * params / (shared * mesh.tensor), mesh.data)
+    parameters = _gather_seconds(parts * params / mesh.tensor * (2 * passes + 4), shared, chip)
+    gradients = _gather_seconds(8 * params / (shared * mesh.tensor), mesh.data, chip)
     tokens = parts * model.depth * 2 * here * model.width
     exchanged = tokens * 12 * (mesh.context > 1) * max(1.0, mesh.context / 16) / 2 * chip.devices / chip.link_bandwidth
-    return parameters + gradients + exchanged + gather(20 * tokens, mesh.tensor)
+    return parameters + gradients + exchanged + _gather_seconds(20 * tokens, mesh.tensor, chip)
+
+
+def _gather_seconds(size: float, group: int, chip: Chip) -> float:
+    links = min(chip.links, math.log2(group)) if group > 1 else 1
+    return size * (group - 1) / group * chip.devices / (links * chip.link_bandwidth)
 
 
 def _with(run: DiTRun, mesh: MeshConfig, remat: str, parts: int) -> DiTRun:

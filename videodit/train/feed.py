@@ -151,12 +151,15 @@ def to_devices(host: HostBatch, sharding: Sharding) -> Batch:
     devices = len(sharding.device_set)
     size = len(host.clip_ids) * devices // len(rows_of(devices, sharding))
     local = {row: place for place, row in enumerate(rows_of(size, sharding))}
+    arrays = {field.name: getattr(host, field.name, None) for field in fields(Batch)}
+    return Batch(**{name: x if x is None else _placed(x, size, local, sharding) for name, x in arrays.items()})
 
-    def place(array: np.ndarray | None) -> jax.Array | None:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            rows = range(size)[index[0]]
-            return array[local[rows[0]] : local[rows[-1]] + 1]
 
-        return None if array is None else jax.make_array_from_callback((size, *array.shape[1:]), sharding, part)
+def _placed(array: np.ndarray, size: int, local: Mapping[int, int], sharding: Sharding) -> jax.Array:
+    """The global array of `size` rows, of which `array` has those that `local` names, each in its place there."""
 
-    return Batch(**{field.name: place(getattr(host, field.name, None)) for field in fields(Batch)})
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        rows = range(size)[index[0]]
+        return array[local[rows[0]] : local[rows[-1]] + 1]
+
+    return jax.make_array_from_callback((size, *array.shape[1:]), sharding, part)
