@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from videodit_data.filling import Filler, Filling
 from videodit_data.planning import Plan
+from videodit_data.sequence import ORDER
 from videodit_data.serving import LoaderConfig, Source
 from videodit_data.spec import Batch, PackedBatch
 from videodit_data.texts import Texts
@@ -132,4 +133,5 @@ def _identity(source: Source, texts: Texts) -> dict[str, Any]:
         "weights": [part.weight for part in source.config.parts],
         "shards": hashlib.sha256(json.dumps(shards).encode()).hexdigest(),
         "texts": texts.identity,
+        "order": ORDER,
     }

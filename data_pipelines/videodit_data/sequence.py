@@ -15,6 +15,7 @@ from videodit_data import manifest
 from videodit_data.bucketing import Clip
 from videodit_data.records import Record, RecordSource
 
+ORDER = "a permutation of every epoch"  # how clips are shuffled: what is saved under another does not go on here
 _KNOWN = 2**16  # places remembered
 
 

@@ -245,6 +245,9 @@ def test_a_state_of_other_data_is_refused(config: LoaderConfig, texts: Tokenized
     state = loader.get_state()
     with pytest.raises(ValueError, match="state of other data: rows, seed, texts differ"):
         loader.set_state(Loader(replace(config, seed=3, rows=2), replace(texts, length=8)).get_state())
+    shuffled_otherwise = state | {"of": {name: value for name, value in state["of"].items() if name != "order"}}
+    with pytest.raises(ValueError, match="state of other data: order differ"):
+        loader.set_state(shuffled_otherwise)
     with pytest.raises(ValueError, match="Not the state of a loader"):
         loader.set_state({"next_index": 3})
     assert loader.get_state() == state
