@@ -10,6 +10,7 @@ import numpy as np
 
 from videodit_data.bucketing import Bucket
 from videodit_data.examples import ClipShape, latents, pixels
+from videodit_data.memory import Memory
 from videodit_data.packing import grid_positions, patchify, token_grid
 from videodit_data.planning import Row
 from videodit_data.serving import Source
@@ -18,11 +19,12 @@ from videodit_data.texts import Texts
 from videodit_data.transforms import choose_caption
 
 _MOMENTS = "latent_mean", "latent_logvar"
+_LARGE = "video", *_MOMENTS  # in memory that is used again
 
 
 @dataclass(frozen=True)
 class Filling:
-    """A batch that is being filled: its arrays by name, zero where nothing is, and the names of its clips."""
+    """A batch that is being filled: its arrays by name, and the names of its clips."""
 
     arrays: Mapping[str, np.ndarray]
     clip_ids: list[Any]
@@ -46,6 +48,7 @@ class Filler:
     def __init__(self, source: Source, texts: Texts):
         self._source, self._texts, self._packing = source, texts, source.config.packing
         self._moments = functools.cache(source.moments)
+        self._memory = Memory(keep=len(_LARGE) * (source.config.prefetch + 2))
 
     def empty(self, rows: int, bucket: Bucket | None) -> Filling:
         """Memory for clips of a bucket, or for packed rows without one."""
@@ -63,15 +66,20 @@ class Filler:
         else:
             frames = bucket.frames, bucket.height, bucket.width, 3
             specs["video"] = ArraySpec(frames, np.dtype(np.uint8))
-        arrays = {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in specs.items()}
+        arrays = {
+            name: self._memory.array(rows, spec) if name in _LARGE else np.zeros((rows, *spec.shape), spec.dtype)
+            for name, spec in specs.items()
+        }
         return Filling(arrays, ["" for _ in range(rows)], ["" for _ in range(rows)], bucket)
 
     def fill(self, filling: Filling, number: int, row: Row) -> None:
-        """Reads the clips of a row; one without any stays zero."""
+        """Reads the clips of a row, and makes zero what no clip fills."""
         out = {name: array[number, ...] for name, array in filling.arrays.items()}
         if not self._packing:
             for place in row:
                 filling.clip_ids[number], filling.captions[number] = self._clip(place, filling.bucket, out)
+            for name in () if row else out.keys() & {*_LARGE}:
+                out[name][...] = 0
             return
         start, told = 0, [("", "")] * self._packing.clips
         for slot, place in enumerate(row):
@@ -81,6 +89,8 @@ class Filler:
             there |= {name: out[name][here] for name in (*_MOMENTS, "positions")}
             told[slot] = self._clip(place, bucket, there)
             out["segments"][here] = slot + 1
+        for name in _MOMENTS:
+            out[name][start:] = 0
         filling.clip_ids[number], filling.captions[number] = zip(*told, strict=True)
 
     def _clip(self, place: int, bucket: Bucket, out: Mapping[str, np.ndarray]) -> tuple[str, str]:
