@@ -48,7 +48,7 @@ class Filler:
     def __init__(self, source: Source, texts: Texts):
         self._source, self._texts, self._packing = source, texts, source.config.packing
         self._moments = functools.cache(source.moments)
-        self._memory = Memory(keep=len(_LARGE) * (source.config.prefetch + 2))
+        self._memory = Memory(keep=(1 + source.latent) * (source.config.prefetch + 2))  # of that many batches
 
     def empty(self, rows: int, bucket: Bucket | None) -> Filling:
         """Memory for clips of a bucket, or for packed rows without one."""
