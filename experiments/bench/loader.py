@@ -1,18 +1,19 @@
 """Clips a CPU-second: the whole loader against bare decoding and other loaders, on the same files.
 
-    .venv/bin/python experiments/bench/loader.py [SECONDS]
+    .venv/bin/python experiments/bench/loader.py [SECONDS [ROUNDS]]
 
 Makes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines from `../shared/data/videos`, then reads
 windows of 17 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
 loader (records, decoding, resizing, tokens, batches of 8; whole, or at half the side), with webdataset and PyAV (bytes,
-batches of 8), and with torchcodec (no batches), where those are installed. Rounds of SECONDS each (5) are interleaved;
-the table has medians: clips a CPU-second of the process, and clips a second. Then, how long a step waits for its data
-that takes as long as the loader needs for a batch, and needs no CPU (it sleeps). Last, latents: megabytes a second out
-of the page cache.
+batches of 8), and with torchcodec (no batches), where those are installed. ROUNDS (3) of SECONDS each (5) are
+interleaved; the table has medians: clips a CPU-second of the process, their share of bare PyAV's in the same round, and
+clips a second. Then, how long a step waits for its data that takes as long as the loader needs for a batch, and needs
+no CPU (it sleeps). Last, latents: megabytes a second out of the page cache.
 """
 
 import io
 import itertools
+import math
 import random
 import statistics
 import sys
@@ -47,14 +48,14 @@ CAPTION = "a cartoon rabbit looks up from a burrow in a green meadow"
 def main() -> None:
     """Print the tables."""
     seconds = float(sys.argv[1]) if sys.argv[1:] else 5.0
+    rounds = int(sys.argv[2]) if sys.argv[2:] else 3
     print("| clips | reader | clips a CPU-second | of bare PyAV's | clips a second |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name, (height, width) in SIZES.items():
             encoded = [_encoded(source, height, width) for source in sorted(SHARED.glob("*.mp4"))]
-            table = _measured(_readers(encoded, Path(folder) / name, height, width), seconds)
-            bare = table["bare PyAV"][0]
-            for reader, (cpu, wall) in table.items():
-                print(f"| {name} | {reader} | {cpu:.1f} | {cpu / bare:.0%} | {wall:.1f} |", flush=True)
+            table = _measured(_readers(encoded, Path(folder) / name, height, width), seconds, rounds)
+            for reader, (cpu, share, wall) in table.items():
+                print(f"| {name} | {reader} | {cpu:.1f} | {share:.0%} | {wall:.1f} |", flush=True)
         for name in SIZES:
             batch, waits = _waiting(Path(folder) / name, *(side // 2 for side in SIZES[name]))
             told = f"{statistics.median(waits):.1%} of its time for data ({min(waits):.1%} to {max(waits):.1%})"
@@ -164,18 +165,22 @@ def _torchcodec(encoded: list[bytes]) -> Iterator[int]:
 
 
 def _measured(
-    readers: dict[str, Callable[[], Iterator[int]]], seconds: float, rounds: int = 3
-) -> dict[str, tuple[float, float]]:
-    """Clips a CPU-second and a second of each that is installed: the median of interleaved rounds."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(rounds):
+    readers: dict[str, Callable[[], Iterator[int]]], seconds: float, rounds: int
+) -> dict[str, tuple[float, float, float]]:
+    """Clips a CPU-second, of the first reader's in the same round, and a second: medians of interleaved rounds."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    first, bare = next(iter(readers)), math.nan
+    for number in range(rounds):
         for name, reader in readers.items():
             try:
-                found.setdefault(name, []).append(_rates(reader(), seconds))
+                cpu, wall = _rates(reader(), seconds)
             except ImportError as error:
-                found.pop(name)
-                print(f"<!-- {name}: {error} -->")
-    return {name: tuple(map(statistics.median, zip(*rates, strict=True))) for name, rates in found.items() if rates}
+                if not number:
+                    print(f"<!-- {name}: {error} -->")
+                continue
+            bare = cpu if name == first else bare
+            found.setdefault(name, []).append((cpu, cpu / bare, wall))
+    return {name: tuple(map(statistics.median, zip(*rates, strict=True))) for name, rates in found.items()}
 
 
 def _rates(clips: Iterator[int], seconds: float) -> tuple[float, float]:
