@@ -19,7 +19,7 @@ from videodit_data.texts import Texts
 from videodit_data.transforms import choose_caption
 
 _MOMENTS = "latent_mean", "latent_logvar"
-_LARGE = "video", *_MOMENTS  # in memory that is used again
+_LARGE = {"video", *_MOMENTS}  # in memory that is used again
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ class Filler:
         if not self._packing:
             for place in row:
                 filling.clip_ids[number], filling.captions[number] = self._clip(place, filling.bucket, out)
-            for name in () if row else out.keys() & {*_LARGE}:
-                out[name][...] = 0
+            if not row:
+                for name in out.keys() & _LARGE:
+                    out[name][...] = 0
             return
         start, told = 0, [("", "")] * self._packing.clips
         for slot, place in enumerate(row):

