@@ -1,19 +1,19 @@
 """Clips a CPU-second: the whole loader against bare decoding and other loaders, on the same files.
 
-    .venv/bin/python experiments/bench/loader.py [SECONDS [ROUNDS]]
+    .venv/bin/python experiments/bench/loader.py [ROUNDS]
 
 Makes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines from `../shared/data/videos`, then reads
 windows of 17 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
 loader (records, decoding, resizing, tokens, batches of 8; whole, or at half the side), with webdataset and PyAV (bytes,
-batches of 8), and with torchcodec (no batches), where those are installed. ROUNDS (3) of SECONDS each (5) are
-interleaved; the table has medians: clips a CPU-second of the process, their share of bare PyAV's in the same round, and
+batches of 8), and with torchcodec (no batches), where those are installed. They take turns of a second and a half,
+ROUNDS (9) times, since the machine's speed drifts; a turn of a loader that reads ahead ends once it has read as far ahead as
+before. The table has medians: clips a CPU-second of the process, their share of bare PyAV's in the same round, and
 clips a second. Then, how long a step waits for its data that takes as long as the loader needs for a batch, and needs
 no CPU (it sleeps). Last, latents: megabytes a second out of the page cache.
 """
 
 import io
 import itertools
-import math
 import random
 import statistics
 import sys
@@ -41,26 +41,25 @@ from videodit.train.feed import Feed
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
 SIZES = {"256p": (256, 448), "480p": (480, 832), "720p": (720, 1280)}
-FRAMES, WINDOW, BATCH, COPIES, FPS = 96, 17, 8, 8, 24
+FRAMES, WINDOW, BATCH, COPIES, FPS, TURN = 96, 17, 8, 8, 24, 1.5
 CAPTION = "a cartoon rabbit looks up from a burrow in a green meadow"
 
 
 def main() -> None:
     """Print the tables."""
-    seconds = float(sys.argv[1]) if sys.argv[1:] else 5.0
-    rounds = int(sys.argv[2]) if sys.argv[2:] else 3
+    rounds = int(sys.argv[1]) if sys.argv[1:] else 9
     print("| clips | reader | clips a CPU-second | of bare PyAV's | clips a second |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name, (height, width) in SIZES.items():
             encoded = [_encoded(source, height, width) for source in sorted(SHARED.glob("*.mp4"))]
-            table = _measured(_readers(encoded, Path(folder) / name, height, width), seconds, rounds)
+            table = _measured(_readers(encoded, Path(folder) / name, height, width), rounds)
             for reader, (cpu, share, wall) in table.items():
                 print(f"| {name} | {reader} | {cpu:.1f} | {share:.0%} | {wall:.1f} |", flush=True)
         for name in SIZES:
             batch, waits = _waiting(Path(folder) / name, *(side // 2 for side in SIZES[name]))
             told = f"{statistics.median(waits):.1%} of its time for data ({min(waits):.1%} to {max(waits):.1%})"
             print(f"\n{name}, half the side: a step of {batch * 1e3:.0f} ms waits {told}", flush=True)
-        packed, bare = _latents(Path(folder) / "latents", seconds)
+        packed, bare = _latents(Path(folder) / "latents")
         print(f"\nlatents: {packed:.0f} MB a second in packed rows, {bare:.0f} as ArrayRecord alone reads them")
 
 
@@ -164,33 +163,39 @@ def _torchcodec(encoded: list[bytes]) -> Iterator[int]:
         yield 1
 
 
-def _measured(
-    readers: dict[str, Callable[[], Iterator[int]]], seconds: float, rounds: int
-) -> dict[str, tuple[float, float, float]]:
-    """Clips a CPU-second, of the first reader's in the same round, and a second: medians of interleaved rounds."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
-    first, bare = next(iter(readers)), math.nan
-    for number in range(rounds):
-        for name, reader in readers.items():
-            try:
-                cpu, wall = _rates(reader(), seconds)
-            except ImportError as error:
-                if not number:
-                    print(f"<!-- {name}: {error} -->")
-                continue
+def _measured(readers: dict[str, Callable[[], Iterator[int]]], rounds: int) -> dict[str, tuple[float, float, float]]:
+    """Clips a CPU-second, of the first reader's in the same round, and a second: medians."""
+    running, found = {}, {}
+    for name, reader in readers.items():
+        try:
+            running[name], found[name] = reader(), []
+            _turn(running[name])  # opened, and read ahead
+        except ImportError as error:
+            del running[name], found[name]
+            print(f"<!-- {name}: {error} -->")
+    first = next(iter(running))
+    for _ in range(rounds):
+        for name, clips in running.items():
+            cpu, wall = _turn(clips)
             bare = cpu if name == first else bare
-            found.setdefault(name, []).append((cpu, cpu / bare, wall))
+            found[name].append((cpu, cpu / bare, wall))
+    for clips in running.values():
+        clips.close()
     return {name: tuple(map(statistics.median, zip(*rates, strict=True))) for name, rates in found.items()}
 
 
-def _rates(clips: Iterator[int], seconds: float) -> tuple[float, float]:
-    next(clips)  # opened, and read ahead
+def _turn(clips: Iterator[int]) -> tuple[float, float]:
+    """Clips a CPU-second and a second: until the turn is over, and as many are read ahead as before."""
     done, cpu, start = 0, time.process_time(), time.perf_counter()
-    while time.perf_counter() < start + seconds:
+    while time.perf_counter() < start + TURN:
         done += next(clips)
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    clips.close()
-    return done / cpu, done / wall
+    end, used, quiet = time.perf_counter(), time.process_time(), 0
+    while quiet < 5:
+        time.sleep(0.01)
+        quiet, before, used = quiet + 1, used, time.process_time()
+        if used - before > 0.002:
+            end, quiet = time.perf_counter(), 0
+    return done / (used - cpu), done / (end - start)
 
 
 def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int = 20) -> tuple[float, list[float]]:
@@ -222,7 +227,7 @@ def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int 
     return statistics.median(taken), waits
 
 
-def _latents(folder: Path, seconds: float, rounds: int = 3) -> tuple[float, float]:
+def _latents(folder: Path, seconds: float = 1.0, rounds: int = 5) -> tuple[float, float]:
     """Megabytes a second of float16 moments in the page cache, on two threads: in packed rows, and as bare records."""
     rng = np.random.default_rng(0)
     mean, logvar = (rng.standard_normal((21, 60, 104, 16), np.float32) for _ in range(2))

@@ -141,19 +141,25 @@ def test_scaling_averages_areas_and_leaves_the_own_size_alone():
     assert video.decode(data, size=(128, 96)).shape == (2, 128, 96, 3)
 
 
-def test_a_rotated_file_is_shown_upright(tmp_path: Path):
+def test_a_rotated_file_is_shown_upright():
     frames = np.zeros((2, 32, 48, 3), np.uint8)
     frames[:, :, :16] = 255  # a bright left third
-    data = bytearray(video.encode(None, frames, 8))
+    data = _turned(video.encode(None, frames, 8))
+    info = video.probe(data)
+    assert (info.height, info.width) == (48, 32) == (lambda v: (v.height, v.width))(video.verify(data))
+    shown = video.decode(data)
+    assert shown.shape == (2, 48, 32, 3)
+    assert shown[:, :14].min() > 200 and shown[:, 20:].max() < 50  # turned clockwise, the left comes up
+    assert video.decode(data, size=(24, 16)).shape == (2, 24, 16, 3)
+
+
+def _turned(data: bytes) -> bytes:
+    """The file of a phone held upright: to be shown a quarter turn clockwise."""
+    data = bytearray(data)
     quarter = np.array([0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000], ">i4").tobytes()
     place = data.index(b"tkhd") + 4 + 40
     data[place : place + len(quarter)] = quarter
-    info = video.probe(bytes(data))
-    assert (info.height, info.width) == (48, 32) == (lambda v: (v.height, v.width))(video.verify(bytes(data)))
-    shown = video.decode(bytes(data))
-    assert shown.shape == (2, 48, 32, 3)
-    assert shown[:, :14].min() > 200 and shown[:, 20:].max() < 50  # turned clockwise, the left comes up
-    assert video.decode(bytes(data), size=(24, 16)).shape == (2, 24, 16, 3)
+    return bytes(data)
 
 
 @pytest.mark.parametrize("params", ["bframes=3:b-pyramid=normal", "bframes=8:b-adapt=0:open-gop=1", "bframes=0"])
@@ -213,6 +219,21 @@ def test_frames_beyond_the_end_are_refused(numbered: Frames):
         video.decode(data, -1, 2)
     with pytest.raises(video.VideoError, match=r"the last frame is at 1\.000 s"):
         video.decode_clip(data, fps=8, frames=9, start_seconds=0.5)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_part_of_the_frames_is_written_where_it_belongs(turned: bool):
+    noise = np.random.default_rng(0).integers(0, 256, (5, 36, 50, 3), np.uint8)
+    clip = video.encode(None, noise, 8)
+    clip = _turned(clip) if turned else clip
+    whole, window = video.decode(clip), {"fps": 16, "frames": 9}  # frames are taken twice
+    held = np.zeros((9, 21, 40, 3), np.uint8)
+    out = held[:, :, 2:33]
+    assert video.decode_clip(clip, crop=(3, 4, 21, 31), out=out, **window) is out
+    np.testing.assert_array_equal(out, whole[[0, 0, 1, 1, 2, 2, 3, 3, 4], 3:24, 4:35])
+    assert not held[:, :, :2].any() and not held[:, :, 33:].any()
+    with pytest.raises(ValueError, match=r"a: 9 frames of 21 x 31 do not fit out, \(9, 20, 31, 3\)"):
+        video.decode_clip(clip, crop=(3, 4, 21, 31), out=out[:, :20], name="a", **window)
 
 
 def test_decoding_does_not_touch_the_file(tmp_path: Path, numbered: Frames):

@@ -1,6 +1,7 @@
 """Decoded frames as pictures: scaled, turned, red, green and blue."""
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
@@ -11,7 +12,7 @@ SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.
 
 def scaled(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> UInt8[np.ndarray, "Y X 3"]:
     """A decoded frame as it is displayed, at `size` = (height, width)."""
-    return np.stack(planes_of(frame, size, reformatter), axis=-1)
+    return cv2.merge(planes_of(frame, size, reformatter))
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:

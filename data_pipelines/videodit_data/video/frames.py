@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Float64, Int64, UInt8
@@ -46,7 +47,7 @@ def decode_clip(
     `size` as in `decode`. VideoError when the last time lies more than a frame after the last frame.
 
     crop: (top, left, height, width), what is kept of a frame of that size; all of it if None.
-    out: where the frames are written, if given, and what is returned then.
+    out: where the frames are written, if given, and what is returned then; ValueError when its shape is another.
     """
     with opened(source, name) as clip:
         timeline = timeline_of(clip)
@@ -160,9 +161,11 @@ def _pictures(
         top, left, height, width = (0, 0, *size) if crop is None else crop
         if out is None:
             out = np.empty((len(indices), height, width, 3), np.uint8)
+        elif out.shape != (len(indices), height, width, 3):  # OpenCV would write elsewhere and say nothing
+            raise ValueError(f"{clip.label}: {len(indices)} frames of {height} x {width} do not fit out, {out.shape}.")
         until = int(np.searchsorted(wanted, tick, side="right"))
-        for colour, plane in enumerate(planes):
-            out[filled:until, ..., colour] = plane[top : top + height, left : left + width]
+        cv2.merge([plane[top : top + height, left : left + width] for plane in planes], out[filled])
+        out[filled + 1 : until] = out[filled]
         filled = until
         if filled == len(wanted):
             return out
