@@ -6,10 +6,10 @@ Makes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines fr
 windows of 17 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
 loader (records, decoding, resizing, tokens, batches of 8; whole, or at half the side), with webdataset and PyAV (bytes,
 batches of 8), and with torchcodec (no batches), where those are installed. They take turns of a second and a half,
-ROUNDS (9) times, since the machine's speed drifts; a turn of a loader that reads ahead ends once it has read as far ahead as
-before. The table has medians: clips a CPU-second of the process, their share of bare PyAV's in the same round, and
-clips a second. Then, how long a step waits for its data that takes as long as the loader needs for a batch, and needs
-no CPU (it sleeps). Last, latents: megabytes a second out of the page cache.
+ROUNDS (9) times, since the machine's speed drifts; a turn of a loader that reads ahead ends once it has read as far
+ahead as before. The table has medians: clips a CPU-second of the process, their share of bare PyAV's in the same round,
+and clips a second. Then, how long a step waits for its data that takes as long as the loader needs for a batch, and
+needs no CPU (it sleeps). Last, latents: megabytes a second out of the page cache.
 """
 
 import io
