@@ -189,7 +189,8 @@ def test_parts_of_the_keys_merge_into_the_whole_forward_and_backward(implementat
         ]
         return (merge(*parts)[0] * weights).sum()
 
-    whole, cut = (jax.value_and_grad(loss, (1, 2, 3))(cuts, q, k, v) for cuts in ((0, 384), (0, 128, 300, 384)))
+    gradient = jax.jit(jax.value_and_grad(loss, (1, 2, 3)), static_argnums=0)
+    whole, cut = (gradient(cuts, q, k, v) for cuts in ((0, 384), (0, 128, 300, 384)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), whole, cut)
 
 
@@ -201,12 +202,16 @@ def test_gradients_through_parts_of_the_keys_sum_to_the_whole(implementation, ma
     ids = jnp.arange(300)[None] // 128, jnp.minimum(jnp.arange(420)[None] // 150, 1)
     d_out = jax.random.normal(jax.random.key(3), q.shape)
 
+    @jax.jit
     def whole(q, k, v):
-        return attention(q, k, v, mask=mask, segment_ids=ids, implementation="reference")
+        def outputs(q, k, v):
+            kept = {"mask": mask, "segment_ids": ids, "implementation": "reference"}
+            return attention(q, k, v, **kept, return_lse=True)
 
-    want, back = jax.vjp(whole, q, k, v)
-    lse = attention(q, k, v, mask=mask, segment_ids=ids, implementation="reference", return_lse=True)[1]
-    delta = (want * d_out).sum(-1)
+        out, back, lse = jax.vjp(outputs, q, k, v, has_aux=True)
+        return back(d_out), lse, (out * d_out).sum(-1)
+
+    want, lse, delta = whole(q, k, v)
 
     def part(first, size):
         at = slice(first, first + size)
@@ -214,9 +219,9 @@ def test_gradients_through_parts_of_the_keys_sum_to_the_whole(implementation, ma
         kept = {"mask": mask, "place": place, "segment_ids": (ids[0], ids[1][:, at])}
         return gradients(q, k[:, at], v[:, at], d_out, lse, delta, **kept, implementation=implementation)
 
-    (dq, dk, dv), (dq2, dk2, dv2) = part(0, 130), part(130, 290)
+    (dq, dk, dv), (dq2, dk2, dv2) = jax.jit(lambda: (part(0, 130), part(130, 290)))()
     found = dq + dq2, *(jnp.concatenate(pair, axis=1) for pair in ((dk, dk2), (dv, dv2)))
-    for got, true in zip(found, back(d_out), strict=True):
+    for got, true in zip(found, want, strict=True):
         np.testing.assert_allclose(got, true, atol=2e-5, rtol=1e-4)
 
 
@@ -248,7 +253,7 @@ def test_a_ring_s_parts_know_their_place_in_the_mask(implementation, mask):
     def whole(q, k, v):
         return (attention(q, k, v, mask=mask, implementation="reference") * weights).sum()
 
-    found, want = ring(jnp.array([0, 240]), q, k, v), jax.value_and_grad(whole, (0, 1, 2))(q, k, v)
+    found, want = ring(jnp.array([0, 240]), q, k, v), jax.jit(jax.value_and_grad(whole, (0, 1, 2)))(q, k, v)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), found, want)
 
 
