@@ -16,7 +16,7 @@ TEXT = jax.random.normal(jax.random.key(2), (1, 3, 5))
 
 
 def random_model():
-    model = DiT(TINY, rngs=nnx.Rngs(0))
+    model = nnx.jit(lambda: DiT(TINY, rngs=nnx.Rngs(0)))()
     rng = np.random.default_rng(0)
     noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), nnx.state(model))
     nnx.update(model, noisy)
@@ -40,7 +40,7 @@ def test_an_adapter_changes_nothing_at_first_and_is_all_that_is_trained():
     assert params["stack"]["blocks"]["attention"]["out"]["up"].shape == (2, 4, 24)
     assert jax.tree.structure(buffers) == jax.tree.structure(split(plain)[1])
 
-    grads = jax.grad(lambda params: jnp.square(velocity(nnx.merge(graph, params, buffers))).sum())(params)
+    grads = jax.jit(jax.grad(lambda params: jnp.square(velocity(nnx.merge(graph, params, buffers))).sum()))(params)
     assert all(jnp.abs(leaf).max() > 0 for path, leaf in jax.tree.leaves_with_path(grads) if path[-1].key == "up")
 
 
