@@ -167,17 +167,17 @@ def _measured(readers: dict[str, Callable[[], Iterator[int]]], rounds: int) -> d
     """Clips a CPU-second, of the first reader's in the same round, and a second: medians."""
     running, found = {}, {}
     for name, reader in readers.items():
+        clips = reader()
         try:
-            running[name], found[name] = reader(), []
-            _turn(running[name])  # opened, and read ahead
+            _turn(clips)  # opened, and read ahead
         except ImportError as error:
-            del running[name], found[name]
             print(f"<!-- {name}: {error} -->")
-    first = next(iter(running))
+            continue
+        running[name], found[name] = clips, []
     for _ in range(rounds):
-        for name, clips in running.items():
-            cpu, wall = _turn(clips)
-            bare = cpu if name == first else bare
+        turns = {name: _turn(clips) for name, clips in running.items()}
+        bare, _ = next(iter(turns.values()))
+        for name, (cpu, wall) in turns.items():
             found[name].append((cpu, cpu / bare, wall))
     for clips in running.values():
         clips.close()

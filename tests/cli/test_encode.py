@@ -25,7 +25,8 @@ from videodit_data.windows import Window
 
 from tests.cli import releases, tiny
 from tests.cli.test_cli import run
-from tests.train.test_tasks import VAE_RUN, built
+from tests.train.test_tasks import VAE_RUN
+from tests.train.toy import built
 from videodit.cli import feeding
 from videodit.cli.coding import encode, shared
 from videodit.cli.coding import latents as coding

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.train.toy import fresh
 from videodit.models.text import TextConfig, TextEncoder, position_buckets
 
 TINY = TextConfig(vocab_size=40, width=24, depth=2, num_heads=2, head_dim=16, mlp_width=32)
@@ -13,7 +14,7 @@ encode = nnx.jit(TextEncoder.__call__)
 
 
 def built(**changes):
-    return nnx.jit(lambda: TextEncoder(dataclasses.replace(TINY, **changes), rngs=nnx.Rngs(0)))()
+    return nnx.merge(*fresh(lambda: TextEncoder(dataclasses.replace(TINY, **changes), rngs=nnx.Rngs(0))))
 
 
 def relative_error(a, b):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.train.toy import built
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.lora import Frozen, LoRAConfig, adapt, merge
 from videodit.train.state import split
@@ -16,11 +17,7 @@ TEXT = jax.random.normal(jax.random.key(2), (1, 3, 5))
 
 
 def random_model():
-    model = nnx.jit(lambda: DiT(TINY, rngs=nnx.Rngs(0)))()
-    rng = np.random.default_rng(0)
-    noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), nnx.state(model))
-    nnx.update(model, noisy)
-    return model
+    return built(lambda: DiT(TINY, rngs=nnx.Rngs(0)), 0)
 
 
 @nnx.jit

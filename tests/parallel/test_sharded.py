@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.train.toy import fresh
 from videodit.models.dit import DiT, DiTConfig
 from videodit.parallel.mesh import SIZES, MeshConfig, make_mesh
 from videodit.parallel.rules import shard_tree
@@ -48,7 +49,7 @@ QUICK = "fsdp8", "data2-context2-tensor2"
 
 def random_model():
     """Parameters that are all random, so that nothing hides behind a zero initialisation."""
-    graph, state = nnx.split(DiT(CONFIG, rngs=nnx.Rngs(0)))
+    graph, state = fresh(lambda: DiT(CONFIG, rngs=nnx.Rngs(0)))
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(1)
     return graph, jax.tree.unflatten(tree, [x + 0.2 * rng.normal(size=x.shape).astype(np.float32) for x in leaves])

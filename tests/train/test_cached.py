@@ -12,8 +12,8 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from tests.train.test_packed import RUN, data, host  # noqa: F401
-from tests.train.test_tasks import VAE_CONFIG, built
-from tests.train.toy import host_batch
+from tests.train.test_tasks import VAE_CONFIG
+from tests.train.toy import built, host_batch
 from videodit.models.text import TextEncoder
 from videodit.models.vae import VAE
 from videodit.parallel.mesh import MeshConfig, make_mesh

@@ -17,7 +17,8 @@ from videodit_data.texts import TokenizedText
 from videodit_data.tokenize import Tokenizer
 from videodit_data.tokenize import train as train_tokenizer
 
-from tests.train.test_tasks import DIT_RUN, VAE_CONFIG, built
+from tests.train.test_tasks import DIT_RUN, VAE_CONFIG
+from tests.train.toy import built
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.vae import VAE
 from videodit.nn.embed import unpatchify

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from tests.train.toy import fresh, host_batch
+from tests.train.toy import built, host_batch
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
@@ -37,14 +37,6 @@ DIT_RUN = DiTRun(
 def device_batch(**changes):
     host = replace(host_batch(0, 4), **changes)
     return to_devices(host, SingleDeviceSharding(jax.devices()[0]))
-
-
-def built(make, seed):
-    """A model with noise on its weights: fresh ones hold zeros that hide mistakes."""
-    graphdef, state = fresh(make)
-    rng = np.random.default_rng(seed)
-    noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), state)
-    return nnx.merge(graphdef, noisy)
 
 
 @pytest.fixture(scope="module")

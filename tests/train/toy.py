@@ -151,6 +151,14 @@ def fresh(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
     return nnx.graphdef(nnx.eval_shape(make)), jax.jit(lambda: nnx.state(make()))()
 
 
+def built(make: Callable[[], nnx.Module], seed: int) -> nnx.Module:
+    """A model with noise on its weights: fresh ones hold zeros that hide mistakes."""
+    graphdef, state = fresh(make)
+    rng = np.random.default_rng(seed)
+    noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), state)
+    return nnx.merge(graphdef, noisy)
+
+
 def digest(tree: Any) -> str:
     """A hash of every bit of a tree of arrays."""
     seen = hashlib.sha256()

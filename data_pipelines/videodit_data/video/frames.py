@@ -159,9 +159,10 @@ def _pictures(
         planes = planes_of(frame, size, reformatter)
         size = planes[0].shape  # frames of another size, further on, are scaled to that of the first
         top, left, height, width = (0, 0, *size) if crop is None else crop
+        shape = len(indices), height, width, 3
         if out is None:
-            out = np.empty((len(indices), height, width, 3), np.uint8)
-        elif out.shape != (len(indices), height, width, 3):  # OpenCV would write elsewhere and say nothing
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape:  # OpenCV would write elsewhere and say nothing
             raise ValueError(f"{clip.label}: {len(indices)} frames of {height} x {width} do not fit out, {out.shape}.")
         until = int(np.searchsorted(wanted, tick, side="right"))
         cv2.merge([plane[top : top + height, left : left + width] for plane in planes], out[filled])
