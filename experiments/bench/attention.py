@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Callable
 
 from videodit_kernels.attention import simulated
-from videodit_kernels.attention.tpu.tuned import tuned
-from videodit_kernels.schedule import CHIPS
+from videodit_kernels.attention.tpu.tuned import lookup_blocks
+from videodit_kernels.simulator import CHIPS
 
 SEQ = 16384
 COLUMNS = (("v5e", 128), ("v5e", 64), ("v5p", 128), ("v6e", 128), ("v6e", 64), ("tpu7x", 128))
@@ -36,14 +36,15 @@ def share(chip: str, dim: int, which: str, **more) -> str:
     """Percent of the chip's bfloat16 peak."""
     shape = {"which": which, "dim": dim, "seq": SEQ, "heads": CHIPS[chip].cores}
     keys = FEWER_KEYS.get((which, dim))
-    report = simulated.run("ours", chip, 1500.0, **shape, kv_seq=keys, blocks=list(tuned(chip, dim, SEQ)), **more)
+    blocks = list(lookup_blocks(chip, dim, SEQ))
+    report = simulated.simulate_kernel("build_ours", chip, 1500.0, **shape, kv_seq=keys, blocks=blocks, **more)
     return f"{100 * report.share:.1f}"
 
 
 def cost(chip: str, mask: str, which: str) -> str:
     """Percent of blocks kept, those cut through, their cost in whole ones, and the time in percent."""
     shape = {"seq": MASKED_SEQ, "dim": 128, "heads": CHIPS[chip].cores}
-    found = simulated.masked(chip, which, **shape, mask=mask, blocks=tuned(chip, 128, MASKED_SEQ))
+    found = simulated.simulate_mask_cost(chip, which, **shape, mask=mask, blocks=lookup_blocks(chip, 128, MASKED_SEQ))
     cut = f"{100 * found.partial:.1f} at {found.partial_cycles / found.whole_cycles:.2f}" if found.partial else "0"
     return f"{100 * found.kept:.1f}, {cut}: {100 * found.time:.1f}"
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from videodit_kernels.qknorm import norm_rotate
-from videodit_kernels.schedule import CHIPS
+from videodit_kernels.qknorm import norm_rope
+from videodit_kernels.simulator import CHIPS
 
 TOKENS, HEADS, DIM = 32768, 12, 128
 
@@ -19,7 +19,7 @@ def project(tokens, kernels, scales, cos, sin, place: bool):
     """Queries and keys as attention's kernels read them, [1, N, T, H]."""
     made = [jnp.einsum("bld,dnh->blnh", tokens, kernel) for kernel in kernels]
     if place:
-        made = [norm_rotate(x, g, cos, sin, implementation="reference") for x, g in zip(made, scales, strict=True)]
+        made = [norm_rope(x, g, cos, sin, implementation="reference") for x, g in zip(made, scales, strict=True)]
     return [x.swapaxes(1, 2) for x in made]
 
 

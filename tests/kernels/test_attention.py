@@ -13,7 +13,7 @@ from jax.experimental.pallas import tpu as pltpu
 from videodit_kernels.attention import (
     FrameCausal,
     LocalWindow,
-    Place,
+    SequenceOffsets,
     attention,
     gpu,
     gradients,
@@ -22,7 +22,7 @@ from videodit_kernels.attention import (
     splash,
     xla,
 )
-from videodit_kernels.attention.masks import dense
+from videodit_kernels.attention.masks import materialize
 from videodit_kernels.attention.specs import SMALL, Spec
 from videodit_kernels.attention.tpu import op
 from videodit_kernels.attention.tpu.common import Blocks
@@ -66,7 +66,7 @@ def test_the_reference_is_softmax_with_the_mask_written_out():
     q, k, v = spec.arrays()
     q_ids, kv_ids = spec.segment_ids()
     out, lse = reference.attention(q, k, v, mask=spec.mask, segments=(q_ids, kv_ids), scale=0.3)
-    may = dense(spec.mask, 21, 35)
+    may = materialize(spec.mask, 21, 35)
     for b, t, n in np.ndindex(2, 21, 4):
         seen = may[t] & np.asarray(q_ids[b, t] == kv_ids[b])
         logits = 0.3 * np.asarray(k[b, seen, n // 2], np.float64) @ np.asarray(q[b, t, n], np.float64)
@@ -215,8 +215,8 @@ def test_gradients_through_parts_of_the_keys_sum_to_the_whole(implementation, ma
 
     def part(first, size):
         at = slice(first, first + size)
-        place = Place(0, first, 300, 420)
-        kept = {"mask": mask, "place": place, "segment_ids": (ids[0], ids[1][:, at])}
+        offsets = SequenceOffsets(0, first, 300, 420)
+        kept = {"mask": mask, "offsets": offsets, "segment_ids": (ids[0], ids[1][:, at])}
         return gradients(q, k[:, at], v[:, at], d_out, lse, delta, **kept, implementation=implementation)
 
     (dq, dk, dv), (dq2, dk2, dv2) = jax.jit(lambda: (part(0, 130), part(130, 290)))()
@@ -229,8 +229,8 @@ def test_gradients_through_parts_of_the_keys_sum_to_the_whole(implementation, ma
 @pytest.mark.parametrize(
     "mask", [FrameCausal(48, window=3, sinks=1), LocalWindow((4, 12, 10), (2, 4, 5), (3, 7, 5)) & FrameCausal(240)]
 )
-def test_a_ring_s_parts_know_their_place_in_the_mask(implementation, mask):
-    """Forward and backward, the places traced, as on the devices of a ring."""
+def test_a_ring_s_parts_are_masked_by_their_offsets(implementation, mask):
+    """Forward and backward, the offsets traced, as on the devices of a ring."""
     q, k, v = Spec("", 480, 480).arrays()
     weights = jax.random.normal(jax.random.key(3), q.shape)
 
@@ -241,8 +241,8 @@ def test_a_ring_s_parts_know_their_place_in_the_mask(implementation, mask):
                 jax.lax.dynamic_slice_in_dim(x, first, 240, axis=1)
                 for x, first in ((q, q_first), (k, kv_first), (v, kv_first))
             ]
-            place = Place(q_first, kv_first, 480, 480)
-            return attention(*cut, mask=mask, place=place, return_lse=True, implementation=implementation)
+            offsets = SequenceOffsets(q_first, kv_first, 480, 480)
+            return attention(*cut, mask=mask, offsets=offsets, return_lse=True, implementation=implementation)
 
         def loss(*tokens):
             rows = [merge(*(part(q_first, kv_first, *tokens) for kv_first in firsts))[0] for q_first in firsts]
@@ -306,9 +306,9 @@ def test_cudnn_agrees_with_the_reference(spec):
 
 def test_cudnn_says_what_it_cannot():
     q = jnp.zeros((1, 8, 2, 64))
-    assert "takes bfloat16, got float32" in gpu.unable(q, None, None)
-    assert "no masks" in gpu.unable(q, FrameCausal(4), None)
-    assert "up to 128, got 256" in gpu.unable(jnp.zeros((1, 8, 2, 256), jnp.bfloat16), None, None)
+    assert "takes bfloat16, got float32" in gpu.find_obstacle(q, None, None)
+    assert "no masks" in gpu.find_obstacle(q, FrameCausal(4), None)
+    assert "up to 128, got 256" in gpu.find_obstacle(jnp.zeros((1, 8, 2, 256), jnp.bfloat16), None, None)
 
 
 @pytest.mark.parametrize("name", ["packed cross", "streaming"])

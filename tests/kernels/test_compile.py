@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from videodit_kernels.attention.specs import SMALL
-from videodit_kernels.schedule import CHIPS
+from videodit_kernels.simulator import CHIPS
 
 PROGRAM = """
 import json, sys
@@ -15,7 +15,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from videodit_kernels.attention.specs import SMALL
 from videodit_kernels.attention.tpu import op
-from videodit_kernels.schedule import CHIPS
+from videodit_kernels.simulator import CHIPS
 
 chip, names, dtypes = json.loads(sys.argv[1])
 devices = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip].topology).devices
@@ -45,13 +45,13 @@ import jax, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from videodit_kernels.qknorm import tpu
-from videodit_kernels.schedule import CHIPS
+from videodit_kernels.simulator import CHIPS
 
 devices = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[sys.argv[1]].topology).devices
 mesh, whole = Mesh(np.array(devices[:1]), ("device",)), PartitionSpec()
 
 def loss(x, scale, cos, sin):
-    return tpu.norm_rotate(x, scale, cos, sin, 1e-6, False).astype("float32").sum()
+    return tpu.norm_rope(x, scale, cos, sin, 1e-6, False).astype("float32").sum()
 
 for dim in (64, 80, 96, 128):
     for scale in ((dim,), (3, dim)):

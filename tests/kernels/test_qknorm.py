@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from videodit_kernels.qknorm import norm_rotate
+from videodit_kernels.qknorm import norm_rope
 
 SHAPES = {
     "each head": (2, 96, 3, 128, False),
@@ -27,7 +27,7 @@ def results(implementation, call, weights):
     """The result and the gradients of x and scale."""
 
     def loss(x, scale):
-        found = norm_rotate(x, scale, *call[2:], implementation=implementation)
+        found = norm_rope(x, scale, *call[2:], implementation=implementation)
         return (found.astype(jnp.float32) * weights).sum(), found
 
     (_, found), gradients = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(*call[:2])
@@ -53,7 +53,7 @@ def test_bfloat16_is_as_exact_as_the_formulas_in_bfloat16(together):
 @pytest.mark.parametrize("together", [False, True])
 def test_the_formulas_turn_pairs_of_a_unit_norm(together):
     (x, scale, cos, sin), _ = problem(2, 6, 3, 8, together)
-    found = norm_rotate(x, scale, cos, sin, implementation="reference")
+    found = norm_rope(x, scale, cos, sin, implementation="reference")
     x = np.asarray(x, np.float64)
     want = x / np.sqrt(np.square(x).mean((2, 3) if together else 3, keepdims=True) + 1e-6) * np.asarray(scale)
     turned = (want[..., :4] + 1j * want[..., 4:]) * np.asarray(cos + 1j * sin)[:, :, None]
@@ -73,4 +73,4 @@ def test_a_call_that_cannot_be_served_says_why(change, says):
     angles = jnp.zeros((1, 6, 4))
     call = {"x": jnp.zeros((1, 6, 3, 8)), "scale": jnp.zeros(8), "cos": angles, "sin": angles, **change}
     with pytest.raises(ValueError, match=says):
-        norm_rotate(**call)
+        norm_rope(**call)

@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 import pytest
-from videodit_kernels import passes, schedule
-from videodit_kernels.attention import report, simulated
+from videodit_kernels import norm_performance, schedule, simulator
+from videodit_kernels.attention import performance, simulated
 from videodit_kernels.attention.tpu import tuned
 from videodit_kernels.attention.tpu.common import Blocks
 
@@ -35,11 +35,11 @@ BUNDLES = """header
 def test_the_tile_s_body_is_the_longest_run_without_a_branch(tmp_path):
     (tmp_path / "a").write_text(UTILIZATION)
     (tmp_path / "b").write_text(BUNDLES)
-    units, capacity, used = schedule._slots(tmp_path / "a")
+    units, capacity, used = simulator._read_slots(tmp_path / "a")
     assert units == ["MATMUL", "VALU", "VSTORE", "VSTORE:SPILL"]
     np.testing.assert_array_equal(capacity, [4, 4, 1, 1])
     assert used.shape == (5, 4)
-    assert schedule._body(tmp_path / "b", len(used)) == (1, 4)
+    assert simulator._find_body(tmp_path / "b", len(used)) == (1, 4)
 
 
 def test_a_report_counts_every_operation_but_those_set_aside(tmp_path):
@@ -48,8 +48,8 @@ def test_a_report_counts_every_operation_but_those_set_aside(tmp_path):
         (tmp_path / f"{name}.textproto").write_text(text)
     (tmp_path / "12-kernel.1-01-final_hlo-static-per-bundle-utilization.txt").write_text(UTILIZATION)
     (tmp_path / "12-kernel.1-03-final_bundles.txt").write_text(BUNDLES)
-    chip = schedule.Chip("", ghz=1.0, flops=1000, cores=2)
-    report = schedule._read(tmp_path, tmp_path, chip, "kernel", flops=450_000, steps=10, aside="forward")
+    chip = simulator.Chip("", ghz=1.0, flops=1000, cores=2)
+    report = simulator._read(tmp_path, tmp_path, chip, "kernel", flops=450_000, steps=10, aside="forward")
     assert (report.cycles, report.step_cycles, report.bundles, report.spills) == (900, 180.0, 3, 1)
     assert report.share == pytest.approx(0.5) and report.tflops == pytest.approx(0.5)
     assert report.binding == "MATMUL" and report.busy["MATMUL"] == pytest.approx(10 / 12)
@@ -67,7 +67,8 @@ def test_the_simulator_says_the_same_number_every_time(tpu_compiler, monkeypatch
     monkeypatch.syspath_prepend(tpu_compiler["PYTHONPATH"].split(os.pathsep)[0])
     shape = {"which": "fwd", "seq": 512, "dim": 64, "heads": 1, "blocks": [256, 256, 128, 128, 128]}
     plain, again, masked = (
-        simulated.run("ours", "v5e", **shape, **more) for more in ({}, {}, {"mask": "FrameCausal(100)"})
+        simulated.simulate_kernel("build_ours", "v5e", **shape, **more)
+        for more in ({}, {}, {"mask": "FrameCausal(100)"})
     )
     assert plain == again and plain.cycles < masked.cycles
     assert plain.share == pytest.approx(4 * 512**2 * 64 / 131072 / plain.cycles)
@@ -76,7 +77,7 @@ def test_the_simulator_says_the_same_number_every_time(tpu_compiler, monkeypatch
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is here")
 def test_without_libtpu_one_sentence_says_so():
     with pytest.raises(RuntimeError, match="libtpu"):
-        schedule.simulate("videodit_kernels.attention.simulated:ours", {}, "v5e")
+        simulator.simulate("videodit_kernels.attention.simulated:build_ours", {}, "v5e")
 
 
 def test_block_sizes_are_those_of_the_next_head_dim_and_the_nearest_length_that_were_tuned(monkeypatch):
@@ -84,27 +85,27 @@ def test_block_sizes_are_those_of_the_next_head_dim_and_the_nearest_length_that_
         return {"chip": chip, "head_dim": dim, "seq": seq, **Blocks(q=q)._asdict(), "forward": 0.5, "backward": 0.5}
 
     rows = (row(64, 4096, 1), row(128, 4096, 2), row(128, 16384, 3), row(64, 4096, 4, "v6e"))
-    monkeypatch.setattr(tuned, "table", lambda: rows)
+    monkeypatch.setattr(tuned, "load_table", lambda: rows)
     for dim, seq, q in ((64, 9000, 1), (80, 9000, 2), (128, 100, 2), (128, 16384, 3), (128, 300_000, 3)):
-        assert tuned.tuned("v5e", dim, seq).q == q
-    assert tuned.tuned("v6e", 128, 4096) == tuned.tuned(None, 64, 4096) == Blocks()
+        assert tuned.lookup_blocks("v5e", dim, seq).q == q
+    assert tuned.lookup_blocks("v6e", 128, 4096) == tuned.lookup_blocks(None, 64, 4096) == Blocks()
 
 
 def test_the_committed_table_is_for_chips_there_are_and_blocks_that_divide():
-    assert set(tuned.KINDS.values()) == set(schedule.CHIPS)
-    for row in tuned.table():
-        blocks = tuned.tuned(row["chip"], row["head_dim"], row["seq"])
-        assert row["chip"] in schedule.CHIPS and 0 < row["forward"] < 1 and 0 < row["backward"] < 1
+    assert set(tuned.KINDS.values()) == set(simulator.CHIPS)
+    for row in tuned.load_table():
+        blocks = tuned.lookup_blocks(row["chip"], row["head_dim"], row["seq"])
+        assert row["chip"] in simulator.CHIPS and 0 < row["forward"] < 1 and 0 < row["backward"] < 1
         assert blocks.kv % blocks.keys == blocks.q % blocks.d_queries == blocks.kv % blocks.d_keys == 0
 
 
 def test_the_cost_of_a_mask_is_its_blocks_times_their_cycles(monkeypatch, capsys):
     def run(name, chip, which, seq, dim, heads, blocks, mask=None, mask_seq=None, spare=192):
-        assert (name, chip, seq, dim, heads, spare) == ("ours", "v6e", 4096, 64, 1, 192)
-        return schedule.Report(0, 1000.0 if mask is None else 1200.0, 0.0, 0.0, 0, 0, {})
+        assert (name, chip, seq, dim, heads, spare) == ("build_ours", "v6e", 4096, 64, 1, 192)
+        return simulator.Report(0, 1000.0 if mask is None else 1200.0, 0.0, 0.0, 0, 0, {})
 
-    monkeypatch.setattr(simulated, "run", run)
-    monkeypatch.setattr(report, "tuned", lambda *_: Blocks(1024, 1024))
+    monkeypatch.setattr(simulated, "simulate_kernel", run)
+    monkeypatch.setattr(performance, "lookup_blocks", lambda *_: Blocks(1024, 1024))
     problem = ["--chip", "v6e", "--head-dim", "64", "--seq", "8192", "--pass", "fwd", "--json"]
     schedule.main([*problem, "--mask", "FrameCausal(1024)"])
     # 8 x 8 blocks, those on the diagonal and below it whole.
@@ -120,12 +121,12 @@ def test_the_cost_of_a_mask_is_its_blocks_times_their_cycles(monkeypatch, capsys
 
 def test_kernels_of_one_pass_stand_beside_xla(monkeypatch, capsys):
     def cycles(builder, arguments, chip):
-        assert builder == "videodit_kernels.adaln.simulated:program" and chip == "v6e"
+        assert builder == "videodit_kernels.adaln.simulated:build_kernel" and chip == "v6e"
         if not arguments["ours"]:
             raise RuntimeError("the simulator gave up")
         return 175_000 * (1 if arguments["which"] == "fwd" else 2)
 
-    monkeypatch.setattr(passes, "cycles", cycles)
+    monkeypatch.setattr(norm_performance, "simulate_cycles", cycles)
     schedule.main(["--op", "adaln", "--chip", "v6e"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[-4:] for line in lines[::2]] == [

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from videodit_kernels.attention.tpu.tuned import share, table
+from videodit_kernels.attention.tpu.tuned import load_table, peak_share
 
 from videodit.parallel.chips import CHIPS
 from videodit.plan.count import Collective, Counts, Kernel
@@ -68,14 +68,14 @@ def test_the_ends_of_the_range():
 
 
 def test_shares_meet_what_was_simulated_and_never_pass_it():
-    for row in table():
+    for row in load_table():
         for which in ("forward", "backward"):
-            assert share(row["chip"], which, row["head_dim"], row["seq"]) == pytest.approx(row[which])
-            speeds = [share(row["chip"], which, row["head_dim"], n) for n in (512, 4096, 8192, 16384, 10**6)]
+            assert peak_share(row["chip"], which, row["head_dim"], row["seq"]) == pytest.approx(row[which])
+            speeds = [peak_share(row["chip"], which, row["head_dim"], n) for n in (512, 4096, 8192, 16384, 10**6)]
             assert speeds == sorted(speeds) and speeds[-1] == speeds[-2]
-    assert share("v4", "forward", 128, 4096) == share("v5p", "forward", 128, 4096)
+    assert peak_share("v4", "forward", 128, 4096) == peak_share("v5p", "forward", 128, 4096)
     with pytest.raises(ValueError, match="attention was not simulated on h100: it was on tpu7x, v4, v5e, v5p, v6e"):
-        share("h100", "forward", 128, 4096)
+        peak_share("h100", "forward", 128, 4096)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(16384, 16384), (4096, 48), (64, 64)])
@@ -88,8 +88,8 @@ def test_everything_at_once_is_never_slower_than_one_after_another(queries, keys
 
 @pytest.mark.parametrize("chip", ["v5e", "v5p", "v6e", "tpu7x"])
 def test_a_head_that_leaves_the_unit_idle_is_slower(chip):
-    dims = sorted({row["head_dim"] for row in table() if row["chip"] == chip} or {64, 128})
+    dims = sorted({row["head_dim"] for row in load_table() if row["chip"] == chip} or {64, 128})
     for dim in dims:
-        whole = share(chip, "forward", dim, 16384)
-        assert share(chip, "forward", dim // 2 + 8, 16384) <= whole
-    assert share(chip, "forward", 72, 16384) == pytest.approx(share(chip, "forward", 128, 16384) * 72 / 128)
+        whole = peak_share(chip, "forward", dim, 16384)
+        assert peak_share(chip, "forward", dim // 2 + 8, 16384) <= whole
+    assert peak_share(chip, "forward", 72, 16384) == pytest.approx(peak_share(chip, "forward", 128, 16384) * 72 / 128)

@@ -9,7 +9,7 @@ import videodit_kernels.attention as kernels
 from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Bool, Float, Int
-from videodit_kernels.qknorm import norm_rotate
+from videodit_kernels.qknorm import norm_rope
 
 from videodit.nn.linear import Linear
 from videodit.nn.norm import RMSNorm
@@ -189,7 +189,7 @@ class Attention(nnx.Module):
         scale = scale.reshape(x_BLNH.shape[2:]) if together else scale
 
         def place(x, scale, cos, sin):
-            return norm_rotate(x, scale, cos, sin, eps=norm.eps)
+            return norm_rope(x, scale, cos, sin, eps=norm.eps)
 
         angles = ("batch", "tokens", None)
         return per_device(place, (HEADS, (None,) * scale.ndim, angles, angles), HEADS)(x_BLNH, scale, *rope)

@@ -41,7 +41,7 @@ def rotate(x_BLNH: Heads, cos_BLh: Float[Array, "B L h"], sin_BLh: Float[Array, 
     attention sees only products of the two, so a common order of dimensions leaves no trace.
     """
     angles = ("batch", "tokens", None)
-    return per_device(qknorm.rotate, (HEADS, angles, angles), HEADS)(x_BLNH, cos_BLh, sin_BLh)
+    return per_device(qknorm.apply_rope, (HEADS, angles, angles), HEADS)(x_BLNH, cos_BLh, sin_BLh)
 
 
 def paired_order(head_dim: int) -> np.ndarray:

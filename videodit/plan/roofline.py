@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from videodit_kernels.attention.tpu.tuned import share
+from videodit_kernels.attention.tpu.tuned import peak_share
 
 from videodit.parallel.chips import Chip
 from videodit.plan.count import Counts, Kernel
@@ -83,7 +83,7 @@ def attention_flops(kernel: Kernel) -> int:
 
 def _attention_share(kernel: Kernel, chip: str) -> float:
     *_, queries, keys, dim = _attention_shape(kernel)
-    return share(chip, ATTENTION[kernel.name][0], dim, min(queries, keys))
+    return peak_share(chip, ATTENTION[kernel.name][0], dim, min(queries, keys))
 
 
 def _attention_shape(kernel: Kernel) -> tuple[int, int, int, int, int]:

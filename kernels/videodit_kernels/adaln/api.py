@@ -1,4 +1,4 @@
-"""The one call: which implementation serves, and errors that say why one cannot."""
+"""Choice of the implementation that computes adaLN, and errors that say why one cannot."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,7 +18,7 @@ def adaln(
     eps: float = 1e-6,
     implementation: str | None = None,
 ) -> tuple[Num[Array, "B L D"], Num[Array, "B L D"]]:
-    """`r = x + gate y` and `layer_norm(r) (1 + scale) + shift` (adaLN, Peebles and Xie 2023), statistics in float32.
+    """Compute `r = x + gate y` and `layer_norm(r) (1 + scale) + shift` (adaLN, Peebles and Xie 2023); float32 inside.
 
     Args:
         x: tokens, bfloat16 or float32.
@@ -34,7 +34,7 @@ def adaln(
     """
     if gate is not None and y is None:
         raise ValueError("a gate is for y, and there is no y")
-    name = target.choose(implementation, tpu.unable(x, y, scale, shift, gate))
+    name = target.choose_implementation(implementation, tpu.find_obstacle(x, y, scale, shift, gate))
     if name == "reference":
         return reference.adaln(x, y, gate, scale, shift, eps)
     modulation = [jnp.ones_like(scale) if gate is None else gate, scale, shift]

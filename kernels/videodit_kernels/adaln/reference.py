@@ -1,11 +1,11 @@
-"""The formulas: what the kernel is held to."""
+"""The formulas: the reference for the kernel."""
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 
 def adaln(x: Array, y: Array | None, gate: Array | None, scale: Array, shift: Array, eps: float) -> tuple[Array, Array]:
-    """As `api.adaln`, in float32 but for the residual, which has the type of `x`."""
+    """Compute `api.adaln`, in float32 but for the residual, which has the type of `x`."""
     if y is not None:
         x = (x + (y if gate is None else gate * y)).astype(x.dtype)
     x32 = x.astype(jnp.float32)

@@ -1,13 +1,13 @@
-"""adaLN as `schedule` simulates it: our kernels, and what XLA makes of the formulas."""
+"""adaLN for the simulator: our kernels, and what XLA compiles from the formulas."""
 
 import jax
 
 from videodit_kernels.adaln import reference, tpu
-from videodit_kernels.schedule import Kernel
+from videodit_kernels.simulator import Kernel
 
 
-def program(which: str, *, ours: bool, seq: int, dim: int, heads: int) -> Kernel:
-    """Gated residual, layer norm and modulation of [1, seq, heads * dim] in bfloat16; "bwd" is forward and backward."""
+def build_kernel(which: str, *, ours: bool, seq: int, dim: int, heads: int) -> Kernel:
+    """Build residual, norm and modulation of [1, seq, heads * dim] in bfloat16; "bwd" includes the forward pass."""
 
     def op(x, y, gate, scale, shift):
         if ours:

@@ -17,8 +17,8 @@ _LANES = 128
 _VMEM_BYTES = 32 * 2**20
 
 
-def unable(x: Array, y: Array | None, scale: Array, shift: Array, gate: Array | None) -> str | None:
-    """Why the kernel cannot serve; None if it can."""
+def find_obstacle(x: Array, y: Array | None, scale: Array, shift: Array, gate: Array | None) -> str | None:
+    """Say why the kernel cannot serve a call; None if it can."""
     if any(m is not None and m.shape[1] != 1 for m in (scale, shift, gate)):
         return "has one modulation a clip, [B, 1, D], not one a token"
     if y is not None and y.dtype != x.dtype:

@@ -1,4 +1,4 @@
-"""The one call: which implementation serves, and errors that say why one cannot."""
+"""Choice of the implementation that computes attention, and errors that say why one cannot."""
 
 import functools
 import logging
@@ -11,13 +11,13 @@ from jaxtyping import Float, Num
 
 from videodit_kernels import target
 from videodit_kernels.attention import gpu, reference, splash, xla
-from videodit_kernels.attention.masks import Mask, Place
+from videodit_kernels.attention.masks import Mask, SequenceOffsets
 from videodit_kernels.attention.tpu import op as tpu
 
 Implementation = Literal["reference", "xla", "tpu", "tpu_interpret", "gpu", "splash", "tokamax"]
 
 # The backend that an implementation needs.
-_NEEDS = {"tpu": "tpu", "splash": "tpu", "tokamax": "tpu", "gpu": "gpu"}
+_REQUIRED = {"tpu": "tpu", "splash": "tpu", "tokamax": "tpu", "gpu": "gpu"}
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,20 +28,20 @@ def attention(
     v: Num[Array, "B S M H"],
     *,
     mask: Mask | None = None,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
     segment_ids: Array | tuple[Array, Array] | None = None,
     scale: float | None = None,
     return_lse: bool = False,
     residuals: str | None = None,
     implementation: str | None = None,
 ) -> Num[Array, "B T N H"] | tuple[Num[Array, "B T N H"], Float[Array, "B T N"]]:
-    """`softmax(scale q k' + mask) v`, softmax and sums in float32.
+    """Compute `softmax(scale q k' + mask) v`, softmax and sums in float32.
 
     Args:
         q: queries [B, T, N, H], bfloat16 or float32.
         k, v: keys and values [B, S, M, H], M a divisor of N: query head n reads head n // (N / M).
-        mask: who may attend to whom, by place.
-        place: where q and k lie in longer sequences, for which the mask is: in rings every device holds a part.
+        mask: who may attend to whom, by position.
+        offsets: which part of longer sequences, for which the mask is, q and k are: in rings every device holds a part.
         segment_ids: int [B, T], or a pair [B, T] and [B, S]: a query attends to the keys with its own id. Padding is a
             segment of its own.
         scale: 1 / sqrt(H) by default.
@@ -49,7 +49,7 @@ def attention(
             differentiable, so that `merge` joins attention over parts of the keys.
         residuals: a name by which policies of `jax.checkpoint` keep what the kernels' gradient needs of their result:
             the output and its log-sum-exp.
-        implementation: None for the best that serves this backend and call, said once in the log.
+        implementation: None for the best that serves this backend and call, logged once.
 
     Returns [B, T, N, H] in the type of `q`; zeros where a query has no key.
 
@@ -59,17 +59,19 @@ def attention(
     segments = _segments(segment_ids)
     _check(q, k, v, segments)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    backend = target.platform()
+    backend = target.get_platform()
     name = implementation or _best(backend, q, mask, segments, return_lse)
     if name not in get_args(Implementation):
         raise ValueError(f"implementation is one of {', '.join(get_args(Implementation))}, got {implementation!r}")
-    needs = _NEEDS.get(name, backend)
-    if needs != backend:
+    required = _REQUIRED.get(name, backend)
+    if required != backend:
         raise ValueError(
-            f"implementation {name!r} needs a {needs.upper()}, and the device is a {backend.upper()}; "
+            f"implementation {name!r} needs a {required.upper()}, and the device is a {backend.upper()}; "
             "'xla' and 'tpu_interpret' run anywhere"
         )
-    out, lse = _serve(name, return_lse, residuals)(q, k, v, mask=mask, place=place, segments=segments, scale=scale)
+    out, lse = _implementation(name, return_lse, residuals)(
+        q, k, v, mask=mask, offsets=offsets, segments=segments, scale=scale
+    )
     if return_lse and lse is None:
         raise ValueError(f"implementation {name!r} has no log-sum-exp with a gradient")
     return (out, lse) if return_lse else out
@@ -84,12 +86,12 @@ def gradients(
     delta: Float[Array, "B T N"],
     *,
     mask: Mask | None = None,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
     segment_ids: Array | tuple[Array, Array] | None = None,
     scale: float | None = None,
     implementation: str | None = None,
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B S M H"], Float[Array, "B S M H"]]:
-    """Gradients of q, k and v, float32, where `k` and `v` are part of all the keys: those of all parts sum to them all.
+    """Return the gradients of q, k and v, float32, where `k` and `v` are part of all keys; over all parts they add up.
 
     Args:
         d_out: gradient of the output over all keys, in the type of `q`.
@@ -102,12 +104,12 @@ def gradients(
     segments = _segments(segment_ids)
     _check(q, k, v, segments)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    name = target.choose(implementation)
+    name = target.choose_implementation(implementation)
     run = reference.gradients if name == "reference" else functools.partial(tpu.gradients, interpret=name != "tpu")
-    return run(q, k, v, d_out, lse, delta, mask=mask, place=place, segments=segments, scale=scale)
+    return run(q, k, v, d_out, lse, delta, mask=mask, offsets=offsets, segments=segments, scale=scale)
 
 
-def _serve(name: str, return_lse: bool, residuals: str | None) -> Callable[..., tuple[Array, Array | None]]:
+def _implementation(name: str, return_lse: bool, residuals: str | None) -> Callable[..., tuple[Array, Array | None]]:
     match name:
         case "reference":
             return reference.attention
@@ -124,14 +126,14 @@ def _best(backend: str, q: Array, mask: Mask | None, segments, return_lse: bool)
     # On CPUs XLA makes the formulas themselves a third faster than it does `jax.nn.dot_product_attention`.
     names: dict[str, Implementation] = {"tpu": "tpu", "cpu": "reference"}
     name = names.get(backend, "xla")
-    if backend == "gpu" and not return_lse and not gpu.unable(q, mask, segments):
+    if backend == "gpu" and not return_lse and not gpu.find_obstacle(q, mask, segments):
         name = "gpu"
-    _say(backend, name)
+    _log_choice(backend, name)
     return name
 
 
 @functools.cache
-def _say(backend: str, name: str) -> None:
+def _log_choice(backend: str, name: str) -> None:
     _LOG.info("attention on %s is %r", backend, name)
 
 

@@ -1,6 +1,6 @@
 """Which blocks of the attention matrix a mask leaves empty, whole, or in part.
 
-Judged from ranges of labels over short runs of tokens, so that nothing of size T x S is ever made; in numpy where the
+Tested from ranges of labels over short runs of tokens, so that no array of size T x S is needed; in numpy where the
 labels are known when tracing, as those of masks are, else in jax.numpy, as for segment ids.
 """
 
@@ -13,12 +13,12 @@ from videodit_kernels.attention.masks import Rule, allows
 
 EMPTY, PARTIAL, WHOLE = 0, 1, 2
 
-# Tokens whose labels are judged together: blocks are multiples of it.
+# Tokens whose labels are tested together: blocks are multiples of it.
 RUN = 128
 
 
-def classify(rule: Rule, q_labels, kv_labels, q_block: int, kv_block: int):
-    """EMPTY, PARTIAL or WHOLE for each block, int32 [..., T / q_block, S / kv_block].
+def classify_blocks(rule: Rule, q_labels, kv_labels, q_block: int, kv_block: int):
+    """Return EMPTY, PARTIAL or WHOLE for each block, int32 [..., T / q_block, S / kv_block].
 
     Args:
         q_labels, kv_labels: int32 [..., rows, T] and [..., rows, S], T and S multiples of the blocks, those of `RUN`.
@@ -37,7 +37,7 @@ def classify(rule: Rule, q_labels, kv_labels, q_block: int, kv_block: int):
 
 
 def _ranges(labels, dim: int):
-    """Least and greatest labels of runs: two lists of a row [..., runs] each, with a new dim at `dim`."""
+    """Return the least and greatest labels of runs: two lists of a row [..., runs] each, with a new dim at `dim`."""
     xp = np if isinstance(labels, np.ndarray) else jnp
     runs = labels.reshape(*labels.shape[:-1], labels.shape[-1] // RUN, RUN)
     return [

@@ -4,20 +4,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask, Place
+from videodit_kernels.attention.masks import Mask, SequenceOffsets
 
-# What cuDNN's kernels take.
-MOST_HEAD_DIM = 128
+# Of cuDNN's kernels.
+MAX_HEAD_DIM = 128
 
 
-def unable(q: Array, mask: Mask | None, segments: tuple[Array, Array] | None) -> str | None:
-    """Why cuDNN cannot serve a call; None if it can."""
+def find_obstacle(q: Array, mask: Mask | None, segments: tuple[Array, Array] | None) -> str | None:
+    """Say why cuDNN cannot serve a call; None if it can."""
     if mask is not None or segments is not None:
         return "has no masks and no segments: a mask written out is slow there"
     if q.dtype != jnp.bfloat16:
         return f"takes bfloat16, got {q.dtype}"
-    if q.shape[-1] % 8 or q.shape[-1] > MOST_HEAD_DIM:
-        return f"takes head dims that are multiples of 8 up to {MOST_HEAD_DIM}, got {q.shape[-1]}"
+    if q.shape[-1] % 8 or q.shape[-1] > MAX_HEAD_DIM:
+        return f"takes head dims that are multiples of 8 up to {MAX_HEAD_DIM}, got {q.shape[-1]}"
     return None
 
 
@@ -29,14 +29,14 @@ def attention(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
 ) -> tuple[Array, None]:
     """As `reference.attention`, but without a log-sum-exp: cuDNN's has no gradient.
 
     Raises:
         ValueError: where cuDNN cannot serve.
     """
-    reason = unable(q, mask, segments)
+    reason = find_obstacle(q, mask, segments)
     if reason:
         raise ValueError(f"implementation 'gpu' {reason}; 'xla' serves the call")
     return jax.nn.dot_product_attention(q, k, v, scale=scale, implementation="cudnn"), None

@@ -1,4 +1,4 @@
-"""Merging attention over parts of the keys: what ring attention does chunk by chunk (arXiv:2310.01889)."""
+"""Merging of attention over parts of the keys, as ring attention does chunk by chunk (arXiv:2310.01889)."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -7,7 +7,7 @@ Partial = tuple[Array, Array]
 
 
 def merge(*parts: Partial) -> Partial:
-    """Attention over all keys from attention over disjoint parts of them, each with `return_lse=True`.
+    """Merge attention over disjoint parts of the keys, each with `return_lse=True`, into attention over all keys.
 
     Args:
         parts: output [B, T, N, H] and float32 log-sum-exp [B, T, N] over a part of the keys each.

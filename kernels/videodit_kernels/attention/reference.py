@@ -1,4 +1,4 @@
-"""Attention as the formulas say, with the mask written out: what every other implementation is held to."""
+"""Attention as the formulas say, with the mask written out: the reference for every other implementation."""
 
 import functools
 
@@ -6,17 +6,23 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask, Place, placed, written
+from videodit_kernels.attention.masks import Mask, SequenceOffsets, materialize_rule, slice_labels
 
 
-def allowed(
-    mask: Mask | None, segments: tuple[Array, Array] | None, q_len: int, kv_len: int, place: Place | None = None
+def build_mask(
+    mask: Mask | None,
+    segments: tuple[Array, Array] | None,
+    q_len: int,
+    kv_len: int,
+    offsets: SequenceOffsets | None = None,
 ) -> Array | None:
-    """Who may attend to whom, bool [B or 1, 1, T, S]; None where everyone may attend to everyone."""
+    """Return who may attend to whom, bool [B or 1, 1, T, S]; None where everyone may attend to everyone."""
     parts = []
     if mask is not None:
-        whole = mask.labels(*((q_len, kv_len) if place is None else (place.q_len, place.kv_len)))
-        parts.append(jnp.asarray(written(mask.rule, *placed(whole, place, q_len, kv_len)))[None, None])
+        labels = mask.labels(*((q_len, kv_len) if offsets is None else (offsets.q_len, offsets.kv_len)))
+        parts.append(
+            jnp.asarray(materialize_rule(mask.rule, *slice_labels(labels, offsets, q_len, kv_len)))[None, None]
+        )
     if segments is not None:
         parts.append((segments[0][:, :, None] == segments[1][:, None, :])[:, None])
     return None if not parts else parts[0] if len(parts) == 1 else parts[0] & parts[1]
@@ -29,14 +35,14 @@ def softmax(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
 ) -> tuple[Array, Array]:
-    """Weights [B, N, T, S], zeros where a query has no key, and their log-sum-exp [B, T, N], -inf there; float32."""
+    """Return weights [B, N, T, S], zeros where a query has no key, and their log-sum-exp [B, T, N], -inf there."""
     k = jnp.repeat(k, q.shape[2] // k.shape[2], axis=2)
-    logits = scale * jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32, precision=_exact(q))
-    may = allowed(mask, segments, q.shape[1], k.shape[1], place)
-    if may is not None:
-        logits = jnp.where(may, logits, -jnp.inf)
+    logits = scale * jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32, precision=_precision(q))
+    allowed = build_mask(mask, segments, q.shape[1], k.shape[1], offsets)
+    if allowed is not None:
+        logits = jnp.where(allowed, logits, -jnp.inf)
     top = jnp.max(logits, axis=-1, keepdims=True)
     top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0.0))
     weights = jnp.exp(logits - top)
@@ -55,16 +61,16 @@ def attention(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
 ) -> tuple[Array, Array]:
-    """`softmax(scale q k') v` [B, T, N, H] in the type of `q`, and the log-sum-exp [B, T, N] in float32.
+    """Return `softmax(scale q k') v` [B, T, N, H] in the type of `q`, and the log-sum-exp [B, T, N] in float32.
 
     Logits, softmax and sums are float32; the products read their operands as they come, the weights in the type of `v`.
     """
-    weights, lse = softmax(q, k, mask=mask, segments=segments, scale=scale, place=place)
+    weights, lse = softmax(q, k, mask=mask, segments=segments, scale=scale, offsets=offsets)
     v = jnp.repeat(v, q.shape[2] // v.shape[2], axis=2)
     out = jnp.einsum(
-        "bnts,bsnh->btnh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32, precision=_exact(v)
+        "bnts,bsnh->btnh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32, precision=_precision(v)
     )
     return out.astype(q.dtype), lse
 
@@ -80,18 +86,18 @@ def gradients(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of q, k and v, float32, through these keys of what may be more (FlashAttention, arXiv:2205.14135)."""
+    """Return the gradients of q, k and v, float32, through part of the keys (FlashAttention, arXiv:2205.14135)."""
     heads = k.shape[2]
     k, v = (jnp.repeat(x, q.shape[2] // heads, axis=2) for x in (k, v))
-    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32, precision=_exact(q))
+    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32, precision=_precision(q))
     lse = jnp.where(jnp.isfinite(lse), lse, jnp.inf)
     lse, delta = (x.swapaxes(1, 2)[..., None] for x in (lse, delta))
     weights = jnp.exp(scale * dot("btnh,bsnh->bnts", q, k) - lse)
-    may = allowed(mask, segments, q.shape[1], k.shape[1], place)
-    if may is not None:
-        weights = jnp.where(may, weights, 0.0)
+    allowed = build_mask(mask, segments, q.shape[1], k.shape[1], offsets)
+    if allowed is not None:
+        weights = jnp.where(allowed, weights, 0.0)
     d_logits = scale * weights * (dot("btnh,bsnh->bnts", d_out, v) - delta)
     weights, d_logits = weights.astype(q.dtype), d_logits.astype(q.dtype)
     d_kv = dot("bnts,btnh->bsnh", d_logits, q), dot("bnts,btnh->bsnh", weights, d_out)
@@ -99,5 +105,5 @@ def gradients(
     return dot("bnts,bsnh->btnh", d_logits, k), *d_kv
 
 
-def _exact(x: Array) -> jax.lax.Precision | None:
+def _precision(x: Array) -> jax.lax.Precision | None:
     return jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None

@@ -1,7 +1,7 @@
-"""Attention kernels as `schedule` simulates them: ours, and the public ones to compare with.
+"""Attention kernels for the simulator: ours, and the public ones to compare with.
 
-The simulator reads scalars in SMEM as zero, so none of these reads a plan: a masked kernel judges every block. What a
-mask costs is then told from the cycles of a whole and of a masked block, and how many there are of each.
+The simulator reads scalars in SMEM as zero, so none of these reads a plan: a masked kernel masks every block. The cost
+of a mask follows from the cycles of a whole and of a masked block, and from how many there are of each.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from videodit_kernels.attention.blocks import PARTIAL, WHOLE, classify
-from videodit_kernels.attention.masks import parse
+from videodit_kernels.attention.blocks import PARTIAL, WHOLE, classify_blocks
+from videodit_kernels.attention.masks import parse_mask
 from videodit_kernels.attention.tpu.backward import backward
 from videodit_kernels.attention.tpu.common import Blocks, Problem
 from videodit_kernels.attention.tpu.forward import forward
-from videodit_kernels.attention.tpu.labels import Judge, Labels, label
-from videodit_kernels.attention.tpu.op import fit
-from videodit_kernels.attention.tpu.tuned import spare
-from videodit_kernels.schedule import Kernel, Report, simulate
+from videodit_kernels.attention.tpu.labels import Labels, Predicate, label_tokens
+from videodit_kernels.attention.tpu.op import fit_blocks
+from videodit_kernels.attention.tpu.tuned import spare_depth
+from videodit_kernels.simulator import Kernel, Report, simulate
 
 Pass = Literal["fwd", "bwd"]
 
-# Enough blocks to see what one costs, at little cost.
-FEW = 4096
+# Tokens that make enough blocks to measure the cycles of one.
+SAMPLE_SEQ = 4096
 
 
-def ours(
+def build_ours(
     which: Pass,
     *,
     seq: int,
@@ -42,20 +42,22 @@ def ours(
     mask_seq: int | None = None,
     spare: int = 0,
 ) -> Kernel:
-    """A pass of `tpu` with the fields of `Blocks`, or its defaults; with a mask, every block is judged pair by pair.
+    """Build a pass of `tpu` with the fields of `Blocks`, or its defaults; a mask is applied in every block.
 
     There are `kv_seq` keys, `seq` by default; the mask is one for `mask_seq` tokens, likewise, with `spare` slots for a
-    block of keys. The backward pass gets its `delta`, whose making reads two arrays once: 2% of the time at 4096 tokens
-    on v5e.
+    block of keys. The backward pass is given its `delta`; to compute that reads two arrays once, 2% of the time at 4096
+    tokens on v5e.
     """
     sizes, kv_seq = Blocks(*blocks or ()), kv_seq or seq
-    judge, labels = Judge(), []
+    predicate, labels = Predicate(), []
     if mask is not None:
-        _, judge, made = label(parse(mask), None, *[mask_seq or seq] * 4, kv_block=sizes.kv, spare=spare)
-        labels = [jax.ShapeDtypeStruct((*x.shape[:-1], n), jnp.int32) for x, n in ((made.q, seq), (made.kv, kv_seq))]
-        if made.values is not None:
+        _, predicate, table = label_tokens(
+            parse_mask(mask), None, *[mask_seq or seq] * 4, kv_block=sizes.kv, spare=spare
+        )
+        labels = [jax.ShapeDtypeStruct((*x.shape[:-1], n), jnp.int32) for x, n in ((table.q, seq), (table.kv, kv_seq))]
+        if table.values is not None:
             labels.append(jax.ShapeDtypeStruct((kv_seq // sizes.kv, spare), jnp.int32))
-    problem = Problem(judge, dim**-0.5, sizes, False)
+    problem = Problem(predicate, dim**-0.5, sizes, False)
     q, kv = (jax.ShapeDtypeStruct((1, heads, length, dim), jnp.bfloat16) for length in (seq, kv_seq))
     row = jax.ShapeDtypeStruct((1, heads, 1, seq), jnp.float32)
     if which == "fwd":
@@ -74,14 +76,14 @@ def ours(
     return Kernel(fn, [*arguments, *labels], f"videodit_attention_{which}", flops, steps)
 
 
-def run(name: str, chip: str, timeout: float = 600.0, **arguments: Any) -> Report:
-    """Simulate a builder of this file."""
-    return simulate(f"{__spec__.name}:{name}", arguments, chip, timeout)
+def simulate_kernel(builder: str, chip: str, timeout: float = 600.0, **arguments: Any) -> Report:
+    """Simulate the kernel of a builder of this file."""
+    return simulate(f"{__spec__.name}:{builder}", arguments, chip, timeout)
 
 
 @dataclass(frozen=True)
-class Masked:
-    """What a mask costs: shares of all blocks, cycles of a block, and time as a share of that without the mask."""
+class MaskCost:
+    """Cost of a mask: shares of all blocks, cycles of a block, and time as a share of that without the mask."""
 
     kept: float
     partial: float
@@ -94,20 +96,22 @@ class Masked:
         return self.kept - self.partial + self.partial * self.partial_cycles / self.whole_cycles
 
 
-def masked(chip: str, which: Pass, *, seq: int, dim: int, heads: int, mask: str, blocks: Blocks) -> Masked:
+def simulate_mask_cost(
+    chip: str, which: Pass, *, seq: int, dim: int, heads: int, mask: str, blocks: Blocks
+) -> MaskCost:
     """Count the mask's blocks at `seq` tokens, and simulate whole and masked ones."""
-    sizes, q_padded, kv_padded = fit(blocks, seq, seq)
-    rule, _, labels = label(parse(mask), None, seq, seq, q_padded, kv_padded)
-    kinds = classify(rule, labels.q, labels.kv, sizes.q, sizes.kv)
-    spread = {"mask": mask, "mask_seq": seq, "spare": spare(chip, dim)}
-    few = {"which": which, "seq": min(FEW, seq), "dim": dim, "heads": heads, "blocks": list(blocks)}
-    whole, part = run("ours", chip, **few), run("ours", chip, **few, **spread)
+    sizes, q_padded, kv_padded = fit_blocks(blocks, seq, seq)
+    rule, _, labels = label_tokens(parse_mask(mask), None, seq, seq, q_padded, kv_padded)
+    kinds = classify_blocks(rule, labels.q, labels.kv, sizes.q, sizes.kv)
+    masked = {"mask": mask, "mask_seq": seq, "spare": spare_depth(chip, dim)}
+    sample = {"which": which, "seq": min(SAMPLE_SEQ, seq), "dim": dim, "heads": heads, "blocks": list(blocks)}
+    whole, part = simulate_kernel("build_ours", chip, **sample), simulate_kernel("build_ours", chip, **sample, **masked)
     shares = [float((kinds == kind).mean()) for kind in (WHOLE, PARTIAL)]
-    return Masked(sum(shares), shares[1], whole.step_cycles, part.step_cycles)
+    return MaskCost(sum(shares), shares[1], whole.step_cycles, part.step_cycles)
 
 
-def tune(chip: str, *, dim: int, seq: int, heads: int) -> dict[str, Any]:
-    """The block sizes that the simulator finds fastest, and the shares of peak they reach: a row of `tuned.json`.
+def search_block_sizes(chip: str, *, dim: int, seq: int, heads: int) -> dict[str, Any]:
+    """Find the block sizes that are fastest in the simulator, and the shares of peak they reach: a row of `tuned.json`.
 
     Sizes of blocks and of the forward's products first, then those of the backward's.
     """
@@ -117,7 +121,9 @@ def tune(chip: str, *, dim: int, seq: int, heads: int) -> dict[str, Any]:
         found = []
         for blocks in candidates:
             try:
-                found.append((run("ours", chip, which=which, **shape, blocks=list(blocks)).share, blocks))
+                found.append(
+                    (simulate_kernel("build_ours", chip, which=which, **shape, blocks=list(blocks)).share, blocks)
+                )
             except RuntimeError:  # it does not fit, or does not end
                 continue
         if not found:
@@ -131,8 +137,8 @@ def tune(chip: str, *, dim: int, seq: int, heads: int) -> dict[str, Any]:
     return {"chip": chip, "head_dim": dim, "seq": seq, **blocks._asdict(), **shares}
 
 
-def splash(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int, compute: int) -> Kernel:
-    """JAX's splash attention, its backward fused, full mask."""
+def build_splash(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int, compute: int) -> Kernel:
+    """Build JAX's splash attention, its backward fused, full mask."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
@@ -150,25 +156,28 @@ def splash(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int, comp
     # A full mask needs no tables, and the simulator would read them as zeros.
     for name in ("fwd_mask_info", "dkv_mask_info"):
         setattr(made, name, getattr(made, name)._replace(data_next=None, block_mask=None, mask_next=None))
-    return _peer(made, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
+    return _public_kernel(made, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
 
 
-def tokamax(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int, compute: int) -> Kernel:
-    """tokamax's splash attention, full mask."""
+def build_tokamax(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int, compute: int) -> Kernel:
+    """Build tokamax's splash attention, full mask."""
     from tokamax._src.ops.experimental.tpu.splash_attention import splash_attention_kernel as kernel
     from tokamax._src.ops.experimental.tpu.splash_attention import splash_attention_mask as masks
 
-    sizes = {"block_q": q, "block_kv": kv, "block_kv_compute": compute}
     config = kernel.SplashConfig(
-        **sizes,
-        **({f"{name}_dkv" if "compute" not in name else "block_kv_dkv_compute": size for name, size in sizes.items()}),
+        block_q=q,
+        block_kv=kv,
+        block_kv_compute=compute,
+        block_q_dkv=q,
+        block_kv_dkv=kv,
+        block_kv_dkv_compute=compute,
         use_base2_exp=True,
     )
     made = kernel.make_splash_mha(masks.FullMask((seq, seq)), config=config, q_seq_shards=1)
-    return _peer(made, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
+    return _public_kernel(made, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
 
 
-def _peer(made, which: Pass, seq: int, dim: int, heads: int, shape: tuple[int, ...], steps: int) -> Kernel:
+def _public_kernel(made, which: Pass, seq: int, dim: int, heads: int, shape: tuple[int, ...], steps: int) -> Kernel:
     def value(q, k, v):
         return made(q, k, v).astype(jnp.float32).sum()
 
@@ -180,5 +189,5 @@ def _peer(made, which: Pass, seq: int, dim: int, heads: int, shape: tuple[int, .
 
 
 def _flops(which: Pass, pairs: int, dim: int, heads: int) -> int:
-    """Of the products alone: two forward, five backward."""
+    """Count FLOPs of the products alone: two forward, five backward."""
     return {"fwd": 2, "bwd": 5}[which] * 2 * heads * pairs * dim

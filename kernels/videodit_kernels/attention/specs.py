@@ -1,4 +1,4 @@
-"""Shapes and masks that every implementation is held to."""
+"""Shapes and masks over which every implementation is tested against the reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from videodit_kernels.attention.masks import FrameCausal, LocalWindow, Mask, SlidingTiles
+from videodit_kernels.attention.masks import FrameCausal, LocalWindow, Mask, SlidingTiles, SpatialOnly, TemporalOnly
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Spec:
     batch: int = 1
 
     def arrays(self, dtype=jnp.float32, seed: int = 0, gain: float = 1.0) -> tuple[Array, Array, Array]:
-        """Normal q [B, T, N, H] times `gain`, k and v [B, S, M, H]."""
+        """Draw normal q [B, T, N, H] times `gain`, k and v [B, S, M, H]."""
         keys = jax.random.split(jax.random.key(seed), 3)
         kv = self.batch, self.kv_len, self.kv_heads, self.dim
         q = jax.random.normal(keys[0], (self.batch, self.q_len, self.heads, self.dim), dtype)
         return q * jnp.asarray(gain, dtype), *(jax.random.normal(key, kv, dtype) for key in keys[1:])
 
     def segment_ids(self, seed: int = 0) -> tuple[Array, Array] | None:
-        """Ids [B, T] and [B, S] in rising order, as packing leaves them; different in every row."""
+        """Draw ids [B, T] and [B, S] in rising order, as packing leaves them; different in every sequence."""
         if self.segments is None:
             return None
         keys = jax.random.split(jax.random.key(seed + 1), 2)
@@ -56,5 +56,7 @@ SMALL: tuple[Spec, ...] = (
     Spec("tiles", 720, 720, mask=SlidingTiles(_GRID, _TILE, (1, 3, 3))),
     Spec("local", 720, 720, dim=128, mask=LocalWindow(_GRID, _TILE, (3, 5, 7))),
     Spec("frames of tiles", 720, 720, mask=SlidingTiles(_GRID, _TILE, (2, 3, 1)) & FrameCausal(180, window=2)),
+    Spec("spatial", 400, 400, mask=SpatialOnly(90)),
+    Spec("temporal", 300, 420, heads=2, mask=TemporalOnly(70)),
     Spec("packed frames", 600, 600, mask=FrameCausal(100, window=2), segments=3, batch=2),
 )

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from videodit_kernels.attention.masks import Mask, Place, Rule, written
-from videodit_kernels.attention.tpu.labels import LANES, Labels, label
+from videodit_kernels.attention.masks import Mask, Rule, SequenceOffsets, materialize_rule
+from videodit_kernels.attention.tpu.labels import LANES, Labels, label_tokens
 
 MODULES = {
     "splash": "jax.experimental.pallas.ops.tpu.splash_attention",
@@ -27,7 +27,7 @@ def attention(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
     package: str = "splash",
     block: int = 512,
     interpret: bool = False,
@@ -39,18 +39,18 @@ def attention(
     """
     if (mask is not None or segments is not None) and q.shape[1] != k.shape[1]:
         raise ValueError(f"implementation {package!r} has masks and segments only for as many queries as keys")
-    if place is not None:
+    if offsets is not None:
         raise ValueError(f"implementation {package!r} has no masks for a part of a sequence")
     kernel, masks = (_load(package, part) for part in ("kernel", "mask"))
     lengths = [-(-x.shape[1] // LANES) * LANES for x in (q, k)]
     if segments is not None:
         segments = [_pad(ids, 1, length, "edge") for ids, length in zip(segments, lengths, strict=True)]
-    rule, _, labels = label(mask, None, q.shape[1], k.shape[1], *lengths)
-    theirs = masks.FullMask(tuple(lengths)) if labels is None else _theirs(masks.Mask)(rule, labels)
-    made = _make(package, kernel, masks, theirs, q.shape[2], lengths, block, interpret)
+    rule, _, labels = label_tokens(mask, None, q.shape[1], k.shape[1], *lengths)
+    splash_mask = masks.FullMask(tuple(lengths)) if labels is None else _mask_class(masks.Mask)(rule, labels)
+    attend = _make_kernel(package, kernel, masks, splash_mask, q.shape[2], lengths, block, interpret)
 
     def one(q, k, v, ids):
-        return made(q, k, v, segment_ids=None if ids is None else kernel.SegmentIds(*ids))
+        return attend(q, k, v, segment_ids=None if ids is None else kernel.SegmentIds(*ids))
 
     heads = -(-q.shape[3] // LANES) * LANES
     padded = [
@@ -68,7 +68,7 @@ def _load(package: str, part: str) -> ModuleType:
         raise ValueError(f"implementation {package!r} needs the package {package}: {error}") from None
 
 
-def _make(package, kernel, masks, mask, heads: int, lengths: list[int], block: int, interpret: bool):
+def _make_kernel(package, kernel, masks, mask, heads: int, lengths: list[int], block: int, interpret: bool):
     q, kv = (max(size for size in range(LANES, block + 1, LANES) if length % size == 0) for length in lengths)
     sizes = {"block_q": q, "block_kv": kv, "block_kv_compute": kv}
     sizes |= {"block_q_dkv": q, "block_kv_dkv": kv, "block_kv_dkv_compute": kv, "use_fused_bwd_kernel": True}
@@ -84,10 +84,10 @@ def _make(package, kernel, masks, mask, heads: int, lengths: list[int], block: i
     )
 
 
-def _theirs(base: type) -> type:
+def _mask_class(base: type) -> type:
     """Our masks as a subclass of theirs, which writes out the slices that they ask for."""
 
-    class Written(base):
+    class MaterializedMask(base):
         def __init__(self, rule: Rule, labels: Labels):
             self.rule, self.labels = rule, labels
 
@@ -96,7 +96,7 @@ def _theirs(base: type) -> type:
             return self.labels.q.shape[-1], self.labels.kv.shape[-1]
 
         def __getitem__(self, at) -> np.ndarray:
-            return written(self.rule, self.labels.q[0][:, at[0]], self.labels.kv[0][:, at[1]])
+            return materialize_rule(self.rule, self.labels.q[0][:, at[0]], self.labels.kv[0][:, at[1]])
 
         def __eq__(self, other: object) -> bool:
             return self is other
@@ -104,7 +104,7 @@ def _theirs(base: type) -> type:
         def __hash__(self) -> int:
             return id(self)
 
-    return Written
+    return MaterializedMask
 
 
 def _pad(x: Array, dim: int, length: int, mode: str = "constant") -> Array:

@@ -1,4 +1,4 @@
-"""RMS norm of queries or keys and their rotary embedding: one call, `norm_rotate`, and its implementations."""
+"""RMS norm of queries or keys and their rotary embedding: one call, `norm_rope`, and its implementations."""
 
-from videodit_kernels.qknorm.api import norm_rotate as norm_rotate
-from videodit_kernels.qknorm.reference import rotate as rotate
+from videodit_kernels.qknorm.api import norm_rope as norm_rope
+from videodit_kernels.qknorm.reference import apply_rope as apply_rope

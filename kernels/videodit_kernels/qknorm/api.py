@@ -1,4 +1,4 @@
-"""The one call: which implementation serves, and errors that say why one cannot."""
+"""Choice of the implementation that computes QK-norm, and errors that say why one cannot."""
 
 from jax import Array
 from jaxtyping import Float, Num
@@ -7,7 +7,7 @@ from videodit_kernels import target
 from videodit_kernels.qknorm import reference, tpu
 
 
-def norm_rotate(
+def norm_rope(
     x: Num[Array, "B T N H"],
     scale: Float[Array, "..."],
     cos: Float[Array, "B T _"],
@@ -16,7 +16,7 @@ def norm_rotate(
     eps: float = 1e-6,
     implementation: str | None = None,
 ) -> Num[Array, "B T N H"]:
-    """`x / rms(x) * scale`, then dim i of every head rotated against dim i + H/2 by an angle (RoPE, arXiv:2104.09864).
+    """Compute `x / rms(x) * scale`, then rotate dim i of every head against dim i + H/2 (RoPE, arXiv:2104.09864).
 
     Args:
         x: queries or keys, bfloat16 or float32.
@@ -35,7 +35,7 @@ def norm_rotate(
             f"x [B, T, N, H] {x.shape} takes scale [H] or [N, H], cos and sin [B, T, H/2]; "
             f"got {scale.shape}, {cos.shape}, {sin.shape}"
         )
-    name = target.choose(implementation)
+    name = target.choose_implementation(implementation)
     if name == "reference":
-        return reference.norm_rotate(x, scale, cos, sin, eps)
-    return tpu.norm_rotate(x, scale, cos, sin, eps, name == "tpu_interpret")
+        return reference.norm_rope(x, scale, cos, sin, eps)
+    return tpu.norm_rope(x, scale, cos, sin, eps, name == "tpu_interpret")

@@ -1,4 +1,4 @@
-"""QK-norm with RoPE as `schedule` simulates it: our kernel, and what XLA makes of the formulas.
+"""QK-norm with RoPE for the simulator: our kernel, and what XLA compiles from the formulas.
 
 The simulator has no model of copies that skip through memory. Ours are such with more than one head; XLA's always.
 """
@@ -6,17 +6,17 @@ The simulator has no model of copies that skip through memory. Ours are such wit
 import jax
 
 from videodit_kernels.qknorm import reference, tpu
-from videodit_kernels.schedule import Kernel
+from videodit_kernels.simulator import Kernel
 
 
-def program(which: str, *, ours: bool, seq: int, dim: int, heads: int) -> Kernel:
-    """Each head of [1, heads, seq, dim] in bfloat16, as attention's kernels read it; "bwd" is forward and backward."""
+def build_kernel(which: str, *, ours: bool, seq: int, dim: int, heads: int) -> Kernel:
+    """Build the norm of heads [1, heads, seq, dim] in bfloat16; "bwd" includes the forward pass."""
 
     def op(x, scale, cos, sin):
         x = x.swapaxes(1, 2)
         if ours:
-            return tpu.norm_rotate(x, scale, cos, sin, 1e-6, False).swapaxes(1, 2)
-        return reference.norm_rotate(x, scale, cos, sin, 1e-6).swapaxes(1, 2)
+            return tpu.norm_rope(x, scale, cos, sin, 1e-6, False).swapaxes(1, 2)
+        return reference.norm_rope(x, scale, cos, sin, 1e-6).swapaxes(1, 2)
 
     def both(x, scale, cos, sin, dy):
         out, pull = jax.vjp(lambda x, scale: op(x, scale, cos, sin), x, scale)

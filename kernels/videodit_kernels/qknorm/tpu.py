@@ -18,8 +18,8 @@ _TOKENS = 256
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def norm_rotate(x: Array, scale: Array, cos: Array, sin: Array, eps: float, interpret: bool) -> Array:
-    """As `api.norm_rotate`."""
+def norm_rope(x: Array, scale: Array, cos: Array, sin: Array, eps: float, interpret: bool) -> Array:
+    """Compute `api.norm_rope`."""
     return _forward(x, scale, cos, sin, eps=eps, interpret=interpret)
 
 
@@ -34,7 +34,7 @@ def _bwd(eps, interpret, residuals, dy):
     return dx, d_scale, jnp.zeros_like(cos), jnp.zeros_like(sin)
 
 
-norm_rotate.defvjp(_fwd, _bwd)
+norm_rope.defvjp(_fwd, _bwd)
 
 
 class _Norm:
@@ -42,24 +42,24 @@ class _Norm:
 
     def __init__(self, x, scale, eps: float):
         self.x, self.scale, self.eps = x, scale, eps
-        self.together = scale.shape[0] > 1
-        self.inverse = self._inverse(self.total(lambda n: jnp.square(self.head(n)))) if self.together else None
+        self.all_heads = scale.shape[0] > 1
+        self.inverse = self._inverse(self.total(lambda n: jnp.square(self.head(n)))) if self.all_heads else None
 
     def head(self, n) -> Array:
         return self.x[n].astype(jnp.float32)
 
     def scale_of(self, n) -> Array:
-        return self.scale[n if self.together else 0]
+        return self.scale[n if self.all_heads else 0]
 
     def of(self, n) -> tuple[Array, Array]:
         """A head of `x`, normalised but not scaled, and `inverse`."""
         head = self.head(n)
-        inverse = self.inverse if self.together else self._inverse(jnp.sum(jnp.square(head), -1, keepdims=True))
+        inverse = self.inverse if self.all_heads else self._inverse(jnp.sum(jnp.square(head), -1, keepdims=True))
         return head * inverse, inverse
 
     def mean(self, total: Array) -> Array:
         """Of what `total` has summed."""
-        return total / (self.x.shape[2] * (self.x.shape[0] if self.together else 1))
+        return total / (self.x.shape[2] * (self.x.shape[0] if self.all_heads else 1))
 
     def total(self, fn) -> Array:
         """The sum of `fn(head)` [tokens, H] over all heads, [tokens, 1]."""
@@ -112,17 +112,17 @@ def _backward(x, scale, cos, sin, dy, *, eps: float, interpret: bool):
         def _():
             sums[...] = jnp.zeros(sums.shape, jnp.float32)
 
-        if norm.together:
+        if norm.all_heads:
             along = norm.mean(norm.total(lambda n: back(n) * norm.scale_of(n) * norm.of(n)[0]))
 
         def head(n, _):
             (normal, inverse), dz = norm.of(n), back(n)
             d = dz * norm.scale_of(n)
-            mean = along if norm.together else norm.mean(jnp.sum(d * normal, -1, keepdims=True))
+            mean = along if norm.all_heads else norm.mean(jnp.sum(d * normal, -1, keepdims=True))
             dx[n] = (inverse * (d - normal * mean)).astype(dx.dtype)
             part = dz * normal
             part = jnp.where(token < length, part, 0.0) if length % x.shape[1] else part
-            sums[n if norm.together else 0] += part.reshape(-1, 8, part.shape[1]).sum(0)
+            sums[n if norm.all_heads else 0] += part.reshape(-1, 8, part.shape[1]).sum(0)
 
         lax.fori_loop(0, x.shape[0], head, None)
 

@@ -47,14 +47,14 @@ def backward(
         d_out: gradient of the output, [B, N, T, H].
         lse: of `forward`, but so large that nothing is left where a query has no key.
         delta: `sum(out * d_out)` less the gradient of the natural log-sum-exp, float32 [B, N, 1, T].
-        plan: `visits` of the blocks of keys, [B or 1, S / block, visits]; None to visit all, with the mask if there
-            are labels.
+        plan: `plan_visits` of the blocks of keys, [B or 1, S / block, visits]; None to visit all, with
+            the mask if there are labels.
     """
     (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
     assert q_len <= MOST_QUERIES, q_len
     group = heads // k.shape[1]
     rows = kv_len // blocks.kv
-    pairs = None if labels is None else Pairs(problem.judge, labels, q, blocks.q, blocks.kv)
+    pairs = None if labels is None else Pairs(problem.predicate, labels, q, blocks.q, blocks.kv)
     walk = Walk(plan, pairs, q_len // blocks.q)
 
     def q_at(b, n, j, i, *plan_ref):
@@ -129,7 +129,7 @@ class _Tile:
         self.dk_sum[...] = jnp.zeros(self.dk_sum.shape, jnp.float32)
         self.dv_sum[...] = jnp.zeros(self.dv_sum.shape, jnp.float32)
         if self.pairs is not None:
-            self.pairs.take_keys(self.k)
+            self.pairs.load_keys(self.k)
 
     def finish_keys(self):
         self.dk[...] = (self.problem.scale * self.dk_sum[...]).T.astype(self.dk.dtype)
@@ -146,8 +146,8 @@ class _Tile:
         self.q_t[...] = self.q[...].T
         self.d_out_t[...] = self.d_out[...].T
         if masked:
-            self.pairs.take_queries(self.q_t[...])
-            self.pairs.meet()
+            self.pairs.load_queries(self.q_t[...])
+            self.pairs.update_bias()
         blocks, width = self.problem.blocks, _chunk(self.problem, masked)
         across = blocks.q // width
         chunks = [
@@ -181,4 +181,4 @@ class _Tile:
 def _chunk(problem: Problem, masked: bool) -> int:
     """Queries of a chunk: where scores come with slots, twice as many, if they fit. So the simulator would have it."""
     size = problem.blocks.d_queries
-    return 2 * size if masked and problem.judge.slots and problem.blocks.q % (2 * size) == 0 else size
+    return 2 * size if masked and problem.predicate.slots and problem.blocks.q % (2 * size) == 0 else size

@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.blocks import EMPTY, PARTIAL, WHOLE
-from videodit_kernels.attention.tpu.labels import Judge, Table
+from videodit_kernels.attention.tpu.labels import Predicate, Table
 from videodit_kernels.attention.tpu.pairs import Pairs
 
 LOG2_E = 1.4426950408889634
@@ -31,15 +31,15 @@ class Blocks(NamedTuple):
 class Problem(NamedTuple):
     """What a kernel is compiled for."""
 
-    judge: Judge  # empty: everyone attends to everyone
+    predicate: Predicate  # empty: everyone attends to everyone
     scale: float
     blocks: Blocks
     interpret: bool | pltpu.InterpretParams
     residuals: str | None = None  # what `jax.checkpoint` policies know the output and log-sum-exp by
 
 
-def visits(kinds):
-    """What to visit in every row of a table of `blocks.classify`, int32 of its shape or narrower.
+def plan_visits(kinds):
+    """What to visit in every row of a table of `blocks.classify_blocks`, int32 of its shape or narrower.
 
     An entry is `4 * column + kind`, those to visit first; the others repeat the last one with the kind EMPTY, so that
     nothing more is fetched.

@@ -43,14 +43,14 @@ def forward(
     Args:
         q: [B, N, T, H]; k, v: [B, M, S, H], M a divisor of N; T and S multiples of the blocks.
         labels: of the tokens, eight rows each, [B or 1, 8, T] and [B or 1, 8, S]; None where there is no rule.
-        plan: `visits` of the blocks of queries, [B or 1, T / block, visits]; None to visit all, with the mask if there
-            are labels.
+        plan: `plan_visits` of the blocks of queries, [B or 1, T / block, visits]; None to visit all, with
+            the mask if there are labels.
         bounded: whether no `scale q k log2(e)` exceeds `LIMIT` in size.
     """
     (batch, heads, q_len, dim), kv_len, blocks = q.shape, k.shape[2], problem.blocks
     group = heads // k.shape[1]
     rows = q_len // blocks.q
-    pairs = None if labels is None else Pairs(problem.judge, labels, q, blocks.q, blocks.kv)
+    pairs = None if labels is None else Pairs(problem.predicate, labels, q, blocks.q, blocks.kv)
     walk = Walk(plan, pairs, kv_len // blocks.kv)
 
     def q_at(b, n, i, j, *_):
@@ -116,13 +116,13 @@ class _Tile:
         if not self.bounded:
             self.reference[...] = jnp.full(self.reference.shape, UNSET, jnp.float32)
         if self.pairs is not None:
-            self.pairs.take_queries(self.q[...].T)
+            self.pairs.load_queries(self.q[...].T)
 
     def visit(self, first, masked: bool):
         """Add a block of keys."""
         if masked:
-            self.pairs.take_keys(self.k)
-            self.pairs.meet()
+            self.pairs.load_keys(self.k)
+            self.pairs.update_bias()
         if self.bounded:
             self._sweep(masked, 0, 0, None, rolled=False)
             return

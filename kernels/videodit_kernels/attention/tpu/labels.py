@@ -1,4 +1,4 @@
-"""Labels of the tokens as the kernels read them: padded, stacked, and made cheap to judge where they are known when
+"""Labels of the tokens as the kernels read them: padded, stacked, and made cheap to predicate where they are known when
 tracing.
 
 A window over three dims costs six comparisons a pair, more than the softmax. There are two ways around them:
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from videodit_kernels.attention.masks import FAR, Mask, Place, Rows, Rule, Span, allows, placed
+from videodit_kernels.attention.masks import FAR, Mask, Rows, Rule, SequenceOffsets, Span, allows, slice_labels
 
 # Of a vector register.
 LANES = 128
@@ -58,7 +58,7 @@ class Slots(NamedTuple):
     count: int
 
 
-class Judge(NamedTuple):
+class Predicate(NamedTuple):
     """What a kernel asks of a pair of labels: the rule, a part of it in words or in slots."""
 
     words: tuple[Word, ...] = ()
@@ -76,30 +76,30 @@ class Judge(NamedTuple):
         return functools.reduce(operator.and_, every + ([allows(self.rule, q, kv)] if self.rule else []))
 
 
-def label(
+def label_tokens(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     q_len: int,
     kv_len: int,
     q_padded: int,
     kv_padded: int,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
     kv_block: int = 0,
     spare: int = 0,
-) -> tuple[Rule, Judge, Labels | None]:
+) -> tuple[Rule, Predicate, Labels | None]:
     """One rule for mask, segments and padding, the same for a kernel, and the labels that both read.
 
     Padded queries are like the last one; padded keys are nobody's. With `spare` slots for each `kv_block` keys, what is
-    known when tracing goes there if all of it fits; segments never are, and a mask is unless its place is traced.
+    known when tracing goes there if all of it fits; segments never are, and a mask is unless its offsets are traced.
     """
     rule: Rule = ()
-    judge = Judge()
+    predicate = Predicate()
     q_rows: list[Table] = []
     kv_rows: list[Table] = []
     if mask is not None:
-        labels = mask.labels(*((q_len, kv_len) if place is None else (place.q_len, place.kv_len)))
-        rule, (judge, *labels) = mask.rule, _pack(mask.rule, *labels)
-        for rows, part in zip((q_rows, kv_rows), placed(labels, place, q_len, kv_len), strict=True):
+        labels = mask.labels(*((q_len, kv_len) if offsets is None else (offsets.q_len, offsets.kv_len)))
+        rule, (predicate, *labels) = mask.rule, _pack(mask.rule, *labels)
+        for rows, part in zip((q_rows, kv_rows), slice_labels(labels, offsets, q_len, kv_len), strict=True):
             rows.extend(part[:, None])
 
     def equal(q: Table, kv: Table) -> Span:
@@ -114,15 +114,15 @@ def label(
         spans.append(equal(np.zeros((1, q_padded), np.int32), beyond[None]))
     rule = (*rule, *spans)
     if not rule:
-        return (), Judge(), None
-    judge, values = judge._replace(rule=(*judge.rule, *spans)), None
+        return (), Predicate(), None
+    predicate, values = predicate._replace(rule=(*predicate.rule, *spans)), None
     known = [span for span in rule if isinstance(kv_rows[span.label], np.ndarray)]
     if spare and known and (mask is None or set(mask.rule) <= set(known)):
         slots, found = _slots(known, kv_rows, kv_block)
         if found.shape[1] <= spare:
-            judge = Judge((), tuple(span for span in rule if span not in known), slots)
+            predicate = Predicate((), tuple(span for span in rule if span not in known), slots)
             values = np.pad(found, ((0, 0), (0, spare - found.shape[1])), constant_values=NOWHERE)
-    return rule, judge, Labels(_stack(q_rows), _stack(kv_rows), values)
+    return rule, predicate, Labels(_stack(q_rows), _stack(kv_rows), values)
 
 
 def _slots(spans: list[Span], kv_rows: list[Table], block: int) -> tuple[tuple[Slots, ...], np.ndarray]:
@@ -153,7 +153,7 @@ def _stack(rows: list[Table]) -> Table:
     return xp.stack([xp.broadcast_to(x, (batch, x.shape[-1])) for x in rows], axis=1).astype(np.int32)
 
 
-def _pack(rule: Rule, q_labels: np.ndarray, kv_labels: np.ndarray) -> tuple[Judge, np.ndarray, np.ndarray]:
+def _pack(rule: Rule, q_labels: np.ndarray, kv_labels: np.ndarray) -> tuple[Predicate, np.ndarray, np.ndarray]:
     """Put what can be into words, whose rows are appended to the labels [rows, T] and [rows, S]."""
     q_rows, kv_rows = list(q_labels), list(kv_labels)
     words: list[Word] = []
@@ -175,7 +175,7 @@ def _pack(rule: Rule, q_labels: np.ndarray, kv_labels: np.ndarray) -> tuple[Judg
             close()
         fields.append((span, bits))
     close()
-    return Judge(tuple(words), tuple(rest)), np.stack(q_rows), np.stack(kv_rows)
+    return Predicate(tuple(words), tuple(rest)), np.stack(q_rows), np.stack(kv_rows)
 
 
 def _word(fields: list[tuple[Span, int]], q_rows: list[np.ndarray], kv_rows: list[np.ndarray]) -> Word:

@@ -10,13 +10,13 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas import tpu as pltpu
 
-from videodit_kernels.attention.blocks import RUN, WHOLE, classify
-from videodit_kernels.attention.masks import Mask, Place, Rule
+from videodit_kernels.attention.blocks import RUN, WHOLE, classify_blocks
+from videodit_kernels.attention.masks import Mask, Rule, SequenceOffsets
 from videodit_kernels.attention.tpu.backward import MOST_QUERIES, backward
-from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Problem, visits
+from videodit_kernels.attention.tpu.common import LOG2_E, Blocks, Problem, plan_visits
 from videodit_kernels.attention.tpu.forward import LIMIT, forward
-from videodit_kernels.attention.tpu.labels import Labels, Table, label
-from videodit_kernels.attention.tpu.tuned import here, spare, tuned
+from videodit_kernels.attention.tpu.labels import Labels, Table, label_tokens
+from videodit_kernels.attention.tpu.tuned import current_chip, lookup_blocks, spare_depth
 
 
 class _Tables(NamedTuple):
@@ -35,7 +35,7 @@ def attention(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
     blocks: Blocks | None = None,
     bounded: bool | None = None,
     chip: str | None = None,
@@ -45,14 +45,14 @@ def attention(
     """As `reference.attention`.
 
     Args:
-        blocks: block sizes, at most; shorter sequences get smaller ones. None: those of `tuned`.
+        blocks: block sizes, at most; shorter sequences get smaller ones. None: those of `lookup_blocks`.
         bounded: whether no logit exceeds `LIMIT` powers of two, so that softmax needs no maximum; None: see for every
             call, from the norms of queries and keys (Cauchy-Schwarz).
         chip: whose block sizes and matrix unit; None: the one that is traced for.
         interpret: run in Pallas' interpreter, or in that of the TPU with its memories and copies.
         residuals: what policies of `jax.checkpoint` know the output and the log-sum-exp by.
     """
-    lengths, problem, tables = _prepare(q, k, mask, segments, scale, place, blocks, chip, interpret)
+    lengths, problem, tables = _prepare(q, k, mask, segments, scale, offsets, blocks, chip, interpret)
     problem = problem._replace(residuals=residuals)
     q, k, v = (_laid_out(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3])))
     out, lse = _attention(problem, bounded, q, k, v, tables)
@@ -70,13 +70,13 @@ def gradients(
     mask: Mask | None,
     segments: tuple[Array, Array] | None,
     scale: float,
-    place: Place | None = None,
+    offsets: SequenceOffsets | None = None,
     blocks: Blocks | None = None,
     chip: str | None = None,
     interpret: bool | pltpu.InterpretParams = False,
 ) -> tuple[Array, Array, Array]:
     """As `reference.gradients`; the rest is as in `attention`."""
-    lengths, problem, tables = _prepare(q, k, mask, segments, scale, place, blocks, chip, interpret)
+    lengths, problem, tables = _prepare(q, k, mask, segments, scale, offsets, blocks, chip, interpret)
     q, k, v, d_out = (
         _laid_out(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3]), (d_out, lengths[2]))
     )
@@ -86,15 +86,17 @@ def gradients(
     return tuple(x[:, :, :size].swapaxes(1, 2).astype(jnp.float32) for x, size in zip(found, sizes, strict=True))
 
 
-def _prepare(q, k, mask, segments, scale, place, blocks, chip, interpret):
+def _prepare(q, k, mask, segments, scale, offsets, blocks, chip, interpret):
     """Lengths of queries and keys, as they are and padded; what the kernels need to know; their tables."""
     q_len, kv_len = q.shape[1], k.shape[1]
-    chip, dim = chip or here(), q.shape[-1]
-    blocks, q_padded, kv_padded = fit(blocks or tuned(chip, dim, max(q_len, kv_len)), q_len, kv_len)
+    chip, dim = chip or current_chip(), q.shape[-1]
+    blocks, q_padded, kv_padded = fit_blocks(blocks or lookup_blocks(chip, dim, max(q_len, kv_len)), q_len, kv_len)
     lengths = q_len, kv_len, q_padded, kv_padded
-    rule, judge, labels = label(mask, segments, *lengths, place, kv_block=blocks.kv, spare=spare(chip, dim))
-    tables = plan(rule, labels, blocks, q_padded) if rule else None
-    return lengths, Problem(judge, scale, blocks, interpret), tables
+    rule, predicate, labels = label_tokens(
+        mask, segments, *lengths, offsets, kv_block=blocks.kv, spare=spare_depth(chip, dim)
+    )
+    tables = plan_blocks(rule, labels, blocks, q_padded) if rule else None
+    return lengths, Problem(predicate, scale, blocks, interpret), tables
 
 
 def _laid_out(x: Array, length: int) -> Array:
@@ -102,7 +104,7 @@ def _laid_out(x: Array, length: int) -> Array:
     return jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, length - x.shape[1]), (0, 0)))
 
 
-def fit(blocks: Blocks, q_len: int, kv_len: int) -> tuple[Blocks, int, int]:
+def fit_blocks(blocks: Blocks, q_len: int, kv_len: int) -> tuple[Blocks, int, int]:
     """Block sizes for these lengths, and the lengths that they pad to: as few blocks as `blocks` allows, all alike."""
     q, (d_queries,) = _divide(q_len, blocks.q, (blocks.d_queries,))
     kv, (keys, d_keys) = _divide(kv_len, blocks.kv, (blocks.keys, blocks.d_keys))
@@ -122,15 +124,15 @@ def _round_up(length: int, unit: int) -> int:
     return -(-length // unit) * unit
 
 
-def plan(rule: Rule, labels: Labels, blocks: Blocks, q_padded: int) -> _Tables | None:
+def plan_blocks(rule: Rule, labels: Labels, blocks: Blocks, q_padded: int) -> _Tables | None:
     """What the kernels visit; None where they visit everything and mask nothing."""
-    kinds = classify(rule, labels.q, labels.kv, blocks.q, blocks.kv)
+    kinds = classify_blocks(rule, labels.q, labels.kv, blocks.q, blocks.kv)
     if isinstance(kinds, np.ndarray) and (kinds == WHOLE).all():
         return None
     runs = -(-q_padded // MOST_QUERIES)
     batch, rows, columns = kinds.shape
     by_run = kinds.reshape(batch, runs, rows // runs, columns).transpose(1, 0, 3, 2)
-    return _Tables(labels, visits(kinds), visits(by_run))
+    return _Tables(labels, plan_visits(kinds), plan_visits(by_run))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

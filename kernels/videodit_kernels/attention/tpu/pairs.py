@@ -1,8 +1,8 @@
 """Inside a kernel: the scores of a block of queries and keys, with those that are not allowed far below all others.
 
-What a `Judge` has in slots, the product that makes the scores says. Where the matrix unit is 256 deep and a head dim is
-128, half of it would multiply nothing: so keys get a column for every slot, 1 if their label has its value, and queries
-a row of what they think of a key with that value, 0 or `NEVER`. To a score that is allowed, this adds zeros.
+The slots of a `Predicate` are applied by the product that makes the scores. Where the matrix unit is 256 deep and a
+head dim is 128, half of it would be idle: so keys get a column for every slot, 1 if their label has its value, and
+queries a row of the bias for a key with that value, 0 or `NEVER`. To a score that is allowed, this adds zeros.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from videodit_kernels.attention.masks import allows
-from videodit_kernels.attention.tpu.labels import LANES, Judge, Labels
+from videodit_kernels.attention.tpu.labels import LANES, Labels, Predicate
 from videodit_kernels.attention.tpu.products import NN, NT, dot
 
 # The score of a pair that is not allowed, at most.
@@ -26,15 +26,15 @@ class Pairs:
     """Which pairs of tokens are allowed: operands and scratch of a `pallas_call`, and inside it, after `bind`, scores.
 
     Args:
-        judge, labels: as `label` makes them.
+        predicate, labels: as `label_tokens` returns them.
         like: any of the arrays of tokens [..., H].
         queries, keys: how many a block has.
     """
 
-    def __init__(self, judge: Judge, labels: Labels, like: Array, queries: int, keys: int):
-        self.judge, self.labels, self.dim = judge, labels, like.shape[-1]
+    def __init__(self, predicate: Predicate, labels: Labels, like: Array, queries: int, keys: int):
+        self.predicate, self.labels, self.dim = predicate, labels, like.shape[-1]
         self.queries, self.keys, self._dtype = queries, keys, like.dtype
-        self.count = 3 if judge.slots else 2  # of operands
+        self.count = 3 if predicate.slots else 2  # of operands
 
     def operands(self) -> list[Array]:
         """The labels, and the values of the slots, spread over lanes."""
@@ -51,16 +51,16 @@ class Pairs:
             return pl.BlockSpec((None, labels.shape[1], size), lambda *g: (g[0] if batched else 0, 0, at(*g)[2]))
 
         made = [spec(self.labels.q, self.queries, q_at), spec(self.labels.kv, self.keys, kv_at)]
-        if self.judge.slots:
+        if self.predicate.slots:
             made.append(pl.BlockSpec((None, self.labels.values.shape[1], LANES), lambda *g: (kv_at(*g)[2], 0, 0)))
         return made
 
     def scratch(self) -> list:
         """Keys' labels spread over lanes, as they lie in the scores; keys and queries with their slots."""
-        rows, made = len(self.judge.kv_rows), []
+        rows, made = len(self.predicate.kv_rows), []
         if rows:
             made.append(pltpu.VMEM((rows, self.keys, LANES), jnp.int32))
-        if self.judge.slots:
+        if self.predicate.slots:
             depth = self.dim + self.labels.values.shape[1]
             made += [pltpu.VMEM((self.keys, depth), self._dtype), pltpu.VMEM((depth, self.queries), self._dtype)]
         return made
@@ -69,33 +69,33 @@ class Pairs:
         """Take the refs of the operands and of the scratch, in their order."""
         self.q, self.kv, *values = operands
         scratch = list(scratch)
-        if self.judge.kv_rows:
+        if self.predicate.kv_rows:
             self.spread = scratch.pop(0)
-        if self.judge.slots:
+        if self.predicate.slots:
             (self.values,), (self.deep_k, self.deep_q) = values, scratch
 
-    def take_keys(self, k) -> None:
+    def load_keys(self, k) -> None:
         """Read the labels of a new block of keys; before `scores`."""
-        for at, row in enumerate(self.judge.kv_rows):
+        for at, row in enumerate(self.predicate.kv_rows):
             lanes = jnp.broadcast_to(self.kv[row : row + 1, :], (LANES, self.keys))
             self.spread[at] = lanes.T
-        if not self.judge.slots:
+        if not self.predicate.slots:
             return
         one_hot = [
             (self._values(first, count, self.keys) == self.kv[span.label : span.label + 1, :]).astype(jnp.float32)
-            for span, first, count in self.judge.slots
+            for span, first, count in self.predicate.slots
         ]
         self.deep_k[:, : self.dim] = k[...]
         self.deep_k[:, self.dim :] = self._filled(one_hot, self.keys).T.astype(self._dtype)
 
-    def take_queries(self, q_t: Array) -> None:
+    def load_queries(self, q_t: Array) -> None:
         """Read a new block of queries, transposed [H, queries]; before `scores`."""
-        if self.judge.slots:
+        if self.predicate.slots:
             self.deep_q[: self.dim, :] = q_t
 
-    def meet(self) -> None:
+    def update_bias(self) -> None:
         """Tell the queries of the keys, when either is new; before `scores`."""
-        if not self.judge.slots:
+        if not self.predicate.slots:
             return
         bias = [
             jnp.where(
@@ -107,25 +107,25 @@ class Pairs:
                 0.0,
                 NEVER,
             )
-            for span, first, count in self.judge.slots
+            for span, first, count in self.predicate.slots
         ]
         self.deep_q[self.dim :, :] = self._filled(bias, self.queries).astype(self._dtype)
 
     def scores(self, q, k, queries, keys, scale: float) -> Array:
         """`scale` times the product of some queries and keys of the block, [keys, queries]; at most UNSET where not
         allowed."""
-        if self.judge.slots:
+        if self.predicate.slots:
             made = dot(self.deep_k[keys, :], self.deep_q[:, queries], NN) * scale
         else:
             made = dot(k[keys, :], q[queries, :], NT) * scale
-        if not self.judge.kv_rows:
+        if not self.predicate.kv_rows:
             return made
         q_rows = [self.q[row : row + 1, queries] for row in range(self.q.shape[0])]
         kv_rows = {
             row: jnp.concatenate([self.spread[at, keys, :]] * (queries.size // LANES), axis=1)
-            for at, row in enumerate(self.judge.kv_rows)
+            for at, row in enumerate(self.predicate.kv_rows)
         }
-        return jnp.where(self.judge.allows(q_rows, kv_rows), made, UNSET)
+        return jnp.where(self.predicate.allows(q_rows, kv_rows), made, UNSET)
 
     def _values(self, first: int, count: int, tokens: int) -> Array:
         """Values of slots [count, tokens], the same for all tokens."""

@@ -1,6 +1,4 @@
-"""What is known by chip: block sizes and their simulated speed, from the committed table that `schedule --tune` writes,
-and a depth to fill.
-"""
+"""Block sizes by chip and their simulated speed, from the committed table that `schedule --tune` writes."""
 
 from __future__ import annotations
 
@@ -25,22 +23,22 @@ KINDS = {"TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e", "TPU7x": "
 
 
 @functools.cache
-def table() -> tuple[dict, ...]:
-    """Rows with chip, head_dim, seq, the fields of `Blocks`, and both passes' simulated shares of peak."""
+def load_table() -> tuple[dict, ...]:
+    """Load rows with chip, head_dim, seq, the fields of `Blocks`, and both passes' simulated shares of peak."""
     return tuple(json.loads(FILE.read_text()))
 
 
-def tuned(chip: str | None, head_dim: int, seq: int) -> Blocks:
-    """Sizes found for the head dim, or the next larger, and the length, or the next shorter; the default where none."""
-    rows = [row for row in table() if row["chip"] == chip and row["head_dim"] >= head_dim]
+def lookup_blocks(chip: str | None, head_dim: int, seq: int) -> Blocks:
+    """Return the sizes for the head dim, or the next larger, and the nearest length, or the default."""
+    rows = [row for row in load_table() if row["chip"] == chip and row["head_dim"] >= head_dim]
     if not rows:
         return Blocks()
     row = min(rows, key=lambda row: (row["head_dim"], row["seq"] > seq, abs(row["seq"] - seq)))
     return Blocks(**{field: row[field] for field in Blocks._fields})
 
 
-def share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: int) -> float:
-    """The share of a chip's bfloat16 peak that a pass reaches in the simulator, full mask, bounded logits.
+def peak_share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: int) -> float:
+    """Return the share of a chip's bfloat16 peak that a pass reaches in the simulator, full mask, bounded logits.
 
     1 / share is taken to be linear in 1 / `seq`, as when blocks cost the same and rows of them something besides,
     through the two lengths simulated; what is longer is no faster than the longer of them.
@@ -48,9 +46,9 @@ def share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: 
     Raises:
         ValueError: for a chip that was not simulated.
     """
-    rows = [row for row in table() if row["chip"] == ALIKE.get(chip, chip)]
+    rows = [row for row in load_table() if row["chip"] == ALIKE.get(chip, chip)]
     if not rows:
-        known = ", ".join(sorted({row["chip"] for row in table()} | set(ALIKE)))
+        known = ", ".join(sorted({row["chip"] for row in load_table()} | set(ALIKE)))
         raise ValueError(f"attention was not simulated on {chip}: it was on {known}")
     dims = sorted({row["head_dim"] for row in rows})
     dim = next((dim for dim in dims if dim >= head_dim), dims[-1])
@@ -61,12 +59,12 @@ def share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: 
     return min(1.0, head_dim / dim) / (y + slope * max(1 / seq - x, 0.0))
 
 
-def spare(chip: str | None, head_dim: int) -> int:
-    """What a product over the head dim leaves unused of the matrix unit's depth."""
+def spare_depth(chip: str | None, head_dim: int) -> int:
+    """Return how much of the matrix unit's depth a product over the head dim leaves unused."""
     # Tokens are stored in sublanes of 16.
     return -head_dim % DEPTHS.get(chip, 128) if head_dim % 16 == 0 else 0
 
 
-def here() -> str | None:
-    """The chip that is traced for."""
-    return KINDS.get(target.kind())
+def current_chip() -> str | None:
+    """Return the chip that is traced for."""
+    return KINDS.get(target.get_device_kind())

@@ -1,4 +1,4 @@
-"""What `schedule` prints of attention: our kernels beside their peers, what a mask costs, and tuned block sizes."""
+"""Simulated performance of attention: our kernels against public ones, the cost of a mask, and tuned block sizes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from videodit_kernels.attention import simulated
-from videodit_kernels.attention.tpu.tuned import FILE, table, tuned
-from videodit_kernels.schedule import CHIPS
+from videodit_kernels.attention.tpu.tuned import FILE, load_table, lookup_blocks
+from videodit_kernels.simulator import CHIPS
 
 _PEER = {"q": 1024, "kv": 2048, "compute": 512}
 
 
-def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row a kernel, from the command line's options.
+def simulate_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a row for each kernel, from the command line's options.
 
     Raises:
-        ValueError: for a mask that is none, or not for this length.
+        ValueError: for a mask that does not parse, or that does not fit the length.
     """
-    for chip in given.chip.split(","):
-        shape = {"seq": given.seq, "dim": given.head_dim, "heads": given.heads or CHIPS[chip].cores}
-        if given.tune:
+    for chip in options.chip.split(","):
+        shape = {"seq": options.seq, "dim": options.head_dim, "heads": options.heads or CHIPS[chip].cores}
+        if options.tune:
             yield _tune(chip, shape)
             continue
-        blocks = tuned(chip, given.head_dim, given.seq)
-        for which in [given.which] if given.which else ["fwd", "bwd"]:
-            kernels = _masked(given.mask) if given.mask else _peers(which)
+        blocks = lookup_blocks(chip, options.head_dim, options.seq)
+        for which in [options.which] if options.which else ["fwd", "bwd"]:
+            kernels = _mask_runs(options.mask) if options.mask else _kernel_runs(which)
             for name, run in kernels.items():
                 row = {"chip": chip, "pass": which, "kernel": name, **shape}
                 try:
@@ -38,8 +38,8 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     yield row | {"error": str(error)}
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row for people."""
+def format_row(row: dict[str, Any]) -> str:
+    """Format a row as text."""
     if "pass" not in row:
         return ", ".join(f"{name} {value}" for name, value in row.items())
     start = f"{row['chip']:6}{row['pass']:4} {row['kernel']:16} "
@@ -56,33 +56,33 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def _peers(which: str) -> dict:
+def _kernel_runs(which: str) -> dict:
     def run(name, **more):
         def one(chip, which, shape, blocks):
-            sizes = {"blocks": list(blocks)} if name == "ours" else _PEER
-            report = simulated.run(name, chip, which=which, **shape, **sizes, **more)
+            sizes = {"blocks": list(blocks)} if name == "build_ours" else _PEER
+            report = simulated.simulate_kernel(name, chip, which=which, **shape, **sizes, **more)
             return {**dataclasses.asdict(report), "binding": report.binding}
 
         return one
 
-    unbounded = {"ours, unbounded": run("ours", bounded=False)} if which == "fwd" else {}
-    return {"ours": run("ours"), **unbounded, "splash": run("splash"), "tokamax": run("tokamax")}
+    unbounded = {"ours, unbounded": run("build_ours", bounded=False)} if which == "fwd" else {}
+    return {"ours": run("build_ours"), **unbounded, "splash": run("build_splash"), "tokamax": run("build_tokamax")}
 
 
-def _masked(mask: str) -> dict:
+def _mask_runs(mask: str) -> dict:
     def one(chip, which, shape, blocks):
-        found = simulated.masked(chip, which, **shape, mask=mask, blocks=blocks)
+        found = simulated.simulate_mask_cost(chip, which, **shape, mask=mask, blocks=blocks)
         return {**dataclasses.asdict(found), "time": found.time, "mask": mask}
 
     return {"ours, masked": one}
 
 
 def _tune(chip: str, shape: dict[str, int]) -> dict[str, Any]:
-    """Search, and put the row into the table in place of that for the same chip, head dim and length."""
-    row = simulated.tune(chip, **shape)
+    """Search block sizes, and replace the table's row for the same chip, head dim and length."""
+    row = simulated.search_block_sizes(chip, **shape)
     key = ("chip", "head_dim", "seq")
-    table.cache_clear()
-    kept = [old for old in table() if any(old[k] != row[k] for k in key)]
-    ordered = sorted([*kept, row], key=lambda row: [row[k] for k in key])
+    load_table.cache_clear()
+    others = [old for old in load_table() if any(old[k] != row[k] for k in key)]
+    ordered = sorted([*others, row], key=lambda row: [row[k] for k in key])
     Path(str(FILE)).write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in ordered) + "\n]\n")
     return row
