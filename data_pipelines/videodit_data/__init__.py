@@ -1,1 +1,1 @@
-"""Captioned video shards: build, ingest, inspect and read. numpy only; the contract is `spec.Batch`."""
+"""Captioned video shards: build, ingest, inspect and read. numpy only; the contract is `reading.batch.Batch`."""

@@ -13,10 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videodit_data import captions as beside
-from videodit_data.files import NOT_UNICODE, VIDEOS, is_video, printable
-from videodit_data.isolate import Verifier
-from videodit_data.manifest import (
+from videodit_data import caption_files as beside
+from videodit_data.storage.manifest import (
     LeftOut,
     Manifest,
     Progress,
@@ -26,9 +24,11 @@ from videodit_data.manifest import (
     sha256,
     write_whole,
 )
-from videodit_data.pool import ordered_map
-from videodit_data.records import Record
+from videodit_data.storage.records import Record
+from videodit_data.thread_pool import ordered_map
 from videodit_data.video import VideoError, VideoInfo
+from videodit_data.video.files import NOT_UNICODE, VIDEOS, is_video, printable
+from videodit_data.video.isolate import Verifier
 
 _JOURNAL = "journal.jsonl"
 

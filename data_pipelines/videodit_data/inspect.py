@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from videodit_data import manifest
-from videodit_data.records import Record
-from videodit_data.sequence import open_data_set
-from videodit_data.transforms import cover_size
+from videodit_data.formats import open_dataset
+from videodit_data.reading.transforms import cover_size
+from videodit_data.storage import manifest
+from videodit_data.storage.records import Record
 from videodit_data.video import decode, pictures_clip
 
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
@@ -30,7 +30,7 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
 
     ValueError when `directory` is no data set.
     """
-    data = open_data_set(directory)
+    data = open_dataset(directory)
     described, records = data.manifest, data.records
     looked_at = min(look_at, len(records))
     captions, written_by = 0, Counter()
@@ -108,7 +108,7 @@ def contact_sheet(
 
     ValueError when `directory` is no data set, or holds latents, which show nothing.
     """
-    data = open_data_set(directory)
+    data = open_dataset(directory)
     records = data.records
     if data.manifest.content != "video":
         raise ValueError(f"{directory} holds latents; a contact sheet needs videos.")

@@ -28,14 +28,15 @@ from pathlib import Path
 import av
 import jax
 import numpy as np
-from videodit_data import manifest, records, video
-from videodit_data.bucketing import OneSize
-from videodit_data.loader import Loader
-from videodit_data.packing import Packing
-from videodit_data.sequence import Part
-from videodit_data.serving import LoaderConfig
-from videodit_data.texts import TokenizedText
-from videodit_data.tokenize import Tokenizer, train
+from videodit_data import video
+from videodit_data.reading.batch_iterator import BatchIterator
+from videodit_data.reading.buckets import OneSize
+from videodit_data.reading.mixture import WeightedDataset
+from videodit_data.reading.packing import Packing
+from videodit_data.reading.reader_config import ReaderConfig
+from videodit_data.reading.text_inputs import TokenizedText
+from videodit_data.storage import manifest, records
+from videodit_data.tokenizer import Tokenizer, train
 
 from videodit.train.feed import Feed
 
@@ -98,17 +99,17 @@ def _readers(encoded: list[bytes], folder: Path, height: int, width: int) -> dic
     return readers
 
 
-def _config(folder: Path, height: int, width: int, threads: int, **more: int) -> LoaderConfig:
+def _config(folder: Path, height: int, width: int, threads: int, **more: int) -> ReaderConfig:
     shape = OneSize(WINDOW, height, width, float(FPS))
-    return LoaderConfig((Part(str(folder)),), shape, rows=BATCH, num_threads=threads, **more)
+    return ReaderConfig((WeightedDataset(str(folder)),), shape, rows=BATCH, num_threads=threads, **more)
 
 
 def _texts() -> TokenizedText:
     return TokenizedText(Tokenizer(train([CAPTION], 64)))
 
 
-def _ours(config: LoaderConfig) -> Iterator[int]:
-    loader = Loader(config, _texts())
+def _ours(config: ReaderConfig) -> Iterator[int]:
+    loader = BatchIterator(config, _texts())
     try:
         for _ in range(config.prefetch + 2):  # until memory is used again
             next(loader)
@@ -204,7 +205,7 @@ def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int 
     As in the trainer's loop: the next batch is on its way to the device while a step runs and another is dispatched.
     The step takes what the loader just took for a batch, as the machine's speed is not the same from round to round.
     """
-    loader = Loader(_config(folder, height, width, 2), _texts())
+    loader = BatchIterator(_config(folder, height, width, 2), _texts())
     feed = Feed(loader, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     device, taken, waits = ThreadPoolExecutor(1), [], []
     for _ in range(rounds):
@@ -238,8 +239,8 @@ def _latents(folder: Path, seconds: float = 1.0, rounds: int = 5) -> tuple[float
         return records.with_latent(made, mean, logvar, **size)
 
     manifest.build(folder, lambda part: map(record, part), 64, info={})
-    config = LoaderConfig((Part(str(folder)),), Packing(32760), rows=4, num_threads=2)
-    loader, pool, found = Loader(config, _texts()), ThreadPoolExecutor(2), []
+    config = ReaderConfig((WeightedDataset(str(folder)),), Packing(32760), rows=4, num_threads=2)
+    loader, pool, found = BatchIterator(config, _texts()), ThreadPoolExecutor(2), []
     source = loader.source.sets[0].records
     ways = (
         lambda: (next(loader).latent_mean.nbytes * 2,),

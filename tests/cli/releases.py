@@ -4,7 +4,7 @@ import json
 
 import jax
 import numpy as np
-from videodit_data import tokenize
+from videodit_data import tokenizer
 
 from videodit.interop import mapping, safetensors
 from videodit.interop.parts import LAYOUTS
@@ -63,7 +63,7 @@ def write(folder, parts, *, scheduler=None, index=None):
         safetensors.write(place, layout.stem, mapping.outputs(layout.module.rules(cfg), params))
     captions = ["a red fox runs", "snow falls on a hill at night", "a small blue boat drifts away"]
     (folder / "tokenizer").mkdir()
-    (folder / "tokenizer" / "spiece.model").write_bytes(tokenize.train(captions, 64))
+    (folder / "tokenizer" / "spiece.model").write_bytes(tokenizer.train(captions, 64))
     if scheduler is not None:
         (folder / "scheduler").mkdir()
         (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 from videodit_data import video
-from videodit_data.manifest import records
+from videodit_data.storage.manifest import records
 
 from tests.data.captioning.stub import asked_lengths, sends, serving
 from videodit.cli import main

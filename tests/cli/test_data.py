@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from videodit_data.bucketing import Buckets
-from videodit_data.packing import Packing
+from videodit_data.reading.buckets import Buckets
+from videodit_data.reading.packing import Packing
 
 from tests.data import conftest as data_fixtures
 from tests.data.captioning.stub import says, serving
-from tests.data.test_forecast import coded
+from tests.data.reading.test_bucket_stats import coded
 from videodit.cli.data import shapes
 from videodit.cli.main import main
 

@@ -1,5 +1,6 @@
 """Data sets coded once: by one process or several, interrupted or not, what comes out is the same."""
 
+import dataclasses
 import hashlib
 import os
 import socket
@@ -14,14 +15,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
-from videodit_data import manifest
-from videodit_data.embeddings import Embeddings
-from videodit_data.examples import ClipShape, window_pixels
-from videodit_data.sequence import open_data_set
-from videodit_data.texts import CachedText, TokenizedText
-from videodit_data.tokenize import Tokenizer
+from videodit_data.formats import open_dataset
+from videodit_data.reading.clip_window import Window
+from videodit_data.reading.sample import ClipShape, window_pixels
+from videodit_data.reading.text_inputs import CachedText, TokenizedText
+from videodit_data.storage import manifest
+from videodit_data.storage.embeddings import Embeddings
+from videodit_data.tokenizer import Tokenizer
 from videodit_data.toyworld import build
-from videodit_data.windows import Window
 
 from tests.cli import releases, tiny
 from tests.cli.test_cli import run
@@ -144,7 +145,7 @@ def test_an_identity_is_a_hash_of_bytes_none_of_which_are_copied():
 
 
 def test_few_takes_are_held_until_they_can_be_handed_on_in_order(root, monkeypatch):
-    data, (vae, run, _) = open_data_set(root / "clips"), load_vae(root / "vae")
+    data, (vae, run, _) = open_dataset(root / "clips"), load_vae(root / "vae")
     shapes = Shapes({"sides": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_side=True)
     some, _ = takes(data, run, shapes, root / "vae")
     coder = LatentCoder(vae, 8.0, "bfloat16")
@@ -182,9 +183,8 @@ def test_a_set_of_latents_carries_on_embeddings_and_what_was_left_out(root, whol
 
 
 def test_captions_are_read_from_the_shards_that_are_made(root, whole, tmp_path, monkeypatch):
-    data = open_data_set(root / "clips")
-    data.records = None
-    monkeypatch.setattr(encode, "open_data_set", lambda path: data)
+    data = dataclasses.replace(open_dataset(root / "clips"), records=())
+    monkeypatch.setattr(encode, "open_dataset", lambda path: data)
     made = encode.encode_dataset(root / "clips", tmp_path / "kept", text=TextSource(root / "text", length=LENGTH))
     assert made.texts == manifest.load(whole).texts
 
@@ -193,7 +193,7 @@ def test_clips_that_are_links_stay_as_files(root, tmp_path):
     (tmp_path / "linked").mkdir()
     for path in (root / "clips").iterdir():
         (tmp_path / "linked" / path.name).symlink_to(os.path.relpath(path, tmp_path / "linked"))
-    data = open_data_set(tmp_path / "linked")
+    data = open_dataset(tmp_path / "linked")
     for name, make in encode._kept(data, data.manifest.shards).items():
         make(tmp_path / name)
         assert not (tmp_path / name).is_symlink() and (tmp_path / name).samefile(root / "clips" / name)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from videodit_data import manifest
+from videodit_data.storage import manifest
 from videodit_data.video import decode
 
 from tests.cli.test_cli import TINY, run

@@ -7,7 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from videodit_data import manifest, records, video
+from videodit_data import video
+from videodit_data.storage import manifest, records
 
 STEP = 10  # grey levels from one numbered frame to the next
 

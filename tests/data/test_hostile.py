@@ -8,16 +8,17 @@ import wave
 
 import numpy as np
 import pytest
-from videodit_data import manifest, records, video
-from videodit_data.bucketing import Buckets
+from videodit_data import video
 from videodit_data.ingest import ingest
-from videodit_data.isolate import Limits, Verifier
-from videodit_data.loader import Loader
-from videodit_data.sequence import Part
-from videodit_data.serving import LoaderConfig
-from videodit_data.texts import TokenizedText
-from videodit_data.tokenize import NoTokenizer
+from videodit_data.reading.batch_iterator import BatchIterator
+from videodit_data.reading.buckets import Buckets
+from videodit_data.reading.mixture import WeightedDataset
+from videodit_data.reading.reader_config import ReaderConfig
+from videodit_data.reading.text_inputs import TokenizedText
+from videodit_data.storage import manifest, records
+from videodit_data.tokenizer import NoTokenizer
 from videodit_data.video import VideoError
+from videodit_data.video.isolate import Limits, Verifier
 
 KINDS = {
     "mp4": ("libx264", "yuv420p"),
@@ -214,10 +215,10 @@ def test_a_manifest_that_lies_is_caught_where_it_matters(data_set, tmp_path):
     file = directory / manifest.FILE
     text = file.read_text()
     buckets = Buckets(sides=(32,), aspects=(1.5,), frames=(9, 17), fps=8.0, tokens=100)
-    config = LoaderConfig((Part(str(directory)),), buckets, caption_dropout=0.0).evaluation()
+    config = ReaderConfig((WeightedDataset(str(directory)),), buckets, caption_dropout=0.0).evaluation()
     file.write_text(re.sub(r'"frames": \[9, 9\]', '"frames": [9, 17]', text))
     with pytest.raises(VideoError, match=r"clip clip-001: 17 frames at 8 a second .* the last frame is at 1.000 s"):
-        list(Loader(config, TokenizedText(NoTokenizer())))
+        list(BatchIterator(config, TokenizedText(NoTokenizer())))
     file.write_text(re.sub(r'"bytes": (\d+)', '"bytes": 5', text))
     with pytest.raises(ValueError, match=r"is damaged: .* bytes, not 5"):
         manifest.load(directory)

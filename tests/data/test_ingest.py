@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from videodit_data import ingest as module
-from videodit_data import manifest, video
+from videodit_data import video
 from videodit_data.ingest import ingest
-from videodit_data.isolate import Verifier
+from videodit_data.storage import manifest
+from videodit_data.video.isolate import Verifier
 
 Frames = Callable[..., np.ndarray]
 Writer = Callable[..., Path]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
-from videodit_data import inspect, manifest, records
+from videodit_data import inspect
+from videodit_data.storage import manifest, records
 
 
 def test_the_facts_of_a_data_set(tmp_path: Path, data_set: Callable[..., Path]):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from videodit_data.bucketing import OneSize
-from videodit_data.loader import Loader as DataLoader
-from videodit_data.sequence import Part
-from videodit_data.serving import LoaderConfig
-from videodit_data.texts import TokenizedText
-from videodit_data.tokenize import NoTokenizer
+from videodit_data.reading.batch_iterator import BatchIterator as DataLoader
+from videodit_data.reading.buckets import OneSize
+from videodit_data.reading.mixture import WeightedDataset
+from videodit_data.reading.reader_config import ReaderConfig
+from videodit_data.reading.text_inputs import TokenizedText
+from videodit_data.tokenizer import NoTokenizer
 
 from tests.train.toy import FRAMES, SIDE, ToyTask, digest, toy_run
 from videodit.parallel.distributed import join
@@ -52,7 +52,7 @@ def main(
             say("clips", [self.served[0] // run.data.batch_size - 1, list(batch.clip_ids)])
             return batch
 
-    config = LoaderConfig((Part(data),), shape, rows=run.data.batch_size, caption_dropout=0.0)
+    config = ReaderConfig((WeightedDataset(data),), shape, rows=run.data.batch_size, caption_dropout=0.0)
     loader = Loader(config, TokenizedText(NoTokenizer()), rows=rows_here(run))
     outcome = train(run, ToyTask(), loader, None, Path(workdir), console=Console(stderr=True))
     whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())

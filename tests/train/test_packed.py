@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
-from videodit_data import manifest, records
-from videodit_data.loader import Loader
-from videodit_data.packing import Packing
-from videodit_data.sequence import Part
-from videodit_data.serving import LoaderConfig
-from videodit_data.texts import TokenizedText
-from videodit_data.tokenize import Tokenizer
-from videodit_data.tokenize import train as train_tokenizer
+from videodit_data.reading.batch_iterator import BatchIterator
+from videodit_data.reading.mixture import WeightedDataset
+from videodit_data.reading.packing import Packing
+from videodit_data.reading.reader_config import ReaderConfig
+from videodit_data.reading.text_inputs import TokenizedText
+from videodit_data.storage import manifest, records
+from videodit_data.tokenizer import Tokenizer
+from videodit_data.tokenizer import train as train_tokenizer
 
 from tests.train.test_tasks import DIT_RUN, VAE_CONFIG
 from tests.train.toy import built
@@ -62,8 +62,8 @@ def host(data):
     """All clips in two rows."""
     tokenizer = Tokenizer(train_tokenizer(CAPTIONS, 40))
     packing = Packing(LENGTH, CLIPS, stride=(2, 2))
-    config = LoaderConfig((Part(str(data)),), packing, rows=2).evaluation()
-    batches = list(Loader(config, TokenizedText(tokenizer, TEXT)))
+    config = ReaderConfig((WeightedDataset(str(data)),), packing, rows=2).evaluation()
+    batches = list(BatchIterator(config, TokenizedText(tokenizer, TEXT)))
     assert len(batches) == 1 and batches[0].real.sum() == len(SIZES)
     return batches[0]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from videodit_data.records import Record
+    from videodit_data.storage.records import Record
 
     from videodit.cli.pipeline import Pipeline
     from videodit.evals.harness import Scores
@@ -72,8 +72,8 @@ def evaluate(
         ValueError: when the data set is no toyworld, whose captions alone can be checked.
     """
     from videodit_data import toyworld
-    from videodit_data.examples import ClipShape, pixels
-    from videodit_data.manifest import load, records
+    from videodit_data.reading.sample import ClipShape, pixels
+    from videodit_data.storage.manifest import load, records
 
     from videodit.cli.outputs import write_clip
     from videodit.evals.harness import judge, scores

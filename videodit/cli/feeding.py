@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videodit_data.bucketing import Buckets, OneSize, Token
-from videodit_data.loader import Loader, Rows
-from videodit_data.packing import Packing
-from videodit_data.sequence import Part, open_data_set
-from videodit_data.serving import LoaderConfig
-from videodit_data.spec import Batch, PackedBatch
-from videodit_data.texts import CachedText, TokenizedText
-from videodit_data.tokenize import NoTokenizer, Tokenizer
+from videodit_data.formats import open_dataset
+from videodit_data.reading.batch import Batch, PackedBatch
+from videodit_data.reading.batch_iterator import BatchIndices, BatchIterator
+from videodit_data.reading.buckets import Buckets, OneSize, Token
+from videodit_data.reading.mixture import WeightedDataset
+from videodit_data.reading.packing import Packing
+from videodit_data.reading.reader_config import ReaderConfig
+from videodit_data.reading.text_inputs import CachedText, TokenizedText
+from videodit_data.tokenizer import NoTokenizer, Tokenizer
 
 from videodit.cli.identity import check, text_identity
 from videodit.cli.models import read, text_on_host
@@ -22,7 +23,7 @@ from videodit.models.vae import VAEConfig
 from videodit.train.config import Run, VAERun
 
 
-def training(run: Run, multiple: int = 1) -> LoaderConfig:
+def training(run: Run, multiple: int = 1) -> ReaderConfig:
     """How the training clips of a run are read.
 
     Args:
@@ -32,7 +33,7 @@ def training(run: Run, multiple: int = 1) -> LoaderConfig:
         ValueError: when shapes need the autoencoder, and it is missing.
     """
     data = run.data
-    return LoaderConfig(
+    return ReaderConfig(
         parts(data.path),
         _shapes(run),
         rows=data.batch_size,
@@ -63,7 +64,7 @@ def _vae(run: Run) -> VAEConfig:
     return read(Path(run.vae), VAERun, "an autoencoder is wanted, of kind 'vae'").model
 
 
-def held_out(run: Run, multiple: int = 1) -> LoaderConfig | None:
+def held_out(run: Run, multiple: int = 1) -> ReaderConfig | None:
     """How those are read that the run is evaluated on, each once and in order."""
     if not run.data.eval_path:
         return None
@@ -75,11 +76,11 @@ def data_sets(run: Run) -> list[str]:
     return [part.path for path in (run.data.path, run.data.eval_path) if path for part in parts(path)]
 
 
-def parts(path: str) -> tuple[Part, ...]:
+def parts(path: str) -> tuple[WeightedDataset, ...]:
     """The data sets that `DIR:3,DIR:1` or `DIR` names, by weight."""
     named = (re.fullmatch(r"(.+?)(?::([0-9.]+))?", part.strip()) for part in path.split(","))
     try:
-        return tuple(Part(match[1], float(match[2] or 1)) for match in named)
+        return tuple(WeightedDataset(match[1], float(match[2] or 1)) for match in named)
     except (TypeError, ValueError):
         raise ValueError(f"data sets are named like DIR:3,DIR:1, not '{path}'") from None
 
@@ -91,7 +92,7 @@ def texts(run: Run, tokenizer: Tokenizer | NoTokenizer) -> TokenizedText | Cache
         ValueError: when those were made by another text encoder or tokenizer, or for another length.
     """
     encoder, paths = getattr(run, "text_encoder", None), data_sets(run)
-    carrying = [path for path in paths if encoder and open_data_set(path).manifest.texts]
+    carrying = [path for path in paths if encoder and open_dataset(path).manifest.texts]
     if not carrying:
         return TokenizedText(tokenizer, run.data.text_length, tidy=encoder is not None)
     if lacking := sorted({*paths} - {*carrying}):
@@ -114,13 +115,13 @@ class Passes:
     rows: given a batch's size, those of its rows that this process serves.
     """
 
-    config: LoaderConfig
+    config: ReaderConfig
     texts: Any
     clips: int
-    rows: Rows = range
+    rows: BatchIndices = range
 
     def __iter__(self) -> Iterator[Batch | PackedBatch]:
-        loader = Loader(self.config, self.texts, rows=self.rows)
+        loader = BatchIterator(self.config, self.texts, rows=self.rows)
         try:
             for batch in loader:
                 yield batch

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from videodit_data.sequence import open_data_set
-from videodit_data.tokenize import Tokenizer
+from videodit_data.formats import open_dataset
+from videodit_data.tokenizer import Tokenizer
 
 from videodit import provenance
 from videodit.train.config import TextModel
@@ -46,7 +46,7 @@ def check(data_set: str, part: str, made_by: Mapping[str, Any], workdir: str) ->
     Raises:
         ValueError: when it is not, naming what differs.
     """
-    told = open_data_set(data_set).manifest.info.get(part) or {}
+    told = open_dataset(data_set).manifest.info.get(part) or {}
     if told != made_by:
         what, maker, source = MADE[part]
         differ = ", ".join(sorted(key for key in {*made_by, *told} if told.get(key) != made_by.get(key)))

@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
-from videodit_data.sequence import open_data_set
-from videodit_data.tokenize import NoTokenizer, Tokenizer
+from videodit_data.formats import open_dataset
+from videodit_data.tokenizer import NoTokenizer, Tokenizer
 
 from videodit.cli.identity import check, identity_of
 from videodit.models.text import TextEncoder
@@ -60,7 +60,7 @@ def task_of(run: Run, data_sets: Sequence[str] = (), empty: Mapping[str, np.ndar
     Raises:
         ValueError: when those are missing, or one of its data sets is of latents that another autoencoder made.
     """
-    coded = [path for path in data_sets if open_data_set(path).manifest.content == "latent"]
+    coded = [path for path in data_sets if open_dataset(path).manifest.content == "latent"]
     if isinstance(run, VAERun):
         if coded:
             raise ValueError(f"{coded[0]} holds latents, and an autoencoder is trained on videos: name those")

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import UInt8
-from videodit_data.tokenize import Tokenizer
+from videodit_data.tokenizer import Tokenizer
 
 from videodit import provenance
 from videodit.cli.images import Images

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float
-from videodit_data.tokenize import Tokenizer, cleaned
+from videodit_data.tokenizer import Tokenizer, cleaned
 
 from videodit.interop.safetensors import Output, Weights, write
 from videodit.models.text import TextEncoder

@@ -76,7 +76,7 @@ def train_run(run: "Run", workdir: Path, console: Console, init: Path | None = N
     rows, size, texts = rows_here(run), multiple(run), feeding.texts(run, tokenizer_of(run))
     config, kept = feeding.training(run, size), feeding.held_out(run, size)
     evaluation = None if kept is None else feeding.Passes(kept, texts, run.data.eval_clips, rows)
-    loader = feeding.Loader(config, texts, rows=rows)
+    loader = feeding.BatchIterator(config, texts, rows=rows)
     try:
         task = task_of(run, feeding.data_sets(run), texts("") if isinstance(texts, feeding.CachedText) else None)
         outcome = train(run, task, loader, evaluation, workdir, console=console, begin=begin)

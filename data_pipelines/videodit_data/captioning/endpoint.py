@@ -21,7 +21,7 @@ from videodit_data.captioning.lengths import Length, TextError
 from videodit_data.captioning.pace import Pace, Sleep, backoff
 from videodit_data.captioning.replies import NotChat, chat_text, parse_reply, shown
 from videodit_data.captioning.transport import Broken, Client, Reply, chat_address, retry_after
-from videodit_data.pool import ordered_map
+from videodit_data.thread_pool import ordered_map
 
 _THROTTLED = "HTTP 429"
 # What no other request would change: the key, the path, the address.

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from videodit_data.captions import JOINERS
+from videodit_data.caption_files import JOINERS
 
 _SLACK = 1.5  # models count badly: refused is only what is further off than this factor
 _BLANKS = "\t\n\r" + JOINERS

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from videodit_data.captioning.captioner import Clip
-from videodit_data.records import Record
+from videodit_data.storage.records import Record
 from videodit_data.video import decode_clip
 
 

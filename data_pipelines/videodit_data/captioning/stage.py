@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from videodit_data import manifest
 from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, Keep, ask, merged
 from videodit_data.captioning.journal import Entry, Journal, read_entry
 from videodit_data.captioning.lengths import Length
 from videodit_data.captioning.look import Look
-from videodit_data.manifest import Manifest, Progress
-from videodit_data.records import Record, RecordSource, write_shard
+from videodit_data.formats import format_name
+from videodit_data.storage import manifest
+from videodit_data.storage.manifest import Manifest, Progress
+from videodit_data.storage.records import Record, RecordSource, write_shard
 from videodit_data.video import VideoError
 
 ANSWERS = "captioning.jsonl"  # in the data set: what was answered about each clip, in order
@@ -72,7 +73,7 @@ def caption_dataset(
         raise ValueError(f"Captioning is given up after at least one failed clip, not {hopeless}.")
     if batch < 1 or threads < 1:
         raise ValueError(f"Captioning needs at least one clip a batch and one thread, not {batch} and {threads}.")
-    if str(dataset).startswith("tfds:"):
+    if format_name(dataset):
         raise ValueError(f"{dataset} has single pictures and no video files, which a captioned data set is made of.")
     described = manifest.load(dataset)
     if described.content != "video":

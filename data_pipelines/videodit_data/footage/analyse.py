@@ -21,10 +21,10 @@ from jaxtyping import UInt8
 
 from videodit_data import video
 from videodit_data.footage import fingerprint, measure, still
+from videodit_data.footage.analysis_result import VERSION, Analysis, Clip, Shot
 from videodit_data.footage.clips import ClipConfig, divide
 from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig, ShotFinder
-from videodit_data.footage.spec import VERSION, Analysis, Clip, Shot
 from videodit_data.footage.text import Strokes
 
 # What decides, beside the configuration, what is found.

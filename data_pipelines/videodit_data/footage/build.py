@@ -24,11 +24,11 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from videodit_data.footage import decisions, describe, place, sources, stages, storage
+from videodit_data.footage import build_directory, decisions, describe, file_system, sources, stages
 from videodit_data.footage.config import BuildConfig
 from videodit_data.footage.pipeline import SOURCES, UNUSABLE, Plan, assemble
 from videodit_data.footage.shards import described
-from videodit_data.manifest import LeftOut, Manifest, Progress
+from videodit_data.storage.manifest import LeftOut, Manifest, Progress
 
 _LOCAL = ("", "DirectRunner", "FnApiRunner", "direct")
 _EXAMPLES = 5  # reasons that an error names
@@ -60,37 +60,37 @@ def build(
     asked = json.loads(json.dumps(dataclasses.asdict(config)))
     asked["captioner"] = config.captioner.identity()
     info: dict[str, Any] = {"made_by": "build", "config": asked}
-    place.refuse(out, info)  # before all input is read
+    build_directory.refuse(out, info)  # before all input is read
     gathered = sources.gather(
         inputs,
         captions=config.captions.table,
         source=config.source,
         licence=config.licence,
-        without=(out, place.partial(out)),
+        without=(out, build_directory.partial(out)),
         progress=lambda done, total: report("hash", done, total),
     )
     info["input"] = gathered.digest
-    if (already := place.finished(out, info)) is not None:
+    if (already := build_directory.finished(out, info)) is not None:
         return already
-    directory = place.begin(out, info)
-    analyses = storage.join(directory, "analysis") if cache is None else _absolute(cache)
-    storage.make_folder(analyses)
+    directory = build_directory.begin(out, info)
+    analyses = file_system.join(directory, "analysis") if cache is None else _absolute(cache)
+    file_system.make_folder(analyses)
     lists = {SOURCES: [each.to_json() for each in gathered.sources], UNUSABLE: map(json.dumps, gathered.unusable)}
     for name, lines in lists.items():
-        storage.write(storage.join(directory, name), "".join(line + "\n" for line in lines).encode())
+        file_system.write(file_system.join(directory, name), "".join(line + "\n" for line in lines).encode())
     plan = Plan(config, directory, len(gathered.sources), analyses)
     with _watched(plan, len({each.hash for each in gathered.sources}), report):
         _run(plan, options)
-    made = described(storage.join(directory, place.NOTES))
+    made = described(file_system.join(directory, build_directory.NOTES))
     left_out = _left_out(directory)
     if not made:
         told = "".join(f"\n  {each.file}: {each.reason}" for each in left_out[:_EXAMPLES])
         raise ValueError(f"No clip of {len(gathered.sources)} sources is kept; {directory} tells of each:{told}")
-    return place.finish(out, made, info, left_out)
+    return build_directory.finish(out, made, info, left_out)
 
 
 def _absolute(path: str) -> str:
-    return path if storage.is_remote(path) else os.path.abspath(os.path.expanduser(path))
+    return path if file_system.is_remote(path) else os.path.abspath(os.path.expanduser(path))
 
 
 def _known(options: Sequence[str]) -> PipelineOptions:
@@ -183,7 +183,7 @@ def _watched(plan: Plan, contents: int, report: Progress, every: float = 0.5) ->
                     report(what, min(count, total), total)
                     seen[what] = count
 
-    if storage.is_remote(plan.directory) or storage.is_remote(plan.analyses):
+    if file_system.is_remote(plan.directory) or file_system.is_remote(plan.analyses):
         yield
         return
     thread = threading.Thread(target=look, daemon=True)
@@ -213,12 +213,12 @@ def _left_out(directory: str) -> list[LeftOut]:
 @contextmanager
 def _table_here(directory: str) -> Iterator[Path]:
     """A local directory that holds the table of decisions."""
-    if not storage.is_remote(directory):
+    if not file_system.is_remote(directory):
         yield Path(directory)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, decisions.FOLDER)
         folder.mkdir()
-        for name, path in storage.files(storage.join(directory, decisions.FOLDER)).items():
-            (folder / name).write_bytes(storage.read(path))
+        for name, path in file_system.files(file_system.join(directory, decisions.FOLDER)).items():
+            (folder / name).write_bytes(file_system.read(path))
         yield Path(scratch)

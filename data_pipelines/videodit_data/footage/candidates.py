@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from videodit_data.captions import Captions
+from videodit_data.caption_files import Captions
+from videodit_data.footage.analysis_result import Clip
 from videodit_data.footage.decisions import Decision
-from videodit_data.footage.spec import Clip
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where frames are: a file, its hash and `storage.state`, the first frame and how many."""
+    """Where frames are: a file, its hash and `file_system.state`, the first frame and how many."""
 
     clip: str
     name: str

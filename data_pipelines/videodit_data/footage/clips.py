@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from videodit_data.footage.spec import Shot
+from videodit_data.footage.analysis_result import Shot
 
 _EPSILON = 1e-6  # seconds: sums of frames' times are not exact
 

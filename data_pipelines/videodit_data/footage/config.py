@@ -7,8 +7,8 @@ from videodit_data.footage.analyse import AnalysisConfig
 from videodit_data.footage.describe import CaptionerConfig
 from videodit_data.footage.filters import Filter
 from videodit_data.footage.shards import ShardConfig
-from videodit_data.isolate import Limits
-from videodit_data.transcode import Recode
+from videodit_data.video.isolate import Limits
+from videodit_data.video.transcode import Recode
 
 
 @dataclass(frozen=True)

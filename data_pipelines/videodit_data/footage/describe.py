@@ -20,11 +20,11 @@ from videodit_data.captioning.captioner import Answer, Captioner, Clip, Failure,
 from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 from videodit_data.captioning.lengths import parse_lengths
 from videodit_data.captioning.look import Look
-from videodit_data.footage import storage
+from videodit_data.footage import file_system
 from videodit_data.footage.stages import Staged, call, key_of
-from videodit_data.isolate import Limits
-from videodit_data.pool import ordered_map
+from videodit_data.thread_pool import ordered_map
 from videodit_data.video import VideoError
+from videodit_data.video.isolate import Limits
 
 _BATCH = 32  # clips that are asked about together, side by side
 
@@ -154,9 +154,9 @@ class Ask(beam.DoFn):
     def _answer(self, clip: Staged, asked: _Open) -> Answer:
         about = [asked.identity.to_json(), self._config.lengths, dataclasses.asdict(self._look)]
         key = key_of(clip.candidate.id, clip.sha256, clip.candidate.captions.texts, about)
-        note = storage.join(self._folder, key + ".json")
-        if storage.exists(note):
-            found = json.loads(storage.read(note))
+        note = file_system.join(self._folder, key + ".json")
+        if file_system.exists(note):
+            found = json.loads(file_system.read(note))
             return Failure(**found["failure"]) if "failure" in found else found["captions"]
         try:
             seen = self._seen(clip)
@@ -170,13 +170,13 @@ class Ask(beam.DoFn):
             told: dict[str, Any] = {"failure": dataclasses.asdict(answer)}
         else:
             told = {"captions": dict(answer)}
-        storage.write(note, json.dumps(told).encode(), once=True)
+        file_system.write(note, json.dumps(told).encode(), once=True)
         return answer
 
     def _seen(self, clip: Staged) -> Clip:
         """What the captioner is shown; frames are decoded apart, with limits. VideoError as `stages.call`."""
         facts = {name: getattr(clip, name) for name in ("fps", "frames", "height", "width")}
-        with storage.here(clip.path) as path:
+        with file_system.here(clip.path) as path:
             shown = call(
                 self._limits, "look", str(path), clip.candidate.id, facts=facts, look=dataclasses.asdict(self._look)
             )

@@ -12,14 +12,14 @@ from typing import Any
 
 import apache_beam as beam
 
-from videodit_data.footage import storage
+from videodit_data.footage import file_system
+from videodit_data.footage.build_directory import NOTES
 from videodit_data.footage.candidates import Candidate, Fate, Spot
 from videodit_data.footage.config import BuildConfig
 from videodit_data.footage.decisions import FOLDER, THUMBNAILS, Decision, digest, to_parquet
 from videodit_data.footage.describe import Caption
 from videodit_data.footage.duplicates import DropDuplicates
 from videodit_data.footage.filters import judge
-from videodit_data.footage.place import NOTES
 from videodit_data.footage.shards import WriteShards
 from videodit_data.footage.sources import Source
 from videodit_data.footage.stages import Analyse, Cut, Show
@@ -40,7 +40,7 @@ class Plan:
 
     def folder(self, name: str) -> str:
         """A folder of the partial directory."""
-        return storage.join(self.directory, name)
+        return file_system.join(self.directory, name)
 
 
 def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
@@ -84,7 +84,7 @@ class _Lines(beam.PTransform):
         return (
             pipeline
             | beam.Create([self._path])
-            | beam.FlatMap(lambda path: storage.read(path).decode().split("\n"))
+            | beam.FlatMap(lambda path: file_system.read(path).decode().split("\n"))
             | beam.Filter(bool)
         )
 
@@ -161,8 +161,8 @@ class WriteDecisions(beam.PTransform):
 
 
 def _write_part(part: tuple[int, Iterable[Decision]], measures: list[str], folder: str, parts: int) -> int:
-    path = storage.join(folder, f"part-{part[0]:05d}-of-{parts:05d}.parquet")
-    storage.write(path, to_parquet(part[1], sorted(measures)))
+    path = file_system.join(folder, f"part-{part[0]:05d}-of-{parts:05d}.parquet")
+    file_system.write(path, to_parquet(part[1], sorted(measures)))
     return part[0]
 
 
@@ -203,5 +203,5 @@ def _note(crowded: beam.PCollection, path: str) -> None:
     (
         crowded
         | "Not compared" >> beam.CombineGlobally(sum)
-        | "Note" >> beam.Map(lambda count: storage.write(path, json.dumps({"crowded": int(count)}).encode()))
+        | "Note" >> beam.Map(lambda count: file_system.write(path, json.dumps({"crowded": int(count)}).encode()))
     )

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
-from videodit_data.footage import storage
+from videodit_data.footage import file_system
+from videodit_data.footage.clip_record import record_of
 from videodit_data.footage.decisions import digest
-from videodit_data.footage.records import record_of
 from videodit_data.footage.stages import Staged
-from videodit_data.manifest import Described, describe
-from videodit_data.records import shard_name, write_shard
+from videodit_data.storage.manifest import Described, describe
+from videodit_data.storage.records import shard_name, write_shard
 
 NAME = "clips"
 _DIGITS = 3  # of a hash in base 16: the parts in which clips are sorted
@@ -86,19 +86,21 @@ def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder
     """Writes a shard unless it is there, and the note of what it holds; returns its name."""
     (index, shards), placed = element
     name = shard_name(NAME, index, shards)
-    path, note = storage.join(folder, name), storage.join(notes, name + ".json")
-    if not storage.exists(path):
+    path, note = file_system.join(folder, name), file_system.join(notes, name + ".json")
+    if not file_system.exists(path):
         clips = [clip for _, clip in sorted(placed, key=lambda each: each[0])]
-        with storage.writing(path) as local:
+        with file_system.writing(path) as local:
             write_shard(local, map(record_of, clips))
-    if not storage.exists(note):
-        with storage.here(path) as local:
+    if not file_system.exists(note):
+        with file_system.here(path) as local:
             described = describe(local)
         described = dataclasses.replace(described, shard=dataclasses.replace(described.shard, name=name))
-        storage.write(note, json.dumps(dataclasses.asdict(described)).encode())
+        file_system.write(note, json.dumps(dataclasses.asdict(described)).encode())
     return name
 
 
 def described(notes: str) -> list[Described]:
     """What the notes say of the shards, in order."""
-    return [Described.from_json(json.loads(storage.read(path))) for _, path in sorted(storage.files(notes).items())]
+    return [
+        Described.from_json(json.loads(file_system.read(path))) for _, path in sorted(file_system.files(notes).items())
+    ]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, HistogramDetector, ThresholdDetector
 
-from videodit_data.footage.spec import Shot
+from videodit_data.footage.analysis_result import Shot
 
 DETECTORS = {
     "adaptive": (AdaptiveDetector, "adaptive_threshold"),

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
-from videodit_data import captions as beside
-from videodit_data.captions import Captions, Row
-from videodit_data.files import NOT_UNICODE, VIDEOS, is_video, printable
-from videodit_data.footage import storage
-from videodit_data.manifest import sha256
-from videodit_data.pool import ordered_map
+from videodit_data import caption_files as beside
+from videodit_data.caption_files import Captions, Row
+from videodit_data.footage import file_system
+from videodit_data.storage.manifest import sha256
+from videodit_data.thread_pool import ordered_map
+from videodit_data.video.files import NOT_UNICODE, VIDEOS, is_video, printable
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Source:
     """A file of footage.
 
     name: its path below what the input matches. path: where it is. hash: of its bytes; of other file systems their
-    checksum. rows: captions of it, of parts of it, and of clips. state: as `storage.state`, before it was hashed.
+    checksum. rows: captions of it, of parts of it, and of clips. state: as `file_system.state`, before it was hashed.
     """
 
     name: str
@@ -133,7 +133,7 @@ def gather(
         if printable(name) != name:
             return printable(name), NOT_UNICODE
         try:
-            rows, state = _sidecar(path) or tuple(tabled.get(name, ())), storage.state(path)
+            rows, state = _sidecar(path) or tuple(tabled.get(name, ())), file_system.state(path)
             folder = printable(os.path.basename(video.root)) or "footage"
             return Source(name, path, _hash(path), source or folder, licence, rows, state)
         except ValueError as error:
@@ -180,12 +180,12 @@ def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched],
 
 
 def _real(path: str) -> str:
-    return path if storage.is_remote(path) else os.path.realpath(path)
+    return path if file_system.is_remote(path) else os.path.realpath(path)
 
 
 def _match(pattern: str) -> tuple[str, list[str]]:
     """The folder that names are relative to, and the files."""
-    if storage.is_remote(pattern):
+    if file_system.is_remote(pattern):
         folder = not glob.has_magic(pattern) and not os.path.splitext(pattern)[1]
         root = pattern.rstrip("/") if folder else _fixed(pattern)
         (result,) = FileSystems.match([root + "/**" if folder else pattern])
@@ -211,9 +211,11 @@ def _fixed(pattern: str) -> str:
 
 def _table(root: str, given: str | None) -> str | None:
     """The caption table, given or found beside the footage."""
-    if given is None and storage.is_remote(root):
-        return next((t for t in (storage.join(root, name) for name in beside.TABLES) if storage.exists(t)), None)
-    if given is not None and storage.is_remote(given):
+    if given is None and file_system.is_remote(root):
+        return next(
+            (t for t in (file_system.join(root, name) for name in beside.TABLES) if file_system.exists(t)), None
+        )
+    if given is not None and file_system.is_remote(given):
         return given
     found = beside.find_table(Path(root), None if given is None else Path(given))
     return None if found is None else os.path.abspath(found)
@@ -228,13 +230,13 @@ def _tabled(
     names = {_real(each.path): each.name for each in matched}
     for table, roots in sorted(tables.items()):
         nowhere = set()
-        with storage.here(table) as local:
+        with file_system.here(table) as local:
             for row in beside.read_rows(local):
-                places = [storage.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
+                places = [file_system.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
                 name = next((names[place] for place in map(_real, places) if place in names), None)
                 if name is not None:
                     tabled[name].append(row)
-                elif row.file not in nowhere and not any(storage.exists(place) for place in places):
+                elif row.file not in nowhere and not any(file_system.exists(place) for place in places):
                     nowhere.add(row.file)
         missing += [(file, f"named in {os.path.basename(table)}, but not there") for file in nowhere]
     return dict(tabled), missing
@@ -256,8 +258,8 @@ def _sidecar(path: str) -> tuple[Row, ...]:
     """Captions in a .json or .txt of the video's name. ValueError when they cannot be read."""
     for suffix in beside.SIDECARS:
         file = os.path.splitext(path)[0] + suffix
-        if storage.exists(file):
-            with storage.here(file) as local:
+        if file_system.exists(file):
+            with file_system.here(file) as local:
                 found = beside.read_sidecar(local)
                 return () if found is None else (Row("", found),)
     return ()
@@ -265,6 +267,6 @@ def _sidecar(path: str) -> tuple[Row, ...]:
 
 def _hash(path: str) -> str:
     """The hash of a local file; the checksum that another file system keeps."""
-    if storage.is_remote(path):
-        return hashlib.sha256(storage.state(path).encode()).hexdigest()
+    if file_system.is_remote(path):
+        return hashlib.sha256(file_system.state(path).encode()).hexdigest()
     return sha256(Path(path))

@@ -15,15 +15,15 @@ from typing import Any
 
 import apache_beam as beam
 
-from videodit_data.footage import storage
+from videodit_data.footage import file_system
 from videodit_data.footage.analyse import MADE_BY, AnalysisConfig
+from videodit_data.footage.analysis_result import Analysis
 from videodit_data.footage.candidates import Candidate, Fate, Spot, clip_id
 from videodit_data.footage.decisions import Decision, thumbnail_name
 from videodit_data.footage.sources import Source
-from videodit_data.footage.spec import Analysis
-from videodit_data.isolate import Isolated, Limits
-from videodit_data.transcode import Recode
 from videodit_data.video import VideoError
+from videodit_data.video.isolate import Isolated, Limits
+from videodit_data.video.transcode import Recode
 
 
 def key_of(*parts: Any) -> str:
@@ -38,7 +38,7 @@ _processes: dict[Limits, Isolated] = {}  # of this worker, which its stages shar
 
 def _isolated(limits: Limits) -> Isolated:
     with _lock:
-        return _processes.setdefault(limits, Isolated("videodit_data.footage.work:run", limits))
+        return _processes.setdefault(limits, Isolated("videodit_data.footage.worker:run", limits))
 
 
 def stop() -> None:
@@ -79,7 +79,7 @@ def call(limits: Limits, function: str, path: str, name: str, **arguments: Any) 
 def _unchanged(of: Source | Spot) -> None:
     """ValueError if a file is not as it was when it was hashed: its hash would vouch for what it does not hold."""
     try:
-        same = storage.state(of.path) == of.state
+        same = file_system.state(of.path) == of.state
     except OSError as error:
         raise RuntimeError(f"{of.path}: cannot be read now ({error.strerror}); run the command again.") from None
     if not same:
@@ -144,12 +144,12 @@ class Analyse(beam.DoFn):
     def _find(self, source: Source) -> Analysis | str:
         """The analysis, or why there is none."""
         key = key_of(source.hash, self._config, dataclasses.asdict(self._limits), MADE_BY)
-        note = storage.join(self._folder, key + ".json")
-        if storage.exists(note):
-            found = json.loads(storage.read(note))
+        note = file_system.join(self._folder, key + ".json")
+        if file_system.exists(note):
+            found = json.loads(file_system.read(note))
         else:
             try:
-                with storage.here(source.path) as path:
+                with file_system.here(source.path) as path:
                     found = call(
                         self._limits,
                         "analysis",
@@ -161,7 +161,7 @@ class Analyse(beam.DoFn):
             except VideoError as error:
                 found = _reason(error, source.name)
             _unchanged(source)
-            storage.write(note, json.dumps(found).encode(), once=True)
+            file_system.write(note, json.dumps(found).encode(), once=True)
         return found if isinstance(found, str) else Analysis.from_json(found)
 
 
@@ -214,7 +214,7 @@ class Cut(beam.DoFn):
             if found is None:
                 missing[candidate.id] = path
         if missing:
-            with storage.here(candidates[0].spot.path) as source:
+            with file_system.here(candidates[0].spot.path) as source:
                 for candidate in candidates:
                     if candidate.id in missing:
                         self._cut(str(source), candidate.spot, missing[candidate.id])
@@ -229,20 +229,20 @@ class Cut(beam.DoFn):
     def _noted(self, spot: Spot) -> tuple[str, Any]:
         """Where the clip's file is to be, and what is known of it: facts, why it cannot be cut, or None."""
         limits = dataclasses.asdict(self._limits)
-        path = storage.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode, limits))
+        path = file_system.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode, limits))
         note = path + ".json"
-        return path, json.loads(storage.read(note)) if storage.exists(note) else None
+        return path, json.loads(file_system.read(note)) if file_system.exists(note) else None
 
     def _cut(self, source: str, spot: Spot, path: str) -> None:
         try:
-            with storage.writing(path) as out:
+            with file_system.writing(path) as out:
                 asked = {"path": source, "start": spot.start, "frames": spot.frames, "name": spot.name}
                 found = call(self._limits, "cut", **asked, recode=self._recode, out=str(out))
                 _unchanged(spot)
         except VideoError as error:
             found = _reason(error, spot.name)
             _unchanged(spot)
-        storage.write(path + ".json", json.dumps(found).encode(), once=True)
+        file_system.write(path + ".json", json.dumps(found).encode(), once=True)
 
 
 class Show(beam.DoFn):
@@ -253,10 +253,10 @@ class Show(beam.DoFn):
 
     def process(self, element: tuple[str, Iterable[Spot]]) -> Iterator[str]:
         spot = next(iter(element[1]))
-        path = storage.join(self._folder, thumbnail_name(spot.clip))
-        if not storage.exists(path):
+        path = file_system.join(self._folder, thumbnail_name(spot.clip))
+        if not file_system.exists(path):
             try:
-                with storage.here(spot.path) as source, storage.writing(path) as out:
+                with file_system.here(spot.path) as source, file_system.writing(path) as out:
                     asked = {"path": str(source), "start": spot.start, "frames": spot.frames, "name": spot.name}
                     call(self._limits, "thumbnail", **asked, out=str(out))
             except VideoError as error:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videodit_data import manifest
-from videodit_data.records import RecordSource, shard_name
+from videodit_data.storage import manifest
+from videodit_data.storage.records import RecordSource, shard_name
 
 VERSION = "1.0.0"
 _INFO, _FEATURES = "dataset_info.json", "features.json"

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from videodit_data.records import Moments, unpack
+from videodit_data.storage.records import Moments, unpack
 from videodit_data.video import decode
 
 

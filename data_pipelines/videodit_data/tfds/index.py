@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videodit_data.manifest import Progress
+from videodit_data.storage.manifest import Progress
 
 FORMAT, VERSION = "videodit-tfds-index", 1
 _SILENCE = 20.0  # seconds without a word, where nobody watches the progress

@@ -13,7 +13,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from videodit_data import captions as texts
+from videodit_data import caption_files as texts
 from videodit_data.tfds import fields as tfds_fields
 from videodit_data.tfds.fields import Chosen
 from videodit_data.tfds.index import Entry, Part

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from videodit_data.manifest import LeftOut, Manifest, Origin, Progress, Shard, versions
-from videodit_data.records import Record
-from videodit_data.sequence import DataSet
+from videodit_data.storage.dataset import Dataset
+from videodit_data.storage.manifest import LeftOut, Manifest, Origin, Progress, Shard, versions
+from videodit_data.storage.records import Record
 from videodit_data.tfds import fields as tfds_fields
 from videodit_data.tfds.fields import Chosen
 from videodit_data.tfds.index import Index, read_or_scan
@@ -29,39 +29,37 @@ from videodit_data.tfds.paths import Layout, TfdsOptions, find, parse
 from videodit_data.tfds.reader import Reader
 
 
-class TfdsDataSet(DataSet):
-    """A split of a TFDS data set with the face of one of ours: its manifest is made up from what was found in it.
+def open_tfds(path: str, *, progress: Progress | None = None) -> Dataset:
+    """Open a split of a TFDS data set like one of ours: its manifest is made up from what was found in it.
 
     A shard's hash is over its bytes, the rows that the split takes, and all options that decide what is served.
+    ValueError when it is not there, not prepared as array_record, or the options do not fit it.
     """
-
-    def __init__(self, path: str, *, progress: Progress | None = None):
-        """ValueError when it is not there, not prepared as array_record, or the options do not fit it."""
-        place, split, options = parse(path)
-        directory = find(place, options)
-        layout = Layout.read(directory, split, path)
-        try:
-            found = tfds_fields.fields(layout.features)
-            chosen = tfds_fields.choose(found, options.video, options.caption, options.id)
-            if options.template and chosen.captions and all(field.kind != "label" for field in chosen.captions):
-                raise ValueError("the template is for labels, and its captions are texts")
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        read = Reader(layout.parts, layout.features, str(directory), chosen, options)
-        key = {"features": layout.features, "options": [options.video, options.caption, options.id]}
-        key["labels"] = layout.labels
-        folder = Path(options.index).expanduser() if options.index else directory
-        index = read_or_scan(folder, layout.parts, key, read.facts, progress=progress)
-        if all(isinstance(entry.found, str) for entry in index.entries):
-            raise ValueError(f"{path}: no clip can be used; the first: {index.entries[0].found}.")
-        self.path, self.manifest = path, _manifest(layout, index, chosen, options, split)
-        kept = np.array([n for n, entry in enumerate(index.entries) if not isinstance(entry.found, str)], np.int64)
-        self.records = TfdsRecords(read, kept, self.manifest)
-        log = logging.getLogger(__name__)
-        for reason, count in Counter(left.reason for left in self.manifest.left_out).items():
-            log.warning("%s: %d of %d clips are not served: %s.", path, count, len(index.entries), reason)
-        if not chosen.captions and not options.template:
-            log.warning("%s: has neither texts nor labels; its clips are served with an empty caption.", path)
+    place, split, options = parse(path)
+    directory = find(place, options)
+    layout = Layout.read(directory, split, path)
+    try:
+        found = tfds_fields.fields(layout.features)
+        chosen = tfds_fields.choose(found, options.video, options.caption, options.id)
+        if options.template and chosen.captions and all(field.kind != "label" for field in chosen.captions):
+            raise ValueError("the template is for labels, and its captions are texts")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    read = Reader(layout.parts, layout.features, str(directory), chosen, options)
+    key = {"features": layout.features, "options": [options.video, options.caption, options.id]}
+    key["labels"] = layout.labels
+    folder = Path(options.index).expanduser() if options.index else directory
+    index = read_or_scan(folder, layout.parts, key, read.facts, progress=progress)
+    if all(isinstance(entry.found, str) for entry in index.entries):
+        raise ValueError(f"{path}: no clip can be used; the first: {index.entries[0].found}.")
+    manifest = _manifest(layout, index, chosen, options, split)
+    kept = np.array([n for n, entry in enumerate(index.entries) if not isinstance(entry.found, str)], np.int64)
+    log = logging.getLogger(__name__)
+    for reason, count in Counter(left.reason for left in manifest.left_out).items():
+        log.warning("%s: %d of %d clips are not served: %s.", path, count, len(index.entries), reason)
+    if not chosen.captions and not options.template:
+        log.warning("%s: has neither texts nor labels; its clips are served with an empty caption.", path)
+    return Dataset(path, manifest, TfdsRecords(read, kept, manifest))
 
 
 class TfdsRecords(Sequence[Record]):

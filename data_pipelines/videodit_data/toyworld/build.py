@@ -11,8 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from videodit_data import manifest, video
-from videodit_data.records import Record, from_video
+from videodit_data import video
+from videodit_data.storage import manifest
+from videodit_data.storage.records import Record, from_video
 from videodit_data.toyworld.clip import Format, make_clip
 from videodit_data.toyworld.world import world
 

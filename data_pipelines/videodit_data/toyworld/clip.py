@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 
 from videodit_data.toyworld.captions import write
 from videodit_data.toyworld.render import render
-from videodit_data.toyworld.sample import sample_scene
 from videodit_data.toyworld.scene import Scene, frame_times, room_of
+from videodit_data.toyworld.scene_sampler import sample_scene
 from videodit_data.toyworld.truth import truth_of
 from videodit_data.toyworld.world import LEVELS, level_named
 

@@ -1,4 +1,4 @@
-"""Drawing what a scene holds, before anything has a place: things, background, camera, and the part they play."""
+"""Drawing what a scene holds, before anything has a position: things, background, camera, and the part they play."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from videodit_data.toyworld import place
+from videodit_data.toyworld import launches
 from videodit_data.toyworld.physics import Vector
 from videodit_data.toyworld.scene import Background
 from videodit_data.toyworld.world import PALETTE, SHAPES, TEXTURES, TONES, Level
@@ -25,7 +25,7 @@ class Draft:
     radius: float
 
     @cached_property
-    def box(self) -> place.Box:
+    def box(self) -> launches.Box:
         """How far it reaches to the left, right, up and down."""
         left, right, up, down = SHAPES[self.shape].box
         return left * self.radius, right * self.radius, up * self.radius, down * self.radius
@@ -51,17 +51,17 @@ class Stage:
     hides: bool
     collides: bool
 
-    def span(self, box: place.Box) -> tuple[Vector, Vector]:
+    def span(self, box: launches.Box) -> tuple[Vector, Vector]:
         """Where a thing's centre is in view at every moment of the pan."""
-        return place.span_of(self.room, box, (abs(self.drift[0]) / 2, abs(self.drift[1]) / 2))
+        return launches.span_of(self.room, box, (abs(self.drift[0]) / 2, abs(self.drift[1]) / 2))
 
 
 def draw_stage(rng: np.random.Generator, level: Level, room: Vector, count: int) -> Stage:
     """A stage for `count` things, by the level's chances."""
     pan, drift = None, (0.0, 0.0)
     if rng.random() < level.pan:
-        pan = str(rng.choice(list(place.DIRECTIONS)))
-        axis, sign = place.DIRECTIONS[pan]
+        pan = str(rng.choice(list(launches.DIRECTIONS)))
+        axis, sign = launches.DIRECTIONS[pan]
         length = sign * rng.uniform(0.1, 0.14)
         drift = (length, 0.0) if axis == 0 else (0.0, length)
     hides = bool(rng.random() < level.occluder)
@@ -107,5 +107,5 @@ def draw_things(rng: np.random.Generator, level: Level, stage: Stage, count: int
 def _across(pan: str | None) -> list[str]:
     """The straight motions at right angles to the pan, which leave all of the room for an occluder's both sides."""
     if pan is None:
-        return list(place.DIRECTIONS)
+        return list(launches.DIRECTIONS)
     return ["up", "down"] if pan in ("left", "right") else ["left", "right"]

@@ -9,9 +9,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Float64, Int64, UInt8
 
-from videodit_data.transforms import nearest
 from videodit_data.video.convert import SCALING, planes_of
 from videodit_data.video.opening import Opened, Source, Timeline, VideoError, opened, rate_of, timeline_of
+from videodit_data.video.resampling import nearest
 
 
 def decode(

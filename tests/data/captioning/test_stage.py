@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videodit_data import manifest, records
 from videodit_data.captioning import captioner as module
 from videodit_data.captioning.captioner import Answer, Clip, Failure, Identity
 from videodit_data.captioning.endpoint import Endpoint, EndpointConfig, EndpointDown
@@ -20,6 +19,7 @@ from videodit_data.captioning.lengths import LENGTHS, Length
 from videodit_data.captioning.look import Look
 from videodit_data.captioning.stage import ANSWERS, Hopeless, caption_dataset
 from videodit_data.inspect import summary
+from videodit_data.storage import manifest, records
 
 from tests.data.captioning import stub as server
 from tests.data.captioning.stub import Stub, drips, right, says, sends, text_of

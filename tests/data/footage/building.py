@@ -9,8 +9,8 @@ from videodit_data.footage.build import build
 from videodit_data.footage.clips import ClipConfig
 from videodit_data.footage.config import AnalysisConfig, BuildConfig, Filters, ShardConfig
 from videodit_data.footage.filters import Filter
-from videodit_data.isolate import Limits
-from videodit_data.transcode import Recode
+from videodit_data.video.isolate import Limits
+from videodit_data.video.transcode import Recode
 
 from tests.data.footage.sources import make_footage
 

@@ -14,13 +14,13 @@ import pytest
 from av.filter import Graph
 from videodit_data import video
 from videodit_data.footage.analyse import AnalysisConfig, MeasureConfig, analyse
+from videodit_data.footage.analysis_result import MEASURES, Analysis, Shot
 from videodit_data.footage.clips import ClipConfig
 from videodit_data.footage.fingerprint import distance
 from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig
-from videodit_data.footage.spec import MEASURES, Analysis, Shot
-from videodit_data.isolate import Isolated, Limits
 from videodit_data.video import VideoError
+from videodit_data.video.isolate import Isolated, Limits
 
 CONFIG = AnalysisConfig(clips=ClipConfig(min_seconds=1.0))
 KINDS = {"mp4": ("libx264", "yuv420p"), "webm": ("libvpx", "yuv420p"), "avi": ("mpeg4", "yuv420p")}
@@ -185,7 +185,7 @@ def test_damaged_files_are_refused_by_name_or_analysed(kind, joined, write_file,
     rng, refused = random.Random(kind), 0
     limits = Limits(seconds=60, mebibytes=3072)
     asked = {"what": "analysis", "config": CONFIG.to_json(), "most_pixels": 2**22}
-    with Isolated("videodit_data.footage.work:run", limits) as analyser:
+    with Isolated("videodit_data.footage.worker:run", limits) as analyser:
         for case in range(16):
             bad, at = bytearray(data), rng.randrange(len(data))
             if case % 3 == 0:

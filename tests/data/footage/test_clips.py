@@ -5,8 +5,8 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from videodit_data.footage.analysis_result import Shot
 from videodit_data.footage.clips import ClipConfig, divide
-from videodit_data.footage.spec import Shot
 
 
 @settings(max_examples=150, deadline=None)

@@ -3,15 +3,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from videodit_data import manifest
-from videodit_data.captions import Captions
+from videodit_data.caption_files import Captions
 from videodit_data.footage import decisions, describe, stages
+from videodit_data.footage.analysis_result import Clip
 from videodit_data.footage.build import build
 from videodit_data.footage.candidates import Candidate, Spot
 from videodit_data.footage.describe import CaptionerConfig
-from videodit_data.footage.spec import Clip
 from videodit_data.footage.stages import Staged
-from videodit_data.isolate import Limits
+from videodit_data.storage import manifest
+from videodit_data.video.isolate import Limits
 
 from tests.data.footage.building import CONFIG, IN_MEMORY
 from tests.data.footage.captioner import ASKED, FAIL, crowd

@@ -4,11 +4,11 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
-from videodit_data.captions import Captions
+from videodit_data.caption_files import Captions
 from videodit_data.footage import fingerprint
+from videodit_data.footage.analysis_result import Clip
 from videodit_data.footage.candidates import Candidate, Spot
 from videodit_data.footage.duplicates import DropDuplicates
-from videodit_data.footage.spec import Clip
 
 
 def candidate(name: str, hashes: tuple[int, ...], height: int = 64) -> Candidate:

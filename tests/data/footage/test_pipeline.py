@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from videodit_data import manifest, video
+from videodit_data import video
 from videodit_data.footage import decisions, shards, stages
 from videodit_data.footage.build import build
 from videodit_data.footage.config import BuildConfig, CaptionConfig, DuplicateConfig, Filters
 from videodit_data.footage.decisions import digest
 from videodit_data.footage.filters import Filter
+from videodit_data.storage import manifest
 
 from tests.data.footage.building import CONFIG, IN_MEMORY
 from tests.data.footage.sources import RATE

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from videodit_data.footage.shards import ShardConfig, shard_of
-from videodit_data.records import even_ranges
+from videodit_data.storage.records import even_ranges
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from videodit_data.captions import Captions, Row
+from videodit_data.caption_files import Captions, Row
 from videodit_data.footage.sources import Input, Source, gather
 
 

@@ -4,16 +4,16 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from videodit_data.captions import Captions, Row
+from videodit_data.caption_files import Captions, Row
 from videodit_data.footage import stages
 from videodit_data.footage.analyse import AnalysisConfig
+from videodit_data.footage.analysis_result import Analysis, Clip
 from videodit_data.footage.candidates import Candidate, Spot
 from videodit_data.footage.config import BuildConfig
 from videodit_data.footage.sources import Source, gather
-from videodit_data.footage.spec import Analysis, Clip
-from videodit_data.isolate import Limits
-from videodit_data.transcode import Recode
 from videodit_data.video import VideoError, VideoInfo
+from videodit_data.video.isolate import Limits
+from videodit_data.video.transcode import Recode
 
 FACTS = {"fps": 8.0, "frames": 8, "height": 32, "width": 48, "sha256": "0" * 64, "bytes": 1}
 

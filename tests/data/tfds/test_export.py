@@ -9,8 +9,9 @@ import grain
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from videodit_data import manifest, records, video
-from videodit_data.sequence import open_data_set
+from videodit_data import video
+from videodit_data.formats import open_dataset
+from videodit_data.storage import manifest, records
 from videodit_data.tfds.export import export
 
 from videodit.cli import main
@@ -104,7 +105,7 @@ def test_by_name_with_several_splits(tmp_path: Path, clips: Path, data_set: Call
         export(held_out, name="mine", split="train", root=tmp_path / "root")
     assert {path.name: path.read_bytes() for path in (tmp_path / "root" / "mine" / "1.0.0").iterdir()} == before
     with pytest.raises(ValueError, match=f"name {held_out.resolve()} without 'tfds:'"):
-        open_data_set(f"tfds:{tmp_path}/root/mine/test?fps=8")
+        open_dataset(f"tfds:{tmp_path}/root/mine/test?fps=8")
     with pytest.raises(ValueError, match="another TFDS data set"):
         export(latents(tmp_path / "latents", "float16"), name="mine", root=tmp_path / "root")
 

@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from videodit_data import manifest, toyworld, video
-from videodit_data.bucketing import Buckets, Token
-from videodit_data.examples import ClipShape, pixels
-from videodit_data.loader import Loader
-from videodit_data.sequence import Part, open_data_set
-from videodit_data.serving import LoaderConfig
-from videodit_data.texts import TokenizedText
+from videodit_data import toyworld, video
+from videodit_data.formats import open_dataset
+from videodit_data.reading.batch_iterator import BatchIterator
+from videodit_data.reading.buckets import Buckets, Token
+from videodit_data.reading.mixture import WeightedDataset
+from videodit_data.reading.reader_config import ReaderConfig
+from videodit_data.reading.sample import ClipShape, pixels
+from videodit_data.reading.text_inputs import TokenizedText
+from videodit_data.storage import manifest
 from videodit_data.tfds import index as tfds_index
 from videodit_data.tfds.export import export
 from videodit_data.tfds.reader import in_words
-from videodit_data.tokenize import NoTokenizer
+from videodit_data.tokenizer import NoTokenizer
 
 from tests.data.tfds.sets import png, video_feature, write
 from videodit.cli import main
@@ -63,10 +65,10 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, ours: Path) -> str:
     return f"tfds:{made}/train?fps=8&caption=captions&id=clip/name"
 
 
-def loader(path: Path | str, **changes: Any) -> Loader:
+def loader(path: Path | str, **changes: Any) -> BatchIterator:
     rows = changes.pop("rows", range)
-    config = LoaderConfig((Part(str(path)),), BUCKETS, seed=3, num_threads=2, **changes)
-    return Loader(config, TokenizedText(NoTokenizer(), 8), rows=rows)
+    config = ReaderConfig((WeightedDataset(str(path)),), BUCKETS, seed=3, num_threads=2, **changes)
+    return BatchIterator(config, TokenizedText(NoTokenizer(), 8), rows=rows)
 
 
 def same(one: Any, other: Any) -> None:
@@ -106,7 +108,7 @@ def test_two_processes_see_each_clip_once(ours: Path, theirs: str) -> None:
 
 
 def test_provenance(theirs: str) -> None:
-    found = open_data_set(theirs)
+    found = open_dataset(theirs)
     record = found.records[0]
     assert (record.source, record.licence) == ("tensorflow_datasets made/1.0.0", "CC0-1.0")
     assert found.manifest.origins == (manifest.Origin(record.source, record.licence, 11),)
@@ -128,12 +130,12 @@ def test_grey_frames_without_texts(tmp_path: Path, caplog: pytest.LogCaptureFixt
             {"image_sequence": feature},
             {"test": [{"image_sequence": v} for v in values]},
         )
-        found = open_data_set(f"tfds:{made}/test?fps=10")
+        found = open_dataset(f"tfds:{made}/test?fps=10")
         assert found.clips == [(6, 10.0, 16, 16)] * 3 and found.records[0].captions == ("",)
         assert "served with an empty caption" in caplog.text
         shown = pixels(found.records[1], ClipShape(5, 16, 16, 10.0))
         np.testing.assert_array_equal(shown, np.repeat(frames[1][:5], 3, axis=-1))
-    assert open_data_set(f"tfds:{made}/test?fps=10&template=two digits").records[0].captions == ("two digits",)
+    assert open_dataset(f"tfds:{made}/test?fps=10&template=two digits").records[0].captions == ("two digits",)
 
 
 def test_labels_in_a_template_and_clips_of_any_size(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_labels_in_a_template_and_clips_of_any_size(tmp_path: Path) -> None:
     frames = [clip(5 + n, 16 + 2 * n, 24 - n, seed=n) for n in range(4)]
     examples = [{"video": pngs(frames[n]), "label": (0, 1, 0, -1)[n]} for n in range(4)]
     made = write(tmp_path, features, {"train": examples}, name="ucf")
-    found = open_data_set(f"tfds:ucf/train?fps=8&data_dir={tmp_path}")
+    found = open_dataset(f"tfds:ucf/train?fps=8&data_dir={tmp_path}")
     assert found.clips == [(5, 8.0, 16, 24), (6, 8.0, 18, 23), (7, 8.0, 20, 22)]
     assert [record.captions[0] for record in (found.records[n] for n in range(3))] == [
         "a video of apply eye makeup",
@@ -155,11 +157,11 @@ def test_labels_in_a_template_and_clips_of_any_size(tmp_path: Path) -> None:
     assert [(left.file, left.reason) for left in found.manifest.left_out] == [
         ("ucf-train.array_record-00000-of-00001:3", "no caption")
     ]
-    part = open_data_set(f"tfds:{made}/train[25%:75%]?fps=8&template={{name}}, filmed")
+    part = open_dataset(f"tfds:{made}/train[25%:75%]?fps=8&template={{name}}, filmed")
     assert [part.records[n].captions[0] for n in range(2)] == ["brush_hair, filmed", "ApplyEyeMakeup, filmed"]
     assert [part.records[n].id for n in range(2)] == [found.records[n].id for n in (1, 2)]
     shards = {
-        open_data_set(f"tfds:{made}/train{rows}?fps=8").manifest.shards[0].sha256 for rows in ("", "[:2]", "[1:3]")
+        open_dataset(f"tfds:{made}/train{rows}?fps=8").manifest.shards[0].sha256 for rows in ("", "[:2]", "[1:3]")
     }
     assert len(shards) == 3
 
@@ -177,12 +179,12 @@ def test_frames_in_a_sequence_of_steps_and_images(tmp_path: Path) -> None:
     frames = clip(5)
     examples = [{"steps": {"image": pngs(frames), "action": [0.0] * 5}, "task": "pick"}]
     made = write(tmp_path, {"steps": steps, "task": TEXT}, {"train": examples}, name="robot")
-    found = open_data_set(f"tfds:{made}/train?fps=5")
+    found = open_dataset(f"tfds:{made}/train?fps=5")
     assert found.records[0].captions == ("pick",)
     np.testing.assert_array_equal(np.stack(list(found.records[0].pictures)), frames)
     examples = [{"image": png(frames[0]), "text": "a b"}]
     made = write(tmp_path, {"image": tfds.features.Image(), "text": TEXT}, {"train": examples}, name="images")
-    assert open_data_set(f"tfds:{made}/train?fps=1").clips == [(1, 1.0, 16, 24)]
+    assert open_dataset(f"tfds:{made}/train?fps=1").clips == [(1, 1.0, 16, 24)]
 
 
 def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -205,7 +207,7 @@ def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytes
         "video": {"dtype": "uint8", "encodingFormat": "png", "shape": shape},
     }
     (made / "features.json").write_text(json.dumps(told))
-    found = open_data_set(f"tfds:{made}/train?fps=8&caption=texts&id=key")
+    found = open_dataset(f"tfds:{made}/train?fps=8&caption=texts&id=key")
     assert [record.id for record in (found.records[n] for n in range(len(found.records)))] == ["good"]
     assert found.records[0].captions == ("bell",)
     assert [(left.file, left.reason) for left in found.manifest.left_out] == [
@@ -221,7 +223,7 @@ def test_a_damaged_record_is_left_out_by_name(tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[9000] ^= 1  # of the second of three records of about 6 kB
     shard.write_bytes(data)
-    found = open_data_set(f"tfds:{made}/train?fps=8")
+    found = open_dataset(f"tfds:{made}/train?fps=8")
     (left,) = found.manifest.left_out
     assert left.file == f"{shard.name}:1" and "cannot be read" in left.reason
     for number, frames in enumerate((clip(5, seed=0), clip(5, seed=2))):
@@ -232,7 +234,7 @@ def test_a_cut_picture_is_an_error_that_names_the_clip(tmp_path: Path) -> None:
     cut = pngs(clip(5))
     cut[3] = cut[3][:-200]  # the header, which the index reads, is whole
     made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [{"video": cut, "text": "a"}]})
-    record = open_data_set(f"tfds:{made}/train?fps=8").records[0]
+    record = open_dataset(f"tfds:{made}/train?fps=8").records[0]
     with pytest.raises(video.VideoError, match=f"clip {record.id}: picture 3 cannot be decoded"):
         pixels(record, ClipShape(5, 16, 24, 8.0))
 
@@ -242,24 +244,24 @@ def test_the_index_is_kept_until_the_files_change(tmp_path: Path, monkeypatch: p
     made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
     path = f"tfds:{made}/train?fps=8&index={tmp_path / 'index'}"
     scans: list[int] = []
-    first = open_data_set(path)
+    first = open_dataset(path)
     real = tfds_index._sha256
     monkeypatch.setattr(tfds_index, "_sha256", lambda file: scans.append(1) or real(file))
-    again = open_data_set(path)
+    again = open_dataset(path)
     assert again.manifest == first.manifest and not scans
     assert [file.name.startswith("videodit_index_") for file in (tmp_path / "index").iterdir()] == [True]
     os.utime(next(made.glob("*.array_record*")), ns=(1, 1))
-    assert open_data_set(path).manifest == first.manifest and scans == [1]
+    assert open_dataset(path).manifest == first.manifest and scans == [1]
     index = next((tmp_path / "index").iterdir())
     index.write_text(index.read_text()[:100])
-    assert open_data_set(path).manifest == first.manifest and scans == [1, 1]
+    assert open_dataset(path).manifest == first.manifest and scans == [1, 1]
 
 
 def test_an_index_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     example = {"video": pngs(clip(5)), "text": "a"}
     made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [example]})
     (tmp_path / "file").write_text("")
-    assert len(open_data_set(f"tfds:{made}/train?fps=8&index={tmp_path / 'file'}").clips) == 1
+    assert len(open_dataset(f"tfds:{made}/train?fps=8&index={tmp_path / 'file'}").clips) == 1
     assert "cannot be written" in caplog.text
 
 
@@ -282,7 +284,7 @@ def test_an_index_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.Log
 )
 def test_users_mistakes(two_texts: Path, path: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        open_data_set("tfds:" + path.format(made=two_texts))
+        open_dataset("tfds:" + path.format(made=two_texts))
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +295,7 @@ def two_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_several_captions(two_texts: Path) -> None:
-    found = open_data_set(f"tfds:{two_texts}/train?fps=8&caption=two+one")
+    found = open_dataset(f"tfds:{two_texts}/train?fps=8&caption=two+one")
     assert [found.records[n].captions for n in range(2)] == [("same", "a 0"), ("same", "a 1")]
 
 
@@ -304,28 +306,28 @@ def test_what_is_not_array_record_is_refused(tmp_path: Path, two_texts: Path) ->
             text = each.read_bytes()
             (copy / each.name).write_bytes(text.replace(*map(str.encode, change), 1) if each.name == file else text)
         with pytest.raises(ValueError, match=r"prepared as tfrecord|not a TFDS data set that can be read"):
-            open_data_set(f"tfds:{copy}/train?fps=8&caption=one")
+            open_dataset(f"tfds:{copy}/train?fps=8&caption=one")
 
 
 def test_what_is_ours_is_named_as_ours(ours: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"a data set of ours: name {ours.resolve()} without 'tfds:'"):
-        open_data_set(f"tfds:{export(ours, root=tmp_path)}/train?fps=8")
+        open_dataset(f"tfds:{export(ours, root=tmp_path)}/train?fps=8")
 
 
 def test_without_the_package_it_is_named(two_texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ValueError, match=r"pip install 'videodit\[tfds\]'"):
-        open_data_set(f"tfds:{two_texts}/train?fps=8&caption=one")
+        open_dataset(f"tfds:{two_texts}/train?fps=8&caption=one")
 
 
 _ELSEWHERE = """
 import pickle, sys
 from pathlib import Path
 
-from videodit_data.sequence import open_data_set
+from videodit_data.formats import open_dataset
 assert "tensorflow_datasets" not in sys.modules
 records = pickle.loads(Path(sys.argv[1]).read_bytes())
-found = open_data_set(sys.argv[2])
+found = open_dataset(sys.argv[2])
 assert [(a.id, a.captions, [p.tobytes() for p in a.pictures]) for a in (found.records[n] for n in range(3))] == [
     (a.id, a.captions, [p.tobytes() for p in a.pictures]) for a in (records[n] for n in range(3))]
 import warnings
@@ -346,7 +348,7 @@ def test_tensorflow_is_not_imported_where_it_is_and_records_go_to_other_processe
     poison, records = tmp_path / "poison" / "tensorflow" / "__init__.py", tmp_path / "records"
     poison.parent.mkdir(parents=True)
     poison.write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\nraise AssertionError('imported')\n")
-    records.write_bytes(pickle.dumps(open_data_set(theirs).records))
+    records.write_bytes(pickle.dumps(open_dataset(theirs).records))
     command = [sys.executable, "-W", "error", "-c", _ELSEWHERE, str(records), theirs, str(ours)]
     paths = os.pathsep.join([str(tmp_path / "poison"), *sys.path])
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})

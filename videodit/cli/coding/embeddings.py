@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
-from videodit_data.tokenize import Tokenizer
+from videodit_data.tokenizer import Tokenizer
 
 from videodit.cli.identity import text_identity
 from videodit.cli.models import text_on_host

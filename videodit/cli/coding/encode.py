@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from videodit_data import embeddings, manifest
-from videodit_data.records import RecordSource, even_ranges, shard_name, write_shard
-from videodit_data.sequence import DataSet, open_data_set
-from videodit_data.tokenize import cleaned
+from videodit_data.formats import format_name, open_dataset
+from videodit_data.storage import embeddings, manifest
+from videodit_data.storage.dataset import Dataset
+from videodit_data.storage.records import RecordSource, even_ranges, shard_name, write_shard
+from videodit_data.tokenizer import cleaned
 
 from videodit.cli.coding.embeddings import TextCoder, TextSource
 from videodit.cli.coding.latents import LatentCoder, Shapes, takes
@@ -57,7 +58,7 @@ def encode_dataset(
     """
     if vae is None and (text is None or shapes not in (None, Shapes())):
         raise ValueError("name an autoencoder, a text encoder or both: shapes and crops are those of an autoencoder")
-    data, shapes = open_data_set(dataset), shapes or Shapes()
+    data, shapes = open_dataset(dataset), shapes or Shapes()
     if vae is not None and data.manifest.content == "latent":
         raise ValueError(f"{dataset} holds latents already: an autoencoder codes videos")
     progress = progress or (lambda *step: None)
@@ -120,13 +121,13 @@ class Notes:
         return self._folder / f"{name}.json"
 
 
-def _kept(data: DataSet, shards: Iterable[manifest.Shard | manifest.TextShard]) -> dict[str, Make]:
+def _kept(data: Dataset, shards: Iterable[manifest.Shard | manifest.TextShard]) -> dict[str, Make]:
     """Shards of a data set as they are: other names of the same files, where the disc is the same.
 
     Raises:
         ValueError: when it has no shards of its own.
     """
-    if data.path.startswith("tfds:"):
+    if format_name(data.path):
         raise ValueError(f"{data.path} has no shards to keep: name an autoencoder to code its clips with")
 
     def make(shard: str, path: Path) -> None:
@@ -142,7 +143,7 @@ def _kept(data: DataSet, shards: Iterable[manifest.Shard | manifest.TextShard]) 
 
 
 def _coded(
-    data: DataSet, vae_dir: Path, shapes: Shapes, dtype: str, progress: manifest.Progress
+    data: Dataset, vae_dir: Path, shapes: Shapes, dtype: str, progress: manifest.Progress
 ) -> tuple[dict[str, Make], dict[str, Any], list[manifest.LeftOut]]:
     """The shards of latents to be made, what the manifest says of them, and the clips that are not among them."""
     vae, run, step = load_vae(vae_dir)
@@ -164,7 +165,7 @@ def _coded(
     return named, told, left_out
 
 
-def _carried(notes: Notes, data: DataSet) -> Sequence[manifest.TextShard]:
+def _carried(notes: Notes, data: Dataset) -> Sequence[manifest.TextShard]:
     """The embeddings that a data set carries, as they are."""
     kept = _kept(data, data.manifest.texts) if data.manifest.texts else {}
     places = {name: notes.partial / name for name in kept}

@@ -15,12 +15,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, UInt8
-from videodit_data.bucketing import Bucket, Buckets, OneSize, Token
-from videodit_data.examples import ClipShape, window_pixels
-from videodit_data.pool import ordered_map
-from videodit_data.records import Record, with_latent
-from videodit_data.sequence import DataSet
-from videodit_data.windows import Window, windows
+from videodit_data.reading.buckets import Bucket, Buckets, OneSize, Token
+from videodit_data.reading.clip_window import Window, windows
+from videodit_data.reading.sample import ClipShape, window_pixels
+from videodit_data.storage.dataset import Dataset
+from videodit_data.storage.records import Record, with_latent
+from videodit_data.thread_pool import ordered_map
 
 from videodit.models.vae import VAE
 from videodit.parallel.mesh import MeshConfig, make_mesh
@@ -66,7 +66,7 @@ class Take:
     name: str = ""
 
 
-def takes(data: DataSet, run: VAERun, shapes: Shapes, vae_dir: Path) -> tuple[list[Take], dict[int, str]]:
+def takes(data: Dataset, run: VAERun, shapes: Shapes, vae_dir: Path) -> tuple[list[Take], dict[int, str]]:
     """What is taken of a data set, clip by clip, and why of some clips nothing is.
 
     Raises:
@@ -89,7 +89,7 @@ def takes(data: DataSet, run: VAERun, shapes: Shapes, vae_dir: Path) -> tuple[li
     return found, without
 
 
-def _one_size(data: DataSet, run: VAERun, vae_dir: Path) -> list[list[Bucket]]:
+def _one_size(data: Dataset, run: VAERun, vae_dir: Path) -> list[list[Bucket]]:
     shape = OneSize(run.data.frames, run.data.height, run.data.width, run.data.fps)
     short = sum(isinstance(shape.choose(*clip), str) for clip in data.clips)
     if short:
@@ -100,7 +100,7 @@ def _one_size(data: DataSet, run: VAERun, vae_dir: Path) -> list[list[Bucket]]:
     return [[shape.bucket]] * data.manifest.clips
 
 
-def _buckets(data: DataSet, run: VAERun, shapes: Shapes) -> list[list[Bucket] | str]:
+def _buckets(data: Dataset, run: VAERun, shapes: Shapes) -> list[list[Bucket] | str]:
     """For every clip its shapes, or why it has none; sides are whole patches of two latents, as transformers have."""
     token = Token(run.model.time_stride, 2 * run.model.space_stride)
     buckets = Buckets(**{"fps": run.data.fps, "token": token, "tokens": 2**62} | dict(shapes.buckets))

@@ -25,11 +25,11 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from videodit_data.bucketing import Buckets, Token
-    from videodit_data.forecast import latent_stride, print_forecast
-    from videodit_data.packing import Packing
-    from videodit_data.sequence import Part
-    from videodit_data.serving import LoaderConfig
+    from videodit_data.reading.bucket_stats import latent_stride, print_bucket_stats
+    from videodit_data.reading.buckets import Buckets, Token
+    from videodit_data.reading.mixture import WeightedDataset
+    from videodit_data.reading.packing import Packing
+    from videodit_data.reading.reader_config import ReaderConfig
 
     paths = [str(path) for path in args.dataset]
     coded = latent_stride(paths)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     elif how or args.rows is not None:
         raise ValueError("--rows, --clips and --look-ahead go with --length, the tokens of a row; without it, no rows.")
     rows = 8 if args.rows is None else args.rows
-    print_forecast(LoaderConfig(tuple(map(Part, paths)), served, rows), Console())
+    print_bucket_stats(ReaderConfig(tuple(map(WeightedDataset, paths)), served, rows), Console())
     return 0
 
 

@@ -11,7 +11,7 @@ from videodit.cli.data.progress import Bar
 
 if TYPE_CHECKING:
     from videodit_data.captioning.captioner import Captioner, Identity
-    from videodit_data.manifest import Manifest
+    from videodit_data.storage.manifest import Manifest
 
 EXAMPLES = """examples:
   videodit data caption data/footage --out data/captioned --endpoint http://localhost:8000 --model NAME

@@ -24,11 +24,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
     """Writes a sentencepiece model of a data set's captions. ValueError when `out` is any other file."""
-    from videodit_data.sequence import open_data_set
-    from videodit_data.tokenize import is_model, train
+    from videodit_data.formats import open_dataset
+    from videodit_data.tokenizer import is_model, train
 
     check_out(out, "a tokenizer", is_model)
-    model = train((caption for record in open_data_set(dataset).records for caption in record.captions), vocabulary)
+    model = train((caption for record in open_dataset(dataset).records for caption in record.captions), vocabulary)
     if out.exists():
         if out.read_bytes() != model:
             raise ValueError(

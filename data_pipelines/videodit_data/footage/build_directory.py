@@ -1,0 +1,95 @@
+"""Where a build lies: OUT.partial while it is being made, OUT when it is whole; here or on another file system."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from videodit_data.footage import file_system
+from videodit_data.footage.decisions import FOLDER as DECISIONS
+from videodit_data.footage.decisions import THUMBNAILS
+from videodit_data.storage import manifest
+from videodit_data.storage.manifest import Described, LeftOut, Manifest
+
+BESIDE = (DECISIONS, THUMBNAILS, "notes.json")  # what stays of the partial directory beside shards and manifest
+NOTES = "shards"  # what shards hold
+_MADE = (DECISIONS, THUMBNAILS, NOTES)  # from one input and configuration alone; the rest serves others too
+
+
+def partial(out: str) -> str:
+    """The directory in which a data set lies while it is being built."""
+    return out.rstrip("/") + ".partial"
+
+
+def refuse(out: str, info: Mapping[str, Any]) -> None:
+    """ValueError when a data set of other `info` is in `out`, as far as `info` goes."""
+    file = file_system.join(out, manifest.FILE)
+    if file_system.exists(file):
+        there = manifest.parse(file_system.read(file).decode(), file).info
+        finished(out, {**there, **info})
+    elif not file_system.exists(file_system.join(partial(out), manifest.FILE)):
+        finished(out, info)
+
+
+def finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
+    """The data set in `out` if it is that of `info`, None if there is nothing yet. ValueError for something else.
+
+    What an interruption left half moved there is moved to its end.
+    """
+    if not file_system.is_remote(out):
+        return manifest.already_built(Path(out), info)
+    file, moving = file_system.join(out, manifest.FILE), file_system.join(partial(out), manifest.FILE)
+    if file_system.exists(file):
+        return manifest.check_same(manifest.parse(file_system.read(file).decode(), file), info, out)
+    made = manifest.parse(file_system.read(moving).decode(), moving) if file_system.exists(moving) else None
+    if made is not None and made.info == info:
+        return _move(out, made)
+    if file_system.files(out):
+        found = "is not a data set" if made is None else "holds part of a data set made from other input"
+        raise ValueError(f"{out} exists and {found}; choose another place, nothing was written.")
+    return None
+
+
+def begin(out: str, info: Mapping[str, Any]) -> str:
+    """The partial directory, made if need be, without what other `info` left there apart from what was decoded."""
+    directory = partial(out)
+    for name in ("", "analysis", "clips", "captions", *_MADE):
+        file_system.make_folder(file_system.join(directory, name) if name else directory)
+    note = file_system.join(directory, "info.json")
+    if file_system.exists(note) and json.loads(file_system.read(note)) != info:
+        logging.getLogger(__name__).warning("%s: what was made from other input is discarded.", directory)
+        stale = (path for name, path in file_system.files(directory).items() if _made(name))
+        file_system.delete(list(stale))
+    file_system.write(note, json.dumps(info).encode())
+    return directory
+
+
+def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], left_out: Sequence[LeftOut]) -> Manifest:
+    """Turns the partial directory into the data set, the manifest last."""
+    for folder in (DECISIONS, THUMBNAILS):  # what a worker that was killed left half-written
+        found = file_system.files(file_system.join(partial(out), folder))
+        file_system.delete([path for name, path in found.items() if name.endswith(".tmp")])
+    if not file_system.is_remote(out):
+        return manifest.finish(Path(out), described, info=info, left_out=left_out, beside=BESIDE)
+    made = manifest.compose(out, described, info=info, left_out=left_out)
+    file_system.write(file_system.join(partial(out), manifest.FILE), made.to_json().encode())
+    return _move(out, made)
+
+
+def _move(out: str, made: Manifest) -> Manifest:
+    """Moves what stays of a partial directory that is complete, its manifest last, and deletes the rest."""
+    kept = {shard.name for shard in made.shards}
+    rest = []
+    for name, path in file_system.files(partial(out)).items():
+        if name in kept or name.split("/")[0] in BESIDE:
+            file_system.rename(path, file_system.join(out, *name.split("/")))
+        elif name != manifest.FILE:
+            rest.append(path)
+    file_system.delete(rest)
+    file_system.rename(file_system.join(partial(out), manifest.FILE), file_system.join(out, manifest.FILE))
+    return made
+
+
+def _made(name: str) -> bool:
+    return name.endswith(".array_record") or name == manifest.FILE or name.split("/")[0] in _MADE

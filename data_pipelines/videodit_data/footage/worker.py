@@ -1,0 +1,87 @@
+"""What is done with hostile files, in processes of their own with limits (`Isolated`): plain JSON in and out."""
+
+import hashlib
+import io
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from videodit_data import video
+from videodit_data.captioning.look import Look
+from videodit_data.footage.analyse import AnalysisConfig, analyse
+from videodit_data.reading.transforms import cover_size
+from videodit_data.storage.records import Record
+from videodit_data.video import transcode
+from videodit_data.video.transcode import Recode
+
+_HEIGHT, _QUALITY = 120, 80  # of the frames of a thumbnail: pixels; JPEG
+_watching: list[int] = []
+
+
+def run(path: str, *, name: str, what: str, **arguments: Any) -> Any:
+    """One of the functions below, so that they share processes."""
+    _end_with_parent()
+    return {"analysis": analysis, "cut": cut, "thumbnail": thumbnail, "look": look}[what](path, name=name, **arguments)
+
+
+def _end_with_parent() -> None:
+    """While a file is decoded nobody looks at the pipe that ends with the parent."""
+    if not _watching:
+        _watching.append(os.getppid())
+        threading.Thread(target=_watch, args=_watching, daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def analysis(path: str, config: dict[str, Any], name: str, most_pixels: int) -> dict[str, Any]:
+    """`Analysis` of a file as JSON. VideoError as `analyse`."""
+    return analyse(path, AnalysisConfig.from_json(config), name=name, most_pixels=most_pixels).to_json()
+
+
+def cut(path: str, start: int, frames: int, recode: dict[str, Any] | None, name: str, out: str) -> dict[str, Any]:
+    """Writes frames of a file (all of it, as it is, where `recode` is None) to `out`; facts of what was written.
+
+    VideoError where they cannot be decoded.
+    """
+    if recode is None:
+        data = Path(path).read_bytes()
+    else:
+        data = transcode.cut(path, start, frames, Recode(**recode), name=name)
+    info = video.probe(data, name=name)
+    if info.frames != frames:
+        raise video.VideoError(f"{name}: has {info.frames} frames, not {frames}, after it was cut.")
+    Path(out).write_bytes(data)
+    facts = {key: getattr(info, key) for key in ("fps", "frames", "height", "width")}
+    return facts | {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def thumbnail(path: str, start: int, frames: int, name: str, out: str) -> None:
+    """Writes a JPEG to `out`: first, middle and last frame side by side. VideoError where they cannot be decoded."""
+    info = video.probe(path, name=name)
+    size = cover_size(info.height, info.width, _HEIGHT, 1)
+    moments = (start, start + frames // 2, start + frames - 1)
+    pictures = [video.decode(path, moment, 1, size=size, name=name)[0] for moment in moments]
+    sink = io.BytesIO()
+    try:
+        Image.fromarray(np.concatenate(pictures, axis=1)).save(sink, format="JPEG", quality=_QUALITY)
+    except OSError as error:  # 65,535 pixels are the most
+        raise video.VideoError(f"{name}: no JPEG can be made ({error}).") from None
+    Path(out).write_bytes(sink.getvalue())
+
+
+def look(path: str, facts: dict[str, Any], look: dict[str, Any], name: str) -> bytes:
+    """What a `Look` shows of a clip with these facts, as an .npy file. VideoError where it cannot be decoded."""
+    data = Path(path).read_bytes()
+    record = Record(id=name, video=data, captions=("",), source="", licence="", sha256="", **facts)
+    sink = io.BytesIO()
+    np.save(sink, Look(**look).at(record).frames, allow_pickle=False)
+    return sink.getvalue()

@@ -1,0 +1,102 @@
+"""What a loader serves of captions: token ids, made as they are needed, or embeddings that were made before."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Shaped
+
+from videodit_data.reading.batch import ArraySpec
+from videodit_data.storage.embeddings import Embedding, Embeddings
+from videodit_data.tokenizer import NoTokenizer, Tokenizer, cleaned
+
+
+@runtime_checkable
+class TextInput(Protocol):
+    """Arrays of a caption, all of the same shapes whatever the caption. Called from several threads at once."""
+
+    @property
+    def specs(self) -> Mapping[str, ArraySpec]:
+        """The arrays of one caption, by the batch's names."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What tells these texts from any other: the same one gives the same arrays."""
+        ...
+
+    def __call__(self, caption: str) -> Mapping[str, Shaped[np.ndarray, "..."]]:
+        """The arrays; "" is the empty caption."""
+        ...
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """`text_ids` and `text_mask` of `length` tokens, eos included.
+
+    tidy: captions are `cleaned` first, as trained text encoders are used to.
+    """
+
+    tokenizer: Tokenizer | NoTokenizer
+    length: int = 32
+    tidy: bool = False
+
+    @property
+    def specs(self) -> Mapping[str, ArraySpec]:
+        return {
+            "text_ids": ArraySpec((self.length,), np.dtype(np.int32)),
+            "text_mask": ArraySpec((self.length,), np.dtype(bool)),
+        }
+
+    @property
+    def identity(self) -> str:
+        return f"{hashlib.sha256(self.tokenizer.model).hexdigest()}, {self.length} tokens{', tidied' * self.tidy}"
+
+    def __call__(self, caption: str) -> Mapping[str, Shaped[np.ndarray, "..."]]:
+        ids, mask = self.tokenizer.encode([cleaned(caption) if self.tidy else caption], self.length)
+        return {"text_ids": ids[0], "text_mask": mask[0]}
+
+
+class CachedText:
+    """`text` and `text_mask` of as many tokens as were embedded, from the data sets whose captions are asked for.
+
+    Embeddings are as stored, and zero where a caption has ended.
+    """
+
+    def __init__(self, data_sets: Sequence[str | os.PathLike[str]]):
+        """ValueError when one carries no embeddings, or they were not made or stored alike."""
+        self._stored = [Embeddings(path) for path in dict.fromkeys(map(os.fspath, data_sets))]
+        first, like = self._stored[0], self._stored[0][""]
+        for other in self._stored[1:]:
+            if (other.made_by, other[""].dtype) != (first.made_by, like.dtype):
+                raise ValueError(f"The embeddings of {first.path} and {other.path} were not made and stored alike.")
+        self.made_by, self._length = first.made_by, int(first.made_by["length"])
+        self.specs: Mapping[str, ArraySpec] = {
+            "text": ArraySpec((self._length, like.shape[1]), like.dtype),
+            "text_mask": ArraySpec((self._length,), np.dtype(bool)),
+        }
+
+    @property
+    def identity(self) -> str:
+        made_by = json.dumps(self.made_by, sort_keys=True).encode()
+        return f"{hashlib.sha256(made_by).hexdigest()}, {self.specs['text'].dtype}"
+
+    def __call__(self, caption: str) -> Mapping[str, Shaped[np.ndarray, "..."]]:
+        """ValueError when no data set has the caption."""
+        embedding = self._find(caption)
+        (shape, dtype), count = self.specs["text"], len(embedding)
+        text = np.zeros(shape, dtype)
+        text[:count] = embedding
+        return {"text": text, "text_mask": np.arange(self._length) < count}
+
+    def _find(self, caption: str) -> Embedding:
+        for stored in self._stored:
+            with contextlib.suppress(KeyError):
+                return stored[caption]
+        places = ", ".join(stored.path for stored in self._stored)
+        raise ValueError(f"The embeddings of {places} lack the caption '{caption:.80}': encode the data set again.")

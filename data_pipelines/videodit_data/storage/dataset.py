@@ -1,0 +1,38 @@
+"""A data set that is open for reading: its manifest and its records."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from videodit_data.storage.manifest import Manifest, load
+from videodit_data.storage.records import Record, RecordSource
+
+ClipSize = tuple[int, float, int, int]  # frames, frames per second, height, width
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An open data set of any format.
+
+    Attributes:
+        path: the name that it was opened by.
+        manifest: shards with the size of every clip, origins, provenance.
+        records: the clips by number, in the order of the manifest's shards.
+    """
+
+    path: str
+    manifest: Manifest
+    records: Sequence[Record]
+
+    @property
+    def clips(self) -> list[ClipSize]:
+        """The size of every clip."""
+        shards = self.manifest.shards
+        return [clip for s in shards for clip in zip(s.frames, s.fps, s.heights, s.widths, strict=True)]
+
+
+def open_directory(path: str | os.PathLike[str]) -> Dataset:
+    """Open the data set in a directory. ValueError as `manifest.load`."""
+    manifest = load(path)
+    return Dataset(os.fspath(path), manifest, RecordSource([Path(path) / shard.name for shard in manifest.shards]))

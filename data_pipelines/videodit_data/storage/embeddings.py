@@ -1,0 +1,110 @@
+"""Embeddings of captions beside the clips that have them: each caption once, in shards, found by its key.
+
+The first record of a shard is the keys of the others, in their order, which is that of all keys over all shards.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+from jaxtyping import Shaped
+
+from videodit_data.storage import manifest
+from videodit_data.storage.records import (
+    RecordSource,
+    even_ranges,
+    pack_floats,
+    shard_name,
+    unpack_floats,
+    write_packed,
+)
+from videodit_data.tokenizer import cleaned
+
+NAME = "text"  # of the shards
+CAPTIONS = 1024  # of a shard: 1 GB of UMT5-XXL's at 128 tokens each
+_KEY = 16  # bytes, of which the first 8 are searched for
+
+Embedding = Shaped[np.ndarray, "s E"]  # of the tokens that a caption has
+
+
+class Keys:
+    """Keys of captions: hashes of what the captions are once cleaned, and of what makes the embeddings."""
+
+    def __init__(self, made_by: Mapping[str, Any]):
+        self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).digest()
+
+    def __call__(self, caption: str) -> bytes:
+        return hashlib.sha256(self._made_by + cleaned(caption).encode()).digest()[:_KEY]
+
+
+def distinct(captions: Iterable[str], keys: Keys) -> list[str]:
+    """The captions cleaned, each once, in the order of their keys; the empty one, which stands for none, among them."""
+    return sorted({cleaned(caption) for caption in captions} | {""}, key=keys)
+
+
+def shards_of(captions: Sequence[str]) -> dict[str, range]:
+    """The file names of the shards of so many captions, and which of them each holds."""
+    parts = even_ranges(len(captions), -(-len(captions) // CAPTIONS))
+    return {shard_name(NAME, index, len(parts)): part for index, part in enumerate(parts)}
+
+
+def write(path: Path, captions: Sequence[str], embeddings: Iterable[Embedding], keys: Keys, dtype: str) -> None:
+    """Write one shard whole or not at all: captions in the order of their keys, and the embeddings of each.
+
+    `dtype` is how they are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
+    """
+
+    def packed() -> Iterator[bytes]:
+        yield b"".join(map(keys, captions))
+        for caption, embedding in zip(captions, embeddings, strict=True):
+            data = pack_floats(embedding, dtype, "Embeddings")
+            yield msgpack.packb({"caption": caption, "shape": embedding.shape, "dtype": dtype, "embedding": data})
+
+    write_packed(path, packed())
+
+
+def describe(path: Path) -> manifest.TextShard:
+    """Facts of a finished shard, read back from its file."""
+    captions = len(RecordSource([path])) - 1
+    return manifest.TextShard(path.name, manifest.sha256(path), path.stat().st_size, captions)
+
+
+class Embeddings:
+    """The embeddings of a data set's captions, open; safe to share between threads and to pickle.
+
+    `made_by` is the encoder, the tokenizer and the length that its manifest names.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        """ValueError when the data set carries none, or a shard is damaged."""
+        described = manifest.load(directory)
+        if not described.texts:
+            raise ValueError(f"{directory} carries no embeddings of its captions: encode it with a text encoder.")
+        self.path, self.made_by = os.fspath(directory), dict(described.info["text"])
+        self._keys = Keys(self.made_by)
+        self._shards = [RecordSource([Path(directory) / shard.name]) for shard in described.texts]
+        lists = [np.frombuffer(shard.packed(0), ">u8").reshape(-1, 2)[:, 0] for shard in self._shards]
+        self._ends = np.cumsum([len(keys) for keys in lists])
+        self._heads = np.concatenate(lists).astype(np.uint64)
+
+    def __len__(self) -> int:
+        """Number of captions, the empty one among them."""
+        return len(self._heads)
+
+    def __getitem__(self, caption: str) -> Embedding:
+        """Of the tokens of a caption, as stored. KeyError when it is not here."""
+        wanted, caption = np.frombuffer(self._keys(caption)[:8], ">u8").astype(np.uint64)[0], cleaned(caption)
+        place = int(np.searchsorted(self._heads, wanted))
+        while place < len(self) and self._heads[place] == wanted:
+            shard = int(np.searchsorted(self._ends, place, side="right"))
+            first = self._ends[shard] - (len(self._shards[shard]) - 1)
+            found = msgpack.unpackb(self._shards[shard].packed(1 + place - int(first)))
+            if found["caption"] == caption:
+                return unpack_floats(found["embedding"], found["shape"], found["dtype"])
+            place += 1
+        raise KeyError(caption)

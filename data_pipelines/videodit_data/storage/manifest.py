@@ -1,0 +1,359 @@
+"""A data set: a directory of ArrayRecord shards and the manifest that describes them, built all or nothing.
+
+`build` writes into `DIR.partial`, one shard after the other, the manifest last, and then renames the directory. What
+was finished before an interruption is kept. `info` is at once the provenance of the data set and its identity: the same
+`info` means the same data.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from videodit_data.storage.records import Record, RecordSource, even_ranges, shard_name, write_shard
+
+FILE = "manifest.json"
+FORMAT, VERSION = "videodit-data", 2
+_INFO = "info.json"  # of a data set that is being built
+
+Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard: its file, hash and size, and of each clip frames, rate and sides, so that no reader need scan."""
+
+    name: str
+    sha256: str
+    bytes: int
+    frames: tuple[int, ...]
+    fps: tuple[float, ...]
+    heights: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        counts = {len(values) for values in (self.frames, self.fps, self.heights, self.widths)}
+        if len(counts) > 1:
+            raise ValueError(f"{self.name} has {sorted(counts)} clips, depending on what is counted")
+
+
+@dataclass(frozen=True)
+class TextShard:
+    """One shard of embeddings (`embeddings`): its file, hash and size, and how many captions it holds."""
+
+    name: str
+    sha256: str
+    bytes: int
+    captions: int
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How many clips come from one source under one licence."""
+
+    source: str
+    licence: str
+    clips: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that did not become a clip, and why; or one of `count` files or parts of which the same is true."""
+
+    file: str
+    reason: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set holds, where it comes from and what was left out of it."""
+
+    content: str  # "video" or "latent"
+    shards: tuple[Shard, ...]
+    origins: tuple[Origin, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    texts: tuple[TextShard, ...] = ()  # embeddings of the clips' captions, made by what `info["text"]` says
+
+    @property
+    def clips(self) -> int:
+        """Number of clips."""
+        return sum(len(shard.frames) for shard in self.shards)
+
+    @property
+    def frames(self) -> int:
+        """Frames of all clips together."""
+        return sum(sum(shard.frames) for shard in self.shards)
+
+    @property
+    def seconds(self) -> float:
+        """Length of all clips together."""
+        return sum(n / rate for shard in self.shards for n, rate in zip(shard.frames, shard.fps, strict=True))
+
+    @property
+    def bytes(self) -> int:
+        """Size of all shards together."""
+        return sum(shard.bytes for shard in (*self.shards, *self.texts))
+
+    def to_json(self) -> str:
+        """The text of manifest.json, one line a key."""
+        counts = {name: getattr(self, name) for name in ("clips", "frames", "seconds", "bytes")}
+        values = {"format": FORMAT, "version": VERSION, "counts": counts} | dataclasses.asdict(self)
+        lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def load(directory: str | os.PathLike[str]) -> Manifest:
+    """The manifest of the data set in `directory`. ValueError when there is none, or it does not fit its shards."""
+    directory = Path(directory)
+    if not (directory / FILE).is_file():
+        partial = partial_directory(directory)
+        hint = f"; an unfinished one lies in {partial}: run the command that made it again" if partial.is_dir() else ""
+        raise ValueError(f"{directory} is not a data set: expected a directory with a {FILE}{hint}.")
+    try:
+        text = (directory / FILE).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{directory / FILE} is not a manifest that this version can read: {error}.") from error
+    manifest = parse(text, directory / FILE)
+    for shard in (*manifest.shards, *manifest.texts):
+        file = directory / shard.name
+        if not file.is_file() or file.stat().st_size != shard.bytes:
+            state = "is missing" if not file.is_file() else f"has {file.stat().st_size} bytes, not {shard.bytes}"
+            raise ValueError(f"{directory} is damaged: {shard.name} {state}; build or copy the data set again.")
+    return manifest
+
+
+def parse(text: str, file: str | os.PathLike[str]) -> Manifest:
+    """Undoes `Manifest.to_json`. ValueError names the `file` when this version cannot read it."""
+    try:
+        values = json.loads(text)
+        if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
+            raise ValueError(f"format and version must be {FORMAT} {VERSION}")
+        values.pop("counts")
+        shards = tuple(map(_shard, values["shards"]))
+        return Manifest(
+            **values
+            | {"shards": shards}
+            | {"origins": tuple(Origin(**origin) for origin in values["origins"])}
+            | {"left_out": tuple(LeftOut(**left_out) for left_out in values["left_out"])}
+            | {"texts": tuple(TextShard(**shard) for shard in values.get("texts", ()))}
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{file} is not a manifest that this version can read: {error}.") from error
+
+
+def _shard(values: Mapping[str, Any]) -> Shard:
+    return Shard(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _check_name(name: str) -> None:
+    if Path(name).name != name:
+        raise ValueError(f"a shard lies in its data set's directory, and '{name}' is no name there")
+
+
+def records(directory: str | os.PathLike[str]) -> RecordSource:
+    """Random access to all records of a data set, in the order in which they were written."""
+    return RecordSource([Path(directory) / shard.name for shard in load(directory).shards])
+
+
+def damaged(directory: str | os.PathLike[str]) -> list[str]:
+    """Names of the shards whose bytes are not those that were written; reads every shard."""
+    manifest = load(directory)
+    shards = (*manifest.shards, *manifest.texts)
+    return [shard.name for shard in shards if sha256(Path(directory) / shard.name) != shard.sha256]
+
+
+def build(
+    directory: str | os.PathLike[str],
+    make: Callable[[range], Iterable[Record]],
+    clips: int,
+    *,
+    shards: int = 1,
+    name: str = "clips",
+    info: Mapping[str, Any],
+    left_out: Sequence[LeftOut] = (),
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write a data set of `clips` records over `shards` even shards; returns its manifest.
+
+    `make(range)` yields the records with those numbers; it is called once for every shard that is not there yet, so it
+    must depend on nothing but the numbers and what `info` says. `info` is plain JSON. Nothing is done when `directory`
+    already holds the data set of the same `info`. ValueError when it holds anything else, or on no clips at all.
+    """
+    directory = Path(directory)
+    info = json.loads(json.dumps(info))
+    if (finished := already_built(directory, info)) is not None:
+        return finished
+    if clips < 1 or not 1 <= shards <= clips:
+        raise ValueError(f"A data set needs at least one clip a shard, not {clips} clips in {shards} shards.")
+    partial = start(directory, info)
+    names = [shard_name(name, index, shards) for index in range(shards)]
+    described = []
+    for shard, numbers in zip(names, even_ranges(clips, shards), strict=True):
+        if not (partial / shard).exists():
+            report = (lambda done: None) if progress is None else lambda done: progress("write", done, clips)
+            write_shard(partial / shard, _counted(make(numbers), numbers, report))
+        described.append(describe(partial / shard))
+    return finish(directory, described, info=info, left_out=left_out)
+
+
+def start(directory: Path, info: Mapping[str, Any]) -> Path:
+    """The partial directory, made if need be, without shards that other `info` left there."""
+    partial = partial_directory(directory)
+    partial.mkdir(parents=True, exist_ok=True)
+    note = partial / _INFO
+    shards = any(partial.glob("*.array_record"))
+    if shards and not (note.exists() and json.loads(note.read_text(encoding="utf-8")) == info):
+        logging.getLogger(__name__).warning("%s: unfinished shards made from other input are discarded.", partial)
+        for shard in partial.glob("*.array_record"):
+            shard.unlink()
+    write_whole(note, json.dumps(info))
+    return partial
+
+
+@dataclass(frozen=True)
+class Described:
+    """A finished shard: what the manifest says of it, where its clips come from, and what they hold."""
+
+    shard: Shard
+    origins: tuple[Origin, ...]
+    content: str  # as `Manifest.content`
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Described":
+        """Undoes `dataclasses.asdict`, and what JSON makes of it."""
+        origins = tuple(Origin(**origin) for origin in values["origins"])
+        return Described(_shard(values["shard"]), origins, values["content"])
+
+
+def describe(path: Path) -> Described:
+    """Facts of a finished shard, read back from its file. ValueError when it holds videos and latents."""
+    clips, origins, contents = [], Counter(), set()
+    for record in RecordSource([path]):
+        clips.append((record.frames, record.fps, record.height, record.width))
+        origins[record.source, record.licence] += 1
+        contents.add("video" if record.latent is None else "latent")
+    if len(contents) != 1:
+        raise ValueError(f"{path}: a data set holds videos or latents, not both.")
+    shard = Shard(path.name, sha256(path), path.stat().st_size, *zip(*clips, strict=True))
+    return Described(shard, tuple(Origin(*origin, count) for origin, count in origins.items()), contents.pop())
+
+
+def compose(
+    directory: str | os.PathLike[str],
+    described: Sequence[Described],
+    *,
+    info: Mapping[str, Any],
+    left_out: Sequence[LeftOut] = (),
+) -> Manifest:
+    """The manifest of shards; `directory` is for errors. ValueError when they hold videos and latents."""
+    contents = {each.content for each in described}
+    if len(contents) != 1:
+        raise ValueError(f"{directory}: a data set holds videos or latents, not both.")
+    origins: Counter[tuple[str, str]] = Counter()
+    for origin in (origin for each in described for origin in each.origins):
+        origins[origin.source, origin.licence] += origin.clips
+    shards = tuple(each.shard for each in described)
+    made = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
+    return Manifest(contents.pop(), shards, made, tuple(left_out), info, versions())
+
+
+def finish(
+    directory: Path,
+    described: Sequence[Described],
+    *,
+    info: Mapping[str, Any],
+    left_out: Sequence[LeftOut] = (),
+    beside: Sequence[str] = (),
+    texts: Sequence[TextShard] = (),
+) -> Manifest:
+    """Turns the partial directory, whose shards are all there, into the data set, the manifest last.
+
+    Of what else lies there (the maker's notes, such as a journal) only the files and folders named in `beside` stay.
+    """
+    manifest = dataclasses.replace(compose(directory, described, info=info, left_out=left_out), texts=tuple(texts))
+    partial = partial_directory(directory)
+    kept = {*beside, *(shard.name for shard in (*manifest.shards, *manifest.texts))}
+    for leftover in partial.iterdir():
+        if leftover.name not in kept and leftover.name != _INFO:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    write_whole(partial / FILE, manifest.to_json())
+    partial.rename(directory)
+    (directory / _INFO).unlink(missing_ok=True)  # last: without it nobody knows what unfinished shards are of
+    return manifest
+
+
+def already_built(directory: Path, info: Mapping[str, Any]) -> Manifest | None:
+    """The finished data set in `directory` if it is that of `info`, None if there is nothing yet.
+
+    ValueError when there is something else, which is never overwritten.
+    """
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return None
+    if not (directory / FILE).exists():
+        raise ValueError(f"{directory} exists and is not a data set; choose another place, nothing was written.")
+    return check_same(load(directory), info, directory)
+
+
+def check_same(manifest: Manifest, info: Mapping[str, Any], directory: str | os.PathLike[str]) -> Manifest:
+    """The manifest of a finished data set. ValueError unless it is that of `info`, naming what differs."""
+    if manifest.info != info:
+        changed = sorted(key for key in {*manifest.info, *info} if manifest.info.get(key) != info.get(key))
+        raise ValueError(
+            f"{directory} already holds a data set made from other input ({', '.join(changed)} differ); "
+            "choose another place or remove it, nothing was written."
+        )
+    return manifest
+
+
+def partial_directory(directory: Path) -> Path:
+    """Where a data set lies while it is being built."""
+    return directory.with_name(directory.name + ".partial")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it: readers see all of it or nothing."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], None]) -> Iterable[Record]:
+    done = numbers.start
+    for record in records:
+        yield record
+        done += 1
+        report(done)
+    if done != numbers.stop:
+        made = done - numbers.start
+        raise ValueError(f"{len(numbers)} records were to be made from number {numbers.start} on, not {made}.")
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in ("videodit", "numpy", "av", "array_record"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # used from a checkout
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,214 @@
+"""One clip as one record: a msgpack map in an ArrayRecord shard. No pickle anywhere."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import msgpack
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import Float, Shaped
+
+_OPTIONS = "group_size:1,uncompressed"  # every record readable alone; videos are compressed, latents hardly can be
+_LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38}
+_TYPES = {"float16": np.dtype("<f2"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+Moments = Shaped[np.ndarray, "t y x C"]  # float16 or bfloat16
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A VAE's mean and log-variance [t, y, x, C] as little-endian float16 or bfloat16."""
+
+    mean: bytes
+    logvar: bytes
+    shape: tuple[int, int, int, int]
+    dtype: str  # "float16" or "bfloat16"
+
+    def arrays(self) -> tuple[Moments, Moments]:
+        """(mean, logvar) as they are stored: views, nothing is copied."""
+        return tuple(unpack_floats(x, self.shape, self.dtype) for x in (self.mean, self.logvar))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A captioned clip. `height`, `width`, `frames` and `fps` describe the video, or the pixels that were encoded."""
+
+    id: str  # unique in its data set
+    video: bytes  # the encoded file; empty once latents stand in for it
+    captions: tuple[str, ...]
+    fps: float
+    height: int
+    width: int
+    frames: int
+    source: str  # where the clip comes from
+    licence: str
+    sha256: str  # of the encoded file
+    truth: dict[str, Any] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
+    latent: Latent | None = None
+    pictures: Sequence[Any] | np.ndarray | None = None  # uint8 [Y, X, 3] by number, where there is no file; not stored
+    caption_sources: tuple[str, ...] = ()  # what wrote each caption ("file", a model); empty when that is unknown
+    window: dict[str, Any] | None = None  # what part of which clip was encoded (`clip_window.Window`), where it was one
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.captions or self.frames < 1 or not self.fps > 0:
+            raise ValueError(
+                f"Record '{self.id}' needs an id, a caption, frames and a positive rate; it has "
+                f"{len(self.captions)} captions, {self.frames} frames, {self.fps} a second."
+            )
+        if self.caption_sources and len(self.caption_sources) != len(self.captions):
+            raise ValueError(
+                f"Record '{self.id}' has {len(self.captions)} captions and {len(self.caption_sources)} sources of "
+                "captions; one each is due, or none."
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clip."""
+        return self.frames / self.fps
+
+    def pack(self) -> bytes:
+        """The record as msgpack. ValueError when `truth` holds anything but plain values, or the video is no file."""
+        if self.pictures is not None:
+            raise ValueError(f"Record '{self.id}' is made of single pictures; encode them as a video to store it.")
+        values = {name: value for name, value in vars(self).items() if name != "pictures"}
+        try:
+            return msgpack.packb(values | {"latent": self.latent and vars(self.latent)})
+        except TypeError as error:
+            raise ValueError(
+                f"Record '{self.id}' must hold only plain values and lists or maps of them: {error}."
+            ) from error
+
+
+def unpack(data: bytes) -> Record:
+    """Undoes `Record.pack`. ValueError when the bytes are no such record."""
+    try:
+        values = msgpack.unpackb(data, strict_map_key=False)
+        latent = values.pop("latent")
+        if latent is not None:
+            latent = Latent(**{**latent, "shape": tuple(latent["shape"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("captions", "caption_sources")}
+        return Record(**values | lists, latent=latent)
+    except (msgpack.UnpackException, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"Not a clip record of this format: {error}.") from error
+
+
+def from_video(
+    id: str,
+    video: bytes,
+    captions: Sequence[str],
+    *,
+    fps: float,
+    height: int,
+    width: int,
+    frames: int,
+    source: str,
+    licence: str,
+    truth: dict[str, Any] | None = None,
+    caption_sources: Sequence[str] = (),
+) -> Record:
+    """A record of an encoded video, with its hash taken."""
+    digest, told = hashlib.sha256(video).hexdigest(), {"caption_sources": tuple(caption_sources)}
+    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth, **told)
+
+
+def with_latent(
+    record: Record,
+    mean: Float[np.ndarray, "t y x C"],
+    logvar: Float[np.ndarray, "t y x C"],
+    *,
+    fps: float,
+    frames: int,
+    height: int,
+    width: int,
+    dtype: str = "float16",
+) -> Record:
+    """The record with latents in place of its video; the keywords describe the pixels that the VAE saw.
+
+    `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
+    """
+    packed = Latent(pack_floats(mean, dtype), pack_floats(logvar, dtype), mean.shape, dtype)
+    shown = {"fps": fps, "frames": frames, "height": height, "width": width}
+    return dataclasses.replace(record, video=b"", pictures=None, latent=packed, **shown)
+
+
+def pack_floats(values: Shaped[np.ndarray, "*shape"], dtype: str, what: str = "Latents") -> bytes:
+    """Numbers as little-endian float16 or bfloat16. ValueError when one is not finite or does not fit."""
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if dtype not in _LARGEST:
+        raise ValueError(f"{what} are stored as float16 or bfloat16, not {dtype}.")
+    if not np.abs(values).max(initial=0) <= _LARGEST[dtype]:
+        raise ValueError(f"{what} must be finite and fit {dtype}, whose largest number is {_LARGEST[dtype]:g}.")
+    return values.astype(_TYPES[dtype]).tobytes()
+
+
+def unpack_floats(data: bytes, shape: Sequence[int], dtype: str) -> Shaped[np.ndarray, "..."]:
+    """Undoes `pack_floats`: a view, nothing is copied."""
+    return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
+
+
+class RecordSource(Sequence[Record]):
+    """Random access to the records of several shards, in order; safe to share between threads and to pickle."""
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]]):
+        """ValueError when a shard is damaged where its index is; one damaged elsewhere is told when that is read."""
+        self._paths = [os.fspath(path) for path in paths]
+        try:
+            self._data = ArrayRecordDataSource(self._paths)
+        except (RuntimeError, OSError) as error:
+            raise ValueError(self._damaged(error)) from error
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def _damaged(self, error: Exception) -> str:
+        reason = str(error).splitlines()[0]
+        return f"{', '.join(self._paths[:3])}: a shard is damaged ({reason:.200}); build or copy the data set again."
+
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]
+        return unpack(self.packed(index))
+
+    def packed(self, index: int) -> bytes:
+        """The bytes of one record, for `unpack`."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Record {index} of {len(self)}.")
+        try:
+            return self._data[index % len(self)]
+        except RuntimeError as error:
+            raise ValueError(self._damaged(error)) from error
+
+
+def shard_name(name: str, index: int, count: int) -> str:
+    """The file name of one shard of several, `NAME-00000-of-00004.array_record`."""
+    return f"{name}-{index:05d}-of-{count:05d}.array_record"
+
+
+def even_ranges(total: int, parts: int) -> list[range]:
+    """`total` items in `parts` consecutive ranges whose lengths differ by at most one."""
+    return [range(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
+
+
+def write_shard(path: Path, records: Iterable[Record]) -> None:
+    """Write one shard whole or not at all: under a temporary name, then renamed."""
+    write_packed(path, (record.pack() for record in records))
+
+
+def write_packed(path: Path, records: Iterable[bytes]) -> None:
+    """`write_shard` of what has been packed already."""
+    scratch = path.with_name(path.name + ".tmp")
+    writer = ArrayRecordWriter(str(scratch), _OPTIONS)
+    try:
+        try:
+            for record in records:
+                writer.write(record)
+        finally:
+            writer.close()
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from videodit_data.reading.buckets import ONLY_IMAGES, ONLY_VIDEOS, TOO_SHORT, TOO_SMALL, Bucket, Buckets, Token, assign
+from videodit_data.video.resampling import covers
+
+BUCKETS = Buckets(sides=(64, 128, 256), frames=(1, 5, 9, 17), fps=8.0, tokens=4096)
+SIDES = st.integers(16, 2000)
+
+
+@given(frames=st.integers(1, 300), fps=st.sampled_from([8.0, 12.5, 24.0, 30.0]), height=SIDES, width=SIDES)
+def test_a_clip_fills_its_bucket_and_would_no_better_one(frames, fps, height, width):
+    found = BUCKETS.choose(frames, fps, height, width)
+    fits = [
+        b for b in BUCKETS.all() if max(b.height / height, b.width / width) <= 1 and (b.frames == 1) == (frames == 1)
+    ]
+    reached = [b for b in fits if frames == 1 or covers(frames, fps, b.frames, 8.0)]
+    if isinstance(found, str):
+        # Nothing of the aspect that is nearest to the clip's fits.
+        lengths = [n for n in (5, 9, 17) if frames > 1 and covers(frames, fps, n, 8.0)]
+        assert found == (TOO_SMALL if frames == 1 or lengths else TOO_SHORT)
+        return
+    assert found in reached
+    assert found.frames == max(b.frames for b in reached)
+    same = [b for b in reached if b.frames == found.frames and BUCKETS.cost(b) > 1.3 * BUCKETS.cost(found)]
+    ratio = width / height
+    off = abs(np.log(found.width / found.height / ratio))
+    assert all(abs(np.log(b.width / b.height / ratio)) > off for b in same)  # larger ones are of another aspect
+
+
+@pytest.mark.parametrize(
+    ("clip", "bucket"),
+    [
+        ((17, 8.0, 256, 256), Bucket(17, 256, 256)),
+        ((16, 8.0, 256, 256), Bucket(9, 256, 256)),
+        ((300, 30.0, 1080, 1920), Bucket(17, 192, 336)),
+        ((300, 30.0, 1920, 1080), Bucket(17, 336, 192)),
+        ((1, 8.0, 128, 128), Bucket(1, 128, 128)),
+        ((2, 8.0, 256, 256), TOO_SHORT),
+        ((17, 8.0, 63, 64), TOO_SMALL),
+    ],
+)
+def test_the_best_bucket(clip, bucket):
+    assert BUCKETS.choose(*clip) == bucket
+
+
+def test_images_and_videos_are_told_from_what_is_too_short():
+    images, videos = dataclasses.replace(BUCKETS, frames=(1,)), dataclasses.replace(BUCKETS, frames=(5, 17))
+    assert images.choose(99, 8.0, 512, 512) == ONLY_IMAGES and videos.choose(1, 8.0, 512, 512) == ONLY_VIDEOS
+    assert videos.choose(2, 8.0, 512, 512) == TOO_SHORT
+
+
+def test_enlarging_is_allowed_up_to_a_limit():
+    assert BUCKETS.choose(17, 8.0, 200, 200) == Bucket(17, 128, 128)
+    assert dataclasses.replace(BUCKETS, upsample=1.28).choose(17, 8.0, 200, 200) == Bucket(17, 256, 256)
+    assert dataclasses.replace(BUCKETS, upsample=1.27).choose(17, 8.0, 200, 200) == Bucket(17, 128, 128)
+
+
+def test_shapes_are_whole_tokens_of_about_the_same_number_and_batches_of_one_budget():
+    for bucket in BUCKETS.all():
+        assert bucket.height % 16 == bucket.width % 16 == 0
+        assert BUCKETS.batch(bucket) * BUCKETS.cost(bucket) <= 4096 < (BUCKETS.batch(bucket) + 1) * BUCKETS.cost(bucket)
+    areas = np.array([height * width for height, width in BUCKETS.pixels(256)])
+    assert (np.abs(areas / 256**2 - 1) < 0.05).all()
+    assert Token(4, 16).count(17, 64, 48) == 5 * 4 * 3
+
+
+def test_every_clip_is_counted_once():
+    clips = [(17, 8.0, 256, 256), (9, 8.0, 128, 128), (2, 8.0, 256, 256), (17, 8.0, 20, 20), (17, 8.0, 256, 256)]
+    found = assign(BUCKETS.choose, clips)
+    assert found.buckets == (Bucket(9, 128, 128), Bucket(17, 256, 256))
+    assert found.of.tolist() == [1, 0, -1, -1, 1]
+    assert found.dropped == {TOO_SHORT: 1, TOO_SMALL: 1}
+    assert found.kept == (1.0, 1.0)
+    assert assign(BUCKETS.choose, [(17, 8.0, 256, 512)]).kept == (pytest.approx(0.875, abs=0.02),)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"frames": (16,)}, "A clip has 1 \\+ 4k frames"),
+        ({"sides": ()}, "at least one side"),
+        ({"upsample": 0.5}, "upsample is at least 1"),
+        ({"sides": (256, 8)}, "sides are at least 16 pixels, not 8.$"),
+        ({"aspects": (1.0, 0.0)}, "aspects are above 0 and finite, not 0.$"),
+        ({"fps": float("nan")}, "rate is above 0 and finite, not nan"),
+        ({"token": Token(8, 16)}, "Buckets have 1 \\+ 8k frames"),
+    ],
+)
+def test_buckets_that_cannot_be_are_refused(changed, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(BUCKETS, **changed)

@@ -1,0 +1,91 @@
+"""Functions called in processes of their own: what they return comes back, what they do to the process costs a file."""
+
+import os
+
+import av
+import numpy as np
+import pytest
+from videodit_data import video
+from videodit_data.video import VideoError, isolate
+from videodit_data.video.isolate import Isolated, Limits, Verifier
+
+
+@pytest.fixture
+def film(numbered, tmp_path):
+    video.encode(tmp_path / "film.mp4", numbered(12), 8)
+    return tmp_path / "film.mp4"
+
+
+def test_dataclasses_and_bytes_come_back_from_one_process(film):
+    with Isolated("videodit_data.video:probe") as probe:
+        assert video.VideoInfo(**probe(film)) == video.probe(film)
+        process = probe._all[0]._process
+        probe(film)
+        assert len(probe._all) == 1 and probe._all[0]._process is process
+    with Isolated("tests.data.video.isolated:whole") as whole:
+        assert whole(film) == film.read_bytes()
+    assert process.poll() is not None  # closed
+
+
+def test_errors_of_any_kind_name_the_file_and_keep_the_process(film):
+    with Isolated("tests.data.video.isolated:cut") as cut:
+        for arguments, told in (
+            ({"start": 90, "frames": 5, "recode": {}}, r"^a film: has 12 frames, cannot give 5 from frame 90 on\.$"),
+            ({"start": 0, "frames": 5, "recode": {"crf": 99}}, r"^a film: ValueError, Coding needs a crf of 0 to 51"),
+            ({"start": 0}, r"^a film: TypeError, .*missing"),
+        ):
+            with pytest.raises(VideoError, match=told):
+                cut(film, name="a film", **arguments)
+        assert len(cut._all) == 1 and cut(film, start=0, frames=1, recode={})
+
+
+def test_large_files_have_more_time(film):
+    assert Limits(seconds=5).time(2**30) == 5
+    assert Limits(seconds=5, seconds_per_mebibyte=2).time(3 * 2**20) == 11
+    endless = film.parent / "endless.mp4"
+    os.mkfifo(endless)
+    told = r"endless.mp4: takes longer than 0.2 seconds"
+    with Verifier(Limits(seconds=0.2)) as verifier, pytest.raises(VideoError, match=told):
+        verifier(endless, name="endless.mp4")
+
+
+WORK = "videodit_data.footage.worker:run"
+CUT = {"what": "cut", "start": 0, "frames": 3, "recode": {"preset": "ultrafast"}}
+
+
+def test_what_the_machine_does_is_no_verdict_on_a_file(film):
+    pytest.importorskip("apache_beam")
+    with Isolated(WORK) as work:
+        for path, out, told in (
+            (film.parent / "none.mp4", "x", r"^a film: cannot be read or worked on now \(No such file or directory\)"),
+            (film, film.parent / "nowhere" / "x", r"^a film: cannot be read .* \(No such file"),
+            (
+                film,
+                "/dev/full",
+                r"^a film: cannot .* now \(No space left on device\); run the command again\.$",
+            ),
+        ):
+            with pytest.raises(RuntimeError, match=told):
+                work(path, name="a film", out=str(out), **CUT)
+        wide = film.with_name("wide.mp4")
+        video.encode(wide, np.zeros((3, 2, 800, 3), np.uint8), 8)
+        with pytest.raises(VideoError, match="no JPEG can be made"):
+            work(wide, name="wide.mp4", what="thumbnail", start=0, frames=3, out=str(film.with_name("x")))
+    assert isolate._not_of_the_file(av.error.OSError(5, "I/O error", "film"), str(film)) is None  # a demuxer's word
+    assert isolate._not_of_the_file(av.error.FileNotFoundError(2, "gone", "film"), str(film.parent / "gone"))
+
+
+def test_a_process_that_is_killed_has_another_try(film):
+    flag = film.parent / "killed"
+    with Isolated("tests.data.video.isolated:probe") as probe:
+        flag.write_text("x")
+        assert probe(film, name="film.mp4", flag=str(flag)) == 12
+        flag.write_text("xx")
+        with pytest.raises(VideoError, match=r"film.mp4: the decoder ended itself \(SIGKILL\)"):
+            probe(film, name="film.mp4", flag=str(flag))
+
+
+def test_what_cannot_be_started_is_said(film):
+    told = r"No process for videodit_data\.nowhere:nothing"
+    with Isolated("videodit_data.nowhere:nothing") as nothing, pytest.raises(RuntimeError, match=told):
+        nothing(film)
