@@ -38,6 +38,7 @@ def get_config(variant: str) -> ConfigDict:
             strides=((2, 1), (2, 1)),
             patch=4,
             blocks=1,
+            time_kernel=(1, 3, 3),
             latent_channels=4,
             shortcuts="strides",
         )
