@@ -11,14 +11,15 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from videodit.config.data import DataConfig
+from videodit.config.io import to_config_dict
+from videodit.config.optim import OptimConfig
+from videodit.config.run import DiTRun
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import SIZES
 from videodit.models.text import TextConfig
 from videodit.parallel.mesh import MeshConfig
-from videodit.train.config import DataConfig, DiTRun
-from videodit.train.config_io import to_config_dict
-from videodit.train.optim import OptimConfig
 
 # Frames, height and width; fps; clips of a batch.
 CLIPS = {"toy": (9, 64, 64, 8.0, 16), "1.3b": (81, 480, 832, 16.0, 64), "14b": (81, 720, 1280, 16.0, 64)}

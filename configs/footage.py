@@ -10,13 +10,14 @@ Result:    proof that the way is open, not a model: a few clips teach nothing ge
 
 from ml_collections import ConfigDict
 
+from videodit.config.data import DataConfig
+from videodit.config.io import to_config_dict
+from videodit.config.optim import OptimConfig
+from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
-from videodit.train.config import DataConfig, DiTRun, VAERun
-from videodit.train.config_io import to_config_dict
-from videodit.train.optim import OptimConfig
 
 WORKDIR = "runs/footage"
 

@@ -9,14 +9,15 @@ Result:    see README.md, which shows the figures of one run.
 
 from ml_collections import ConfigDict
 
+from videodit.config.data import DataConfig
+from videodit.config.io import to_config_dict
+from videodit.config.optim import OptimConfig
+from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
-from videodit.train.config import DataConfig, DiTRun, VAERun
-from videodit.train.config_io import to_config_dict
-from videodit.train.optim import OptimConfig
 
 WORKDIR = "runs/quickstart"
 CLIP = {"frames": 9, "height": 32, "width": 32, "fps": 8.0}
@@ -47,7 +48,7 @@ def vae() -> VAERun:
         l2=1.0,
         # A broad posterior makes a decoder that forgives what the transformer gets slightly wrong.
         kl=1e-2,
-        spread="global",
+        latent_scale="global",
         ema=0.99,
         log_every=20,
         eval_every=440,

@@ -7,10 +7,11 @@ Result:    none is published yet; traced abstractly by the tests.
 
 from ml_collections import ConfigDict
 
+from videodit.config.data import DataConfig
+from videodit.config.io import to_config_dict
+from videodit.config.optim import OptimConfig
+from videodit.config.run import VAERun
 from videodit.models.vae import VAEConfig
-from videodit.train.config import DataConfig, VAERun
-from videodit.train.config_io import to_config_dict
-from videodit.train.optim import OptimConfig
 
 
 def get_config() -> ConfigDict:

@@ -13,15 +13,16 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from videodit.config.data import DataConfig
+from videodit.config.io import to_config_dict
+from videodit.config.optim import OptimConfig
+from videodit.config.run import DiTRun
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import SIZES
 from videodit.models.text import TextConfig
 from videodit.nn.lora import LoRAConfig
 from videodit.parallel.mesh import MeshConfig
-from videodit.train.config import DataConfig, DiTRun
-from videodit.train.config_io import to_config_dict
-from videodit.train.optim import OptimConfig
 
 # Height, width and the shift of times towards noise (arXiv:2503.20314).
 CLIPS = {"1.3b": (480, 832, 3.0), "14b": (720, 1280, 5.0)}
@@ -68,7 +69,7 @@ def get_config(variant: str = "1.3b") -> ConfigDict:
 def _continued(run: DiTRun, how: str) -> DiTRun:
     """The run as one of the released weights, whose directory `--init` names."""
     lora = LoRAConfig(rank=32, alpha=32.0) if how == "lora" else None
-    sampler = SamplerConfig(steps=50, guidance=5.0, shift=run.timesteps.shift, t_min=0.001, thousandths=True)
+    sampler = SamplerConfig(steps=50, guidance=5.0, shift=run.timesteps.shift, t_min=0.001, quantize_timesteps=True)
     return dataclasses.replace(
         run,
         steps=10_000,

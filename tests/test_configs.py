@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
+from videodit.config.io import from_config_dict, load
+from videodit.config.run import DiTRun, VAERun
 from videodit.models.vae import VAEConfig
 from videodit.parallel.mesh import make_mesh
 from videodit.plan.program import train_program
-from videodit.train.config import DiTRun, VAERun
-from videodit.train.config_io import from_config_dict, load
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PLANS = CONFIGS.parent / "docs" / "plan.md"

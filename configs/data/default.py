@@ -18,7 +18,7 @@ from videodit_data.footage.config import BuildConfig, CaptionConfig, DuplicateCo
 from videodit_data.footage.filters import Filter
 from videodit_data.footage.shots import ShotConfig
 
-from videodit.train.config_file import to_config_dict
+from videodit.config.files import to_config_dict
 
 
 def default() -> BuildConfig:

@@ -19,7 +19,7 @@ import numpy as np
 
 from videodit.interop import mapping, safetensors, wan
 from videodit.models.dit import DiT
-from videodit.train.state import shapes_of, split
+from videodit.nn.state import abstract_module, split_model
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         | {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": layers}
         | {"in_channels": 16, "out_channels": 16}
     )
-    shapes = mapping.flat(split(shapes_of(lambda rngs: DiT(cfg, rngs=rngs)))[1])
+    shapes = mapping.flat(split_model(abstract_module(lambda rngs: DiT(cfg, rngs=rngs)))[1])
     rng, tensors = np.random.default_rng(0), {}
     for rule in wan.rules(cfg):
         shape = rule.their_shape(shapes[rule.ours].shape)

@@ -38,7 +38,7 @@ from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.storage import manifest, records
 from videodit_data.tokenizer import Tokenizer, train
 
-from videodit.train.feed import Feed
+from videodit.train.batch import Feed
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
 SIZES = {"256p": (256, 448), "480p": (480, 832), "720p": (720, 1280)}

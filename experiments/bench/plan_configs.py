@@ -9,11 +9,11 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videodit.cli.plan import parse_mesh
+from videodit.config.io import load
+from videodit.parallel.mesh import parse_mesh
 from videodit.plan.compile import compile_plan
-from videodit.plan.report import Plan, mesh_text
+from videodit.plan.plan_report import Plan, mesh_text
 from videodit.plan.topology import Topology
-from videodit.train.config_io import load
 
 ROOT = Path(__file__).parents[2]
 HEAD = (

@@ -15,13 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from videodit.config.io import load
+from videodit.config.run import DiTRun
 from videodit.parallel.chips import chip_of
 from videodit.parallel.mesh import make_mesh
 from videodit.plan.compile import compile_plan
 from videodit.plan.program import train_program
 from videodit.plan.topology import Topology
-from videodit.train.config import DiTRun
-from videodit.train.config_io import load
 
 
 def made(shapes: Any, key: jax.Array, scale: float = 1.0) -> Any:

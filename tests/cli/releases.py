@@ -12,7 +12,7 @@ from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 from videodit.models.vision import VisionConfig
-from videodit.train.state import shapes_of, split
+from videodit.nn.state import abstract_module, split_model
 
 TEXT = TextConfig(vocab_size=96, width=16, depth=1, num_heads=2, head_dim=8, mlp_width=16, shared_bias=False)
 IMAGE = VisionConfig(image_size=8, patch=4, width=12, depth=2, num_heads=2, mlp_width=16)
@@ -55,7 +55,7 @@ def write(folder, parts, *, scheduler=None, index=None):
         layout = LAYOUTS[KINDS[name]]
         place = folder / name
         place.mkdir(parents=True)
-        _, shapes, _ = split(shapes_of(lambda rngs, layout=layout, cfg=cfg: layout.make(cfg, rngs=rngs)))
+        _, shapes, _ = split_model(abstract_module(lambda rngs, layout=layout, cfg=cfg: layout.make(cfg, rngs=rngs)))
         rng = np.random.default_rng(seed)
         params = jax.tree.map(lambda x, rng=rng: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
         statistics = [np.full(cfg.latent_channels, x, np.float32) for x in (0.1, 0.7)] if name == "vae" else ()

@@ -10,7 +10,7 @@ pytest.importorskip("apache_beam")
 from tests.data.footage.sources import make_footage
 from videodit.cli.data.build import _split
 from videodit.cli.main import main
-from videodit.train.config_file import load
+from videodit.config.files import load
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "data" / "default.py")
 VARIANTS = ("default", "strict", "all", "whole")

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from videodit.cli import main
-from videodit.cli.plan import parse_mesh
-from videodit.parallel.mesh import MeshConfig
+from videodit.parallel.mesh import MeshConfig, parse_mesh
 from videodit.plan import search
-from videodit.plan.report import CAUSES, MEMORY, Plan, lines, overrides
+from videodit.plan.plan_report import CAUSES, MEMORY, Plan, lines, overrides
 
 TINY = Path(__file__).with_name("tiny.py")
 KEYS = {
@@ -74,7 +73,7 @@ def test_what_people_read_says_where_memory_and_time_go():
 
 
 def test_overrides_are_those_that_the_trainer_takes():
-    from videodit.train.config_io import load
+    from videodit.config.io import load
 
     run = load(f"{TINY}:dit", overrides(made()).split())
     assert run.mesh == MeshConfig(data=1, fsdp=2, context=2, tensor=1, ulysses=2)

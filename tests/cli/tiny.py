@@ -5,14 +5,15 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from tests.cli import releases
+from videodit.config.data import DataConfig, PackingConfig
+from videodit.config.io import to_config_dict
+from videodit.config.optim import OptimConfig
+from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 from videodit.nn.lora import LoRAConfig
-from videodit.train.config import DataConfig, DiTRun, PackingConfig, VAERun
-from videodit.train.config_io import to_config_dict
-from videodit.train.optim import OptimConfig
 
 
 def get_config(variant: str) -> ConfigDict:

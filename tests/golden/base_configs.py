@@ -3,6 +3,8 @@
 import dataclasses
 
 from ml_collections import ConfigDict
+from videodit.train.config import BucketsConfig, DataConfig, DiTRun, PackingConfig, VAERun
+from videodit.train.config_io import to_config_dict
 
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
@@ -10,8 +12,6 @@ from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 from videodit.nn.lora import LoRAConfig
 from videodit.parallel.mesh import MeshConfig
-from videodit.train.config import BucketsConfig, DataConfig, DiTRun, PackingConfig, VAERun
-from videodit.train.config_io import to_config_dict
 from videodit.train.optim import OptimConfig
 
 STEPS = 20

@@ -24,7 +24,7 @@ from tests.golden.figures import DEVICES, KINDS, make_figures  # noqa: E402
 
 BASE = "27c330d"
 EXPECTED: dict[str, float] = {}
-"""Figures (by the beginning of their names) in which a sum was ordered anew on purpose: the relative difference allowed."""
+"""By the beginning of a figure's name: the relative difference allowed, where a sum was ordered anew on purpose."""
 
 
 def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:

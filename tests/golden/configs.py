@@ -4,15 +4,16 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from videodit.config.data import BucketsConfig, DataConfig, PackingConfig
+from videodit.config.io import to_config_dict
+from videodit.config.optim import OptimConfig
+from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 from videodit.nn.lora import LoRAConfig
 from videodit.parallel.mesh import MeshConfig
-from videodit.train.config import BucketsConfig, DataConfig, DiTRun, PackingConfig, VAERun
-from videodit.train.config_io import to_config_dict
-from videodit.train.optim import OptimConfig
 
 STEPS = 20
 
@@ -63,7 +64,7 @@ def get_config(variant: str) -> ConfigDict:
         packing = PackingConfig(length=32, clips=4, look_ahead=16)
         data = dataclasses.replace(data, path="latents", eval_path="latents", packing=packing)
     if kind == "bucketed":
-        buckets = BucketsConfig(tokens=96, sides=(16, 20), frames=(1, 9))
+        buckets = BucketsConfig(tokens=96, resolutions=(16, 20), frames=(1, 9))
         data = dataclasses.replace(data, path="small:2,wide:1", buckets=buckets)
     return to_config_dict(
         DiTRun(
@@ -76,7 +77,7 @@ def get_config(variant: str) -> ConfigDict:
             tokenizer="tokenizer.model",
             vae="vae-1",
             lora=LoRAConfig(rank=2) if kind == "lora" else None,
-            posterior="draw" if kind == "packed" else "mean",
+            latent_sampling="sample" if kind == "packed" else "mean",
             sampler=SamplerConfig(steps=4, guidance=2.0),
             optim=OptimConfig(lr=1e-3, warmup=5, micro_batches=1 if kind == "bucketed" else 2),
             log_every=1,

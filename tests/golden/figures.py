@@ -34,7 +34,11 @@ def make_figures(tree: Path, config: Path, root: Path, runs: Iterable[str], *, s
         run_command(tree, root, [str(word) for word in words], devices)
 
     size = ("--frames", 9, "--fps", 8, "--processes", 1)
-    for name, clips, height, width, seed in (("small", 48, 16, 16, 0), ("wide", 24, 16, 24, 1), ("heldout", 16, 16, 16, 2)):
+    for name, clips, height, width, seed in (
+        ("small", 48, 16, 16, 0),
+        ("wide", 24, 16, 24, 1),
+        ("heldout", 16, 16, 16, 2),
+    ):
         shape = ("--clips", clips, "--height", height, "--width", width, "--seed", seed, *size)
         videodit("data", "toyworld", "--out", name, *shape)
     videodit("data", "tokenizer", "small", "--out", "tokenizer.model", "--vocabulary", 128)
@@ -42,7 +46,7 @@ def make_figures(tree: Path, config: Path, root: Path, runs: Iterable[str], *, s
     for run in runs:
         init = ("--init", "dit-1") if run.startswith("lora") else ()
         videodit("train", "--config", f"{config}:{run}", "--workdir", run, *init, devices=int(run.split("-")[1]))
-        figures[run] = read_run(root / run)
+        figures[run] = read_config(root / run)
         if run == "vae-1":
             videodit("data", "encode", "small", "--vae", "vae-1", "--out", "latents")
     if scores:
@@ -71,7 +75,7 @@ def run_command(tree: Path, cwd: Path, words: list[str], devices: int) -> None:
         raise RuntimeError(f"videodit {' '.join(words)} of {tree} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
-def read_run(workdir: Path) -> dict[str, Any]:
+def read_config(workdir: Path) -> dict[str, Any]:
     """Return a run's losses, its held-out losses, and the digest of its parameters."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {
@@ -104,7 +108,7 @@ def jax_map(fn: Any, tree: Any) -> Any:
 
 
 def walk(tree: Any, prefix: str = "") -> Iterable[tuple[str, np.ndarray]]:
-    """Yield the leaves of nested dicts by dotted path."""
+    """Yield the leaves of nested dicts by dotted_path path."""
     if isinstance(tree, dict):
         for name, child in tree.items():
             yield from walk(child, f"{prefix}.{name}")

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from videodit.interop import mapping
 from videodit.interop.mapping import Rule
 from videodit.interop.safetensors import Tensor, Weights
-from videodit.train.state import split
+from videodit.nn.state import split_model
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
 
@@ -57,7 +57,7 @@ def loaded(
     buffers: dict[str, Array] | None = None,
 ) -> nnx.Module:
     """The model with these weights; checks that they are the same when written again."""
-    graph, params, _ = split(nnx.eval_shape(make))
+    graph, params, _ = split_model(nnx.eval_shape(make))
     params = mapping.load(rules, params, weights, "the case")
     back = mapping.outputs(rules, params)
     assert back.keys() == weights.keys()

@@ -20,8 +20,8 @@ from videodit.interop.parts import find
 from videodit.interop.safetensors import INDEX, Tensor
 from videodit.models.dit import DiT
 from videodit.models.flops import dit_cost
+from videodit.nn.state import abstract_arrays, abstract_module
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.state import abstract_model, shapes_of
 
 
 def dit(case):
@@ -160,7 +160,7 @@ def test_the_largest_is_checked_by_its_headers_alone(tmp_path, monkeypatch):
     kind = KINDS["wan2.1-t2v-14b"]
     cfg = wan.config(wan.COMMON | kind.parts["transformer"])
     mesh = make_mesh(MeshConfig(data=1, fsdp=8))
-    ours = mapping.flat(abstract_model(shapes_of(lambda rngs: DiT(cfg, rngs=rngs)), mesh)[1])
+    ours = mapping.flat(abstract_arrays(abstract_module(lambda rngs: DiT(cfg, rngs=rngs)), mesh)[1])
     rules = [(rule, ours[rule.ours].shape) for rule in wan.rules(cfg)]
     names = {name: rule.their_shape(shape) for rule, shape in rules for name in rule.names(shape)}
     files = holes(tmp_path, names, 3)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.tiny import get_config
+from videodit.config.io import from_config_dict, load
 from videodit.models.flops import dit_cost
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.plan.compile import compile_plan
 from videodit.plan.count import count
+from videodit.plan.plan_report import lines
 from videodit.plan.program import program
-from videodit.plan.report import lines
 from videodit.plan.topology import Topology
-from videodit.train.config_io import from_config_dict, load
 
 VAE = from_config_dict(get_config("vae"))
 CPUS = Topology.parse("cpu:8")

@@ -7,10 +7,10 @@ import pytest
 
 from tests.cli import releases
 from tests.cli.tiny import get_config
+from videodit.config.io import from_config_dict
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.plan.count import count
 from videodit.plan.program import bytes_per_device, train_program
-from videodit.train.config_io import from_config_dict
 
 
 def test_what_a_device_holds_is_what_the_compiled_step_takes():

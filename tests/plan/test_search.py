@@ -5,11 +5,11 @@ import math
 
 import pytest
 
+from videodit.config.io import load
 from videodit.plan import search as module
-from videodit.plan.report import Plan
+from videodit.plan.plan_report import Plan
 from videodit.plan.search import candidates, guess, meshes, search
 from videodit.plan.topology import Topology
-from videodit.train.config_io import load
 
 WAN = load("configs/wan.py:14b")
 GIB = 2**30
@@ -91,7 +91,7 @@ def test_a_search_compiles_no_more_than_it_may_and_ranks_by_time(monkeypatch):
     compile_plan, asked = played(dict.fromkeys(module.KEPT, 50.0))
     monkeypatch.setattr(module, "compile_plan", compile_plan)
     told = []
-    plans = search(with_batch(64), Topology.parse("v5p:4x4x4"), name="wan", most=4, say=told.append)
+    plans = search(with_batch(64), Topology.parse("v5p:4x4x4"), name="wan", most=4, message=told.append)
     assert len(asked) == len(plans) == 4 and len(told) == 5
     times = [plan.seconds["step_no_overlap"] for plan in plans]
     assert times == sorted(times)
@@ -128,7 +128,7 @@ def test_a_compiler_that_gives_up_on_one_candidate_does_not_end_the_search(monke
 
     monkeypatch.setattr(module, "compile_plan", sometimes)
     told = []
-    assert len(search(with_batch(64), Topology.parse("v5p:4x4x4"), most=3, say=told.append)) == 1
+    assert len(search(with_batch(64), Topology.parse("v5p:4x4x4"), most=3, message=told.append)) == 1
     assert len(asked) == 3 and [line.endswith(": it died") for line in told] == [False, True, False, True]
     with pytest.raises(ValueError, match="it died"):
         search(with_batch(64), Topology.parse("v5p:4x4x4"), most=2)

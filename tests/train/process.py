@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from videodit_data.reading.batch_iterator import BatchIterator as DataLoader
 from videodit_data.reading.buckets import OneSize
+from videodit_data.reading.batch_iterator import BatchIterator as DataLoader
 from videodit_data.reading.mixture import WeightedDataset
 from videodit_data.reading.reader_config import ReaderConfig
 from videodit_data.reading.text_inputs import TokenizedText
@@ -17,7 +17,7 @@ from videodit_data.tokenizer import NoTokenizer
 from tests.train.toy import FRAMES, SIDE, ToyTask, digest, toy_run
 from videodit.parallel.distributed import join
 from videodit.parallel.mesh import MeshConfig
-from videodit.train.loop import rows_here, train
+from videodit.train.loop import local_batch_indices, train
 
 
 def main(
@@ -45,7 +45,7 @@ def main(
     run = toy_run(steps=steps, mesh=MeshConfig(**mesh))
     shape = OneSize(FRAMES, SIDE, SIDE)
 
-    class Loader(DataLoader):
+    class BatchIterator(DataLoader):
         def __next__(self):
             time.sleep(delay)
             batch = super().__next__()
@@ -53,7 +53,7 @@ def main(
             return batch
 
     config = ReaderConfig((WeightedDataset(data),), shape, rows=run.data.batch_size, caption_dropout=0.0)
-    loader = Loader(config, TokenizedText(NoTokenizer()), rows=rows_here(run))
+    loader = BatchIterator(config, TokenizedText(NoTokenizer()), rows=local_batch_indices(run))
     outcome = train(run, ToyTask(), loader, None, Path(workdir), console=Console(stderr=True))
     whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())
     say("ended", [outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))])

@@ -14,15 +14,15 @@ from jax.sharding import SingleDeviceSharding
 from tests.train.test_packed import RUN, data, host  # noqa: F401
 from tests.train.test_tasks import VAE_CONFIG
 from tests.train.toy import built, host_batch
+from videodit.config.data import PackingConfig
 from videodit.models.text import TextEncoder
+from videodit.models.text_to_video import EOS, empty_captions
 from videodit.models.vae import VAE
+from videodit.nn.state import abstract_module, split_model
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.config import PackingConfig
-from videodit.train.feed import to_devices
+from videodit.train.batch import to_devices
 from videodit.train.packed import PackedTask
-from videodit.train.state import shapes_of, split
 from videodit.train.tasks import DiTTask
-from videodit.train.text_to_video import EOS, empty
 
 PACKED = replace(RUN, text_encoder="text")
 PLAIN = replace(PACKED, data=replace(RUN.data, packing=PackingConfig()))
@@ -79,7 +79,7 @@ def clips():
 @pytest.mark.parametrize("kind", [pytest.param(DiTTask, marks=pytest.mark.slow), PackedTask])
 def test_loss_and_gradient_are_those_of_encoding_on_the_fly(kind, tasks, model, encode, request):
     batch = clips() if kind is DiTTask else request.getfixturevalue("host")
-    (live, cached), (graphdef, params, buffers) = tasks[kind], split(model)
+    (live, cached), (graphdef, params, buffers) = tasks[kind], split_model(model)
 
     def value_and_gradient(task):
         def total(params, frozen, batch):
@@ -105,15 +105,16 @@ def test_captions_and_the_empty_one_are_told_as_the_encoder_tells_them(tasks, mo
     cached, given = tasks[DiTTask][1], clips()
     batch, frozen = on_device(stored(given, encode)), cached.frozen()
     told, unsaid = (cached._condition(model, frozen, each) for each in (batch, cached._unsaid(frozen, batch)))
-    ids, mask = empty(jnp.asarray(given.text_ids))
+    ids, mask = empty_captions(jnp.asarray(given.text_ids))
     for found, tokens in ((told, (given.text_ids, given.text_mask)), (unsaid, (ids, mask))):
-        assert np.array_equal(found.mask, tokens[1]) and np.array_equal(found.fps, given.fps)
+        assert np.array_equal(found.text_mask, tokens[1]) and np.array_equal(found.fps, given.fps)
         np.testing.assert_allclose(found.text, encode(*map(np.asarray, tokens)), rtol=1e-5, atol=1e-6)
 
 
 def test_neither_the_encoder_s_weights_nor_its_work_are_there():
     vae, encoder = (
-        shapes_of(lambda rngs, of=of: of[0](of[1], rngs=rngs)) for of in ((VAE, VAE_CONFIG), (TextEncoder, PLAIN.text))
+        abstract_module(lambda rngs, of=of: of[0](of[1], rngs=rngs))
+        for of in ((VAE, VAE_CONFIG), (TextEncoder, PLAIN.text))
     )
     said = {"text": np.zeros((LENGTH, 8), ml_dtypes.bfloat16), "text_mask": np.arange(LENGTH) < 1}
     live, cached = DiTTask(PLAIN, vae, encoder), DiTTask(PLAIN, vae, empty=said)

@@ -12,8 +12,8 @@ import jax
 from rich.console import Console
 
 from tests.train.toy import ToyLoader, ToyTask, checkpoint_steps, digest, toy_run
+from videodit.checkpoint.metrics_file import read_metrics
 from videodit.train.loop import train
-from videodit.train.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from tests.train.toy import ToyLoader, ToyTask, checkpoint_steps, digest, host_batch, toy_run
+from videodit.checkpoint.metrics_file import read_metrics
 from videodit.parallel.mesh import MeshConfig
 from videodit.train.loop import train
-from videodit.train.metrics import read_metrics
-from videodit.train.report import NonFiniteLoss
+from videodit.train.step_log import NonFiniteLoss
 
 TIMED = {"clips_per_s", "tokens_per_s", "mfu"}
 

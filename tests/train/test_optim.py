@@ -5,10 +5,11 @@ import optax
 import pytest
 from flax import nnx
 
+from videodit.config.optim import OptimConfig
 from videodit.nn.linear import Linear
 from videodit.nn.param import matrix_axes
 from videodit.nn.stack import Stack
-from videodit.train.optim import OptimConfig, decayed, ema_decay, learning_rate, make_optimizer, update_ema
+from videodit.train.optim import decayed, ema_decay, learning_rate, make_optimizer, update_ema
 
 
 def rates(steps, **options):

@@ -19,14 +19,14 @@ from videodit_data.tokenizer import train as train_tokenizer
 
 from tests.train.test_tasks import DIT_RUN, VAE_CONFIG
 from tests.train.toy import built
+from videodit.config.data import PackingConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.vae import VAE
 from videodit.nn.embed import unpatchify
+from videodit.nn.state import split_model
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.config import PackingConfig
-from videodit.train.feed import Batch, to_devices
+from videodit.train.batch import Batch, to_devices
 from videodit.train.packed import PackedTask
-from videodit.train.state import split
 from videodit.train.tasks import EVAL_TIMES, DiTTask
 
 SIZES = [(1, 4, 4), (3, 4, 6), (2, 6, 4)] * 2  # of latents
@@ -68,14 +68,14 @@ def host(data):
     return batches[0]
 
 
-def task_of(run, kind=PackedTask):
+def build_task(run, kind=PackedTask):
     vae = built(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
     vae.latent_mean.set_value(jnp.array([0.5, -0.5]))
     vae.latent_std.set_value(jnp.array([2.0, 0.5]))
     return kind(run, vae)
 
 
-def model_of(task):
+def build_model(task):
     return built(lambda: task.init(nnx.Rngs(1)), 1)
 
 
@@ -110,14 +110,14 @@ def each(host, data, draws):
 
 @pytest.mark.parametrize(
     "changed",
-    [pytest.param({}, marks=pytest.mark.slow), {"posterior": "draw", "attend_padding": True}],
+    [pytest.param({}, marks=pytest.mark.slow), {"latent_sampling": "sample", "attend_padding": True}],
     ids=str,
 )
 def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
-    posterior = changed.get("posterior", "mean")
-    run = replace(RUN, posterior=posterior, model=replace(RUN.model, attend_padding="attend_padding" in changed))
-    task, single = task_of(run), task_of(replace(run, data=replace(run.data, packing=PackingConfig())), DiTTask)
-    graphdef, params, buffers = split(model_of(task))
+    latent_sampling = changed.get("latent_sampling", "mean")
+    run = replace(RUN, latent_sampling=latent_sampling, model=replace(RUN.model, attend_padding="attend_padding" in changed))
+    task, single = build_task(run), build_task(replace(run, data=replace(run.data, packing=PackingConfig())), DiTTask)
+    graphdef, params, buffers = split_model(build_model(task))
     batch = on_device(host)
     draws = task.draw(batch, jax.random.key(5))
 
@@ -140,8 +140,8 @@ def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
 
 
 def test_held_out_numbers_are_at_fixed_times_and_samples_of_the_run_s_size(host):
-    task = task_of(RUN)
-    model, batch = model_of(task), on_device(host)
+    task = build_task(RUN)
+    model, batch = build_model(task), on_device(host)
     values = jax.jit(lambda key: task.evaluate(model, task.frozen(), batch, key))(jax.random.key(0))
     assert set(values) == {"loss"} | {f"loss_t{t}" for t in EVAL_TIMES}
     assert values["loss"].shape == batch.real.shape
@@ -153,8 +153,8 @@ def test_held_out_numbers_are_at_fixed_times_and_samples_of_the_run_s_size(host)
 def test_longer_clips_are_trained_nearer_to_noise(host):
     """The shift of times is that of the clip, not of the row that it is in."""
     run = replace(RUN, timesteps=TimestepConfig(base_tokens=1, stratified=False))
-    task, batch = task_of(run), on_device(host)
-    plain = task_of(replace(RUN, timesteps=TimestepConfig(stratified=False)))
+    task, batch = build_task(run), on_device(host)
+    plain = build_task(replace(RUN, timesteps=TimestepConfig(stratified=False)))
     shifted, before = (np.asarray(each.draw(batch, jax.random.key(2))["t"]) for each in (task, plain))
     tokens = np.stack([(host.segments == k + 1).sum(1) for k in range(CLIPS)], axis=1)
     shift = np.sqrt(np.maximum(tokens, 1))
@@ -164,8 +164,8 @@ def test_longer_clips_are_trained_nearer_to_noise(host):
 @pytest.mark.slow
 def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
     run = replace(RUN, mesh=MeshConfig(data=2, context=4))
-    task = task_of(run)
-    model, frozen = model_of(task), task.frozen()
+    task = build_task(run)
+    model, frozen = build_model(task), task.frozen()
     loss = jax.jit(lambda batch, draws: task.loss(model, frozen, batch, draws)[0])
     here = on_device(host)
     draws = task.draw(here, jax.random.key(1))
@@ -179,4 +179,4 @@ def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
 
 def test_a_run_that_packs_nothing_is_refused():
     with pytest.raises(ValueError, match="such a run has no packed rows"):
-        task_of(replace(RUN, data=replace(RUN.data, packing=PackingConfig())))
+        build_task(replace(RUN, data=replace(RUN.data, packing=PackingConfig())))

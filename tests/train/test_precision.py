@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from videodit.train.optim import OptimConfig, learning_rate, make_optimizer
+from videodit.config.optim import OptimConfig
+from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.precision import apply_updates, cast, round_randomly, stored_in
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from tests.train.toy import checkpoint_steps
+from videodit.checkpoint.metrics_file import read_metrics
 from videodit.cli import main
 from videodit.parallel.distributed import HEARTBEAT_SECONDS
-from videodit.train.metrics import read_metrics
 
 ROOT = Path(__file__).parents[2]
 DEVICES, CLIPS, BATCH = 8, 16, 8

@@ -7,11 +7,13 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from tests.train.toy import ToyTask
+from videodit.config.optim import OptimConfig
 from videodit.nn.linear import Linear
 from videodit.nn.stack import Stack
+from videodit.nn.state import abstract_arrays, abstract_module, matrix_axes_of, split_model
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.optim import OptimConfig, learning_rate, make_optimizer
-from videodit.train.state import abstract_model, abstract_state, init_state, matrices, shapes_of, split
+from videodit.train.optim import learning_rate, make_optimizer
+from videodit.train.state import abstract_state, init_state
 
 
 def adam():
@@ -21,7 +23,7 @@ def adam():
 
 def test_the_abstract_state_is_the_state_without_its_numbers():
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    graphdef, abstract = abstract_state(shapes_of(ToyTask().init), adam(), mesh)
+    graphdef, abstract = abstract_state(abstract_module(ToyTask().init), adam(), mesh)
     state = init_state(ToyTask().init, adam(), abstract, jax.random.key(0))
     assert jax.tree.structure(abstract) == jax.tree.structure(state)
     for shape, array in zip(jax.tree.leaves(abstract), jax.tree.leaves(state), strict=True):
@@ -35,7 +37,7 @@ def test_the_abstract_state_is_the_state_without_its_numbers():
 
 def test_moments_lie_where_their_parameters_lie():
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    _, abstract = abstract_state(shapes_of(ToyTask().init), adam(), mesh)
+    _, abstract = abstract_state(abstract_module(ToyTask().init), adam(), mesh)
     for name in ("mu", "nu"):
         moments = optax.tree.get(abstract.opt_state, name)
         assert jax.tree.map(lambda x: x.sharding, moments) == jax.tree.map(lambda x: x.sharding, abstract.params)
@@ -47,8 +49,8 @@ def test_moments_of_muon_lie_where_their_parameters_lie():
     def init(rngs: nnx.Rngs) -> nnx.Module:
         return Stack(lambda rngs: Linear({"embed": 8}, {None: 8}, rngs=rngs), 2, remat="none", rngs=rngs)
 
-    cfg, model = OptimConfig(kind="muon"), shapes_of(init)
-    optimizer = make_optimizer(cfg, learning_rate(cfg, 10), matrices(model))
+    cfg, model = OptimConfig(kind="muon"), abstract_module(init)
+    optimizer = make_optimizer(cfg, learning_rate(cfg, 10), matrix_axes_of(model))
     _, abstract = abstract_state(model, optimizer, mesh)
     moments = [x for x in jax.tree.leaves(abstract.opt_state) if x.shape == (2, 8, 8)]
     assert len(moments) == 1, "a matrix under Muon has one moment"
@@ -62,7 +64,7 @@ def test_factored_moments_lie_where_what_is_left_of_their_parameters_lies():
     def init(rngs: nnx.Rngs) -> nnx.Module:
         return Stack(lambda rngs: Linear({"embed": 128}, {"mlp": 256}, rngs=rngs), 2, remat="none", rngs=rngs)
 
-    cfg, model = OptimConfig(kind="adafactor"), shapes_of(init)
+    cfg, model = OptimConfig(kind="adafactor"), abstract_module(init)
     _, abstract = abstract_state(model, make_optimizer(cfg, learning_rate(cfg, 10)), mesh)
     specs = {x.shape: x.sharding.spec for x in jax.tree.leaves(abstract.opt_state) if x.size > 512}
     spread = ("fsdp", "ring", "ulysses")
@@ -75,7 +77,7 @@ def test_factored_moments_lie_where_what_is_left_of_their_parameters_lies():
 @pytest.mark.parametrize("cfg", [OptimConfig(params="bfloat16", moments="bfloat16"), OptimConfig(kind="adafactor")])
 def test_a_state_can_be_stored_in_less(cfg):
     mesh, optimizer = make_mesh(MeshConfig()), make_optimizer(cfg, learning_rate(cfg, 10))
-    _, abstract = abstract_state(shapes_of(ToyTask().init), optimizer, mesh, stored=cfg.params, average=False)
+    _, abstract = abstract_state(abstract_module(ToyTask().init), optimizer, mesh, stored=cfg.params, average=False)
     state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(0))
     assert state.ema is None
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype(cfg.params)}
@@ -87,7 +89,7 @@ def test_init_does_not_depend_on_the_mesh():
     states = []
     for config, devices in ((MeshConfig(), 1), (MeshConfig(data=2, fsdp=4), 8)):
         mesh = make_mesh(config, jax.devices()[:devices])
-        _, abstract = abstract_state(shapes_of(ToyTask().init), adam(), mesh)
+        _, abstract = abstract_state(abstract_module(ToyTask().init), adam(), mesh)
         states.append(init_state(ToyTask().init, adam(), abstract, jax.random.key(3)))
     for here, there in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(here, there)
@@ -95,9 +97,9 @@ def test_init_does_not_depend_on_the_mesh():
 
 def test_a_split_model_is_the_model():
     model = ToyTask().init(nnx.Rngs(0))
-    graphdef, params, buffers = split(model)
+    graphdef, params, buffers = split_model(model)
     assert list(buffers) == ["count"]
     assert "count" not in params
     video = jnp.ones((1, 5, 8, 8, 3))
     np.testing.assert_array_equal(model(video), nnx.merge(graphdef, params, buffers)(video))
-    assert abstract_model(shapes_of(ToyTask().init), None)[0] == graphdef
+    assert abstract_arrays(abstract_module(ToyTask().init), None)[0] == graphdef

@@ -6,10 +6,12 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.train.toy import ToyTask, host_batch, toy_run
+from videodit.config.optim import OptimConfig
+from videodit.nn.state import abstract_module, matrix_axes_of, shardings_of
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.feed import to_devices
-from videodit.train.optim import OptimConfig, learning_rate, make_optimizer
-from videodit.train.state import abstract_state, init_state, matrices, shapes_of, shardings_of
+from videodit.train.batch import to_devices
+from videodit.train.optim import learning_rate, make_optimizer
+from videodit.train.state import abstract_state, init_state
 from videodit.train.step import make_train_step
 
 RUN = toy_run(ema=0.5, optim=OptimConfig(lr=1e-2, schedule="constant", clip=0.0))
@@ -19,9 +21,9 @@ def prepare(run):
     """A fresh state on the host, its compiled step, and where batches go, on two devices."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:2])
     schedule = learning_rate(run.optim, run.steps)
-    optimizer = make_optimizer(run.optim, schedule, matrices(shapes_of(ToyTask().init)))
+    optimizer = make_optimizer(run.optim, schedule, matrix_axes_of(abstract_module(ToyTask().init)))
     stored = {"stored": run.optim.params, "average": run.ema > 0}
-    graphdef, abstract = abstract_state(shapes_of(ToyTask().init), optimizer, mesh, **stored)
+    graphdef, abstract = abstract_state(abstract_module(ToyTask().init), optimizer, mesh, **stored)
     state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(run.seed))
     step = make_train_step(run, ToyTask(), graphdef, optimizer, schedule, shardings_of(abstract))
     rows = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))

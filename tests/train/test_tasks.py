@@ -8,12 +8,13 @@ from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
 from tests.train.toy import built, host_batch
+from videodit.config.data import DataConfig
+from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.sample import SamplerConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAE, VAEConfig
-from videodit.train.config import DataConfig, DiTRun, VAERun
-from videodit.train.feed import to_devices
+from videodit.train.batch import to_devices
 from videodit.train.tasks import EVAL_TIMES, DiTTask, VAETask
 
 DATA = DataConfig(path="none", frames=5, height=8, width=8, fps=8.0, batch_size=4, text_length=4)
@@ -87,12 +88,12 @@ def test_the_vae_is_evaluated_on_what_it_shows(vae):
     np.testing.assert_allclose(values["psnr"], 10 * np.log10(4 / mse), rtol=1e-4)
 
 
-@pytest.mark.parametrize("posterior", ["mean", "draw"])
-def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, moments, posterior):
+@pytest.mark.parametrize("latent_sampling", ["mean", "sample"])
+def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, moments, latent_sampling):
     (_, model), (mean, logvar) = dit, moments
-    task, batch = DiTTask(replace(DIT_RUN, posterior=posterior), vae), device_batch()
+    task, batch = DiTTask(replace(DIT_RUN, latent_sampling=latent_sampling), vae), device_batch()
     draws = jax.jit(lambda: task.draw(batch, jax.random.key(3)))()
-    latent = {"latent": (4, 3, 4, 4, 2)} if posterior == "draw" else {}
+    latent = {"latent": (4, 3, 4, 4, 2)} if latent_sampling == "sample" else {}
     assert {name: x.shape for name, x in draws.items()} == {"t": (4,), "noise": (4, 3, 4, 4, 2)} | latent
     around = np.exp(logvar / 2) * draws["latent"] if latent else 0
     loss = jax.jit(lambda batch: task.loss(model, task.frozen(), batch, draws)[0])
@@ -101,7 +102,7 @@ def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, momen
 
     @jax.jit
     def velocity(x):
-        return model.velocity(x, draws["t"], model.condition(batch.text_ids, batch.text_mask, batch.fps))
+        return model.velocity(x, draws["t"], model.encode_text(batch.text_ids, batch.text_mask, batch.fps))
 
     error = velocity((1 - t) * z + t * draws["noise"]) - (draws["noise"] - z)
     np.testing.assert_allclose(loss(batch), np.mean(error**2, (1, 2, 3, 4)), rtol=1e-4)

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from videodit.config.data import DataConfig
+from videodit.config.optim import OptimConfig
+from videodit.config.run import Run, VAERun
 from videodit.models.vae import VAEConfig
 from videodit.nn.linear import Linear
 from videodit.nn.param import param
-from videodit.train.config import DataConfig, Run, VAERun
 from videodit.train.loop import train
-from videodit.train.optim import OptimConfig
 
 FRAMES, SIDE = 5, 8
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from videodit.cli import data, evaluate, plan, quickstart, sample, train, weights
+from videodit.cli.exit_status import INTERRUPTED, USER_ERROR
 
 COMMANDS = (quickstart, train, sample, evaluate, plan, data, weights)
-USER_ERROR, INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 1 if nothing came of it, 2 for a mistake, 130 if interrupted."""
+    """Run one command; returns the exit status: 0, 1 if it had no result, 2 for a mistake, 130 if interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     args, rest = _parser().parse_known_args(argv)
     console = Console(stderr=True)
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.overrides = rest
         return args.command(args, console)
     except KeyboardInterrupt:
-        console.print("interrupted: the same command goes on from what is saved")
+        console.print("interrupted: the same command resumes from what is saved")
         return INTERRUPTED
     except (ValueError, OSError, RuntimeError) as error:
         if args.debug:

@@ -1,19 +1,17 @@
-"""`videodit plan`: whether a configuration fits a machine that is not here, and how fast it can be there."""
+"""`videodit plan`: whether a configuration fits a target topology, and how fast it can be there."""
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from videodit.parallel.mesh import MeshConfig
-    from videodit.plan.report import Plan
-    from videodit.train.config import Run
+    from videodit.config.run import Run
+    from videodit.plan.plan_report import Plan
 
 EXAMPLES = """examples:
   videodit plan --config configs/wan.py:1.3b --topology v5e:2x2 --mesh fsdp=4 --batch 4
@@ -30,7 +28,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "plan",
         parents=[common],
         help="ask the TPU compiler what fits and how fast it can be, without a TPU",
-        description="Compile a configuration's own programs for a machine that is not here, and say what they need "
+        description="Compile a configuration's own programs for a target topology, and report what they need "
         "there; override any key of it with --config.KEY=VALUE.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,11 +52,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit.config.io import load
     from videodit.plan.compile import compile_plan
     from videodit.plan.page import write_page
     from videodit.plan.search import search
     from videodit.plan.topology import Topology
-    from videodit.train.config_io import load
 
     _check(args)
     run, topology = _run(args), Topology.parse(args.topology)
@@ -70,22 +68,22 @@ def command(args: argparse.Namespace, console: Console) -> int:
     if args.search:
         if args.what != "train" or args.mesh or args.remat or args.hlo:
             raise ValueError("--search chooses mesh and remat of training: give no --mesh, --remat, --hlo or --what")
-        plans = search(run, topology, vae, name=args.config, most=args.most, say=_teller(console))
+        plans = search(run, topology, vae, name=args.config, most=args.most, message=_printer(console))
     else:
         with console.status(f"compiling for {topology.name}"):
             plans = [compile_plan(run, topology, args.what, vae, name=args.config, hlo=args.hlo)]
     if args.html:
         write_page(args.html, plans)
-    told = [_told(plan, args.price_per_chip_hour, args.steps or run.steps) for plan in plans]
+    described = [_describe(plan, args.price_per_chip_hour, args.steps or run.steps) for plan in plans]
     if args.json:
-        print(json.dumps([fields for fields, _ in told] if args.search else told[0][0], indent=2))
+        print(json.dumps([fields for fields, _ in described] if args.search else described[0][0], indent=2))
     else:
-        print("\n".join(_ranking(plans, told[0][1]) if args.search else told[0][1]))
+        print("\n".join(_rank(plans, described[0][1]) if args.search else described[0][1]))
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Mistakes that should not wait for a compiler."""
+    """Raise ValueError for mistakes that should not wait for a compiler."""
     for name, what in (("most", "programs"), ("steps", "steps"), ("price_per_chip_hour", "a price")):
         value = getattr(args, name)
         if value is not None and value <= 0:
@@ -95,28 +93,28 @@ def _check(args: argparse.Namespace) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _teller(console: Console) -> Callable[[str], None]:
+def _printer(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _told(plan: "Plan", price: float | None, steps: int) -> tuple[dict[str, Any], list[str]]:
-    """A plan as JSON and as lines, with what it costs if that is asked and known."""
-    from videodit.plan.report import lines
+def _describe(plan: "Plan", price: float | None, steps: int) -> tuple[dict[str, Any], list[str]]:
+    """Return a plan as JSON and as lines, with what it costs if a price is given and the speed is known."""
+    from videodit.plan.plan_report import lines
 
-    fields, told = plan.to_json(), list(lines(plan))
+    fields, text = plan.to_json(), list(lines(plan))
     if price is not None and plan.seconds:
         least, most = plan.cost(price, steps)
         fields["cost"] = {"steps": steps, "full_overlap": least, "no_overlap": most}
-        told.append(f"{steps} steps cost {least:,.0f} to {most:,.0f} at {price:g} a chip and hour")
-    return fields, told
+        text.append(f"{steps} steps cost {least:,.0f} to {most:,.0f} at {price:g} a chip and hour")
+    return fields, text
 
 
-def _ranking(plans: "Sequence[Plan]", best: Sequence[str]) -> Iterator[str]:
-    """The plans of a search, best first, then the lines of the best of them."""
-    from videodit.plan.report import overrides
+def _rank(plans: "Sequence[Plan]", best: Sequence[str]) -> Iterator[str]:
+    """Yield the plans of a search, best first, then the lines of the best of them."""
+    from videodit.plan.plan_report import overrides
     from videodit.plan.search import summary
 
-    yield from (f"{place}. {summary(plan)}" for place, plan in enumerate(plans, 1))
+    yield from (f"{rank}. {summary(plan)}" for rank, plan in enumerate(plans, 1))
     if not plans[0].fits:
         yield "none of these fits: take more chips, a smaller --batch, or bfloat16 moments (--config.optim.moments)"
         return
@@ -126,10 +124,11 @@ def _ranking(plans: "Sequence[Plan]", best: Sequence[str]) -> Iterator[str]:
 
 
 def _run(args: argparse.Namespace) -> "Run":
-    """The configuration with what the options change of it."""
+    """Load the configuration with what the options change of it."""
+    from videodit.config.io import load
+    from videodit.config.run import DiTRun
     from videodit.nn.stack import Remat
-    from videodit.train.config import DiTRun
-    from videodit.train.config_io import load
+    from videodit.parallel.mesh import parse_mesh
 
     run = load(args.config, args.overrides)
     if args.mesh is not None:
@@ -144,21 +143,3 @@ def _run(args: argparse.Namespace) -> "Run":
             raise ValueError(f"--remat is one of {', '.join(get_args(Remat))}, not '{args.remat}'")
         run = replace(run, model=replace(run.model, remat=args.remat))
     return run
-
-
-def parse_mesh(text: str) -> "MeshConfig":
-    """The mesh that `fsdp=16,context=4` means; `data` takes the remaining devices if it is not said.
-
-    Raises:
-        ValueError: for anything else, and for an axis that is said twice.
-    """
-    from videodit.parallel.mesh import MeshConfig
-
-    names = [field.name for field in fields(MeshConfig)]
-    sizes = {}
-    for part in text.split(","):
-        name, _, size = part.strip().partition("=")
-        if name not in names or name in sizes or not re.fullmatch(r"-?[0-9]+", size):
-            raise ValueError(f"--mesh is AXIS=N,... with axes {', '.join(names)}, like fsdp=16,context=4; not '{text}'")
-        sizes[name] = int(size)
-    return MeshConfig(**sizes)

@@ -4,7 +4,7 @@ import argparse
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """`--distributed`, or `--coordinator`, `--processes` and `--process`."""
+    """Add `--distributed`, or `--coordinator`, `--processes` and `--process`."""
     several = parser.add_argument_group("several processes", "start the same command on every host")
     several.add_argument("--distributed", action="store_true", help="join the others, as the cluster says")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster says it")
@@ -12,8 +12,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0 up")
 
 
-def join_if_asked(args: argparse.Namespace) -> bool:
-    """Joins the other processes if the options say that there are some, and whether they do.
+def join_if_requested(args: argparse.Namespace) -> bool:
+    """Join the other processes if the options say that there are some; returns whether they do.
 
     Raises:
         ValueError: when an option lacks the others that go with it.
@@ -21,11 +21,11 @@ def join_if_asked(args: argparse.Namespace) -> bool:
     """
     from videodit.parallel.distributed import join
 
-    given = args.coordinator, args.processes, args.process
-    if any(x is not None for x in given):
-        if None in given:
+    address = args.coordinator, args.processes, args.process
+    if any(x is not None for x in address):
+        if None in address:
             raise ValueError("--coordinator, --processes and --process go together: give all three")
-        join(*given)
+        join(*address)
     elif args.distributed:
         join(None, None, None)
     else:

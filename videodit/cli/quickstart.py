@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from videodit.cli.exit_status import INTERRUPTED
+
 if TYPE_CHECKING:
-    from videodit.train.config import Run
+    from videodit.config.run import Run
 
 EXAMPLES = """examples:
   videodit quickstart                           everything, into runs/quickstart
   videodit quickstart --workdir runs/again      the same elsewhere
-  Ctrl-C stops it; the same command goes on where it stopped
+  Ctrl-C stops it; the same command resumes where it stopped
 """
 CONFIG = Path("configs/quickstart.py")
 TRAIN_CLIPS, HELDOUT_CLIPS = 3000, 128
@@ -40,18 +42,17 @@ def command(args: argparse.Namespace, console: Console) -> int:
 
     from videodit_data.toyworld import build
 
-    from videodit.cli.coding.encode import encode_dataset
     from videodit.cli.data.progress import Bar
     from videodit.cli.data.tokenizer import train_tokenizer
-    from videodit.cli.evaluate import evaluate, summary
-    from videodit.cli.main import INTERRUPTED
-    from videodit.cli.pipeline import Pipeline
-    from videodit.cli.train import train_run
-    from videodit.train.config_io import load
+    from videodit.config.io import load
+    from videodit.evals.evaluate import evaluate, summarize
+    from videodit.inference.encode.dataset import encode_dataset
+    from videodit.inference.pipeline import Pipeline
+    from videodit.train.run import run_training
 
     workdir, data = args.workdir, args.workdir / "data"
-    vae = _placed(load(f"{args.config}:vae"), workdir)
-    dit = _placed(load(f"{args.config}:dit"), workdir)
+    vae = _with_paths(load(f"{args.config}:vae"), workdir)
+    dit = _with_paths(load(f"{args.config}:dit"), workdir)
 
     console.rule("1/5  captioned clips")
     size = {"height": vae.data.height, "width": vae.data.width, "frames": vae.data.frames, "fps": vae.data.fps}
@@ -63,7 +64,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         train_tokenizer(data / "train", Path(dit.tokenizer), dit.text.vocab_size)
 
     console.rule("2/5  autoencoder")
-    if train_run(vae, workdir / "vae", console).interrupted_by:
+    if run_training(vae, workdir / "vae", console=console).interrupted_by:
         return INTERRUPTED
 
     console.rule("3/5  latents")
@@ -74,24 +75,26 @@ def command(args: argparse.Namespace, console: Console) -> int:
             encode_dataset(data / split, out, vae=workdir / "vae", dtype="float16", progress=bar)
 
     console.rule("4/5  transformer")
-    if train_run(dit, workdir / "dit", console).interrupted_by:
+    if run_training(dit, workdir / "dit", console=console).interrupted_by:
         return INTERRUPTED
 
     console.rule("5/5  samples and scores")
     pipeline = Pipeline.load(workdir / "dit")
-    metrics = evaluate(pipeline, data / "heldout", workdir, clips=HELDOUT_CLIPS, seed=0, console=console)
-    console.print(summary(metrics), highlight=False)
+    scores = evaluate(pipeline, data / "heldout", workdir, clips=HELDOUT_CLIPS, seed=0, console=console)
+    console.print(summarize(scores), highlight=False)
     console.print(f"report: {workdir / 'report.html'}", highlight=False)
     return 0
 
 
-def _placed(run: "Run", workdir: Path) -> "Run":
-    """The run with its paths below `workdir`, instead of where the configuration file puts them."""
-    from videodit.train.config import DiTRun
+def _with_paths(run: "Run", workdir: Path) -> "Run":
+    """Return the run with its paths below `workdir`, instead of where the configuration file puts them."""
+    from videodit.config.run import DiTRun
 
     suffix = "-latents" if isinstance(run, DiTRun) else ""
     data = dataclasses.replace(
         run.data, path=str(workdir / "data" / f"train{suffix}"), eval_path=str(workdir / "data" / f"heldout{suffix}")
     )
-    paths = {"tokenizer": str(workdir / "data" / "tokenizer.model"), "vae": str(workdir / "vae")} if suffix else {}
-    return dataclasses.replace(run, data=data, **paths)
+    run = dataclasses.replace(run, data=data)
+    if not isinstance(run, DiTRun):
+        return run
+    return dataclasses.replace(run, tokenizer=str(workdir / "data" / "tokenizer.model"), vae=str(workdir / "vae"))

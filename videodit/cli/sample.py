@@ -1,19 +1,12 @@
 """`videodit sample`: clips for prompts."""
 
 import argparse
-import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from videodit.cli import expansion, processes
-
-if TYPE_CHECKING:
-    from videodit.cli.images import Images
-    from videodit.cli.pipeline import Pipeline
-    from videodit.diffusion.sample import SamplerConfig
 
 EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
@@ -60,73 +53,48 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
-    from videodit.cli.outputs import check_suffix, write_clip
-    from videodit.cli.pipeline import Pipeline
-    from videodit.cli.plan import parse_mesh
+    from videodit.inference.api import load_text_to_video
+    from videodit.inference.clip_files import check_suffix
+    from videodit.inference.images import ConditionImages
+    from videodit.inference.prompt_expansion import ExpandedPrompt, expand_prompts
     from videodit.parallel.distributed import is_first
+    from videodit.parallel.mesh import parse_mesh
 
     prompts, paths = _prompts(args)
     for path in paths:
         check_suffix(path)
-    images = _images(args)
+    ConditionImages.open(args.image, args.last_image)
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
-    if processes.join_if_asked(args) and mesh is None:
+    if processes.join_if_requested(args) and mesh is None:
         raise ValueError("several processes share the devices of one mesh: give --mesh")
-    texts, expanded = _expanded(args, prompts, console)
-    pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step, mesh=mesh)
-    sampler = sampler_of(args, pipeline)
-    data = pipeline.run.data
-    size = tuple(getattr(args, name) or getattr(data, name) for name in ("frames", "height", "width"))
-    fps = args.fps or data.fps
-    given = {"seed": args.seed, "batch": args.batch, "negative": args.negative_prompt, "images": images}
-    given["tile"] = args.tile
-    clips = pipeline.generate(texts, size=size, fps=fps, sampler=sampler, **given)
-    told = {"negative_prompt": args.negative_prompt} if args.negative_prompt else {}
-    told |= {name: str(path) for name, path in (("image", args.image), ("last_image", args.last_image)) if path}
-    for index, (path, prompt, frames) in enumerate(zip(paths, prompts, clips, strict=True)):
-        if not is_first():
-            continue
-        facts = pipeline.provenance(
-            prompt=prompt, seed=args.seed, index=index, sampler=dataclasses.asdict(sampler), **told, **expanded[index]
-        )
-        write_clip(path, frames, fps, facts)
-        console.print(f"{path}: {prompt}", highlight=False, markup=False)
+    expand = expansion.expansion_of(args)
+    texts = [ExpandedPrompt(prompt) for prompt in prompts] if expand is None else expand_prompts(expand, prompts)
+    if expand is not None and is_first():
+        for prompt, text in zip(prompts, texts, strict=True):
+            shown = text.text if text.reason is None else f"taken as it is ({text.reason})"
+            console.print(f"{prompt}\n  -> {shown}", highlight=False, markup=False, soft_wrap=True)
+    videos = load_text_to_video(args.checkpoint, step=args.step, weights=args.weights, mesh=mesh).iterate(
+        prompts,
+        texts=texts,
+        frames=args.frames,
+        height=args.height,
+        width=args.width,
+        fps=args.fps,
+        steps=args.steps,
+        solver=args.solver,
+        guidance=args.guidance,
+        negative_prompt=args.negative_prompt,
+        image=args.image,
+        last_image=args.last_image,
+        seed=args.seed,
+        batch=args.batch,
+        tile=args.tile,
+    )
+    for path, prompt, video in zip(paths, prompts, videos, strict=True):
+        if is_first():
+            video.save(path)
+            console.print(f"{path}: {prompt}", highlight=False, markup=False)
     return 0
-
-
-def _expanded(args: argparse.Namespace, prompts: list[str], console: Console) -> tuple[list[str], list[dict[str, str]]]:
-    """What the model is told for each prompt, and what the sample's facts say of it beside the prompt.
-
-    One process asks for all: no two answers need be alike.
-    """
-    from videodit.parallel.distributed import first_writes, on_first
-
-    told: list[dict[str, str]] = []
-
-    def ask() -> None:
-        for found in expansion.expand_prompts(args, prompts, console):
-            told.append({} if found is None else {"expanded_prompt": found.expanded, "expanded_by": found.source})
-
-    on_first(ask)
-    told = json.loads(first_writes(json.dumps(told)))
-    return [facts.get("expanded_prompt", prompt) for facts, prompt in zip(told, prompts, strict=True)], told
-
-
-def _images(args: argparse.Namespace) -> "Images | None":
-    from videodit.cli.images import Images, Picture
-
-    if args.image is None:
-        if args.last_image is not None:
-            raise ValueError("--last-image goes with --image, the first frame")
-        return None
-    return Images(Picture.open(args.image), args.last_image and Picture.open(args.last_image))
-
-
-def sampler_of(args: argparse.Namespace, pipeline: "Pipeline") -> "SamplerConfig":
-    """The run's sampler with what the command line changes."""
-    names = ("steps", "solver", "guidance")
-    changed = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return dataclasses.replace(pipeline.run.sampler, **changed)
 
 
 def _prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:

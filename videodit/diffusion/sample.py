@@ -1,5 +1,6 @@
-"""From noise to data: a solver on a schedule, with guidance."""
+"""Sample: from noise to data by a solver on a schedule of times, with guidance."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -16,16 +17,17 @@ SOLVERS = ("unipc", "unipc_bh1", "dpmpp", "euler", "heun")
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How to sample.
+    """Solver, schedule and guidance of a sampler.
 
     steps: solver steps; a step of Heun costs two evaluations of the model, one of the others one.
     shift, base_tokens: as in training (`TimestepConfig`): more of the steps near the noise.
     t_min, t_max, closed: see `schedule`.
-    thousandths: whether the model is told times rounded down to thousandths, as diffusers' samplers but Euler do.
+    quantize_timesteps: whether times are rounded down to thousandths for the model, as diffusers' samplers but Euler
+        do.
     solver: one of `SOLVERS`; order: of UniPC, 1 to 3.
     guidance: classifier-free guidance scale, 1 is none; interval and rescale as in `guided`.
-    boundary: time below which another expert is asked, of models that have two; guidance_below: its scale, that above
-        if None.
+    expert_boundary: time below which the low-noise expert is used, of models that have two; low_noise_guidance: its
+        guidance scale, that above if None.
     """
 
     steps: int = 30
@@ -34,21 +36,21 @@ class SamplerConfig:
     t_min: float = 0.0
     t_max: float = 1.0
     closed: bool = False
-    thousandths: bool = False
+    quantize_timesteps: bool = False
     solver: str = "unipc"
     order: int = 2
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_rescale: float = 0.0
-    boundary: float = 0.0
-    guidance_below: float | None = None
+    expert_boundary: float = 0.0
+    low_noise_guidance: float | None = None
 
     def __post_init__(self):
         make_solver(self.solver, self.order)
         self._schedule(self.shift)
 
     def times(self, num_tokens: int | None = None) -> Float[np.ndarray, "points"]:
-        """The times that the solver visits; `num_tokens` is needed if `base_tokens` is set."""
+        """Return the times that the solver visits; `num_tokens` is needed if `base_tokens` is set."""
         return self._schedule(resolution_shift(self.shift, self.base_tokens, num_tokens))
 
     def _schedule(self, shift: float) -> Float[np.ndarray, "points"]:
@@ -56,7 +58,7 @@ class SamplerConfig:
 
 
 def make_solver(name: str, order: int = 2) -> Solver:
-    """The solver of that name; `ValueError` if there is none. `order` speaks to UniPC alone."""
+    """Return the solver of that name; ValueError if there is none. `order` is that of UniPC alone."""
     match name:
         case "unipc":
             return unipc(order)
@@ -79,7 +81,7 @@ def sample(
     shift: float = 1.0,
     solver: str = "unipc",
 ) -> Float[Array, "B *dims"]:
-    """Data from noise: float32, of the noise's shape. Pure and jit-compilable; everything but the noise is static."""
+    """Integrate from noise to data: float32, of the noise's shape. Pure; everything but the noise is static."""
     return integrate(make_solver(solver), velocity_fn, noise, schedule(steps, shift))
 
 
@@ -91,28 +93,30 @@ def sample_conditioned(
     uncond: Condition,
     *,
     num_tokens: int | None = None,
-    expert: ConditionalVelocityFn | None = None,
+    low_noise_expert: ConditionalVelocityFn | None = None,
 ) -> Float[Array, "B *dims"]:
-    """Data from noise under a condition, with everything that `cfg` says.
+    """Integrate from noise to data under a conditioning, as `cfg` says.
 
     velocity_fn: `velocity(x, t, condition)`. cond, uncond: pytrees of equal structure with the batch first.
     num_tokens: tokens of a clip, needed if `cfg.base_tokens` is set.
-    expert: the velocity at times below `cfg.boundary`, if it is not `velocity_fn`'s.
+    low_noise_expert: the velocity at times below `cfg.expert_boundary`, if it is not `velocity_fn`'s.
     """
-    options = {"interval": cfg.guidance_interval, "rescale": cfg.guidance_rescale}
-    velocity = above = guided(velocity_fn, cond, uncond, cfg.guidance, **options)
-    if expert is not None:
-        scale = cfg.guidance if cfg.guidance_below is None else cfg.guidance_below
-        below = guided(expert, cond, uncond, scale, **options)
+    guide = functools.partial(
+        guided, cond=cond, uncond=uncond, interval=cfg.guidance_interval, rescale=cfg.guidance_rescale
+    )
+    velocity = high_noise = guide(velocity_fn, scale=cfg.guidance)
+    if low_noise_expert is not None:
+        scale = cfg.guidance if cfg.low_noise_guidance is None else cfg.low_noise_guidance
+        low_noise = guide(low_noise_expert, scale=scale)
 
         def velocity(x, t_B):
-            return jax.lax.cond(t_B[0] >= cfg.boundary, above, below, x, t_B)
+            return jax.lax.cond(t_B[0] >= cfg.expert_boundary, high_noise, low_noise, x, t_B)
 
     times = cfg.times(num_tokens)
-    told = thousandths(times) if cfg.thousandths else None
-    return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, times, told)
+    model_timesteps = quantize_timesteps(times) if cfg.quantize_timesteps else None
+    return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, times, model_timesteps)
 
 
-def thousandths(times: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
-    """Times rounded down to thousandths; 1 is told as 0.999, the last of the thousand that training had."""
+def quantize_timesteps(times: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
+    """Round times down to thousandths; 1 becomes 0.999, the last of the thousand steps of training."""
     return np.floor(1000 * np.minimum(times, 1 - 1e-6)) / 1000

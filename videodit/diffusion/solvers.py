@@ -34,12 +34,16 @@ class Solver(NamedTuple):
 
 
 def integrate(
-    solver: Solver, velocity_fn: VelocityFn, x: Float[Array, "B *dims"], times: Times, told: Times | None = None
+    solver: Solver,
+    velocity_fn: VelocityFn,
+    x: Float[Array, "B *dims"],
+    times: Times,
+    model_timesteps: Times | None = None,
 ) -> Float[Array, "B *dims"]:
-    """Carries `x` from `times[0]` to `times[-1]`; the state is float32 (float64 if `x` is), whatever the model's dtype.
+    """Integrate `x` from `times[0]` to `times[-1]`; the state is float32 (float64 if `x` is).
 
     times: falling numbers in [0, 1] on the host, one more than there are steps; they are compiled in.
-    told: what the model hears in place of each of them, where it learnt of rounded times.
+    model_timesteps: passed to the model in place of each of them, where it was trained at rounded times.
     Raises `ValueError` if the times do not fall.
     """
     times = np.asarray(times, np.float64)
@@ -51,7 +55,8 @@ def integrate(
     visited = jnp.asarray(times, x.dtype)
 
     def velocity(x, t):
-        t = t if told is None else jnp.asarray(told, x.dtype)[jnp.argmin(jnp.abs(visited - t))]
+        if model_timesteps is not None:
+            t = jnp.asarray(model_timesteps, x.dtype)[jnp.argmin(jnp.abs(visited - t))]
         return velocity_fn(x, jnp.full(len(x), t)).astype(x.dtype)
 
     carry, _ = jax.lax.scan(lambda carry, row: (solver.step(velocity, carry, row), None), solver.init(x), rows)

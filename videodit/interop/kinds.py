@@ -19,9 +19,9 @@ class Kind:
             `...` is anything but nothing, `AS_MANY` and `MORE` compare with out_channels.
         clip: frames, height, width and frames a second of what it was trained on.
         shift, guidance, steps: of its sampler, where no scheduler's configuration comes with it.
-        boundary: the time down to which the first of two experts is asked, and below which the second is;
-            guidance_below: the scale there, if another.
-        image_first: whether a clip may go on from a first frame, in place of its noise.
+        expert_boundary: the time down to which the first of two experts is used, and below which the low-noise one is;
+            low_noise_guidance: the guidance scale there, if another.
+        first_frame: whether a clip may begin with a given first frame, in place of its noise.
         licence: under which it was released.
     """
 
@@ -30,9 +30,9 @@ class Kind:
     shift: float = 5.0
     guidance: float = 5.0
     steps: int = 50
-    boundary: float | None = None
-    guidance_below: float | None = None
-    image_first: bool = False
+    expert_boundary: float | None = None
+    low_noise_guidance: float | None = None
+    first_frame: bool = False
     licence: str = "Apache-2.0"
 
     @property
@@ -77,19 +77,25 @@ KINDS: dict[str, Kind] = {
     "wan2.1-i2v-14b": Kind(_pipeline(I2V_16 | LARGE | SEEN, image=True), shift=3.0),
     "wan2.1-flf2v": Kind(_pipeline(I2V | {"image_dim": ..., "pos_embed_seq_len": ...}, image=True), HD),
     "wan2.1-flf2v-14b": Kind(_pipeline(I2V_16 | LARGE | SEEN_TWICE, image=True), HD),
-    "wan2.2-t2v": Kind(_pipeline(T2V, experts=2), HD, boundary=0.875),
+    "wan2.2-t2v": Kind(_pipeline(T2V, experts=2), HD, expert_boundary=0.875),
     "wan2.2-t2v-a14b": Kind(
-        _pipeline(T2V_16 | LARGE, experts=2), HD, 12.0, guidance=4.0, steps=40, boundary=0.875, guidance_below=3.0
+        _pipeline(T2V_16 | LARGE, experts=2),
+        HD,
+        12.0,
+        guidance=4.0,
+        steps=40,
+        expert_boundary=0.875,
+        low_noise_guidance=3.0,
     ),
-    "wan2.2-i2v": Kind(_pipeline(I2V | {"image_dim": None}, experts=2), HD, boundary=0.9),
+    "wan2.2-i2v": Kind(_pipeline(I2V | {"image_dim": None}, experts=2), HD, expert_boundary=0.9),
     "wan2.2-i2v-a14b": Kind(
-        _pipeline(I2V_16 | LARGE | {"image_dim": None}, experts=2), HD, guidance=3.5, steps=40, boundary=0.9
+        _pipeline(I2V_16 | LARGE | {"image_dim": None}, experts=2), HD, guidance=3.5, steps=40, expert_boundary=0.9
     ),
-    "wan2.2-ti2v": Kind(_pipeline(T2V, VAE_22), (121, 704, 1280, 24.0), image_first=True),
+    "wan2.2-ti2v": Kind(_pipeline(T2V, VAE_22), (121, 704, 1280, 24.0), first_frame=True),
     "wan2.2-ti2v-5b": Kind(
         _pipeline(FIVE | {"in_channels": 48, "out_channels": 48, "image_dim": None}, VAE_22),
         (121, 704, 1280, 24.0),
-        image_first=True,
+        first_frame=True,
     ),
     "wan2.1-vae": Kind({"vae": VAE_21}),
     "wan2.2-vae": Kind({"vae": VAE_22}),

@@ -1,13 +1,14 @@
-"""diffusers' schedulers as they run: which times they visit, what they tell the model, and the solver that they are."""
+"""diffusers' schedulers as they run: the times they visit, the timesteps they pass to the model, and their solver."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from videodit.diffusion.sample import SamplerConfig, make_solver, thousandths
+from videodit.diffusion.sample import SamplerConfig, make_solver, quantize_timesteps
 from videodit.diffusion.solvers import Solver
 from videodit.diffusion.timesteps import schedule, shift_timesteps
 
@@ -50,19 +51,19 @@ def sampler(facts: Mapping[str, Any], steps: int, guidance: float = 1.0) -> Samp
         if facts.get(name):
             raise ValueError(f"{name} is {facts[name]!r} in the scheduler's configuration: a sampler has a fixed shift")
     shift = float(facts.get("shift", 1.0) if kind == EULER else facts.get("flow_shift", 1.0))
-    named = {"steps": steps, "guidance": guidance, "shift": shift, "order": facts.get("solver_order", 2)}
+    cfg = SamplerConfig(steps=steps, guidance=guidance, shift=shift, order=facts.get("solver_order", 2))
     if kind == EULER:  # its first and last sigma have been shifted before they are shifted with all others
-        return SamplerConfig(**named, t_min=_least(facts, shift), closed=True, solver="euler")
+        return replace(cfg, t_min=_least(facts, shift), closed=True, solver="euler")
     if kind == DPM:
-        return SamplerConfig(**named, t_max=1 - _least(facts), thousandths=True, solver="dpmpp")
+        return replace(cfg, t_max=1 - _least(facts), quantize_timesteps=True, solver="dpmpp")
     name = "unipc_bh1" if facts.get("solver_type") == "bh1" else "unipc"
-    return SamplerConfig(**named, t_min=_least(facts), thousandths=True, solver=name)
+    return replace(cfg, t_min=_least(facts), quantize_timesteps=True, solver=name)
 
 
 def times(
     facts: Mapping[str, Any], steps: int | None, *, mu: float | None = None, sigmas: Sequence[float] | None = None
 ) -> tuple[Times, Times]:
-    """The times that a scheduler visits, and what it tells the model of each.
+    """Return the times that a scheduler visits, and the timestep that it passes to the model at each.
 
     Args:
         facts: its configuration.
@@ -78,7 +79,7 @@ def times(
         if mu is not None or sigmas is not None:
             raise ValueError(f"the scheduler is {kind}: only {EULER} takes mu and sigmas")
         visited = sampler(facts, steps or 0).times()
-        return visited, thousandths(visited)
+        return visited, quantize_timesteps(visited)
     dynamic, shift = bool(facts.get("use_dynamic_shifting")), float(facts.get("shift", 1.0))
     if dynamic and mu is None:
         raise ValueError("the scheduler shifts times with the size of the clip (use_dynamic_shifting): mu says how far")

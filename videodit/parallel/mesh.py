@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import jax
@@ -85,3 +86,19 @@ def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarr
     return mesh_utils.create_hybrid_device_mesh(
         (data // slices, *inner), (slices, *[1] * len(inner)), devices, allow_split_physical_axes=True
     )
+
+
+def parse_mesh(text: str) -> MeshConfig:
+    """Return the mesh that `fsdp=16,context=4` means; `data` takes the remaining devices if it is not named.
+
+    Raises:
+        ValueError: for anything else, and for an axis that is named twice.
+    """
+    names = [field.name for field in dataclasses.fields(MeshConfig)]
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = part.strip().partition("=")
+        if name not in names or name in sizes or not re.fullmatch(r"-?[0-9]+", size):
+            raise ValueError(f"--mesh is AXIS=N,... with axes {', '.join(names)}, like fsdp=16,context=4; not '{text}'")
+        sizes[name] = int(size)
+    return MeshConfig(**sizes)

@@ -15,17 +15,17 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from videodit.config.io import from_json, to_json
+from videodit.config.run import Run
 from videodit.models.vae import VAEConfig
 from videodit.parallel.mesh import make_mesh
 from videodit.plan.count import Counts, count
 from videodit.plan.memory import memory_of, memory_wanted
 from videodit.plan.network import Network
+from videodit.plan.plan_report import Plan
 from videodit.plan.program import Program, What, program
-from videodit.plan.report import Plan
 from videodit.plan.roofline import hardware_flops, roofline
 from videodit.plan.topology import Topology
-from videodit.train.config import Run
-from videodit.train.config_io import from_json, to_json
 
 USER_ERROR = 2
 TIMEOUT = 3600.0

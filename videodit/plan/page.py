@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from videodit.plan.report import CAUSES, GIB, MEMORY, SECONDS, Plan, choices, overrides, title
+from videodit.plan.plan_report import CAUSES, GIB, MEMORY, SECONDS, Plan, choices, overrides, title
 
 COLOURS = "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7", "#9c755f"
 

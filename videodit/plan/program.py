@@ -11,18 +11,21 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
+from videodit.config.run import DiTRun, Run, VAERun
+from videodit.inference.generate import decode_latents, generate
+from videodit.models.conditioning import Conditioning
 from videodit.models.flops import dit_cost
 from videodit.models.text import TextEncoder
+from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE, VAEConfig
-from videodit.train.config import DiTRun, Run, VAERun
-from videodit.train.feed import Batch
+from videodit.nn.state import abstract_arrays, abstract_module, matrix_axes_of, shardings_of
+from videodit.train.batch import Batch
 from videodit.train.loop import rows_sharding
 from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.packed import PackedTask
-from videodit.train.state import abstract_model, abstract_state, matrices, shapes_of, shardings_of
+from videodit.train.state import abstract_state
 from videodit.train.step import make_train_step
 from videodit.train.tasks import DiTTask, Task, VAETask
-from videodit.train.text_to_video import Condition, TextToVideo, decode, generate
 
 What = Literal["train", "sample", "denoise", "decode", "vae"]
 
@@ -89,8 +92,8 @@ def train_program(run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program
     A transformer's batches hold latents (`videodit data encode`).
     """
     task = _task(run, vae)
-    schedule, model = learning_rate(run.optim, run.steps), shapes_of(task.init)
-    optimizer = make_optimizer(run.optim, schedule, matrices(model))
+    schedule, model = learning_rate(run.optim, run.steps), abstract_module(task.init)
+    optimizer = make_optimizer(run.optim, schedule, matrix_axes_of(model))
     graphdef, state = abstract_state(model, optimizer, mesh, stored=run.optim.params, average=run.ema > 0)
     step = make_train_step(run, task, graphdef, optimizer, schedule, shardings_of(state))
     clips, flops = run.data.batch_size, task.flops_per_clip
@@ -108,7 +111,7 @@ def train_program(run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program
 def _sample_program(run: Run, mesh: Mesh, vae: VAEConfig | None) -> Program:
     """Clips for a batch's captions, or the autoencoder's reconstruction of its clips, as the trainer draws them."""
     task = _task(run, vae)
-    graphdef, params, buffers = abstract_model(shapes_of(task.init), mesh)
+    graphdef, params, buffers = abstract_arrays(abstract_module(task.init), mesh)
 
     def fn(params: Any, buffers: Any, frozen: Any, batch: Batch, key: Any) -> Any:
         return task.sample(nnx.merge(graphdef, params, buffers), frozen, batch, key)
@@ -121,34 +124,36 @@ def _sample_program(run: Run, mesh: Mesh, vae: VAEConfig | None) -> Program:
 def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
     """Latents for as many captions as a batch has, as `videodit sample` makes them."""
     task, clips = _task(run, cfg), run.data.batch_size
-    graphdef, params, buffers = abstract_model(shapes_of(lambda rngs: TextToVideo(run.model, None, rngs=rngs)), mesh)
+    graphdef, params, buffers = abstract_arrays(
+        abstract_module(lambda rngs: TextToVideo(run.model, None, rngs=rngs)), mesh
+    )
     vae, everywhere = _vae(run, cfg), NamedSharding(mesh, P())
 
     def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((clips, *shape), dtype, sharding=everywhere)
 
-    def denoise(params: Any, buffers: Any, keys: Any, cond: Condition, uncond: Condition) -> Any:
+    def denoise(params: Any, buffers: Any, keys: Any, cond: Conditioning, uncond: Conditioning) -> Any:
         model = nnx.merge(graphdef, params, buffers)
         return generate(model, vae, run.sampler, keys, cond, uncond, task.size)
 
     length = run.data.text_length
     text = array(run.text.dtype, length, run.model.text_width)
-    told = Condition(text, array(jnp.bool_, length), array(jnp.float32))
+    conditioning = Conditioning(text, array(jnp.bool_, length), array(jnp.float32))
     keys = array(jax.random.key(0).dtype)
     calls = run.sampler.steps * (1 if run.sampler.guidance == 1 else 2)
     flops = clips * calls * dit_cost(run.model, task.tokens_per_clip, length).forward_flops
-    arguments = params, buffers, keys, told, told
+    arguments = params, buffers, keys, conditioning, conditioning
     return Program(jax.jit(denoise), arguments, {"parameters": params}, None, task, clips, float(flops))
 
 
 def _decode_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
     """Clips of latents, likewise."""
     task, clips = _task(run, cfg), run.data.batch_size
-    graphdef, params, buffers = abstract_model(_vae(run, cfg), mesh)
+    graphdef, params, buffers = abstract_arrays(_vae(run, cfg), mesh)
     latents = jax.ShapeDtypeStruct((clips, *task.latent_shape), jnp.float32, sharding=NamedSharding(mesh, P()))
 
     def render(params: Any, buffers: Any, latents: Any) -> Any:
-        return decode(nnx.merge(graphdef, params, buffers), latents)
+        return decode_latents(nnx.merge(graphdef, params, buffers), latents)
 
     # The encoder's parameters lie there too.
     return Program(
@@ -163,14 +168,14 @@ def default_vae(run: DiTRun) -> VAEConfig:
 
 def _vae(run: DiTRun, cfg: VAEConfig | None) -> VAE:
     """The autoencoder of a transformer's latents, as shapes."""
-    return shapes_of(lambda rngs: VAE(cfg or default_vae(run), rngs=rngs))
+    return abstract_module(lambda rngs: VAE(cfg or default_vae(run), rngs=rngs))
 
 
 def _task(run: Run, vae: VAEConfig | None) -> Task:
     """A task whose autoencoder and text encoder, if it needs such, are of shapes alone."""
     if not isinstance(run, DiTRun):
         return VAETask(run)
-    encoder = shapes_of(lambda rngs: TextEncoder(run.text, rngs=rngs)) if run.text_encoder else None
+    encoder = abstract_module(lambda rngs: TextEncoder(run.text, rngs=rngs)) if run.text_encoder else None
     task = PackedTask if run.data.packed else DiTTask
     return task(run, _vae(run, vae), encoder)
 

@@ -4,16 +4,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from videodit.config.run import DiTRun, Run, VAERun
 from videodit.models.dit import DiTConfig
 from videodit.models.flops import Cost, dit_cost, text_cost
+from videodit.models.text_to_video import count_tokens
 from videodit.parallel.chips import Chip
 from videodit.parallel.mesh import MeshConfig
 from videodit.plan.compile import compile_plan
+from videodit.plan.plan_report import Plan, choices, mesh_text
 from videodit.plan.program import default_vae
-from videodit.plan.report import Plan, choices, mesh_text
 from videodit.plan.topology import Topology
-from videodit.train.config import DiTRun, Run, VAERun
-from videodit.train.text_to_video import num_tokens
 
 # Kept of a block for the backward pass, in bfloat16 values a token and unit of width (and of the MLP's), by policy; and
 # what is computed again, as shares of the forward pass: its products with parameters, and attention.
@@ -51,7 +51,7 @@ def search(
     *,
     name: str = "",
     most: int = 6,
-    say: Callable[[str], None] = lambda line: None,
+    message: Callable[[str], None] = lambda line: None,
 ) -> list[Plan]:
     """Plans of the candidates worth compiling, best first: those that fit, by their time without overlap, then others.
 
@@ -59,7 +59,7 @@ def search(
 
     Args:
         most: programs that are compiled.
-        say: is told what goes on.
+        message: called with a line for every step of the search.
 
     Raises:
         ValueError: for an autoencoder, a machine of CPUs, and when no mesh divides the batch.
@@ -72,7 +72,7 @@ def search(
         raise ValueError(
             f"no mesh of {topology.num_devices} devices divides a batch of {run.data.batch_size}: give another --batch"
         )
-    say(f"{len(waiting)} candidates; compiling the {min(most, len(waiting))} that look best")
+    message(f"{len(waiting)} candidates; compiling the {min(most, len(waiting))} that look best")
     plans, room, off, tried, failure = [], topology.chip.hbm_bytes, dict.fromkeys(KEPT, 1.0), set(), None
     for turn in range(1, min(most, len(waiting)) + 1):
         fitting = [candidate for candidate in waiting if candidate.memory * off[candidate.remat] <= room]
@@ -86,12 +86,12 @@ def search(
             plan = compile_plan(chosen.run, topology, "train", vae, name=name)
         except (RuntimeError, ValueError) as error:
             failure = error
-            say(f"{turn}. {mesh_text(vars(chosen.run.mesh))}, remat {chosen.remat}: {error}")
+            message(f"{turn}. {mesh_text(vars(chosen.run.mesh))}, remat {chosen.remat}: {error}")
             continue
         plans.append(plan)
         if not plan.fits:
             off[chosen.remat] = max(plan.bytes_per_chip["total"], 1.02 * room) / chosen.memory
-        say(f"{turn}. {summary(plan)}")
+        message(f"{turn}. {summary(plan)}")
     if not plans:
         raise failure
     return sorted(plans, key=rank)
@@ -115,7 +115,7 @@ def summary(plan: Plan) -> str:
 def candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> list[Candidate]:
     """The meshes worth trying, with every remat policy but offloading, in the fewest micro-batches that seem to fit."""
     clip = (run.data.frames, run.data.height, run.data.width)
-    tokens = num_tokens(run.model, (vae.model if vae else default_vae(run)).latent_shape(*clip))
+    tokens = count_tokens(run.model, (vae.model if vae else default_vae(run)).latent_shape(*clip))
     found = []
     for mesh in meshes(run, topology):
         rows = run.data.batch_size // (mesh.data * mesh.fsdp)

@@ -9,25 +9,26 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
+from videodit.checkpoint.checkpoints import Checkpoints
+from videodit.checkpoint.workdir import prepare_workdir
+from videodit.config.run import Run
+from videodit.nn.state import abstract_module, matrix_axes_of, shardings_of
 from videodit.parallel.distributed import is_first, together
 from videodit.parallel.mesh import make_mesh
 from videodit.parallel.rules import parts, sharding_for
-from videodit.train.checkpoint import Checkpoints
-from videodit.train.config import Run
-from videodit.train.evaluation import HeldOut
-from videodit.train.feed import Feed, HostBatch, Loader, rows_of
+from videodit.train.batch import Feed, HostBatch, Loader, rows_of
+from videodit.train.heldout import HeldOut
 from videodit.train.interruption import Interruption
-from videodit.train.metrics import MetricsLog, NoLog
+from videodit.train.metrics_log import MetricsLog, NoLog
 from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.progress import TerminalProgress
-from videodit.train.report import Report
 from videodit.train.speed import Meter, peak_flops
-from videodit.train.state import TrainState, abstract_state, init_state, matrices, shapes_of, shardings_of
+from videodit.train.state import TrainState, abstract_state, init_state
 from videodit.train.step import make_train_step
+from videodit.train.step_log import Report
 from videodit.train.tasks import Task
-from videodit.train.workdir import claim
 
-Begin = Callable[[Mesh], Mapping[str, jax.Array]]
+InitialParams = Callable[[Mesh], Mapping[str, jax.Array]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def train(
     *,
     devices: Sequence[jax.Device] | None = None,
     console: Console | None = None,
-    begin: Begin | None = None,
+    initial_params: InitialParams | None = None,
 ) -> Outcome:
     """Trains to `run.steps`, going on from the last checkpoint in `workdir` if there is one, bit for bit.
 
@@ -62,11 +63,12 @@ def train(
 
     Args:
         train_data: an endless loader of batches of `run.data.batch_size` clips, or in buckets; of several processes
-            each has its `rows_here`.
+            each has its `local_batch_indices`.
         eval_data: held-out batches, gone through at every evaluation; None evaluates and draws nothing.
         devices: what to train on; all devices if None.
         console: where progress is shown; standard error if None.
-        begin: opens trained weights over the mesh, by dotted path, that a run without a checkpoint begins with.
+        initial_params: restores trained weights over the mesh, by dotted path, that a run without a checkpoint begins
+            with.
 
     Raises:
         ValueError: before anything is written, when the workdir holds another run or a batch does not divide.
@@ -76,10 +78,10 @@ def train(
     rows = rows_sharding(run, mesh)
     whole = NamedSharding(mesh, PartitionSpec())
     schedule = learning_rate(run.optim, run.steps)
-    model = shapes_of(task.init)
-    optimizer = make_optimizer(run.optim, schedule, matrices(model))
+    model = abstract_module(task.init)
+    optimizer = make_optimizer(run.optim, schedule, matrix_axes_of(model))
     graphdef, abstract = abstract_state(model, optimizer, mesh, stored=run.optim.params, average=run.ema > 0)
-    claim(workdir, run)
+    prepare_workdir(workdir, run)
 
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
@@ -88,8 +90,8 @@ def train(
         stack.enter_context(together())
         restored = checkpoints.restore(abstract)
         if restored is None:
-            given = begin and begin(mesh)
-            state = init_state(task.init, optimizer, abstract, jax.random.key(run.seed), given)
+            params = initial_params and initial_params(mesh)
+            state = init_state(task.init, optimizer, abstract, jax.random.key(run.seed), params)
         else:
             state, loader_state = restored
             train_data.set_state(loader_state)
@@ -117,7 +119,7 @@ def train(
                 log.picture(step, held_out.picture(state, frozen))
             if due(run.save_every) or last:
                 report.pause()
-                checkpoints.save(state, feed.state)
+                checkpoints.save(step, state, feed.state)
             if last:
                 break
             fed = next(feed, None)
@@ -128,19 +130,19 @@ def train(
             step += 1
             report.settle()
             report.expect(step, metrics, fed.clip_ids, fed.epochs)
-        saved = checkpoints.latest()
+        saved = checkpoints.latest_step()
         if stop.name:
             progress.say(f"stopped by {stop.name}; saved at step {saved}, from which the same command goes on")
     return Outcome(state, step, stop.name, report.latest)
 
 
-def rows_here(run: Run) -> Callable[[int], tuple[int, ...]]:
+def local_batch_indices(run: Run) -> Callable[[int], tuple[int, ...]]:
     """Given a batch's size, its rows that this process's loader has to serve, of all devices; `ValueError` as above."""
     sharding = rows_sharding(run, make_mesh(run.mesh, heads=run.heads))
     return lambda size: rows_of(size, sharding)
 
 
-def multiple(run: Run) -> int:
+def batch_multiple(run: Run) -> int:
     """What the clips of every batch have to be a multiple of: a micro-batch divides over all devices there are."""
     return parts("batch", make_mesh(run.mesh, heads=run.heads)) * run.optim.micro_batches
 

@@ -1,66 +1,13 @@
 """The optimiser: AdamW, Muon or Adafactor, its learning-rate schedule, and the moving average of the weights."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 from optax.contrib import MuonDimensionNumbers, muon
 
-from videodit.train.precision import Stored, stored_in
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """The optimiser, its schedule, and the size of a micro-batch.
-
-    kind: "adamw" (Loshchilov and Hutter 2019); or "muon" (Jordan et al. 2024) for the matrices of linear maps and
-        convolutions, whose momentum it makes orthogonal, and AdamW for all else; or "adafactor" (Shazeer and Stern
-        2018), which keeps a row and a column of second moments for a matrix and no first ones.
-    lr: peak learning rate.
-    schedule: "cosine" falls from the peak over the whole run; "wsd" (warm-up, stable, decay: Hu et al. 2024, MiniCPM)
-        holds the peak and falls linearly in the last `decay` steps; "constant" holds it.
-    warmup: steps of linear rise from zero.
-    decay: steps of the fall of "wsd".
-    final: the last learning rate, as a part of the peak.
-    b1, b2, eps: Adam's moments.
-    muon_rms: root mean square of Muon's update at a learning rate of 1. 0.2 is near Adam's, so that one learning rate
-        serves both (Liu et al. 2025, arXiv:2502.16982).
-    weight_decay: times the learning rate; kernels only (no biases, norms, embedding or modulation tables).
-    clip: largest global norm of a gradient; 0 never clips.
-    params, moments: what parameters and moments are stored in; bfloat16 parameters are rounded at random.
-    micro_batches: parts that a batch is cut into, one after another, to save memory; the result is that of the batch.
-    """
-
-    kind: Literal["adamw", "muon", "adafactor"] = "adamw"
-    lr: float = 1e-4
-    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    warmup: int = 0
-    decay: int = 0
-    final: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.95
-    eps: float = 1e-8
-    muon_rms: float = 0.2
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    params: Stored = "float32"
-    moments: Stored = "float32"
-    micro_batches: int = 1
-
-    def __post_init__(self):
-        if self.lr <= 0:
-            raise ValueError(f"lr is {self.lr}: it must be above 0")
-        if min(self.warmup, self.decay) < 0:
-            raise ValueError(f"warmup is {self.warmup} and decay is {self.decay}: both count steps from 0 up")
-        if self.micro_batches < 1:
-            raise ValueError(f"micro_batches is {self.micro_batches}: it must be at least 1")
-        if self.moments == "bfloat16" and self.b2 > 0.99:
-            raise ValueError(f"b2 is {self.b2}: moments in bfloat16 stand still above 0.99")
-        if self.clip < 0:
-            raise ValueError(f"clip is {self.clip}: it must be above 0, or 0 for no clipping")
+from videodit.config.optim import OptimConfig
+from videodit.train.precision import stored_in
 
 
 def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
@@ -70,8 +17,7 @@ def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
         ValueError: when warm-up and decay do not fit in the run.
     """
     fall = cfg.decay if cfg.schedule == "wsd" else 0
-    if cfg.warmup + fall > steps:
-        raise ValueError(f"{cfg.warmup} steps of warm-up and {fall} of decay do not fit in a run of {steps} steps")
+    cfg.check_steps(steps)
     last = cfg.lr * cfg.final
     if cfg.schedule == "cosine":
         after = optax.cosine_decay_schedule(cfg.lr, max(steps - cfg.warmup, 1), cfg.final)

@@ -10,15 +10,15 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Num, PyTree
 
+from videodit.config.run import DiTRun
 from videodit.diffusion.path import interpolate, velocity
 from videodit.diffusion.timesteps import sample_timesteps
 from videodit.models.text import TextEncoder
+from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE
 from videodit.shapes import Patches, PerSegment, RandomKey, Segments, Video
-from videodit.train.config import DiTRun
-from videodit.train.feed import Batch
+from videodit.train.batch import Batch
 from videodit.train.tasks import DiTTask, at_eval_times
-from videodit.train.text_to_video import TextToVideo
 
 TOLD = "text_ids", "text_mask", "text"  # of a caption
 
@@ -48,7 +48,7 @@ class PackedTask(DiTTask):
     def draw(self, batch: Batch, key: RandomKey) -> dict[str, Array]:
         latent_key, time_key, noise_key = jax.random.split(key, 3)
         shape, clips = batch.latent_mean.shape, batch.real.shape
-        drawn = {"latent": jax.random.normal(latent_key, shape)} if self.run.posterior == "draw" else {}
+        drawn = {"latent": jax.random.normal(latent_key, shape)} if self.run.latent_sampling == "sample" else {}
         tokens = jnp.maximum(by_clip(jnp.ones(shape[:2], jnp.int32), batch.segments, clips[1]), 1)
         return drawn | {
             "t": sample_timesteps(self.run.timesteps, time_key, clips, num_tokens=tokens),
@@ -88,7 +88,7 @@ class PackedTask(DiTTask):
         held = {name: getattr(batch, name) for name in (*TOLD, "fps")}
         apart = {name: None if of is None else rearrange(of, "b k ... -> (b k) ...") for name, of in held.items()}
         told = self._condition(model, frozen, dataclasses.replace(batch, **apart))
-        text, mask = told.text, told.mask
+        text, mask = told.text, told.text_mask
         if cfg.attend_padding:
             text, mask = jnp.where(mask[..., None], text, 0), jnp.ones_like(mask)
         owner_BKS = jnp.arange(1, clips + 1)[:, None] * rearrange(mask, "(b k) s -> b k s", k=clips)

@@ -1,16 +1,15 @@
 """Parameters and moments stored in fewer bits than they are computed in."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, BFloat16, Float32, PyTree, UInt32
 
+from videodit.config.optim import Stored
 from videodit.shapes import RandomKey
-
-Stored = Literal["float32", "bfloat16"]
 
 
 def cast(tree: PyTree, dtype: Any) -> PyTree:

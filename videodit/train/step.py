@@ -9,8 +9,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from videodit.train.config import Run
-from videodit.train.feed import Batch
+from videodit.config.run import Run
+from videodit.train.batch import Batch
 from videodit.train.optim import ema_decay, update_ema
 from videodit.train.precision import apply_updates, cast
 from videodit.train.state import TrainState

@@ -11,16 +11,19 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from videodit.checkpoint.restore import build_model
+from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.objective import loss_at
 from videodit.diffusion.timesteps import sample_timesteps
+from videodit.inference.generate import decode_latents, generate
+from videodit.models.conditioning import Conditioning
 from videodit.models.flops import adapted_train_flops, dit_cost, text_cost
 from videodit.models.text import TextEncoder
+from videodit.models.text_to_video import TextToVideo, count_tokens, empty_captions
 from videodit.models.vae import VAE, kl_divergence
+from videodit.nn.state import abstract_arrays, abstract_module, split_model
 from videodit.shapes import PerClip, RandomKey, Video
-from videodit.train.config import DiTRun, VAERun
-from videodit.train.feed import Batch
-from videodit.train.state import abstract_model, shapes_of, split
-from videodit.train.text_to_video import Condition, TextToVideo, decode, empty, generate, num_tokens
+from videodit.train.batch import Batch
 
 Aux = dict[str, PerClip]
 EVAL_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -132,7 +135,7 @@ class DiTTask:
     ):
         self.run, self._empty = run, None if empty is None else dict(empty)
         self._held = {"vae": vae} if encoder is None else {"vae": vae, "text": encoder}
-        self._vae, self._encoder = split(vae)[0], None if encoder is None else split(encoder)[0]
+        self._vae, self._encoder = split_model(vae)[0], None if encoder is None else split_model(encoder)[0]
         self._vae_cfg = vae.cfg
         self.size = run.data.frames, run.data.height, run.data.width
         self.latent_shape = vae.cfg.latent_shape(*self.size)
@@ -147,13 +150,13 @@ class DiTTask:
             raise ValueError(
                 f"model.{name} is {channels}, but the latents of {run.vae} have {vae.cfg.latent_channels} channels"
             )
-        self.tokens_per_clip = num_tokens(run.model, self.latent_shape)
+        self.tokens_per_clip = count_tokens(run.model, self.latent_shape)
         length = run.data.text_length
         size = run.model, self.tokens_per_clip, length
         if run.lora is None:
             cost = dit_cost(*size).train_flops
         else:
-            adapters = split(shapes_of(self.init))[1]
+            adapters = split_model(abstract_module(self.init))[1]
             cost = adapted_train_flops(*size, sum(math.prod(x.shape) for x in jax.tree.leaves(adapters)))
         text = text_cost(run.text, length)
         if empty is None:  # an encoder that stays as it is only runs forward
@@ -161,14 +164,14 @@ class DiTTask:
         self.flops_per_clip = float(cost)
 
     def init(self, rngs: nnx.Rngs) -> TextToVideo:
-        return model_of(self.run, rngs)
+        return build_model(self.run, rngs)
 
     def frozen(self) -> PyTree:
-        models = {name: split(model)[1:] for name, model in self._held.items()}
+        models = {name: split_model(model)[1:] for name, model in self._held.items()}
         return models if self._empty is None else models | {"empty": self._empty}
 
     def frozen_places(self, mesh: Mesh) -> PyTree:
-        models = {name: abstract_model(model, mesh)[1:] for name, model in self._held.items()}
+        models = {name: abstract_arrays(model, mesh)[1:] for name, model in self._held.items()}
         if self._empty is None:
             return models
         whole = NamedSharding(mesh, PartitionSpec())
@@ -178,10 +181,10 @@ class DiTTask:
     def draw(self, batch: Batch, key: RandomKey) -> dict[str, Array]:
         latent_key, time_key, noise_key = jax.random.split(key, 3)
         shape = batch.size, *self._shape(batch)
-        drawn = {"latent": jax.random.normal(latent_key, shape)} if self.run.posterior == "draw" else {}
+        drawn = {"latent": jax.random.normal(latent_key, shape)} if self.run.latent_sampling == "sample" else {}
         return drawn | {
             "t": sample_timesteps(
-                self.run.timesteps, time_key, shape[:1], num_tokens=num_tokens(self.run.model, shape[1:])
+                self.run.timesteps, time_key, shape[:1], num_tokens=count_tokens(self.run.model, shape[1:])
             ),
             "noise": jax.random.normal(noise_key, shape),
         }
@@ -207,7 +210,7 @@ class DiTTask:
         vae, keys = nnx.merge(self._vae, *frozen["vae"]), jax.random.split(key, batch.size)
         cond, uncond = (self._condition(model, frozen, each) for each in (batch, self._unsaid(frozen, batch)))
         latents = generate(model, vae, self.run.sampler, keys, cond, uncond, self.clip_size(batch))
-        return jnp.clip(decode(vae, latents), -1.0, 1.0)
+        return jnp.clip(decode_latents(vae, latents), -1.0, 1.0)
 
     def clip_size(self, batch: Batch) -> tuple[int, int, int]:
         """Frames, height and width of a batch's clips."""
@@ -226,16 +229,16 @@ class DiTTask:
     def _unsaid(self, frozen: PyTree, batch: Batch) -> Batch:
         """The batch with empty captions."""
         if batch.text is None:
-            ids, mask = empty(batch.text_ids)
+            ids, mask = empty_captions(batch.text_ids)
             return dataclasses.replace(batch, text_ids=ids, text_mask=mask)
         said = {name: jnp.broadcast_to(x, (batch.size, *x.shape)) for name, x in frozen["empty"].items()}
         return dataclasses.replace(batch, **said)
 
-    def _condition(self, model: TextToVideo, frozen: PyTree, batch: Batch) -> Condition:
+    def _condition(self, model: TextToVideo, frozen: PyTree, batch: Batch) -> Conditioning:
         if batch.text is not None:
-            return Condition(batch.text.astype(self.run.text.dtype), batch.text_mask, batch.fps)
+            return Conditioning(batch.text.astype(self.run.text.dtype), batch.text_mask, batch.fps)
         encoder = None if self._encoder is None else nnx.merge(self._encoder, *frozen["text"])
-        condition = model.condition(batch.text_ids, batch.text_mask, batch.fps, encoder)
+        condition = model.encode_text(batch.text_ids, batch.text_mask, batch.fps, encoder)
         return condition if encoder is None else jax.lax.stop_gradient(condition)
 
     def _latents(self, frozen: PyTree, batch: Batch, noise: Video | None) -> Video:
@@ -253,11 +256,6 @@ def at_eval_times(loss: Callable[[Array], Array]) -> dict[str, Array]:
     """A loss at each of `EVAL_TIMES`, like `loss_t0.1`, and the mean of those, `loss`."""
     losses = jax.lax.map(loss, jnp.asarray(EVAL_TIMES))
     return {"loss": losses.mean(0)} | {f"loss_t{t}": losses[k] for k, t in enumerate(EVAL_TIMES)}
-
-
-def model_of(run: DiTRun, rngs: nnx.Rngs) -> TextToVideo:
-    """A fresh model of a run."""
-    return TextToVideo(run.model, None if run.text_encoder else run.text, run.lora, rngs=rngs)
 
 
 def _mean(x: Float[Array, "B *dims"]) -> PerClip:

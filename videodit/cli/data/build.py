@@ -31,7 +31,7 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from videodit.train.config_file import load
+    from videodit.config.files import load
 
     overrides, options = _split(args.overrides)
     config = load(args.config, overrides, among=(needed("videodit_data.footage.config").BuildConfig,))

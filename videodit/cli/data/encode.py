@@ -33,16 +33,15 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    processes.join_if_asked(args)
+    processes.join_if_requested(args)
 
-    from videodit.cli.coding.embeddings import TextSource
-    from videodit.cli.coding.encode import encode_dataset
-    from videodit.cli.coding.latents import Shapes
+    from videodit.inference.encode.dataset import encode_dataset
+    from videodit.inference.encode.embeddings import TextSource
+    from videodit.inference.encode.latents import Shapes
     from videodit.parallel.distributed import together
 
     text = args.text and TextSource(args.text, args.tokenizer, args.text_length)
     taken = Shapes(shapes.given(args) or None, args.every_side, args.crops)
     with Bar(console) as bar, together():
-        asked = {"vae": args.vae, "text": text, "shapes": taken, "dtype": args.dtype}
-        encode_dataset(args.dataset, args.out, **asked, progress=bar)
+        encode_dataset(args.dataset, args.out, vae=args.vae, text=text, shapes=taken, dtype=args.dtype, progress=bar)
     return 0

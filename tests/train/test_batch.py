@@ -1,0 +1,71 @@
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tests.train.toy import ToyLoader, host_batch
+from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.train.batch import Feed, rows_of, to_devices, to_float
+
+
+def rows():
+    return NamedSharding(make_mesh(MeshConfig()), PartitionSpec("data"))
+
+
+def test_batches_arrive_in_order_over_the_devices():
+    feed = Feed(ToyLoader(), rows())
+    for number in range(3):
+        fed, host = next(feed), host_batch(number, 8)
+        np.testing.assert_array_equal(fed.batch.video, host.video)
+        np.testing.assert_array_equal(fed.batch.text_mask, host.text_mask)
+        assert fed.batch.video.addressable_shards[0].data.shape[0] == 1
+        assert fed.clip_ids == host.clip_ids
+        assert fed.batch.latent_mean is None
+
+
+def test_the_state_is_that_of_what_was_handed_out_not_of_what_is_in_flight():
+    loader = ToyLoader()
+    feed = Feed(loader, rows())
+    assert feed.state == {"number": 0}
+    for number in range(1, 4):
+        next(feed)
+        assert feed.state == {"number": number} == loader.get_state()
+        feed.prefetch()
+        feed.prefetch()
+        assert feed.state == {"number": number}
+        assert loader.number == number + 1, "one batch ahead, not two"
+
+
+def test_what_was_sent_ahead_is_handed_out_next():
+    feed, plain = Feed(ToyLoader(end=3), rows()), Feed(ToyLoader(end=3), rows())
+    for fed in feed:
+        assert fed.clip_ids == next(plain).clip_ids
+        feed.prefetch()
+    assert next(plain, None) is None
+
+
+def test_a_finite_loader_hands_out_every_batch():
+    assert [fed.loader_state["number"] for fed in Feed(ToyLoader(end=3), rows())] == [1, 2, 3]
+
+
+def test_rows_that_fill_up_a_batch_are_marked():
+    host = host_batch(0, 4)
+    host = type(host)(**{**vars(host), "clip_ids": ("a", "", "c", "")})
+    whole = NamedSharding(make_mesh(MeshConfig()), PartitionSpec())
+    assert to_devices(host, whole).real.tolist() == [True, False, True, False]
+
+
+def test_a_process_serves_the_rows_that_its_devices_hold():
+    """All of them here; those of a process that is not, none."""
+    place = NamedSharding(make_mesh(MeshConfig(data=4, context=2)), PartitionSpec("data"))
+    assert rows_of(8, place) == tuple(range(8))
+    assert rows_of(8, place, process=1) == ()
+
+
+def test_bytes_and_short_floats_become_what_models_take():
+    levels = np.arange(256, dtype=np.uint8)
+    for array in (levels, jnp.asarray(levels)):
+        pixels = to_float(array)
+        assert pixels.dtype == np.float32 and pixels[0] == -1 and pixels[255] == 1
+        np.testing.assert_array_equal(np.rint((np.asarray(pixels) + 1) * 127.5), levels)
+    floats = np.linspace(-1, 1, 5, dtype=np.float32)
+    assert to_float(floats) is floats

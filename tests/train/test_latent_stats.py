@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.train.toy import fresh, host_batch
+from videodit.checkpoint import latent_stats
+from videodit.models.vae import VAE, VAEConfig
+from videodit.train.latent_stats import assign_latent_stats
+
+CONFIG = VAEConfig(
+    latent_channels=2, channels=(4, 4), strides=((2, 2),), time_kernel=(1, 1), blocks=1, mid_attention=False
+)
+
+
+@pytest.fixture
+def vae():
+    return nnx.merge(*fresh(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
+
+
+def test_the_latents_of_real_clips_are_normalised(vae):
+    batches = [host_batch(n, 8) for n in range(2)]
+    filler = replace(
+        batches[1],
+        clip_ids=("a", *[""] * 7),
+        video=np.concatenate([batches[1].video[:1], np.ones((7, 5, 8, 8, 3), np.float32)]),
+    )
+    assign_latent_stats(vae, [batches[0], filler])
+    clips = np.concatenate([batches[0].video, batches[1].video[:1]])
+    mean, _ = jax.device_get(jax.jit(vae.encode)(jnp.asarray(clips)))
+    normal = (mean - np.asarray(vae.latent_mean[...])) / np.asarray(vae.latent_std[...])
+    np.testing.assert_allclose(normal.mean((0, 1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(normal.std((0, 1, 2, 3)), 1, rtol=1e-4)
+
+
+def test_one_spread_for_all_keeps_the_channels_in_proportion(vae):
+    batches = [host_batch(0, 8)]
+    assign_latent_stats(vae, batches)
+    each = np.asarray(vae.latent_std[...])
+    assign_latent_stats(vae, batches, "global")
+    np.testing.assert_allclose(vae.latent_std[...], np.sqrt(np.mean(each**2)), rtol=1e-6)
+
+
+def test_what_was_measured_comes_back_and_what_was_not_is_named(vae, tmp_path):
+    with pytest.raises(ValueError, match=r"has no latents.json: train the autoencoder to its end"):
+        latent_stats.load(vae, tmp_path)
+    vae.latent_mean.set_value(jnp.array([0.1, -0.2]))
+    vae.latent_std.set_value(jnp.array([1.5, 0.7]))
+    latent_stats.write(tmp_path, 7, np.asarray(vae.latent_mean[...]), np.asarray(vae.latent_std[...]))
+    assert latent_stats.measured_step(tmp_path) == 7
+    before = np.asarray(vae.latent_std[...])
+    vae.latent_std.set_value(jnp.ones(2))
+    latent_stats.load(vae, tmp_path)
+    np.testing.assert_array_equal(vae.latent_std[...], before)

@@ -1,0 +1,107 @@
+"""The directory of a run: it holds one run, and only that run may resume in it."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from videodit.config.io import WorkdirConfig, from_json, to_json
+from videodit.config.run import DiTRun, Run
+from videodit.config.schema import to_tree
+from videodit.parallel.distributed import on_first
+from videodit.provenance import provenance
+
+CONFIG_FILE, PROVENANCE_FILE = "config.json", "provenance.json"
+
+# What may change when a run resumes: how long and how it is run, not what it is.
+FREE_KEYS = (
+    "steps",
+    "log_every",
+    "eval_every",
+    "save_every",
+    "sample_every",
+    "keep",
+    "mesh",
+    "data.num_threads",
+    "data.prefetch",
+    "data.eval_clips",
+)
+PATH_KEYS = ("tokenizer", "vae", "text_encoder", "image_encoder", "low_noise_expert")
+
+
+def prepare_workdir(workdir: Path, run: Run) -> None:
+    """Check that a workdir belongs to this run, or is new, and describe the run in it; the main process does.
+
+    Raises:
+        ValueError: when it holds another run, naming the keys that differ; nothing has been written then.
+    """
+
+    def prepare() -> None:
+        if (workdir / CONFIG_FILE).exists() and (found := list(differences(read_config(workdir), run))):
+            raise ValueError(
+                f"{workdir} holds another run: {'; '.join(found)}; take its configuration or another workdir"
+            )
+        workdir.mkdir(parents=True, exist_ok=True)
+        describe(workdir, run)
+
+    on_first(prepare)
+
+
+def describe(workdir: Path, config: WorkdirConfig, **facts: Any) -> None:
+    """Write what a directory holds, and where it comes from beside `facts`.
+
+    A configuration that already says the same stays as it is: what was made with it names it by its hash.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.exists() or read_config(workdir) != config:
+        _write_atomically(path, to_json(config))
+    devices = [str(device) for device in jax.devices()]
+    facts = provenance(to_json(config), command=sys.argv, devices=devices, **facts)
+    _write_atomically(workdir / PROVENANCE_FILE, json.dumps(facts, indent=2) + "\n")
+
+
+def read_config(workdir: Path) -> WorkdirConfig:
+    """Read the configuration of a directory, of this version or an earlier one.
+
+    Raises:
+        ValueError: when it has none.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{workdir} is not a run's directory: it has no {CONFIG_FILE}")
+    return from_json(path.read_text(encoding="utf-8"))
+
+
+def resolve_paths(run: DiTRun, workdir: Path) -> DiTRun:
+    """Return the run with its paths resolved: what exists in the directory under a path, or else the path itself."""
+    paths = {name: getattr(run, name) for name in PATH_KEYS}
+    inside = {name: str(workdir / path) for name, path in paths.items() if path and (workdir / path).exists()}
+    return replace(run, **inside)
+
+
+def differences(present: WorkdirConfig, requested: Run) -> Iterator[str]:
+    """Yield a phrase for every key in which two runs differ, but for those that may change when a run resumes."""
+    there, here = dict(_leaves(to_tree(present))), dict(_leaves(to_tree(requested)))
+    for key in sorted(there.keys() | here.keys()):
+        free = any(key == name or key.startswith(f"{name}.") for name in FREE_KEYS)
+        if not free and there.get(key) != here.get(key):
+            yield f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,94 @@
+"""The data of a run: what is read, and in which shapes."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackingConfig:
+    """Rows of one length that latents of clips of any size share.
+
+    length: tokens of a row; 0 packs nothing: all clips are served in one size.
+    clips: of a row at most. look_ahead: clips that a batch's rows are filled from.
+    """
+
+    length: int = 0
+    clips: int = 16
+    look_ahead: int = 512
+
+    def __post_init__(self):
+        for name, least in (("length", 0), ("clips", 1), ("look_ahead", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketsConfig:
+    """Shapes that clips are served in, each clip in the best that it fills; a step is compiled for each shape in use.
+
+    tokens: of a batch at most, as a transformer counts them (an autoencoder: latent positions); they say how many clips
+        of each shape make one. 0 has no buckets: all clips are served in one size.
+    resolutions: 256 means about 256 x 256 pixels. aspects: widths over heights. frames: lengths, each 1 + 4k; 1 is
+        that of images. max_upscale: how far a clip may be enlarged at most. Latents have shapes of their own.
+    """
+
+    tokens: int = 0
+    resolutions: tuple[int, ...] = (256,)
+    aspects: tuple[float, ...] = (9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9)
+    frames: tuple[int, ...] = (1, 17, 33)
+    max_upscale: float = 1.0
+
+    def __post_init__(self):
+        if self.tokens < 0:
+            raise ValueError(f"tokens is {self.tokens}: it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read, and as what clips.
+
+    path, eval_path: data sets to train on and to evaluate on; None holds nothing out. Several may be named, with
+        weights: "DIR:3,DIR:1".
+    frames, height, width, fps: the clips' size; frames are 1 + 4k. In buckets or packed, that of clips that are
+        sampled and planned for.
+    batch_size: clips of a step, over all processes; packed, rows; in buckets their tokens say how many.
+    buckets: clips of any size, each in the best of several shapes.
+    packing: clips of latents of any size, several a row.
+    eval_clips: held-out clips of one evaluation.
+    text_length: tokens of a caption, padded or cut.
+    caption_dropout: share of captions left empty, so that the model learns to do without (guidance needs that).
+    num_threads, prefetch: threads that read and decode, and batches that they may be ahead.
+    """
+
+    path: str
+    eval_path: str | None = None
+    frames: int
+    height: int
+    width: int
+    fps: float
+    batch_size: int
+    eval_clips: int = 64
+    text_length: int = 32
+    caption_dropout: float = 0.1
+    num_threads: int = 4
+    prefetch: int = 4
+    buckets: BucketsConfig = field(default_factory=BucketsConfig)
+    packing: PackingConfig = field(default_factory=PackingConfig)
+
+    @property
+    def bucketed(self) -> bool:
+        """Whether batches are of several shapes."""
+        return self.buckets.tokens > 0
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows hold several clips."""
+        return self.packing.length > 0
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "fps", "batch_size", "eval_clips", "text_length", "num_threads"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"caption_dropout is {self.caption_dropout}: it is a share from 0 to 1")
+        if self.packed and self.bucketed:
+            raise ValueError("packing.length and buckets.tokens are both above 0: clips are packed or in buckets")

@@ -1,0 +1,143 @@
+"""The configuration of a run: one tree of frozen dataclasses."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from videodit.config.data import DataConfig
+from videodit.config.optim import OptimConfig
+from videodit.diffusion.sample import SamplerConfig
+from videodit.diffusion.timesteps import TimestepConfig
+from videodit.models.dit import DiTConfig
+from videodit.models.text import TextConfig
+from videodit.models.vae import VAEConfig
+from videodit.models.vision import VisionConfig
+from videodit.nn.lora import LoRAConfig
+from videodit.parallel.mesh import MeshConfig
+
+LatentScale = Literal["channel", "global"]
+LatentSampling = Literal["mean", "sample"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every run has in common.
+
+    seed: of the initial weights and of every step's noise.
+    steps: the step at which the run ends.
+    ema: decay of the weights' moving average; 0 keeps none, and the weights themselves are used in its place.
+    log_every, eval_every, save_every, sample_every: steps between metrics, evaluations, checkpoints and pictures. An
+        evaluation, a checkpoint and a picture are also made at the end; 0 never evaluates or draws, and saves at the
+        end only.
+    keep: how many checkpoints are kept, the latest ones.
+    """
+
+    kind: str
+    seed: int = 0
+    steps: int
+    data: DataConfig
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ema: float = 0.999
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    log_every: int = 10
+    eval_every: int = 1000
+    save_every: int = 1000
+    sample_every: int = 1000
+    keep: int = 2
+
+    @property
+    def heads(self) -> int:
+        """Attention heads that devices may share; 1 where there are none."""
+        return 1
+
+    def __post_init__(self):
+        for name in ("steps", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("eval_every", "save_every", "sample_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be a number of steps, or 0 for never")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}: a decay lies from 0 up to, but not including, 1")
+        if self.data.batch_size % self.optim.micro_batches:
+            raise ValueError(
+                f"data.batch_size {self.data.batch_size} does not divide into {self.optim.micro_batches} micro_batches"
+            )
+        self.optim.check_steps(self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAERun(Run):
+    """Training of the autoencoder: a weighted sum of errors, each a mean over a clip's values, and the divergence.
+
+    l1, l2: weights of the absolute and of the squared error of pixels.
+    gradient: weight of the absolute error of differences between neighbouring pixels, which keeps edges sharp.
+    kl: weight of the divergence, nats a latent value.
+    latent_scale: what latents are divided by for diffusion: the standard deviation of each "channel", or one for all
+        ("global").
+    """
+
+    kind: Literal["vae"] = "vae"
+    model: VAEConfig
+    l1: float = 1.0
+    l2: float = 0.0
+    gradient: float = 0.0
+    kl: float = 1e-4
+    latent_scale: LatentScale = "channel"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.data.packed:
+            raise ValueError("data.packing is for transformers: rows hold latents, not frames")
+        self.model.latent_shape(self.data.frames, self.data.height, self.data.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTRun(Run):
+    """Training of the text-to-video transformer and its text encoder by flow matching in a frozen VAE's latents.
+
+    Paths are searched in the run's own directory first.
+
+    tokenizer: path of the sentencepiece model.
+    vae: workdir of the autoencoder.
+    text_encoder: workdir of a frozen text encoder of the shape `text`; None trains one along.
+    image_encoder: workdir of the image encoder whose tokens the transformer attends to, of models with an image.
+    first_frame: whether a clip may begin with a given first frame, in place of its noise (Wan 2.2's TI2V).
+    low_noise_expert: workdir of a second transformer, used at times below the sampler's `expert_boundary` (Wan 2.2).
+    lora: low-rank adapters, which are then all that is trained of the transformer; None trains all of it.
+    latent_sampling: what is learnt of a clip: the "mean" of its latents' posterior, or a new "sample" of it each step.
+    timesteps, sampler: the distribution of training times, and how samples are made.
+    """
+
+    kind: Literal["dit"] = "dit"
+    model: DiTConfig
+    text: TextConfig
+    tokenizer: str
+    vae: str
+    text_encoder: str | None = None
+    image_encoder: str | None = None
+    first_frame: bool = False
+    low_noise_expert: str | None = None
+    lora: LoRAConfig | None = None
+    latent_sampling: LatentSampling = "mean"
+    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    @property
+    def heads(self) -> int:
+        return self.model.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedTextEncoder:
+    """An imported text encoder."""
+
+    kind: Literal["text"] = "text"
+    model: TextConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedVisionEncoder:
+    """An imported image encoder."""
+
+    kind: Literal["vision"] = "vision"
+    model: VisionConfig

@@ -1,0 +1,108 @@
+"""Evaluate a model on a data set: sample for its captions, compute metrics, write a report."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from videodit_data.reading.sample import ClipShape, pixels
+from videodit_data.storage.manifest import load, records
+
+from videodit.checkpoint.metrics_file import read_metrics
+from videodit.diffusion.sample import SamplerConfig
+from videodit.evals.evaluator import EVALUATORS, Evaluation, Samples
+from videodit.evals.html_report import Clip, LossCurves, ReportData, write_report
+from videodit.inference.clip_files import write_clip
+from videodit.inference.pipeline import Pipeline
+
+DEFAULT_METRICS = ("reconstruction", "toyworld")
+BATCH = 32
+SHOWN_CLIPS = 12  # in the report
+
+
+def evaluate(
+    pipeline: Pipeline,
+    dataset: Path,
+    out: Path,
+    *,
+    clips: int,
+    seed: int,
+    console: Console,
+    sampler: SamplerConfig | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+) -> dict[str, Any]:
+    """Sample, score and report; returns what `metrics.json` holds.
+
+    Args:
+        clips: prompts: the first caption of as many clips.
+        sampler: the run's own if None.
+        metrics: names of evaluators (`EVALUATORS`).
+
+    Raises:
+        ValueError: for an unknown metric, and for a data set that a metric is not for.
+    """
+    evaluators = [EVALUATORS.get(name)() for name in metrics]
+    for evaluator in evaluators:
+        evaluator.check(str(dataset), load(dataset).info)
+    samples = sample_clips(pipeline, dataset, clips=clips, seed=seed, sampler=sampler, console=console)
+    for index, (frames, prompt) in enumerate(zip(samples.generated, samples.prompts, strict=True)):
+        provenance = pipeline.provenance(prompt=prompt, seed=seed, index=index)
+        write_clip(out / "samples" / f"{index:03d}.mp4", frames, pipeline.run.data.fps, provenance)
+    evaluations = [evaluator.evaluate(samples) for evaluator in evaluators]
+    scores: dict[str, Any] = {"prompts": len(samples.prompts), "weights": pipeline.weights}
+    for evaluation in evaluations:
+        scores |= evaluation.scores
+    scores["provenance"] = pipeline.provenance(seed=seed, data=str(dataset), metrics=list(metrics))
+    (out / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    _write_report(out, samples, evaluations, scores["provenance"])
+    return scores
+
+
+def sample_clips(
+    pipeline: Pipeline, dataset: Path, *, clips: int, seed: int, sampler: SamplerConfig | None, console: Console
+) -> Samples:
+    """Generate a clip for the first caption of each of the first clips of a data set."""
+    data, info = pipeline.run.data, load(dataset).info
+    shape = ClipShape(data.frames, data.height, data.width, data.fps)
+    chosen = list(itertools.islice(records(dataset), clips))
+    prompts = [record.captions[0] for record in chosen]
+    size = (shape.frames, shape.height, shape.width)
+    with console.status(f"sampling {len(prompts)} clips"):
+        generated = list(pipeline.generate(prompts, size=size, seed=seed, sampler=sampler, batch=BATCH))
+    return Samples(pipeline, str(dataset), info, prompts, generated, [pixels(record, shape) for record in chosen])
+
+
+def summarize(scores: dict[str, Any]) -> str:
+    """Return the key figures on one line."""
+    parts = []
+    if "caption_adherence" in scores:
+        shares = "  ".join(f"{kind} {share:.2f}" for kind, share in scores["caption_adherence"].items())
+        parts.append(f"caption adherence over {scores['prompts']} prompts: {shares}")
+    if "vae_psnr" in scores:
+        parts.append(f"VAE {scores['vae_psnr']:.1f} dB")
+    return "; ".join(parts)
+
+
+def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation], provenance: dict[str, Any]) -> None:
+    pipeline = samples.pipeline
+    verdicts = next((found.verdicts for found in evaluations if found.verdicts), [()] * len(samples.prompts))
+    shown = list(zip(samples.prompts, verdicts, strict=True))[:SHOWN_CLIPS]
+    report = ReportData(
+        title="Text to video in a toy world" if samples.info.get("world") else "Text to video",
+        summary=f"{len(samples.prompts)} held-out prompts, sampled with the {pipeline.weights} weights of step "
+        f"{pipeline.step}. The oracle reads each clip and says which statements of its prompt hold.",
+        figures=[figure for found in evaluations for figure in found.figures],
+        adherence=[share for found in evaluations for share in found.adherence],
+        losses=[
+            LossCurves("Transformer", read_metrics(pipeline.workdir)),
+            LossCurves("Autoencoder", read_metrics(Path(pipeline.run.vae)), heldout="eval/l1"),
+        ],
+        clips=[
+            Clip(prompt, (out / "samples" / f"{index:03d}.mp4").read_bytes(), verdicts=found)
+            for index, (prompt, found) in enumerate(shown)
+        ],
+        provenance=provenance,
+    )
+    write_report(out / "report.html", report)

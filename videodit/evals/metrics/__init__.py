@@ -1,0 +1,1 @@
+"""The metrics of `videodit eval`: each module registers one in `videodit.evals.evaluator.EVALUATORS`."""

@@ -1,0 +1,236 @@
+"""A trained text-to-video model with everything it needs to make clips: text encoder, autoencoder, image encoder."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, UInt8
+from videodit_data.tokenizer import Tokenizer
+
+from videodit import provenance
+from videodit.checkpoint.checkpoints import Weights
+from videodit.checkpoint.restore import (
+    load_text_encoder,
+    load_vae,
+    load_vision_encoder,
+    read_config_of,
+    restore_model,
+)
+from videodit.checkpoint.workdir import resolve_paths
+from videodit.config.io import to_json
+from videodit.config.run import DiTRun
+from videodit.diffusion.sample import SamplerConfig
+from videodit.inference.autoencoder import Autoencoder
+from videodit.inference.caption_embeddings import CaptionEmbeddings
+from videodit.inference.generate import encode_condition_frames, generate
+from videodit.inference.images import ConditionImages, crop_square, resize
+from videodit.inference.tokenizer import open_tokenizer
+from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, IMAGE, Conditioning
+from videodit.models.text_to_video import TextToVideo
+from videodit.models.vae import VAE
+from videodit.models.vision import VisionEncoder, normalise
+from videodit.parallel.mesh import MeshConfig, make_mesh
+
+Frames = UInt8[np.ndarray, "T Y X 3"]
+NEEDS_DIT = "to sample, give one of kind 'dit'"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A text-to-video model ready to sample. Programs are compiled once for each size of a batch and sampler.
+
+    Attributes:
+        step, weights: the checkpoint, and whether its averaged ("ema") or last ("params") weights were restored.
+        low_noise_expert: the model for times below the sampler's `expert_boundary`, of models with two.
+        captions: embeddings of captions, of models whose text encoder is frozen.
+        mesh: the devices that all of it is sharded over; None is the first device.
+    """
+
+    workdir: Path
+    run: DiTRun
+    step: int
+    weights: Weights
+    tokenizer: Tokenizer
+    model: TextToVideo
+    vae: VAE
+    low_noise_expert: TextToVideo | None = None
+    captions: CaptionEmbeddings | None = None
+    mesh: Mesh | None = None
+
+    @classmethod
+    def load(
+        cls, workdir: Path, *, weights: Weights = "ema", step: int | None = None, mesh: MeshConfig | None = None
+    ) -> "Pipeline":
+        """Load a transformer's workdir.
+
+        Raises:
+            ValueError: when it, its tokenizer or its autoencoder is missing or of another kind.
+        """
+        run = resolve_paths(read_config_of(workdir, DiTRun, NEEDS_DIT), workdir)
+        if run.sampler.expert_boundary and not run.low_noise_expert:
+            raise ValueError(
+                f"{workdir} lacks its expert for times below {run.sampler.expert_boundary}: import it along"
+            )
+        devices = None if mesh is None else make_mesh(mesh, heads=run.heads)
+        tokenizer = open_tokenizer(run)
+        vae = load_vae(Path(run.vae), mesh=devices)[0]
+        model, step = restore_model(workdir, run, weights, step, devices)
+        expert = captions = None
+        if run.low_noise_expert:
+            directory = Path(run.low_noise_expert)
+            expert_run = read_config_of(directory, DiTRun, "an expert is needed, of kind 'dit'")
+            expert = restore_model(directory, expert_run, weights, None, devices)[0]
+        if run.text_encoder:
+            encoder = Path(run.text_encoder)
+            captions = CaptionEmbeddings(
+                encoder, tokenizer, run.data.text_length, lambda: load_text_encoder(encoder, run, devices)
+            )
+        return cls(workdir, run, step, weights, tokenizer, model, vae, expert, captions, devices)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        size: tuple[int, int, int],
+        fps: float | None = None,
+        sampler: SamplerConfig | None = None,
+        seed: int = 0,
+        batch: int = 8,
+        negative_prompt: str = "",
+        images: ConditionImages | None = None,
+        tile: int | None = None,
+    ) -> Iterator[Frames]:
+        """Generate a clip for each prompt, `batch` at a time.
+
+        The noise of a clip depends on the seed and its index among the prompts, not on `batch`.
+
+        Args:
+            size: (frames, height, width) in pixels.
+            fps: frames per second; those of training if None.
+            sampler: the run's own if None.
+            negative_prompt: what guidance leads away from.
+            images: the first frame, or the first and the last, of every clip.
+            tile: side of the tiles that frames are decoded in, latents; None decodes them whole.
+
+        Raises:
+            ValueError: when the model takes no image and is given one, or needs one.
+        """
+        batch = min(batch, len(prompts))
+        fps_B = np.full(batch, fps or self.run.data.fps, np.float32)
+        with self._on_mesh():
+            if self.captions is not None:
+                self.captions.prepare([*prompts, "", negative_prompt])
+            inputs = self._encode_images(images, size, batch)
+            uncond = self._condition([negative_prompt] * batch, fps_B).with_inputs(inputs)
+        key = np.asarray(jax.random.key_data(jax.random.key(seed)))
+        for start in range(0, len(prompts), batch):
+            chunk = list(prompts[start : start + batch])
+            indices = np.minimum(np.arange(start, start + batch), len(prompts) - 1)
+            with self._on_mesh():
+                cond = self._condition(chunk + [""] * (batch - len(chunk)), fps_B).with_inputs(inputs)
+                latents = self._denoise(sampler or self.run.sampler, size, key, indices, cond, uncond)
+            yield from self.autoencoder.decode(latents, tile=tile)[: len(chunk)]
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder of the model's latents."""
+        return Autoencoder(self.vae, self.mesh)
+
+    def provenance(self, **facts: Any) -> dict[str, Any]:
+        """Return where what this model makes comes from, beside `facts`, plain JSON."""
+        return provenance.provenance(
+            to_json(self.run),
+            checkpoint=str(self.workdir),
+            step=self.step,
+            weights=self.weights,
+            vae=str(Path(self.run.vae)),
+            **facts,
+        )
+
+    def _on_mesh(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+    def _condition(self, captions: Sequence[str], fps_B: np.ndarray) -> Conditioning:
+        if self.captions is not None:
+            return Conditioning(*self.captions(captions), fps_B)
+        ids, mask = self.tokenizer.encode(captions, self.run.data.text_length)
+        return Conditioning(self._encode_text(ids, mask), mask, fps_B)
+
+    @cached_property
+    def _encode_text(self) -> Callable[..., jax.Array]:
+        graphdef, state = nnx.split(self.model.text)
+        encode = jax.jit(lambda state, ids, mask: nnx.merge(graphdef, state)(ids, mask))
+        return lambda ids, mask: encode(state, ids, mask)
+
+    @cached_property
+    def _denoise(self) -> Callable[..., jax.Array]:
+        """Of a sampler, a size, a key, indices among the prompts and the two conditionings: latents.
+
+        Jitted once, so that it is compiled once for each size, sampler and size of a batch.
+        """
+        graphdef, state = nnx.split((self.model, self.low_noise_expert))
+
+        def denoise(cfg: SamplerConfig, size: tuple[int, int, int], state, key, indices, cond, uncond) -> Array:
+            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.wrap_key_data(key), i))(indices)
+            model, expert = nnx.merge(graphdef, state)
+            velocity = None if expert is None else expert.velocity
+            return generate(model, self.vae, cfg, keys, cond, uncond, size, low_noise_expert=velocity)
+
+        compiled = jax.jit(denoise, static_argnums=(0, 1))
+        return lambda cfg, size, *arrays: compiled(cfg, size, state, *arrays)
+
+    def _encode_images(
+        self, images: ConditionImages | None, size: tuple[int, int, int], batch: int
+    ) -> Mapping[str, Array]:
+        """Return the conditioning inputs that images are, for every clip of a batch."""
+        self._check_images(images)
+        if images is None:
+            return {}
+        frames, height, width = size
+        first = resize(images.first, height, width)
+        last = None if images.last is None else resize(images.last, height, width)
+        if self._takes_channels:
+            encode = nnx.jit(lambda vae, a, b: encode_condition_frames(vae, a, b, frames))
+            inputs = {CONCAT_CHANNELS: encode(self.vae, first, last)}
+        else:
+            inputs = {FIRST_FRAMES: nnx.jit(lambda vae, x: vae.normalise(vae.encode(x)[0]))(self.vae, first[:, None])}
+        if self.run.image_encoder:
+            inputs[IMAGE] = self._image_tokens(images)
+        return {name: jnp.repeat(value, batch, 0) for name, value in inputs.items()}
+
+    @property
+    def _takes_channels(self) -> bool:
+        return self.run.model.in_channels > self.vae.cfg.latent_channels
+
+    def _check_images(self, images: ConditionImages | None) -> None:
+        """Raise ValueError unless the model takes the images it is given."""
+        error = None
+        if images is None:
+            error = "makes clips of images: give --image" if self._takes_channels else None
+        elif not self._takes_channels and not self.run.first_frame:
+            error = "makes clips of text alone: it takes no --image"
+        elif not self._takes_channels and images.last is not None:
+            error = "takes a first image alone, not a last one"
+        elif self.run.model.image_tokens and images.last is None:
+            error = "makes clips between two images: give --last-image too"
+        elif self.run.model.image_width and not self.run.image_encoder:
+            error = "lacks its image encoder: import it along"
+        if error:
+            raise ValueError(f"{self.workdir} {error}")
+
+    def _image_tokens(self, images: ConditionImages) -> Array:
+        """Return the tokens of the images, one image after the other."""
+        encoder = load_vision_encoder(Path(self.run.image_encoder), self.mesh)
+        side = encoder.cfg.image_size
+        present = [image for image in (images.first, images.last) if image is not None]
+        pixels = jnp.concatenate([crop_square(image, side) for image in present])
+        tokens = nnx.jit(VisionEncoder.penultimate)(encoder, normalise(pixels))
+        return tokens.reshape(1, -1, tokens.shape[-1])

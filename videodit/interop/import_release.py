@@ -1,0 +1,185 @@
+"""Import a release: its networks read from safetensors into a run's directory."""
+
+import dataclasses
+import difflib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from videodit.checkpoint import latent_stats
+from videodit.checkpoint.checkpoints import save_params
+from videodit.checkpoint.restore import widest_mesh
+from videodit.checkpoint.workdir import describe
+from videodit.config.data import DataConfig
+from videodit.config.io import WorkdirConfig
+from videodit.config.run import DiTRun, ImportedTextEncoder, ImportedVisionEncoder, VAERun
+from videodit.diffusion.sample import SamplerConfig
+from videodit.diffusion.timesteps import TimestepConfig
+from videodit.interop import schedulers
+from videodit.interop.directories import TRANSFORMERS, check_new, create_directory
+from videodit.interop.kinds import KINDS, Kind, PartName
+from videodit.interop.parts import Part, find
+from videodit.interop.safetensors import sha256
+from videodit.models.text import TextConfig
+from videodit.nn.state import abstract_arrays, abstract_module
+
+Dtype = Literal["float32", "bfloat16"]
+
+FOLDERS: dict[PartName, str] = {
+    "vae": "vae",
+    "text_encoder": "text",
+    "image_encoder": "image",
+    "transformer_2": "expert",
+}
+"""Of the run's directory, where its other networks are."""
+TOKENIZER_FOLDERS = ("tokenizer", "google/umt5-xxl", ".", "../tokenizer")
+"""Of a release, where its sentencepiece model may be."""
+UMT5_XXL = TextConfig(vocab_size=256384, width=4096, depth=24, num_heads=64, head_dim=64, mlp_width=10240)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release as it was downloaded.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        source: its folder, or a file of weights.
+        parts: where networks are that are not in that folder.
+        tokenizer: the sentencepiece model, if not in that folder.
+    """
+
+    kind: str
+    source: Path
+    parts: Mapping[PartName, Path] = field(default_factory=dict)
+    tokenizer: Path | None = None
+
+
+def import_release(
+    release: Release, out: Path, *, dtype: Dtype = "float32", message: Callable[[str], None] = lambda line: None
+) -> list[str]:
+    """Import a release into a new directory, complete or not at all; returns what it lacks to be sampled from.
+
+    Args:
+        dtype: to store the weights in.
+        message: called with a line for every network.
+
+    Raises:
+        ValueError: for an unknown kind, a directory that exists, and as `parts.find`.
+    """
+    if release.kind not in KINDS:
+        near = difflib.get_close_matches(release.kind, KINDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(KINDS)}"
+        raise ValueError(f"unknown kind '{release.kind}': {hint}")
+    kind = KINDS[release.kind]
+    check_new(out)
+    parts, tokenizer = find(kind, release.source, release.parts), find_tokenizer(release)
+    with create_directory(out) as folder:
+        if tokenizer is not None and "text_encoder" in kind.parts:
+            shutil.copy(tokenizer, folder / "tokenizer.model")
+        for name, part in parts.items():
+            message(f"{part.what}: {len(part.weights)} tensors")
+            _write_part(release, kind, part, parts, folder if name == kind.main else folder / FOLDERS[name], dtype)
+    if kind.main != "transformer":
+        return []
+    lacking = [name.replace("_", " ") for name in kind.parts if name not in parts]
+    if "text_encoder" in parts and tokenizer is None:
+        lacking.append("tokenizer (spiece.model, which --tokenizer names)")
+    return lacking
+
+
+def find_tokenizer(release: Release) -> Path | None:
+    """Find the sentencepiece model of a release; ValueError when the one named is missing."""
+    source = release.source if release.source.is_dir() else release.source.parent
+    candidates = [source / folder / "spiece.model" for folder in TOKENIZER_FOLDERS]
+    found = release.tokenizer or next((path for path in candidates if path.is_file()), None)
+    if found is not None and not found.is_file():
+        raise ValueError(f"there is no file {found}")
+    return found
+
+
+def _write_part(
+    release: Release, kind: Kind, part: Part, parts: Mapping[PartName, Part], folder: Path, dtype: Dtype
+) -> None:
+    folder.mkdir(exist_ok=True)
+    _store(part, folder / "checkpoints", dtype)
+    describe(
+        folder,
+        _config_of(release, kind, part, parts),
+        kind=release.kind,
+        source=str(part.files[0].parent),
+        licence=kind.licence,
+        sha256={file.name: sha256(file) for file in part.files},
+    )
+    if part.name == "vae":
+        latent_stats.write(folder, 0, part.buffers["latent_mean"], part.buffers["latent_std"])
+
+
+def _store(part: Part, directory: Path, dtype: Dtype) -> None:
+    """Read a network, sharded over the devices, and write it as a checkpoint of step 0."""
+
+    def typed(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype), sharding=x.sharding)
+
+    module = abstract_module(part.make)
+    _, params, buffers = abstract_arrays(module, widest_mesh(module))
+    loaded = part.load(jax.tree.map(typed, params))
+    buffers = {name: jax.device_put(part.buffers[name], like.sharding) for name, like in buffers.items()}
+    save_params(directory, {"dit": loaded} if part.name in TRANSFORMERS else loaded, buffers)
+
+
+def _config_of(release: Release, kind: Kind, part: Part, parts: Mapping[PartName, Part]) -> WorkdirConfig:
+    """Return the configuration of the directory that a network goes to."""
+    frames, height, width, fps = kind.clip
+    data = DataConfig(
+        path="data/train", frames=frames, height=height, width=width, fps=fps, batch_size=1, text_length=512
+    )
+    if part.name == "vae":
+        return VAERun(steps=1, data=data, model=part.cfg, ema=0.0)
+    if part.name == "text_encoder":
+        return ImportedTextEncoder(model=part.cfg)
+    if part.name == "image_encoder":
+        return ImportedVisionEncoder(model=part.cfg)
+    return _transformer_run(release, kind, part, parts, data)
+
+
+def _transformer_run(
+    release: Release, kind: Kind, part: Part, parts: Mapping[PartName, Part], data: DataConfig
+) -> DiTRun:
+    text = parts["text_encoder"].cfg if "text_encoder" in parts else None
+    return DiTRun(
+        steps=1,
+        data=data,
+        ema=0.0,
+        model=dataclasses.replace(part.cfg, fps_reference=data.fps),
+        text=text or dataclasses.replace(UMT5_XXL, width=part.cfg.text_width),
+        tokenizer="tokenizer.model",
+        vae=FOLDERS["vae"],
+        text_encoder=FOLDERS["text_encoder"],
+        image_encoder=FOLDERS["image_encoder"] if "image_encoder" in parts else None,
+        low_noise_expert=FOLDERS["transformer_2"] if "transformer_2" in parts else None,
+        first_frame=kind.first_frame,
+        timesteps=TimestepConfig(shift=kind.shift),
+        sampler=_sampler(release, kind),
+    )
+
+
+def _sampler(release: Release, kind: Kind) -> SamplerConfig:
+    """Return the sampler of the scheduler's configuration, or the one that the kind is sampled with: UniPC."""
+    scheduler = _read_json(release.source / "scheduler" / "scheduler_config.json")
+    facts = scheduler or {"_class_name": schedulers.UNIPC, "flow_shift": kind.shift}
+    boundary = _read_json(release.source / "model_index.json").get("boundary_ratio") or kind.expert_boundary or 0.0
+    return dataclasses.replace(
+        schedulers.sampler(facts, kind.steps, kind.guidance),
+        expert_boundary=boundary,
+        low_noise_guidance=kind.low_noise_guidance,
+    )
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,57 @@
+"""Things registered by name, so that a configuration or a command can choose among them, ours and other people's."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named things of one kind.
+
+    A name is one that was registered, or `MODULE:ATTRIBUTE`, which is imported: so what lies outside of this package
+    is found again by every process that reads the same configuration.
+
+    Args:
+        kind: what they are, for errors, as "metric".
+        package: a package whose modules register more, imported when a name is looked up.
+    """
+
+    def __init__(self, kind: str, package: str | None = None):
+        self._kind, self._package = kind, package
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that registers under a name; ValueError when another thing has it."""
+
+        def add(entry: T) -> T:
+            if self._entries.setdefault(name, entry) is not entry:
+                raise ValueError(f"there are two of {self._kind} '{name}'")
+            return entry
+
+        return add
+
+    def get(self, name: str) -> T:
+        """Return what has the name; ValueError when nothing has, with the nearest name."""
+        if ":" in name:
+            module, _, attribute = name.partition(":")
+            try:
+                return getattr(importlib.import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise ValueError(f"{self._kind} '{name}' cannot be imported: {error}") from error
+        if name not in self.names():
+            near = difflib.get_close_matches(name, self._entries, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(self.names())}, or MODULE:ATTRIBUTE"
+            raise ValueError(f"there is no {self._kind} '{name}': {hint}")
+        return self._entries[name]
+
+    def names(self) -> list[str]:
+        """Return all names."""
+        if self._package is not None:
+            package, self._package = importlib.import_module(self._package), None
+            for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+                importlib.import_module(module.name)
+        return sorted(self._entries)
