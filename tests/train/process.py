@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from videodit_data.reading.buckets import OneSize
 from videodit_data.reading.batch_iterator import BatchIterator as DataLoader
+from videodit_data.reading.buckets import OneSize
 from videodit_data.reading.mixture import WeightedDataset
 from videodit_data.reading.reader_config import ReaderConfig
 from videodit_data.reading.text_inputs import TokenizedText

@@ -115,7 +115,9 @@ def each(host, data, draws):
 )
 def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
     latent_sampling = changed.get("latent_sampling", "mean")
-    run = replace(RUN, latent_sampling=latent_sampling, model=replace(RUN.model, attend_padding="attend_padding" in changed))
+    run = replace(
+        RUN, latent_sampling=latent_sampling, model=replace(RUN.model, attend_padding="attend_padding" in changed)
+    )
     task, single = build_task(run), build_task(replace(run, data=replace(run.data, packing=PackingConfig())), DiTTask)
     graphdef, params, buffers = split_model(build_model(task))
     batch = on_device(host)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videodit_data.reading.buckets import Buckets, OneSize, Token
-from videodit_data.reading.batch_iterator import BatchIterator, BatchIndices
-from videodit_data.reading.packing import Packing
 from videodit_data.formats import open_dataset
-from videodit_data.reading.mixture import WeightedDataset
-from videodit_data.reading.reader_config import ReaderConfig
 from videodit_data.reading.batch import Batch, PackedBatch
+from videodit_data.reading.batch_iterator import BatchIndices, BatchIterator
+from videodit_data.reading.buckets import Buckets, OneSize, Token
+from videodit_data.reading.mixture import WeightedDataset
+from videodit_data.reading.packing import Packing
+from videodit_data.reading.reader_config import ReaderConfig
 from videodit_data.reading.text_inputs import CachedText, TokenizedText
 from videodit_data.tokenizer import NoTokenizer, Tokenizer
 

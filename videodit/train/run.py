@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
-from videodit_data.reading.batch_iterator import BatchIterator
 from videodit_data.formats import open_dataset
+from videodit_data.reading.batch_iterator import BatchIterator
 from videodit_data.reading.text_inputs import CachedText
 
 from videodit.checkpoint.checkpoints import Weights
