@@ -10,7 +10,14 @@ PACKAGES = ("videodit", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "g
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a source tree on PYTHONPATH
+        return "not installed"
 
 
 def fingerprint(text: str) -> str:

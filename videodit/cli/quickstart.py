@@ -33,6 +33,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workdir", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--config", type=Path, default=CONFIG, help="file with the variants vae and dit")
+    parser.add_argument("--clips", type=int, default=TRAIN_CLIPS, help=f"clips to train on (default: {TRAIN_CLIPS})")
+    parser.add_argument(
+        "--heldout-clips", type=int, default=HELDOUT_CLIPS, help=f"clips to score on (default: {HELDOUT_CLIPS})"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that build clips (default: 2)")
     parser.set_defaults(command=command)
 
 
@@ -57,9 +62,18 @@ def command(args: argparse.Namespace, console: Console) -> int:
     console.rule("1/5  captioned clips")
     size = {"height": vae.data.height, "width": vae.data.width, "frames": vae.data.frames, "fps": vae.data.fps}
     with Bar(console) as bar:
-        build(data / "train", clips=TRAIN_CLIPS, level="easy", seed=0, shards=4, processes=2, progress=bar, **size)
+        build(
+            data / "train",
+            clips=args.clips,
+            level="easy",
+            seed=0,
+            shards=4,
+            processes=args.workers,
+            progress=bar,
+            **size,
+        )
     with Bar(console) as bar:
-        build(data / "heldout", clips=HELDOUT_CLIPS, level="easy", seed=1, progress=bar, **size)
+        build(data / "heldout", clips=args.heldout_clips, level="easy", seed=1, progress=bar, **size)
     if not Path(dit.tokenizer).exists():
         train_tokenizer(data / "train", Path(dit.tokenizer), dit.text.vocab_size)
 
@@ -80,7 +94,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
 
     console.rule("5/5  samples and scores")
     pipeline = Pipeline.load(workdir / "dit")
-    scores = evaluate(pipeline, data / "heldout", workdir, clips=HELDOUT_CLIPS, seed=0, console=console)
+    scores = evaluate(pipeline, data / "heldout", workdir, clips=args.heldout_clips, seed=0, console=console)
     console.print(summarize(scores), highlight=False)
     console.print(f"report: {workdir / 'report.html'}", highlight=False)
     return 0

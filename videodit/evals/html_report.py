@@ -124,7 +124,7 @@ def render(data: ReportData) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": _number, "percent": _percent, "json": _json, "data_uri": data_uri}
-    template = resources.files("videodit.evals").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    template = resources.files("videodit.evals").joinpath("html_report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         data=data,
         adherence_plot=_adherence_plot(data.adherence) if data.adherence else None,
