@@ -1,9 +1,13 @@
-"""Where a file comes from: what every run, sample and score carries along."""
+"""Where a file comes from: the provenance that every run, sample and score carries."""
 
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+JSON = str | int | float | bool | None | Sequence | Mapping
+"""A JSON value; sequences and mappings hold JSON values, and the keys of mappings are strings."""
 
 PACKAGES = ("videodit", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av")
 

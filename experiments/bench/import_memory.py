@@ -25,21 +25,21 @@ from videodit.nn.state import abstract_module, split_model
 def main() -> None:
     """Print the row."""
     layers = int(sys.argv[1]) if sys.argv[1:] else 6
-    cfg = wan.config(
+    cfg = wan.parse_config(
         wan.COMMON
         | {"num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960, "num_layers": layers}
         | {"in_channels": 16, "out_channels": 16}
     )
-    shapes = mapping.flat(split_model(abstract_module(lambda rngs: DiT(cfg, rngs=rngs)))[1])
+    shapes = mapping.flatten(split_model(abstract_module(lambda rngs: DiT(cfg, rngs=rngs)))[1])
     rng, tensors = np.random.default_rng(0), {}
-    for rule in wan.rules(cfg):
+    for rule in wan.build_rules(cfg):
         shape = rule.their_shape(shapes[rule.ours].shape)
         made = lambda shape=shape: rng.standard_normal(shape, np.float32)  # noqa: E731
-        names = rule.names(shapes[rule.ours].shape)
+        names = rule.their_names(shapes[rule.ours].shape)
         tensors |= {name: safetensors.Output(np.dtype(np.float32), shape, made) for name in names}
     with tempfile.TemporaryDirectory() as folder:
         (file,) = safetensors.write(Path(folder), "model", tensors)
-        Path(folder, "config.json").write_text(json.dumps(wan.facts(cfg)))
+        Path(folder, "config.json").write_text(json.dumps(wan.export_config(cfg)))
         flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-m", "videodit.cli.main", "import", "--kind", "wan2.1-t2v"]
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Releases in small: random networks of ours, written as diffusers and transformers would."""
+"""Tiny releases: random networks, written as diffusers and transformers write them."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 from videodit_data import tokenizer
 
 from videodit.interop import mapping, safetensors
-from videodit.interop.parts import LAYOUTS
+from videodit.interop.reference_layouts import LAYOUT_OF_PART, REFERENCE_LAYOUTS
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
@@ -40,27 +40,20 @@ VAE = VAEConfig(
     logvar_range=(-30.0, 20.0),
     eps=1e-24,
 )
-KINDS = {
-    "transformer": "dit",
-    "transformer_2": "dit",
-    "vae": "vae",
-    "text_encoder": "text",
-    "image_encoder": "vision",
-}
 
 
 def write(folder, parts, *, scheduler=None, index=None):
-    """A release of these configurations, by the name of the part, with a tokenizer."""
+    """Write a release of these configurations, by the name of the part, with a tokenizer."""
     for seed, (name, cfg) in enumerate(parts.items()):
-        layout = LAYOUTS[KINDS[name]]
-        place = folder / name
-        place.mkdir(parents=True)
+        layout = REFERENCE_LAYOUTS[LAYOUT_OF_PART[name]]
+        part_folder = folder / name
+        part_folder.mkdir(parents=True)
         _, shapes, _ = split_model(abstract_module(lambda rngs, layout=layout, cfg=cfg: layout.make(cfg, rngs=rngs)))
         rng = np.random.default_rng(seed)
         params = jax.tree.map(lambda x, rng=rng: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
         statistics = [np.full(cfg.latent_channels, x, np.float32) for x in (0.1, 0.7)] if name == "vae" else ()
-        (place / "config.json").write_text(json.dumps(layout.facts(cfg, *statistics)))
-        safetensors.write(place, layout.stem, mapping.outputs(layout.module.rules(cfg), params))
+        (part_folder / "config.json").write_text(json.dumps(layout.export_config(cfg, *statistics)))
+        safetensors.write(part_folder, layout.stem, mapping.export(layout.module.build_rules(cfg), params))
     captions = ["a red fox runs", "snow falls on a hill at night", "a small blue boat drifts away"]
     (folder / "tokenizer").mkdir()
     (folder / "tokenizer" / "spiece.model").write_bytes(tokenizer.train(captions, 64))

@@ -1,4 +1,4 @@
-"""Reference models and what they make of their inputs, where this checkout has them beside it."""
+"""Reference models and their outputs, from the cases shared by the project's checkouts."""
 
 import json
 from collections.abc import Callable
@@ -22,47 +22,47 @@ GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
 
 @dataclass(frozen=True)
 class Golden:
-    """A case: its `config.json`, its weights, and inputs and outputs by name."""
+    """A reference case: the fields of its `config.json`, its weights, and inputs and outputs by name."""
 
     folder: Path
-    facts: dict[str, Any]
+    fields: dict[str, Any]
     weights: dict[str, Tensor]
     io: dict[str, np.ndarray]
 
-    def last(self, name: str) -> Array:
-        """An array of the case with its channels last."""
+    def channels_last(self, name: str) -> Array:
+        """Return an array of the case with its channels last."""
         return jnp.moveaxis(jnp.asarray(self.io[name]), 1, -1)
 
 
 @pytest.fixture
 def golden() -> Callable[[str], Golden]:
-    """A reference case by its name."""
+    """Return a function that reads a reference case by name."""
 
     def read(case: str) -> Golden:
         folder = GOLDENS / case
         if not folder.is_dir():
-            pytest.skip(f"the reference case {folder} is not on this machine")
+            pytest.skip(f"the reference case {folder} is missing")
         weights = folder / "weights.safetensors"
         io = {name: np.asarray(tensor.read()) for name, tensor in Weights(folder / "io.safetensors").items()}
-        facts = json.loads((folder / "config.json").read_text())
-        return Golden(folder, facts, dict(Weights(weights)) if weights.is_file() else {}, io)
+        fields = json.loads((folder / "config.json").read_text())
+        return Golden(folder, fields, dict(Weights(weights)) if weights.is_file() else {}, io)
 
     return read
 
 
-def loaded(
+def load_model(
     make: Callable[[], nnx.Module],
     rules: list[Rule],
     weights: dict[str, Tensor],
     buffers: dict[str, Array] | None = None,
 ) -> nnx.Module:
-    """The model with these weights; checks that they are the same when written again."""
+    """Return the model with these weights; checks that they are unchanged when exported."""
     graph, params, _ = split_model(nnx.eval_shape(make))
     params = mapping.load(rules, params, weights, "the case")
-    back = mapping.outputs(rules, params)
+    back = mapping.export(rules, params)
     assert back.keys() == weights.keys()
     for name, tensor in weights.items():
-        np.testing.assert_array_equal(back[name].make(), tensor.read())
+        np.testing.assert_array_equal(back[name].compute(), tensor.read())
     return nnx.merge(graph, params, buffers or {})
 
 

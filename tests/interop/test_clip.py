@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.interop.reference import loaded, relative_error
+from tests.interop.reference import load_model, relative_error
 from videodit.interop import clip
 from videodit.models.vision import VisionConfig, VisionEncoder, normalise
 
 
 def test_reference_weights_give_reference_outputs(golden):
     case = golden("clip_vision")
-    cfg = clip.config(case.facts)
-    encoder = loaded(lambda: VisionEncoder(cfg, rngs=nnx.Rngs(0)), clip.rules(cfg), case.weights)
-    image = case.last("in.pixel_values")
+    cfg = clip.parse_config(case.fields)
+    encoder = load_model(lambda: VisionEncoder(cfg, rngs=nnx.Rngs(0)), clip.build_rules(cfg), case.weights)
+    image = case.channels_last("in.pixel_values")
     tokens, pooled = nnx.jit(VisionEncoder.__call__)(encoder, image)
     assert relative_error(nnx.jit(VisionEncoder.penultimate)(encoder, image), case.io["out.penultimate"]) < 1e-5
     assert relative_error(tokens, case.io["out.last"]) < 1e-5
     assert relative_error(pooled, case.io["out.pooled"]) < 1e-5
-    assert clip.config(clip.facts(cfg)) == cfg
+    assert clip.parse_config(clip.export_config(cfg)) == cfg
 
 
 def test_the_defaults_are_the_encoder_of_wan_s_image_to_video():
@@ -37,9 +37,9 @@ def test_grey_is_near_the_mean_of_clip_s_training_set():
     ("key", "value", "sentence"),
     [
         ("hidden_act", "relu", "CLIP's is gelu or quick_gelu"),
-        ("num_hidden_layers", 1, "it needs a block before its last"),
+        ("num_hidden_layers", 1, "it must be at least 2"),
     ],
 )
 def test_encoders_that_are_not_clip_s_are_refused(key, value, sentence):
     with pytest.raises(ValueError, match=sentence):
-        clip.config(clip.facts(VisionConfig()) | {key: value})
+        clip.parse_config(clip.export_config(VisionConfig()) | {key: value})

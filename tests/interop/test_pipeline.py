@@ -6,8 +6,8 @@ import pytest
 from flax import nnx
 
 from tests.interop.reference import relative_error
-from tests.interop.test_wan import dit
-from tests.interop.test_wan_vae import vae
+from tests.interop.test_wan import load_dit
+from tests.interop.test_wan_vae import load_vae
 from videodit.diffusion.sample import sample_conditioned
 from videodit.interop import schedulers
 
@@ -15,11 +15,11 @@ from videodit.interop import schedulers
 @pytest.mark.parametrize("name", ["unipc", pytest.param("euler", marks=pytest.mark.slow)])
 def test_clips_are_those_of_the_reference(golden, name):
     case = golden("wan_pipeline")
-    graph, state = nnx.split((dit(golden("wan_t2v")), vae(golden("wan_vae"))))
+    graph, state = nnx.split((load_dit(golden("wan_t2v")), load_vae(golden("wan_vae"))))
     kind = {"unipc": schedulers.UNIPC, "euler": schedulers.EULER}[name]
-    shift = case.facts["flow_shift"]
-    facts = {"_class_name": kind, "shift": shift, "flow_shift": shift}
-    cfg = schedulers.sampler(facts, case.facts["steps"], case.facts["guidance_scale"])
+    shift = case.fields["flow_shift"]
+    fields = {"_class_name": kind, "shift": shift, "flow_shift": shift}
+    cfg = schedulers.parse_sampler(fields, case.fields["steps"], case.fields["guidance_scale"])
 
     @nnx.jit
     def run(state, noise, cond, uncond):
@@ -32,7 +32,7 @@ def test_clips_are_those_of_the_reference(golden, name):
         return latents, vae.decode(vae.denormalise(latents), chunk=1)
 
     text = (jnp.asarray(case.io[f"in.{which}prompt_embeds"]) for which in ("", "negative_"))
-    latents, video = run(state, case.last("in.latents"), *text)
-    assert relative_error(latents, case.last(f"out.{name}.latents")) < 1e-4
+    latents, video = run(state, case.channels_last("in.latents"), *text)
+    assert relative_error(latents, case.channels_last(f"out.{name}.latents")) < 1e-4
     pixels = np.clip(0.5 * np.asarray(video) + 0.5, 0, 1)
     assert relative_error(np.moveaxis(pixels, -1, 2), case.io[f"out.{name}.video"].astype(np.float32)) < 1e-3

@@ -1,4 +1,4 @@
-"""diffusers' schedulers: the times that they visit and tell, and trajectories, step for step."""
+"""diffusers' schedulers: times, model timesteps, and trajectories step by step."""
 
 import json
 
@@ -18,61 +18,61 @@ every_case = pytest.mark.parametrize("name", CASES)
 UNIPC = {"_class_name": schedulers.UNIPC, "flow_shift": 3.0}
 
 
-def facts_of(case):
+def fields_of(case):
     return case["config"] | {"_class_name": case["class"]}
 
 
 def velocity(x, t_B):
-    """That of the reference, whose model is told `t_B`."""
+    """The velocity of the reference cases, a function of the model's timestep `t_B`."""
     return jnp.tanh(0.7 * x) - 0.3 * x * (1 - over(t_B, x)) + 0.05
 
 
 @every_case
 def test_times_are_those_of_the_reference(golden, name):
     io, case = golden("schedulers").io, CASES[name]
-    visited, told = schedulers.times(facts_of(case), case["steps"], **case["set_timesteps"])
-    np.testing.assert_allclose(visited, io[f"{name}.sigmas"], atol=2e-6)
-    np.testing.assert_allclose(1000 * told[:-1], io[f"{name}.timesteps"], atol=1e-3)
+    times, model_timesteps = schedulers.compute_times(fields_of(case), case["steps"], **case["set_timesteps"])
+    np.testing.assert_allclose(times, io[f"{name}.sigmas"], atol=2e-6)
+    np.testing.assert_allclose(1000 * model_timesteps[:-1], io[f"{name}.timesteps"], atol=1e-3)
 
 
 @every_case
 def test_trajectories_are_those_of_the_reference(golden, name):
     io, case = golden("schedulers").io, CASES[name]
-    facts = facts_of(case)
-    visited, told = schedulers.times(facts, case["steps"], **case["set_timesteps"])
+    fields = fields_of(case)
+    times, model_timesteps = schedulers.compute_times(fields, case["steps"], **case["set_timesteps"])
     path = io.get(f"{name}.x", io[f"{name}.x_last"][None])  # after every step, or after the last one
-    solver, found = schedulers.solver(facts), []
-    carry, rows = solver.init(jnp.asarray(io["in.x"])), solver.table(visited)
+    solver, steps = schedulers.build_solver(fields), []
+    carry, rows = solver.init(jnp.asarray(io["in.x"])), solver.table(times)
 
-    def heard(x, t):
-        return velocity(x, jnp.full(len(x), told[np.abs(visited - t).argmin()], x.dtype))
+    def stepwise_velocity(x, t):
+        return velocity(x, jnp.full(len(x), model_timesteps[np.abs(times - t).argmin()], x.dtype))
 
-    for step in range(len(visited) - 1):
+    for step in range(len(times) - 1):
         carry = solver.step(
-            heard, carry, jax.tree.map(lambda row, step=step: jnp.asarray(row[step], jnp.float32), rows)
+            stepwise_velocity, carry, jax.tree.map(lambda row, step=step: jnp.asarray(row[step], jnp.float32), rows)
         )
-        found.append(carry[0])
-    if len(path) == len(found):
-        for here, there in zip(found, path, strict=True):
+        steps.append(carry[0])
+    if len(path) == len(steps):
+        for ours, theirs in zip(steps, path, strict=True):
             # The reference's B(h) = h ends in no number at all, and only there.
-            if np.isfinite(there).all():
-                assert np.linalg.norm(here - there) <= 1e-5 * np.linalg.norm(there)
+            if np.isfinite(theirs).all():
+                assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
         assert np.isfinite(path[:-1]).all()
-    whole = integrate(solver, velocity, jnp.asarray(io["in.x"]), visited, told)
-    np.testing.assert_allclose(whole, found[-1], rtol=1e-5, atol=1e-6)
+    integrated = integrate(solver, velocity, jnp.asarray(io["in.x"]), times, model_timesteps)
+    np.testing.assert_allclose(integrated, steps[-1], rtol=1e-5, atol=1e-6)
     if np.isfinite(path[-1]).all():
-        assert np.linalg.norm(whole - path[-1]) <= 1e-5 * np.linalg.norm(path[-1])
+        assert np.linalg.norm(integrated - path[-1]) <= 1e-5 * np.linalg.norm(path[-1])
 
 
 @every_case
 def test_a_sampler_with_a_fixed_shift_is_the_scheduler(name):
-    facts, case = facts_of(CASES[name]), CASES[name]
-    if any(facts.get(option) for option in ("use_dynamic_shifting", "use_karras_sigmas", "shift_terminal")):
+    fields, case = fields_of(CASES[name]), CASES[name]
+    if any(fields.get(option) for option in ("use_dynamic_shifting", "use_karras_sigmas", "shift_terminal")):
         with pytest.raises(ValueError, match="a sampler has a fixed shift"):
-            schedulers.sampler(facts, case["steps"])
+            schedulers.parse_sampler(fields, case["steps"])
     elif case["steps"]:
-        visited, _ = schedulers.times(facts, case["steps"])
-        np.testing.assert_allclose(schedulers.sampler(facts, case["steps"]).times(), visited, rtol=1e-12)
+        times, _ = schedulers.compute_times(fields, case["steps"])
+        np.testing.assert_allclose(schedulers.parse_sampler(fields, case["steps"]).times(), times, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -88,22 +88,22 @@ def test_a_sampler_with_a_fixed_shift_is_the_scheduler(name):
 )
 def test_other_schedulers_are_refused(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        schedulers.sampler(UNIPC | change, 10)
+        schedulers.parse_sampler(UNIPC | change, 10)
 
 
-def test_a_shift_that_depends_on_the_clip_needs_to_be_said():
-    facts = {"_class_name": schedulers.EULER, "use_dynamic_shifting": True}
-    with pytest.raises(ValueError, match="mu says how far"):
-        schedulers.times(facts, 10)
+def test_a_shift_that_depends_on_the_clip_requires_mu():
+    fields = {"_class_name": schedulers.EULER, "use_dynamic_shifting": True}
+    with pytest.raises(ValueError, match="pass mu"):
+        schedulers.compute_times(fields, 10)
 
 
 def test_only_euler_s_schedule_takes_sigmas_and_mu():
     with pytest.raises(ValueError, match="only FlowMatchEulerDiscreteScheduler takes mu and sigmas"):
-        schedulers.times(UNIPC, 4, mu=1.0)
+        schedulers.compute_times(UNIPC, 4, mu=1.0)
 
 
-def test_dpm_s_told_times_are_rounded_down_as_the_reference_does():
-    """Without a shift, thirds of 999 thousandths are whole ones but for the last bit; figures of diffusers 0.42.1."""
-    facts = {"_class_name": schedulers.DPM, "flow_shift": 1.0}
-    told = {steps: (1000 * schedulers.times(facts, steps)[1]).round(6).tolist()[:-1] for steps in (3, 9)}
-    assert told == {3: [999, 666, 332], 9: [999, 888, 777, 666, 555, 443, 332, 221, 110]}
+def test_dpm_s_timesteps_are_rounded_down_as_the_reference_does():
+    """Thirds of 0.999 are multiples of 0.001 but for the last bit; values of diffusers 0.42.1."""
+    fields = {"_class_name": schedulers.DPM, "flow_shift": 1.0}
+    timesteps = {steps: (1000 * schedulers.compute_times(fields, steps)[1]).round(6).tolist()[:-1] for steps in (3, 9)}
+    assert timesteps == {3: [999, 666, 332], 9: [999, 888, 777, 666, 555, 443, 332, 221, 110]}

@@ -4,24 +4,24 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from tests.interop.reference import loaded, relative_error
+from tests.interop.reference import load_model, relative_error
 from videodit.interop import text
-from videodit.interop.parts import without_ties
+from videodit.interop.parts import drop_tied
 from videodit.models.text import TextEncoder
 
 
 @pytest.mark.parametrize("name", ["t5_encoder", "umt5_encoder"])
 def test_reference_weights_give_reference_outputs(golden, name):
     case = golden(name)
-    cfg = text.config(case.facts)
-    weights = without_ties(case.weights, text.TIED)
-    encoder = loaded(lambda: TextEncoder(cfg, rngs=nnx.Rngs(0)), text.rules(cfg), weights)
+    cfg = text.parse_config(case.fields)
+    weights = drop_tied(case.weights, text.TIED)
+    encoder = load_model(lambda: TextEncoder(cfg, rngs=nnx.Rngs(0)), text.build_rules(cfg), weights)
     encode = nnx.jit(TextEncoder.__call__)
     short = encode(encoder, jnp.asarray(case.io["in.input_ids"]), jnp.asarray(case.io["in.attention_mask"], bool))
     long = encode(encoder, jnp.asarray(case.io["in.long_ids"]), jnp.ones(case.io["in.long_ids"].shape, bool))
     assert relative_error(short, case.io["out.last_hidden_state"]) < 1e-5
     assert relative_error(long, case.io["out.long"]) < 1e-5
-    assert text.config(text.facts(cfg)) == cfg
+    assert text.parse_config(text.export_config(cfg)) == cfg
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ def test_reference_weights_give_reference_outputs(golden, name):
 )
 def test_other_encoders_are_refused(golden, key, value, sentence):
     with pytest.raises(ValueError, match=sentence):
-        text.config(golden("t5_encoder").facts | {key: value})
+        text.parse_config(golden("t5_encoder").fields | {key: value})

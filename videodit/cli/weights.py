@@ -32,7 +32,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--kind", required=True, metavar="KIND", help=f"one of {', '.join(KINDS)}")
     parser.add_argument("--from", dest="source", type=Path, required=True, help="the release's folder, or a file")
-    parser.add_argument("--to", type=Path, required=True, help="directory to make")
+    parser.add_argument("--to", type=Path, required=True, help="new directory")
     for name in PARTS:
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=Path, help="where this is, if not in the release's folder")
@@ -49,7 +49,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="the directory of a run or of one network")
-    parser.add_argument("--to", type=Path, required=True, help="folder to make")
+    parser.add_argument("--to", type=Path, required=True, help="new folder")
     parser.add_argument("--step", type=int, help="checkpoint to take; the last one if not given")
     parser.add_argument("--weights", choices=("ema", "params"), default="ema", help="averaged weights or the last ones")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="to write")
@@ -64,9 +64,9 @@ def run_import(args: argparse.Namespace, console: Console) -> int:
 
     parts = {name: getattr(args, name) for name in PARTS if getattr(args, name)}
     release = Release(args.kind, args.source, parts, args.tokenizer)
-    lacking = import_release(release, args.to, dtype=args.dtype, message=message)
-    if lacking:
-        message(f"without {' and '.join(lacking)}: it can be trained on, not sampled from")
+    missing = import_release(release, args.to, dtype=args.dtype, message=message)
+    if missing:
+        message(f"without {' and '.join(missing)}: it can be trained on, not sampled from")
     message(f"{args.kind}: {args.to}")
     return 0
 

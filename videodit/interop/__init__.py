@@ -1,1 +1,1 @@
-"""Open weights in and out: files, strict maps of names, and the layouts of Wan, T5 and CLIP."""
+"""Import and export of open weights: safetensors files, name mappings, and the layouts of Wan, T5 and CLIP."""

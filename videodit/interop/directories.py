@@ -1,4 +1,4 @@
-"""New directories, complete or not there."""
+"""Output directories that appear only when they are complete."""
 
 import os
 import shutil
@@ -10,17 +10,17 @@ TRANSFORMERS = ("transformer", "transformer_2")
 
 
 def check_new(path: Path) -> None:
-    """Raise ValueError when there is something at `path` other than an empty directory."""
+    """Raise ValueError if `path` exists and is not an empty directory."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} exists: --to is a directory to make")
+        raise ValueError(f"{path} exists: --to must be a new directory")
 
 
 @contextmanager
 def create_directory(path: Path) -> Iterator[Path]:
-    """Yield a directory to fill, which gets its name when it is complete, and is removed if it never is.
+    """Yield a temporary directory that is renamed to `path` on success, and removed on failure.
 
     Raises:
-        ValueError: when `path` exists and is not an empty directory.
+        ValueError: if `path` exists and is not an empty directory.
     """
     check_new(path)
     partial = path.with_name(path.name + ".part")

@@ -1,4 +1,4 @@
-"""Import a release: its networks read from safetensors into a run's directory."""
+"""Import a release: its networks, read from safetensors into a run's directory."""
 
 import dataclasses
 import difflib
@@ -23,11 +23,12 @@ from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.interop import schedulers
 from videodit.interop.directories import TRANSFORMERS, check_new, create_directory
-from videodit.interop.kinds import KINDS, Kind, PartName
-from videodit.interop.parts import Part, find
+from videodit.interop.kinds import KINDS, PartName, ReleaseKind
+from videodit.interop.parts import Part, find_parts
 from videodit.interop.safetensors import sha256
 from videodit.models.text import TextConfig
 from videodit.nn.state import abstract_arrays, abstract_module
+from videodit.provenance import JSON
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -37,9 +38,9 @@ FOLDERS: dict[PartName, str] = {
     "image_encoder": "image",
     "transformer_2": "expert",
 }
-"""Of the run's directory, where its other networks are."""
+"""Folders of the run's directory for the networks that accompany its main one."""
 TOKENIZER_FOLDERS = ("tokenizer", "google/umt5-xxl", ".", "../tokenizer")
-"""Of a release, where its sentencepiece model may be."""
+"""Folders of a release that may have its sentencepiece model."""
 UMT5_XXL = TextConfig(vocab_size=256384, width=4096, depth=24, num_heads=64, head_dim=64, mlp_width=10240)
 
 
@@ -50,27 +51,30 @@ class Release:
     Attributes:
         kind: a key of `KINDS`.
         source: its folder, or a file of weights.
-        parts: where networks are that are not in that folder.
+        part_paths: paths of the networks that are not in that folder.
         tokenizer: the sentencepiece model, if not in that folder.
     """
 
     kind: str
     source: Path
-    parts: Mapping[PartName, Path] = field(default_factory=dict)
+    part_paths: Mapping[PartName, Path] = field(default_factory=dict)
     tokenizer: Path | None = None
 
 
 def import_release(
     release: Release, out: Path, *, dtype: Dtype = "float32", message: Callable[[str], None] = lambda line: None
 ) -> list[str]:
-    """Import a release into a new directory, complete or not at all; returns what it lacks to be sampled from.
+    """Import a release into a new directory; on failure nothing is left at `out`.
 
     Args:
-        dtype: to store the weights in.
+        dtype: the type that weights are stored in.
         message: called with a line for every network.
 
+    Returns:
+        The parts that are missing for sampling.
+
     Raises:
-        ValueError: for an unknown kind, a directory that exists, and as `parts.find`.
+        ValueError: for an unknown kind, if the directory exists, and as `find_parts`.
     """
     if release.kind not in KINDS:
         near = difflib.get_close_matches(release.kind, KINDS, n=1)
@@ -78,39 +82,40 @@ def import_release(
         raise ValueError(f"unknown kind '{release.kind}': {hint}")
     kind = KINDS[release.kind]
     check_new(out)
-    parts, tokenizer = find(kind, release.source, release.parts), find_tokenizer(release)
+    parts = find_parts(kind, release.source, release.part_paths)
+    tokenizer = find_tokenizer(release)
     with create_directory(out) as folder:
         if tokenizer is not None and "text_encoder" in kind.parts:
             shutil.copy(tokenizer, folder / "tokenizer.model")
         for name, part in parts.items():
-            message(f"{part.what}: {len(part.weights)} tensors")
+            message(f"{part.description}: {len(part.weights)} tensors")
             _write_part(release, kind, part, parts, folder if name == kind.main else folder / FOLDERS[name], dtype)
     if kind.main != "transformer":
         return []
-    lacking = [name.replace("_", " ") for name in kind.parts if name not in parts]
+    missing = [name.replace("_", " ") for name in kind.parts if name not in parts]
     if "text_encoder" in parts and tokenizer is None:
-        lacking.append("tokenizer (spiece.model, which --tokenizer names)")
-    return lacking
+        missing.append("tokenizer (spiece.model, pass it with --tokenizer)")
+    return missing
 
 
 def find_tokenizer(release: Release) -> Path | None:
-    """Find the sentencepiece model of a release; ValueError when the one named is missing."""
+    """Find the sentencepiece model of a release; ValueError if `release.tokenizer` does not exist."""
     source = release.source if release.source.is_dir() else release.source.parent
     candidates = [source / folder / "spiece.model" for folder in TOKENIZER_FOLDERS]
-    found = release.tokenizer or next((path for path in candidates if path.is_file()), None)
-    if found is not None and not found.is_file():
-        raise ValueError(f"there is no file {found}")
-    return found
+    tokenizer = release.tokenizer or next((path for path in candidates if path.is_file()), None)
+    if tokenizer is not None and not tokenizer.is_file():
+        raise ValueError(f"there is no file {tokenizer}")
+    return tokenizer
 
 
 def _write_part(
-    release: Release, kind: Kind, part: Part, parts: Mapping[PartName, Part], folder: Path, dtype: Dtype
+    release: Release, kind: ReleaseKind, part: Part, parts: Mapping[PartName, Part], folder: Path, dtype: Dtype
 ) -> None:
     folder.mkdir(exist_ok=True)
     _store(part, folder / "checkpoints", dtype)
     describe(
         folder,
-        _config_of(release, kind, part, parts),
+        _build_config(release, kind, part, parts),
         kind=release.kind,
         source=str(part.files[0].parent),
         licence=kind.licence,
@@ -123,18 +128,18 @@ def _write_part(
 def _store(part: Part, directory: Path, dtype: Dtype) -> None:
     """Read a network, sharded over the devices, and write it as a checkpoint of step 0."""
 
-    def typed(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    def with_dtype(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, jnp.dtype(dtype), sharding=x.sharding)
 
     module = abstract_module(part.make)
     _, params, buffers = abstract_arrays(module, widest_mesh(module))
-    loaded = part.load(jax.tree.map(typed, params))
+    params = part.load(jax.tree.map(with_dtype, params))
     buffers = {name: jax.device_put(part.buffers[name], like.sharding) for name, like in buffers.items()}
-    save_params(directory, {"dit": loaded} if part.name in TRANSFORMERS else loaded, buffers)
+    save_params(directory, {"dit": params} if part.name in TRANSFORMERS else params, buffers)
 
 
-def _config_of(release: Release, kind: Kind, part: Part, parts: Mapping[PartName, Part]) -> WorkdirConfig:
-    """Return the configuration of the directory that a network goes to."""
+def _build_config(release: Release, kind: ReleaseKind, part: Part, parts: Mapping[PartName, Part]) -> WorkdirConfig:
+    """Return the configuration of the directory that a network is written to."""
     frames, height, width, fps = kind.clip
     data = DataConfig(
         path="data/train", frames=frames, height=height, width=width, fps=fps, batch_size=1, text_length=512
@@ -149,7 +154,7 @@ def _config_of(release: Release, kind: Kind, part: Part, parts: Mapping[PartName
 
 
 def _transformer_run(
-    release: Release, kind: Kind, part: Part, parts: Mapping[PartName, Part], data: DataConfig
+    release: Release, kind: ReleaseKind, part: Part, parts: Mapping[PartName, Part], data: DataConfig
 ) -> DiTRun:
     text = parts["text_encoder"].cfg if "text_encoder" in parts else None
     return DiTRun(
@@ -165,21 +170,21 @@ def _transformer_run(
         low_noise_expert=FOLDERS["transformer_2"] if "transformer_2" in parts else None,
         first_frame=kind.first_frame,
         timesteps=TimestepConfig(shift=kind.shift),
-        sampler=_sampler(release, kind),
+        sampler=_build_sampler(release, kind),
     )
 
 
-def _sampler(release: Release, kind: Kind) -> SamplerConfig:
-    """Return the sampler of the scheduler's configuration, or the one that the kind is sampled with: UniPC."""
+def _build_sampler(release: Release, kind: ReleaseKind) -> SamplerConfig:
+    """Return the sampler of the scheduler's configuration, or UniPC with the kind's shift if there is none."""
     scheduler = _read_json(release.source / "scheduler" / "scheduler_config.json")
-    facts = scheduler or {"_class_name": schedulers.UNIPC, "flow_shift": kind.shift}
+    fields = scheduler or {"_class_name": schedulers.UNIPC, "flow_shift": kind.shift}
     boundary = _read_json(release.source / "model_index.json").get("boundary_ratio") or kind.expert_boundary or 0.0
     return dataclasses.replace(
-        schedulers.sampler(facts, kind.steps, kind.guidance),
+        schedulers.parse_sampler(fields, kind.steps, kind.guidance),
         expert_boundary=boundary,
         low_noise_guidance=kind.low_noise_guidance,
     )
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path) -> dict[str, JSON]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

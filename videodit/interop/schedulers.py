@@ -1,9 +1,8 @@
-"""diffusers' schedulers as they run: the times they visit, the timesteps they pass to the model, and their solver."""
+"""diffusers' schedulers as samplers of ours: the times that they visit, the timesteps of the model, and the solver."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,11 +10,11 @@ from jaxtyping import Float
 from videodit.diffusion.sample import SamplerConfig, make_solver, quantize_timesteps
 from videodit.diffusion.solvers import Solver
 from videodit.diffusion.timesteps import schedule, shift_timesteps
+from videodit.provenance import JSON
 
 EULER, UNIPC, DPM = "FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler", "DPMSolverMultistepScheduler"
 Times = Float[np.ndarray, "points"]
 
-# What the reference's options have to be for its arithmetic to be ours.
 _ALL = {"num_train_timesteps": 1000, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _MULTISTEP = _ALL | {
     "prediction_type": "flow_prediction",
@@ -25,7 +24,7 @@ _MULTISTEP = _ALL | {
     "use_dynamic_shifting": False,
     "thresholding": False,
 }
-WANTED: dict[str, dict[str, Any]] = {
+SUPPORTED_OPTIONS: dict[str, dict[str, JSON]] = {
     EULER: _ALL | {"stochastic_sampling": False, "invert_sigmas": False},
     UNIPC: _MULTISTEP
     | {
@@ -38,88 +37,94 @@ WANTED: dict[str, dict[str, Any]] = {
     DPM: _MULTISTEP
     | {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "solver_order": 2, "use_lu_lambdas": False},
 }
+"""By scheduler: the option values for which its arithmetic equals ours."""
 
 
-def sampler(facts: Mapping[str, Any], steps: int, guidance: float = 1.0) -> SamplerConfig:
-    """The sampler of a `scheduler_config.json` with a fixed shift.
+def parse_sampler(fields: Mapping[str, JSON], steps: int, guidance: float = 1.0) -> SamplerConfig:
+    """Return the sampler that a `scheduler_config.json` with a fixed shift describes.
 
     Raises:
-        ValueError: for a scheduler or an option that is not supported, and for a shift that depends on the clip.
+        ValueError: if the scheduler or an option is not supported, or the shift depends on the clip.
     """
-    kind = check(facts)
+    kind = check(fields)
     for name in ("use_dynamic_shifting", "use_karras_sigmas", "shift_terminal"):
-        if facts.get(name):
-            raise ValueError(f"{name} is {facts[name]!r} in the scheduler's configuration: a sampler has a fixed shift")
-    shift = float(facts.get("shift", 1.0) if kind == EULER else facts.get("flow_shift", 1.0))
-    cfg = SamplerConfig(steps=steps, guidance=guidance, shift=shift, order=facts.get("solver_order", 2))
-    if kind == EULER:  # its first and last sigma have been shifted before they are shifted with all others
-        return replace(cfg, t_min=_least(facts, shift), closed=True, solver="euler")
+        if fields.get(name):
+            raise ValueError(
+                f"{name} is {fields[name]!r} in the scheduler's configuration: a sampler has a fixed shift"
+            )
+    shift = float(fields.get("shift", 1.0) if kind == EULER else fields.get("flow_shift", 1.0))
+    cfg = SamplerConfig(steps=steps, guidance=guidance, shift=shift, order=fields.get("solver_order", 2))
+    if kind == EULER:  # its first and last sigma are shifted twice
+        return replace(cfg, t_min=_smallest_time(fields, shift), closed=True, solver="euler")
     if kind == DPM:
-        return replace(cfg, t_max=1 - _least(facts), quantize_timesteps=True, solver="dpmpp")
-    name = "unipc_bh1" if facts.get("solver_type") == "bh1" else "unipc"
-    return replace(cfg, t_min=_least(facts), quantize_timesteps=True, solver=name)
+        return replace(cfg, t_max=1 - _smallest_time(fields), quantize_timesteps=True, solver="dpmpp")
+    name = "unipc_bh1" if fields.get("solver_type") == "bh1" else "unipc"
+    return replace(cfg, t_min=_smallest_time(fields), quantize_timesteps=True, solver=name)
 
 
-def times(
-    facts: Mapping[str, Any], steps: int | None, *, mu: float | None = None, sigmas: Sequence[float] | None = None
+def compute_times(
+    fields: Mapping[str, JSON], steps: int | None, *, mu: float | None = None, sigmas: Sequence[float] | None = None
 ) -> tuple[Times, Times]:
-    """Return the times that a scheduler visits, and the timestep that it passes to the model at each.
+    """Return the times that a scheduler visits, and the timestep that the model is called with at each.
 
     Args:
-        facts: its configuration.
-        steps: their number, where `sigmas` does not say it.
-        mu: of a shift that depends on the clip: its logarithm, or itself where `time_shift_type` is linear.
-        sigmas: times before the shift, for Euler's, in place of even ones.
+        fields: its `scheduler_config.json`.
+        steps: the number of solver steps, unless `sigmas` are passed.
+        mu: the logarithm of a shift that depends on the clip; the shift itself if `time_shift_type` is linear.
+        sigmas: Euler's times before the shift, in place of evenly spaced ones.
 
     Raises:
-        ValueError: as `sampler`; for a dynamic shift without `mu`, and where only Euler's heeds `mu` or `sigmas`.
+        ValueError: as `parse_sampler`; also for a dynamic shift without `mu`, and for `mu` or `sigmas` of another
+            scheduler than Euler's.
     """
-    kind = check(facts)
+    kind = check(fields)
     if kind != EULER:
         if mu is not None or sigmas is not None:
             raise ValueError(f"the scheduler is {kind}: only {EULER} takes mu and sigmas")
-        visited = sampler(facts, steps or 0).times()
-        return visited, quantize_timesteps(visited)
-    dynamic, shift = bool(facts.get("use_dynamic_shifting")), float(facts.get("shift", 1.0))
+        times = parse_sampler(fields, steps or 0).times()
+        return times, quantize_timesteps(times)
+    dynamic, shift = bool(fields.get("use_dynamic_shifting")), float(fields.get("shift", 1.0))
     if dynamic and mu is None:
-        raise ValueError("the scheduler shifts times with the size of the clip (use_dynamic_shifting): mu says how far")
+        raise ValueError("the scheduler's shift depends on the size of the clip (use_dynamic_shifting): pass mu")
     if dynamic:
-        shift = math.exp(mu) if facts.get("time_shift_type", "exponential") == "exponential" else mu
+        shift = math.exp(mu) if fields.get("time_shift_type", "exponential") == "exponential" else mu
     if sigmas is None:
-        even = schedule(steps, t_min=_least(facts, 1.0 if dynamic else shift), closed=True)[:-1]
+        unshifted = schedule(steps, t_min=_smallest_time(fields, 1.0 if dynamic else shift), closed=True)[:-1]
     else:
-        even = np.asarray(sigmas, np.float64)
-    moved = shift_timesteps(even, shift)
-    if facts.get("shift_terminal"):
-        moved = 1 - (1 - moved) * (1 - facts["shift_terminal"]) / (1 - moved[-1])
-    if facts.get("use_karras_sigmas"):
-        moved = np.linspace(moved[0] ** (1 / 7), moved[-1] ** (1 / 7), len(moved)) ** 7
-    visited = np.append(moved, 0.0)
-    return visited, visited
+        unshifted = np.asarray(sigmas, np.float64)
+    shifted = shift_timesteps(unshifted, shift)
+    if fields.get("shift_terminal"):
+        shifted = 1 - (1 - shifted) * (1 - fields["shift_terminal"]) / (1 - shifted[-1])
+    if fields.get("use_karras_sigmas"):
+        shifted = np.linspace(shifted[0] ** (1 / 7), shifted[-1] ** (1 / 7), len(shifted)) ** 7
+    times = np.append(shifted, 0.0)
+    return times, times
 
 
-def solver(facts: Mapping[str, Any]) -> Solver:
-    """What carries a scheduler from one time to the next."""
-    if check(facts) == EULER:
+def build_solver(fields: Mapping[str, JSON]) -> Solver:
+    """Return the solver of a scheduler."""
+    if check(fields) == EULER:
         return make_solver("euler")
-    cfg = sampler(facts, 1)
+    cfg = parse_sampler(fields, 1)
     return make_solver(cfg.solver, cfg.order)
 
 
-def check(facts: Mapping[str, Any]) -> str:
-    """The kind of a scheduler.
+def check(fields: Mapping[str, JSON]) -> str:
+    """Return the class of a scheduler.
 
     Raises:
-        ValueError: for one that is not supported, and for an option whose arithmetic is not ours.
+        ValueError: if it or one of its options is not supported.
     """
-    kind = facts.get("_class_name")
-    if kind not in WANTED:
-        raise ValueError(f"the scheduler is {kind}: those supported are {', '.join(WANTED)}")
-    for name, value in WANTED[kind].items():
-        if facts.get(name, value) != value:
-            raise ValueError(f"{name} is {facts[name]!r} in the scheduler's configuration: only {value!r} is supported")
+    kind = fields.get("_class_name")
+    if kind not in SUPPORTED_OPTIONS:
+        raise ValueError(f"the scheduler is {kind}: those supported are {', '.join(SUPPORTED_OPTIONS)}")
+    for name, value in SUPPORTED_OPTIONS[kind].items():
+        if fields.get(name, value) != value:
+            raise ValueError(
+                f"{name} is {fields[name]!r} in the scheduler's configuration: only {value!r} is supported"
+            )
     return kind
 
 
-def _least(facts: Mapping[str, Any], shift: float = 1.0) -> float:
-    return float(shift_timesteps(np.array([1 / facts.get("num_train_timesteps", 1000)]), shift)[0])
+def _smallest_time(fields: Mapping[str, JSON], shift: float = 1.0) -> float:
+    return float(shift_timesteps(np.array([1 / fields.get("num_train_timesteps", 1000)]), shift)[0])

@@ -1,53 +1,53 @@
 """T5 v1.1's and UMT5's encoders in transformers' layout (Raffel et al. 2020; Chung et al. 2023)."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from videodit.interop.layers import heads, linear, merged, scale
+from videodit.interop.layers import from_heads_rules, linear_rules, rms_norm_rule, to_heads_rules
 from videodit.interop.mapping import Rule
 from videodit.models.text import TextConfig
+from videodit.provenance import JSON
 
 TIED = {"encoder.embed_tokens.weight": "shared.weight"}
-"""Names under which files may hold a tensor again: the name, and that of the tensor that it has to be."""
+"""Names under which files may repeat a tensor, each with the name of the tensor that it repeats."""
 
-KINDS = {"t5": True, "umt5": False}  # whether layers share their position biases
+SHARES_BIAS = {"t5": True, "umt5": False}  # whether layers share their position biases
 
 
-def config(facts: Mapping[str, Any]) -> TextConfig:
-    """The encoder that a `config.json` of transformers' T5 or UMT5 describes.
+def parse_config(fields: Mapping[str, JSON]) -> TextConfig:
+    """Return the encoder that a `config.json` of transformers' T5 or UMT5 describes.
 
     Raises:
-        ValueError: for another kind of model, and for T5 of the first version, whose MLP has no gate.
+        ValueError: for another kind of model, and for version 1 of T5, whose MLP has no gate.
     """
-    kind = facts.get("model_type")
-    if kind not in KINDS:
+    kind = fields.get("model_type")
+    if kind not in SHARES_BIAS:
         raise ValueError(f"model_type is {kind!r} in the text encoder's config.json: it should be t5 or umt5")
-    if facts.get("feed_forward_proj") != "gated-gelu":
+    if fields.get("feed_forward_proj") != "gated-gelu":
         raise ValueError(
-            f"feed_forward_proj is {facts.get('feed_forward_proj')!r} in the text encoder's config.json: version 1.1 "
+            f"feed_forward_proj is {fields.get('feed_forward_proj')!r} in the text encoder's config.json: version 1.1 "
             "has 'gated-gelu'"
         )
-    if facts.get("dense_act_fn", "gelu_new") != "gelu_new":
+    if fields.get("dense_act_fn", "gelu_new") != "gelu_new":
         raise ValueError(
-            f"dense_act_fn is {facts['dense_act_fn']!r} in the text encoder's config.json: version 1.1 has 'gelu_new'"
+            f"dense_act_fn is {fields['dense_act_fn']!r} in the text encoder's config.json: version 1.1 has 'gelu_new'"
         )
     return TextConfig(
-        vocab_size=facts["vocab_size"],
-        width=facts["d_model"],
-        depth=facts["num_layers"],
-        num_heads=facts["num_heads"],
-        head_dim=facts["d_kv"],
-        mlp_width=facts["d_ff"],
-        num_buckets=facts["relative_attention_num_buckets"],
-        max_distance=facts["relative_attention_max_distance"],
-        shared_bias=KINDS[kind],
-        eps=facts["layer_norm_epsilon"],
+        vocab_size=fields["vocab_size"],
+        width=fields["d_model"],
+        depth=fields["num_layers"],
+        num_heads=fields["num_heads"],
+        head_dim=fields["d_kv"],
+        mlp_width=fields["d_ff"],
+        num_buckets=fields["relative_attention_num_buckets"],
+        max_distance=fields["relative_attention_max_distance"],
+        shared_bias=SHARES_BIAS[kind],
+        eps=fields["layer_norm_epsilon"],
     )
 
 
-def facts(cfg: TextConfig) -> dict[str, Any]:
-    """The way back: the `config.json` of an exported encoder."""
-    kind = {shared: name for name, shared in KINDS.items()}[cfg.shared_bias]
+def export_config(cfg: TextConfig) -> dict[str, JSON]:
+    """Return the `config.json` of an exported encoder."""
+    kind = {shared: name for name, shared in SHARES_BIAS.items()}[cfg.shared_bias]
     return {
         "architectures": ["T5EncoderModel" if kind == "t5" else "UMT5EncoderModel"],
         "model_type": kind,
@@ -69,8 +69,8 @@ def facts(cfg: TextConfig) -> dict[str, Any]:
     }
 
 
-def rules(cfg: TextConfig) -> list[Rule]:
-    """How a `TextEncoder` is made of transformers' tensors."""
+def build_rules(cfg: TextConfig) -> list[Rule]:
+    """Return how transformers' tensors map to the parameters of a `TextEncoder`."""
     ours, theirs = "stack.blocks", "encoder.block.{}.layer"
     attention = f"{theirs}.0.SelfAttention"
     bias = "relative_attention_bias.weight"
@@ -78,12 +78,16 @@ def rules(cfg: TextConfig) -> list[Rule]:
     return [
         Rule("embedding", "shared.weight", "v d -> v d"),
         shared if cfg.shared_bias else Rule(f"{ours}.bias.table", f"{attention}.{bias}", "b n -> b n"),
-        scale(f"{ours}.attention_norm", f"{theirs}.0.layer_norm"),
-        *(rule for part in "qkv" for rule in heads(cfg, f"{ours}.attention.{part}", f"{attention}.{part}", bias=False)),
-        *merged(cfg, f"{ours}.attention.out", f"{attention}.o", bias=False),
-        scale(f"{ours}.mlp_norm", f"{theirs}.1.layer_norm"),
-        *linear(f"{ours}.mlp.gate", f"{theirs}.1.DenseReluDense.wi_0", bias=False),
-        *linear(f"{ours}.mlp.up", f"{theirs}.1.DenseReluDense.wi_1", bias=False),
-        *linear(f"{ours}.mlp.out", f"{theirs}.1.DenseReluDense.wo", bias=False),
-        scale("norm", "encoder.final_layer_norm"),
+        rms_norm_rule(f"{ours}.attention_norm", f"{theirs}.0.layer_norm"),
+        *(
+            rule
+            for part in "qkv"
+            for rule in to_heads_rules(cfg, f"{ours}.attention.{part}", f"{attention}.{part}", bias=False)
+        ),
+        *from_heads_rules(cfg, f"{ours}.attention.out", f"{attention}.o", bias=False),
+        rms_norm_rule(f"{ours}.mlp_norm", f"{theirs}.1.layer_norm"),
+        *linear_rules(f"{ours}.mlp.gate", f"{theirs}.1.DenseReluDense.wi_0", bias=False),
+        *linear_rules(f"{ours}.mlp.up", f"{theirs}.1.DenseReluDense.wi_1", bias=False),
+        *linear_rules(f"{ours}.mlp.out", f"{theirs}.1.DenseReluDense.wo", bias=False),
+        rms_norm_rule("norm", "encoder.final_layer_norm"),
     ]

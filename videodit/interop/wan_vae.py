@@ -1,32 +1,36 @@
 """Wan's autoencoders, 2.1 and 2.2, in diffusers' layout (arXiv:2503.20314, section 4.1)."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from videodit.interop.mapping import Rule
 from videodit.models.vae import VAEConfig
+from videodit.provenance import JSON
+
+LatentStats = Float[np.ndarray, "C"]
 
 
-def config(facts: Mapping[str, Any]) -> VAEConfig:
-    """The autoencoder that a `config.json` of diffusers' `AutoencoderKLWan` describes.
+def parse_config(fields: Mapping[str, JSON]) -> VAEConfig:
+    """Return the autoencoder that a `config.json` of diffusers' `AutoencoderKLWan` describes.
 
     Raises:
         ValueError: for an option that is not Wan's.
     """
-    if facts.get("attn_scales"):
-        raise ValueError(f"attn_scales is {facts['attn_scales']} in the autoencoder's config.json: Wan's have none")
-    residual = bool(facts.get("is_residual", False))
-    widths = [[base * times for times in facts["dim_mult"]] for base in (facts["base_dim"], _decoder_base(facts))]
-    levels = len(facts["dim_mult"])
+    if fields.get("attn_scales"):
+        raise ValueError(f"attn_scales is {fields['attn_scales']} in the autoencoder's config.json: Wan's have none")
+    residual = bool(fields.get("is_residual", False))
+    bases = fields["base_dim"], fields.get("decoder_base_dim") or fields["base_dim"]
+    widths = [[base * factor for factor in fields["dim_mult"]] for base in bases]
+    levels = len(fields["dim_mult"])
     return VAEConfig(
-        latent_channels=facts["z_dim"],
+        latent_channels=fields["z_dim"],
         channels=tuple(widths[0]),
         decoder_channels=None if widths[0] == widths[1] else tuple(widths[1]),
-        strides=tuple((1 + bool(time), 2) for time in facts["temperal_downsample"]),
-        patch=facts.get("patch_size") or 1,
-        blocks=facts["num_res_blocks"],
+        strides=tuple((1 + bool(time), 2) for time in fields["temperal_downsample"]),
+        patch=fields.get("patch_size") or 1,
+        blocks=fields["num_res_blocks"],
         upsample_to="same" if residual else "half",
         shortcuts="levels" if residual else "none",
         quant_conv=True,
@@ -36,8 +40,8 @@ def config(facts: Mapping[str, Any]) -> VAEConfig:
     )
 
 
-def facts(cfg: VAEConfig, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
-    """The way back: the `config.json` of an exported autoencoder, with its latents' statistics."""
+def export_config(cfg: VAEConfig, mean_C: LatentStats, std_C: LatentStats) -> dict[str, JSON]:
+    """Return the `config.json` of an exported autoencoder with the mean and standard deviation of its latents."""
     decoder, residual = cfg.decoder_channels or cfg.channels, cfg.shortcuts == "levels"
     return {
         "_class_name": "AutoencoderKLWan",
@@ -49,8 +53,8 @@ def facts(cfg: VAEConfig, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
         "attn_scales": [],
         "temperal_downsample": [time == 2 for time, _ in cfg.strides],
         "dropout": 0.0,
-        "latents_mean": [float(f"{x:.7g}") for x in mean],
-        "latents_std": [float(f"{x:.7g}") for x in std],
+        "latents_mean": [float(f"{x:.7g}") for x in mean_C],
+        "latents_std": [float(f"{x:.7g}") for x in std_C],
         "is_residual": residual,
         "in_channels": 3 * cfg.patch**2,
         "out_channels": 3 * cfg.patch**2,
@@ -60,21 +64,17 @@ def facts(cfg: VAEConfig, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _decoder_base(facts: Mapping[str, Any]) -> int:
-    return facts.get("decoder_base_dim") or facts["base_dim"]
+def parse_latent_stats(fields: Mapping[str, JSON]) -> tuple[LatentStats, LatentStats]:
+    """Return the mean and standard deviation of the latents per channel, which diffusers stores in `config.json`."""
+    return np.asarray(fields["latents_mean"], np.float32), np.asarray(fields["latents_std"], np.float32)
 
 
-def statistics(facts: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the latents, a channel each, which are no weights but configuration."""
-    return np.asarray(facts["latents_mean"], np.float32), np.asarray(facts["latents_std"], np.float32)
-
-
-def rules(cfg: VAEConfig) -> list[Rule]:
-    """How a `VAE` of Wan's options is made of diffusers' tensors."""
+def build_rules(cfg: VAEConfig) -> list[Rule]:
+    """Return how diffusers' tensors map to the parameters of a `VAE` with Wan's options."""
     fold = {"p": cfg.patch, "q": cfg.patch}
     kernel = "decoder.head.conv.kernel", "decoder.conv_out.weight", "(c q p) i t y x -> t y x i (p q c)"
     return [
-        # Pixels are folded into channels column by column there, row by row here.
+        # diffusers folds pixels into channels column by column, we fold row by row.
         Rule("encoder.conv_in.kernel", "encoder.conv_in.weight", "o (c q p) t y x -> t y x (p q c) o", fold),
         Rule("encoder.conv_in.bias", "encoder.conv_in.bias", "o -> o"),
         *_middle("encoder"),
@@ -95,41 +95,41 @@ def rules(cfg: VAEConfig) -> list[Rule]:
 def _encoder_level(cfg: VAEConfig, level: int) -> list[Rule]:
     ours, last = f"encoder.levels.{level}", level == len(cfg.channels) - 1
     if cfg.shortcuts == "levels":
-        blocks = [f"encoder.down_blocks.{level}.resnets.{at}" for at in range(cfg.blocks)]
+        blocks = [f"encoder.down_blocks.{level}.resnets.{block}" for block in range(cfg.blocks)]
         down = f"encoder.down_blocks.{level}.downsampler"
-    else:  # 2.1 counts blocks and strides of all levels in one list
+    else:  # 2.1 numbers the blocks and downsamplers of all levels in one list
         first = level * (cfg.blocks + 1)
-        blocks = [f"encoder.down_blocks.{first + at}" for at in range(cfg.blocks)]
+        blocks = [f"encoder.down_blocks.{first + block}" for block in range(cfg.blocks)]
         down = f"encoder.down_blocks.{first + cfg.blocks}"
     widths = [cfg.channels[max(level - 1, 0)], *[cfg.channels[level]] * cfg.blocks]
-    made = _blocks(ours, blocks, widths)
+    rules = _blocks(ours, blocks, widths)
     if not last:
-        made += _conv(f"{ours}.downsample.space", f"{down}.resample.1", frames=False)
-        made += _conv(f"{ours}.downsample.time", f"{down}.time_conv") if cfg.strides[level][0] == 2 else []
-    return made
+        rules += _conv(f"{ours}.downsample.space", f"{down}.resample.1", frames=False)
+        rules += _conv(f"{ours}.downsample.time", f"{down}.time_conv") if cfg.strides[level][0] == 2 else []
+    return rules
 
 
-def _decoder_level(cfg: VAEConfig, at: int) -> list[Rule]:
-    """Of the level that comes at this place, coarsest first."""
+def _decoder_level(cfg: VAEConfig, level: int) -> list[Rule]:
+    """Return the rules of a level of the decoder; level 0 is the coarsest."""
     widths = (cfg.decoder_channels or cfg.channels)[::-1]
-    ours, theirs = f"decoder.levels.{at}", f"decoder.up_blocks.{at}"
-    before = widths[max(at - 1, 0)] // (2 if at and cfg.upsample_to == "half" else 1)
+    ours, theirs = f"decoder.levels.{level}", f"decoder.up_blocks.{level}"
+    input_width = widths[max(level - 1, 0)] // (2 if level and cfg.upsample_to == "half" else 1)
     blocks = [f"{theirs}.resnets.{block}" for block in range(cfg.blocks + 1)]
-    made = _blocks(ours, blocks, [before, *[widths[at]] * (cfg.blocks + 1)])
-    if at < len(widths) - 1:
+    rules = _blocks(ours, blocks, [input_width, *[widths[level]] * (cfg.blocks + 1)])
+    if level < len(widths) - 1:
         up = f"{theirs}.upsampler" if cfg.shortcuts == "levels" else f"{theirs}.upsamplers.0"
-        made += _conv(f"{ours}.upsample.space", f"{up}.resample.1", frames=False)
-        made += _conv(f"{ours}.upsample.time", f"{up}.time_conv") if cfg.strides[::-1][at][0] == 2 else []
-    return made
+        rules += _conv(f"{ours}.upsample.space", f"{up}.resample.1", frames=False)
+        rules += _conv(f"{ours}.upsample.time", f"{up}.time_conv") if cfg.strides[::-1][level][0] == 2 else []
+    return rules
 
 
 def _blocks(ours: str, theirs: list[str], widths: list[int]) -> list[Rule]:
-    made = []
-    for at, name in enumerate(theirs):
-        made += _block(f"{ours}.blocks.{at}", name)
-        if widths[at] != widths[at + 1]:
-            made += _conv(f"{ours}.blocks.{at}.skip", f"{name}.conv_shortcut")
-    return made
+    rules = []
+    for index, name in enumerate(theirs):
+        rules += _block(f"{ours}.blocks.{index}", name)
+        if widths[index] != widths[index + 1]:
+            rules += _conv(f"{ours}.blocks.{index}.skip", f"{name}.conv_shortcut")
+    return rules
 
 
 def _block(ours: str, theirs: str) -> list[Rule]:
@@ -157,7 +157,7 @@ def _norm(ours: str, theirs: str) -> list[Rule]:
 
 
 def _conv(ours: str, theirs: str, *, frames: bool = True) -> list[Rule]:
-    """A convolution over (t, y, x), or over (y, x) of each frame."""
+    """Return the rules of a convolution over (t, y, x), or over (y, x) of each frame."""
     kernel = "o i t y x -> t y x i o" if frames else "o i y x -> t y x i o"
     sizes = {} if frames else {"t": 1}
     return [Rule(f"{ours}.kernel", f"{theirs}.weight", kernel, sizes), Rule(f"{ours}.bias", f"{theirs}.bias", "o -> o")]
