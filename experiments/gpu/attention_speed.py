@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from timing import Rows, first_sentence, median_seconds
 from videodit_kernels.attention import attention
 
-from videodit.parallel.chips import chip_of
+from videodit.parallel.chips import find_chip
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def add_row(rows: Rows, name: str, shape: Shape, repeats: int, run: Callable[[st
         rows.add(**row, error=first_sentence(problem))
         return
     product = 2 * shape.q_len * shape.kv_len * shape.heads * shape.dim
-    chip = chip_of(jax.devices()[0].device_kind)
+    chip = find_chip(jax.devices()[0].device_kind)
     backward = max(both - forward, 1e-9)  # noise, where all of it takes microseconds
     for which, flops, seconds in (("forward", 2 * product, forward), ("backward", 5 * product, backward)):
         rate = flops / seconds

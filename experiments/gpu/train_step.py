@@ -21,7 +21,7 @@ from timing import Rows, first_sentence
 
 from videodit.config.io import load
 from videodit.config.run import DiTRun
-from videodit.parallel.chips import chip_of
+from videodit.parallel.chips import find_chip
 from videodit.parallel.mesh import make_mesh
 from videodit.plan.program import train_program
 
@@ -70,7 +70,7 @@ def measure(run: DiTRun, steps: int) -> dict[str, Any]:
         loss = float(metrics["loss"])  # waits
         times.append(time.perf_counter() - start)
     devices, seconds = jax.devices(), statistics.median(times[2:])
-    chip, rate = chip_of(devices[0].device_kind), program.model_flops / seconds / len(devices)
+    chip, rate = find_chip(devices[0].device_kind), program.model_flops / seconds / len(devices)
     memory = compiled.memory_analysis()
     peak = (devices[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {

@@ -209,8 +209,8 @@ def test_shares_are_of_what_the_first_process_sees(monkeypatch):
         said.extend(() if said else values)
         return list(said)
 
-    monkeypatch.setattr(shared, "first_says", first_says, raising=False)
-    monkeypatch.setattr(shared, "meet", lambda what: None)
+    monkeypatch.setattr(shared, "broadcast_from_main", first_says, raising=False)
+    monkeypatch.setattr(shared, "barrier", lambda what: None)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     for process, seen in enumerate(({"b"}, {"a", "b", "c"})):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)

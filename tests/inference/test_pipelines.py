@@ -83,7 +83,7 @@ def test_text_to_video_is_its_parts_put_together(t2v):
             return model.dit(x, t, text, jnp.ones(text.shape[:2], bool))
 
         cond, uncond = jnp.asarray(text[:2]), jnp.broadcast_to(text[2], text[:2].shape)
-        return vae.decode(vae.denormalise(sample_conditioned(cfg, velocity, noise, cond, uncond)))
+        return vae.decode(vae.denormalize(sample_conditioned(cfg, velocity, noise, cond, uncond)))
 
     keys = [jax.random.fold_in(jax.random.key(1), i) for i in range(2)]
     noise = jnp.stack([jax.random.normal(key, shape) for key in keys])

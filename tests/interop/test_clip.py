@@ -7,7 +7,7 @@ from flax import nnx
 
 from tests.interop.reference import load_model, relative_error
 from videodit.interop import clip
-from videodit.models.vision import VisionConfig, VisionEncoder, normalise
+from videodit.models.vision import VisionConfig, VisionEncoder, normalize
 
 
 def test_reference_weights_give_reference_outputs(golden):
@@ -30,7 +30,7 @@ def test_the_defaults_are_the_encoder_of_wan_s_image_to_video():
 
 
 def test_grey_is_near_the_mean_of_clip_s_training_set():
-    assert float(jnp.abs(normalise(jnp.zeros((1, 2, 2, 3)))).max()) < 0.4
+    assert float(jnp.abs(normalize(jnp.zeros((1, 2, 2, 3)))).max()) < 0.4
 
 
 @pytest.mark.parametrize(

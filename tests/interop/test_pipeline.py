@@ -29,7 +29,7 @@ def test_clips_are_those_of_the_reference(golden, name):
             return dit(x, t, text, jnp.ones(text.shape[:2], bool))
 
         latents = sample_conditioned(cfg, velocity, noise, cond, uncond)
-        return latents, vae.decode(vae.denormalise(latents), chunk=1)
+        return latents, vae.decode(vae.denormalize(latents), chunk=1)
 
     text = (jnp.asarray(case.io[f"in.{which}prompt_embeds"]) for which in ("", "negative_"))
     latents, video = run(state, case.channels_last("in.latents"), *text)

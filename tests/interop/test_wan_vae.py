@@ -28,7 +28,7 @@ def test_reference_weights_give_reference_latents(golden, name, chunk):
     true_mean, true_logvar = np.split(moments, 2, axis=-1)
     assert relative_error(mean, true_mean) < 1e-5
     assert relative_error(logvar, np.clip(true_logvar, -30, 20)) < 1e-5
-    assert relative_error(model.normalise(mean), case.channels_last("out.latent_normalised")) < 1e-5
+    assert relative_error(model.normalize(mean), case.channels_last("out.latent_normalised")) < 1e-5
 
 
 @CASES

@@ -158,10 +158,10 @@ def test_statistics_normalise():
     z = 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (4, 2, 4, 4, 4))
     vae.latent_mean.set_value(z.mean((0, 1, 2, 3)))
     vae.latent_std.set_value(z.std((0, 1, 2, 3)))
-    normal = vae.normalise(z)
+    normal = vae.normalize(z)
     np.testing.assert_allclose(normal.mean((0, 1, 2, 3)), 0.0, atol=1e-5)
     np.testing.assert_allclose(normal.std((0, 1, 2, 3)), 1.0, atol=1e-5)
-    np.testing.assert_allclose(vae.denormalise(normal), z, atol=1e-5)
+    np.testing.assert_allclose(vae.denormalize(normal), z, atol=1e-5)
 
 
 def test_divergence_of_the_prior_is_zero_and_draws_have_its_spread():

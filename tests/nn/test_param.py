@@ -6,7 +6,7 @@ from jax.nn import initializers
 
 from videodit.nn.conv import CausalConv3d
 from videodit.nn.linear import Linear
-from videodit.nn.param import dims_of, matrix_axes, param, prepend_dim
+from videodit.nn.param import get_dims, matrix_axes, param, prepend_dim
 
 
 def is_dims(node):
@@ -23,10 +23,10 @@ def test_names_outlive_split_merge_grad_and_abstract_init(make):
     layer = make(lambda: Linear({"embed": 3}, {"mlp": 4}, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(layer)
     expected = {"kernel": ("embed", "mlp"), "bias": ("mlp",)}
-    assert dict(dims_of(nnx.state(nnx.merge(graph, state)))) == expected
+    assert dict(get_dims(nnx.state(nnx.merge(graph, state)))) == expected
     x = jnp.ones((2, 3))
     grads = jax.eval_shape(jax.grad(lambda s: nnx.merge(graph, s)(x).sum()), state)
-    assert dict(dims_of(grads)) == expected
+    assert dict(get_dims(grads)) == expected
 
 
 def test_a_vmapped_initialiser_gets_its_dimension_in_front():
@@ -35,8 +35,8 @@ def test_a_vmapped_initialiser_gets_its_dimension_in_front():
 
     stacked = jax.vmap(init)(jax.random.split(jax.random.key(0), 5))
     named = prepend_dim(stacked, "layer")
-    assert dict(dims_of(named)) == {"kernel": ("layer", "embed", "mlp"), "bias": ("layer", "mlp")}
-    assert dict(dims_of(stacked)) == {"kernel": ("embed", "mlp"), "bias": ("mlp",)}  # the original is untouched
+    assert dict(get_dims(named)) == {"kernel": ("layer", "embed", "mlp"), "bias": ("layer", "mlp")}
+    assert dict(get_dims(stacked)) == {"kernel": ("embed", "mlp"), "bias": ("mlp",)}  # the original is untouched
     assert named["kernel"].shape == (5, 3, 4)
 
 

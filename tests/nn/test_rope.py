@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videodit.nn.rope import default_split, paired_order, rope_tables, rotate
+from videodit.nn.rope import apply_rope, default_split, paired_order, rope_tables
 
 SPLIT = (4, 2, 2)
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -13,7 +13,7 @@ POSITIONS = 10 * jax.random.normal(KEYS[2], (1, 5, 3))
 
 def scores(positions, q=Q, k=K):
     tables = rope_tables(positions, SPLIT)
-    return jnp.einsum("blnh,bsnh->bnls", rotate(q, *tables), rotate(k, *tables))
+    return jnp.einsum("blnh,bsnh->bnls", apply_rope(q, *tables), apply_rope(k, *tables))
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_every_axis_of_position_matters(axis):
 
 
 def test_rotation_keeps_lengths_and_the_origin_is_the_identity():
-    rotated = rotate(Q, *rope_tables(POSITIONS, SPLIT))
+    rotated = apply_rope(Q, *rope_tables(POSITIONS, SPLIT))
     np.testing.assert_allclose(jnp.linalg.norm(rotated, axis=-1), jnp.linalg.norm(Q, axis=-1), rtol=1e-5)
-    np.testing.assert_array_equal(rotate(Q, *rope_tables(jnp.zeros((1, 5, 3)), SPLIT)), Q)
+    np.testing.assert_array_equal(apply_rope(Q, *rope_tables(jnp.zeros((1, 5, 3)), SPLIT)), Q)
 
 
 def test_frequencies_fall_from_one_radian_a_token():
@@ -52,11 +52,11 @@ def test_neighbouring_pairs_are_the_same_rotation_in_another_order():
     z = jax.lax.complex(Q[..., 0::2], Q[..., 1::2]) * jax.lax.complex(cos, sin)[:, :, None]
     neighbours = jnp.stack([z.real, z.imag], axis=-1).reshape(Q.shape)
     order = paired_order(8)
-    np.testing.assert_allclose(rotate(Q[..., order], cos, sin), neighbours[..., order], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(apply_rope(Q[..., order], cos, sin), neighbours[..., order], rtol=1e-5, atol=1e-6)
 
 
 def test_low_precision_heads_are_rotated_in_float32():
     tables = rope_tables(1000 + POSITIONS, SPLIT)
-    half = rotate(Q.astype(jnp.bfloat16), *tables)
+    half = apply_rope(Q.astype(jnp.bfloat16), *tables)
     assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(jnp.float32), rotate(Q, *tables), atol=0.03)
+    np.testing.assert_allclose(half.astype(jnp.float32), apply_rope(Q, *tables), atol=0.03)

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from videodit.nn.mlp import MLP
-from videodit.nn.param import dims_of
+from videodit.nn.param import get_dims
 from videodit.nn.stack import Stack
 
 X = jax.random.normal(jax.random.key(1), (2, 3, 4))
@@ -60,7 +60,7 @@ def test_no_layers_are_the_identity():
 
 
 def test_parameters_carry_the_layer_dimension():
-    dims = dims_of(nnx.state(make(2)))
+    dims = get_dims(nnx.state(make(2)))
     assert dims["blocks"]["mlp"]["up"]["kernel"] == ("layer", "embed", "mlp")
     assert dims["blocks"]["mlp"]["out"]["bias"] == ("layer", "embed")
 

@@ -9,9 +9,9 @@ from videodit.models.dit import DiT, DiTConfig
 from videodit.models.text import TextConfig, TextEncoder
 from videodit.models.vae import VAE, VAEConfig
 from videodit.nn.linear import Linear
-from videodit.nn.param import dims_of
+from videodit.nn.param import get_dims
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.parallel.rules import constrain, mesh_axes, per_device, shard_tree, sharding_for
+from videodit.parallel.rules import constrain, map_per_device, mesh_axes, shard_tree, sharding_for
 
 
 def mesh(data=2, fsdp=4):
@@ -27,7 +27,7 @@ def mesh(data=2, fsdp=4):
     ],
 )
 def test_every_parameter_of_every_model_has_rules_that_do_not_collide(make):
-    named = dims_of(nnx.state(nnx.eval_shape(make), nnx.Param))
+    named = get_dims(nnx.state(nnx.eval_shape(make), nnx.Param))
     every = jax.tree.leaves(named, is_leaf=lambda node: isinstance(node, tuple))
     assert every
     for dims in every:
@@ -86,7 +86,7 @@ def test_a_function_on_every_device_gives_what_it_gives_on_one(batch):
 
     def loss(x, scale):
         dims = ("batch", None, "heads")
-        return jnp.sin(per_device(fn, (dims, (None,), ("batch",)), dims)(x, scale, None)).sum()
+        return jnp.sin(map_per_device(fn, (dims, (None,), ("batch",)), dims)(x, scale, None)).sum()
 
     x, scale = jax.random.normal(jax.random.key(0), (batch, 5, 2)), jnp.array([2.0, 3.0])
     want = jax.value_and_grad(loss, (0, 1))(x, scale)

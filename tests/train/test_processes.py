@@ -140,7 +140,7 @@ def test_when_one_is_killed_the_others_stop_and_say_so(victim, data, tmp_path):
     # Whoever notices first says so: what they compute together, or JAX's own service, which the first process runs.
     ours = f"process {1 - victim} of 2 stops, since another one is gone or cannot be reached"
     theirs = "This most likely indicates that another task died"
-    assert theirs in err or (ours in err and "they go on from the last checkpoint" in err), err
+    assert theirs in err or (ours in err and "they resume from the last checkpoint" in err), err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

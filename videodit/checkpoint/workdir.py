@@ -13,7 +13,7 @@ import jax
 from videodit.config.io import WorkdirConfig, from_json, to_json
 from videodit.config.run import DiTRun, Run
 from videodit.config.schema import to_tree
-from videodit.parallel.distributed import on_first
+from videodit.parallel.distributed import on_main_process
 from videodit.provenance import provenance
 
 CONFIG_FILE, PROVENANCE_FILE = "config.json", "provenance.json"
@@ -49,7 +49,7 @@ def prepare_workdir(workdir: Path, run: Run) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         describe(workdir, run)
 
-    on_first(prepare)
+    on_main_process(prepare)
 
 
 def describe(workdir: Path, config: WorkdirConfig, **facts: Any) -> None:

@@ -57,7 +57,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.inference.clip_files import check_suffix
     from videodit.inference.images import ConditionImages
     from videodit.inference.prompt_expansion import ExpandedPrompt, expand_prompts
-    from videodit.parallel.distributed import is_first
+    from videodit.parallel.distributed import is_main_process
     from videodit.parallel.mesh import parse_mesh
 
     prompts, paths = _prompts(args)
@@ -69,7 +69,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         raise ValueError("several processes share the devices of one mesh: give --mesh")
     expand = expansion.expansion_of(args)
     texts = [ExpandedPrompt(prompt) for prompt in prompts] if expand is None else expand_prompts(expand, prompts)
-    if expand is not None and is_first():
+    if expand is not None and is_main_process():
         for prompt, text in zip(prompts, texts, strict=True):
             shown = text.text if text.reason is None else f"taken as it is ({text.reason})"
             console.print(f"{prompt}\n  -> {shown}", highlight=False, markup=False, soft_wrap=True)
@@ -91,7 +91,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         tile=args.tile,
     )
     for path, prompt, video in zip(paths, prompts, videos, strict=True):
-        if is_first():
+        if is_main_process():
             video.save(path)
             console.print(f"{path}: {prompt}", highlight=False, markup=False)
     return 0

@@ -36,12 +36,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.config.io import load
-    from videodit.parallel.distributed import is_first
+    from videodit.parallel.distributed import is_main_process
     from videodit.train.run import run_training
 
     processes.join_if_requested(args)
     run = load(args.config, args.overrides)
     outcome = run_training(run, args.workdir, console=console, init=args.init)
-    if is_first() and not outcome.interrupted_by:
+    if is_main_process() and not outcome.interrupted_by:
         console.print(f"trained to step {outcome.step}: {args.workdir}", highlight=False)
     return 0

@@ -71,7 +71,7 @@ class Autoencoder:
             vae = nnx.merge(graphdef, state)
             large = np.prod(video.shape[1:4]) >= CHUNKED_PIXELS
             mean, _ = vae.encode(to_float(video), chunk=vae.cfg.time_stride if large else None)
-            return constrain(vae.normalise(mean), (None,) * 5)  # in every process
+            return constrain(vae.normalize(mean), (None,) * 5)  # in every process
 
         compiled = jax.jit(encode)
         return lambda video: compiled(state, video)

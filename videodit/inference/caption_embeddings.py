@@ -14,7 +14,7 @@ from videodit_data.tokenizer import Tokenizer, cleaned
 from videodit.checkpoint.workdir import CONFIG_FILE, PROVENANCE_FILE
 from videodit.interop.safetensors import Output, Weights, write
 from videodit.models.text import TextEncoder
-from videodit.parallel.distributed import first_says, on_first
+from videodit.parallel.distributed import broadcast_from_main, on_main_process
 from videodit.parallel.rules import constrain
 
 FOLDER = "embeddings"  # in the encoder's directory
@@ -53,14 +53,14 @@ class CaptionEmbeddings:
         new = [caption for caption in dict.fromkeys(map(cleaned, captions)) if caption not in self._embeddings]
         files = [self._folder / f"{self._stem(caption)}.safetensors" for caption in new]
         # One process may write what another is about to look for.
-        stored = first_says([file.is_file() for file in files])
+        stored = broadcast_from_main([file.is_file() for file in files])
         encode = None if all(stored) else self._encoder()
         for caption, file, is_stored in zip(new, files, stored, strict=True):
             if is_stored:
                 self._embeddings[caption] = Weights(file)["embedding"].read().astype(np.float32)
             else:
                 self._embeddings[caption] = self._encode(encode, caption)
-                on_first(lambda file=file, caption=caption: self._store(file, caption))
+                on_main_process(lambda file=file, caption=caption: self._store(file, caption))
 
     def _stem(self, caption: str) -> str:
         key = self._key.copy()

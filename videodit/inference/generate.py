@@ -59,7 +59,7 @@ def decode_latents(
     """
     pixels = math.prod(latents.shape[1:4]) * vae.cfg.time_stride * vae.cfg.space_stride**2
     chunk = 1 if pixels >= CHUNKED_PIXELS else None
-    z_BTYXC = vae.denormalise(latents)
+    z_BTYXC = vae.denormalize(latents)
     if tile is None:
         return vae.decode(z_BTYXC, chunk=chunk)
     return decode_tiled(vae, z_BTYXC, tile=tile, overlap=max(1, tile // 4), chunk=chunk)
@@ -86,7 +86,7 @@ def encode_condition_frames(
     condition_mask_T = jnp.zeros(frames).at[0].set(1)
     if last is not None:
         video, condition_mask_T = video.at[:, -1].set(last), condition_mask_T.at[-1].set(1)
-    latents = vae.normalise(vae.encode(video, chunk=chunk)[0])
+    latents = vae.normalize(vae.encode(video, chunk=chunk)[0])
     stride = vae.cfg.time_stride
     mask_TC = jnp.concatenate([jnp.repeat(condition_mask_T[:1], stride), condition_mask_T[1:]]).reshape(-1, stride)
     mask = jnp.broadcast_to(mask_TC[None, :, None, None], (*latents.shape[:-1], stride))

@@ -36,7 +36,7 @@ from videodit.inference.tokenizer import open_tokenizer
 from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, IMAGE, Conditioning
 from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE
-from videodit.models.vision import VisionEncoder, normalise
+from videodit.models.vision import VisionEncoder, normalize
 from videodit.parallel.mesh import MeshConfig, make_mesh
 
 Frames = UInt8[np.ndarray, "T Y X 3"]
@@ -201,7 +201,7 @@ class Pipeline:
             encode = nnx.jit(lambda vae, a, b: encode_condition_frames(vae, a, b, frames))
             inputs = {CONCAT_CHANNELS: encode(self.vae, first, last)}
         else:
-            inputs = {FIRST_FRAMES: nnx.jit(lambda vae, x: vae.normalise(vae.encode(x)[0]))(self.vae, first[:, None])}
+            inputs = {FIRST_FRAMES: nnx.jit(lambda vae, x: vae.normalize(vae.encode(x)[0]))(self.vae, first[:, None])}
         if self.run.image_encoder:
             inputs[IMAGE] = self._image_tokens(images)
         return {name: jnp.repeat(value, batch, 0) for name, value in inputs.items()}
@@ -232,5 +232,5 @@ class Pipeline:
         side = encoder.cfg.image_size
         present = [image for image in (images.first, images.last) if image is not None]
         pixels = jnp.concatenate([crop_square(image, side) for image in present])
-        tokens = nnx.jit(VisionEncoder.penultimate)(encoder, normalise(pixels))
+        tokens = nnx.jit(VisionEncoder.penultimate)(encoder, normalize(pixels))
         return tokens.reshape(1, -1, tokens.shape[-1])

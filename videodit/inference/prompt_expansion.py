@@ -10,7 +10,7 @@ from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 from videodit_data.captioning.expand import Expansion, expand
 from videodit_data.captioning.lengths import LENGTHS
 
-from videodit.parallel.distributed import first_writes, on_first
+from videodit.parallel.distributed import broadcast_text_from_main, on_main_process
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def expand_prompts(config: PromptExpansion, prompts: Sequence[str]) -> list[Expa
         ValueError: when a prompt cannot be expanded and `or_plain` is not set.
     """
     expanded: list[dict[str, str | None]] = []
-    on_first(lambda: expanded.extend(vars(prompt) for prompt in _expand(config, prompts)))
-    return [ExpandedPrompt(**fields) for fields in json.loads(first_writes(json.dumps(expanded)))]
+    on_main_process(lambda: expanded.extend(vars(prompt) for prompt in _expand(config, prompts)))
+    return [ExpandedPrompt(**fields) for fields in json.loads(broadcast_text_from_main(json.dumps(expanded)))]
 
 
 def _expand(config: PromptExpansion, prompts: Sequence[str]) -> list[ExpandedPrompt]:

@@ -15,10 +15,10 @@ from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token
 from videodit.nn.linear import Linear
 from videodit.nn.mlp import MLP, MLPKind
 from videodit.nn.norm import LayerNorm, adaptive_norm
-from videodit.nn.param import gathered, param
+from videodit.nn.param import gather_param, param
 from videodit.nn.rope import Split, default_split, rope_tables
 from videodit.nn.stack import Remat, Stack
-from videodit.parallel.context import Layout
+from videodit.parallel.context import TokenSharding
 from videodit.parallel.rules import constrain
 from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextMask, TextSegments, Tokens, Video
 
@@ -30,20 +30,20 @@ class DiTConfig:
     Attributes:
         depth, width, num_heads, mlp_width: the transformer's size.
         mlp: "gelu", or "gated" (two input matrices of `mlp_width`).
-        in_channels: channels of what comes in: the noisy latents, and conditioning beside them if there is any.
+        in_channels: channels of the input: the noisy latents, and conditioning channels if there are any.
         out_channels: channels of the velocity, `in_channels` if None.
         patch: latents a token covers along (t, y, x).
         text_width: size of the text encoder's output.
         attend_padding: whether the padding of a text is attended to, as zeros, which Wan learnt with.
-        image_width: size of an image encoder's tokens, which blocks attend to beside the text; None for no such.
-        image_tokens: how many of them have a learned embedding of their place; 0 for none.
+        image_width: size of an image encoder's tokens, which blocks attend to as well as to the text; None for none.
+        image_tokens: how many of them have a learned position embedding; 0 for none.
         qk_norm: RMS norm of queries and keys over each "head", over all heads ("full") or "none".
         cross_attn_norm: whether an affine LayerNorm comes before cross-attention.
         pooled_text: whether the mean of the text tokens modulates the blocks along with time (Esser et al. 2024), a
             shorter way to them than cross-attention.
         time_freq_dim: size of the sinusoidal embedding of time.
         rope_theta, rope_split: rotary base, and a head's dimensions that rotate with (t, y, x); None is Wan's split.
-        fps_reference: frames a second at which the temporal position of a frame is its index.
+        fps_reference: frames per second at which the temporal position of a frame is its index.
         remat: what the backward pass keeps rather than computes again (`nn.stack.rematerialise`).
         dtype: type of activations; parameters, norms, softmax and the residual additions are float32.
         eps: of every norm.
@@ -98,21 +98,19 @@ class DiTConfig:
         return math.prod(self.patch) * (self.out_channels or self.in_channels)
 
 
-_WAN = {"qk_norm": "full", "cross_attn_norm": True}
-
 SIZES: dict[str, DiTConfig] = {
     "toy": DiTConfig(depth=6, width=192, num_heads=4, mlp_width=768, text_width=128),
     "S": DiTConfig(depth=12, width=384, num_heads=6, mlp_width=1536),
     "B": DiTConfig(depth=12, width=768, num_heads=12, mlp_width=3072),
     "L": DiTConfig(depth=24, width=1024, num_heads=16, mlp_width=4096),
     "XL": DiTConfig(depth=28, width=1152, num_heads=16, mlp_width=4608),
-    "1.3b": DiTConfig(depth=30, width=1536, num_heads=12, mlp_width=8960, **_WAN),
-    "14b": DiTConfig(depth=40, width=5120, num_heads=40, mlp_width=13824, **_WAN),
+    "1.3b": DiTConfig(depth=30, width=1536, num_heads=12, mlp_width=8960, qk_norm="full", cross_attn_norm=True),
+    "14b": DiTConfig(depth=40, width=5120, num_heads=40, mlp_width=13824, qk_norm="full", cross_attn_norm=True),
 }
 
 
 class TimeEmbedding(nnx.Module):
-    """Time in [0, 1] to its embedding, and to the six modulations that all blocks share."""
+    """Embedding of time in [0, 1], and the six modulations that all blocks share."""
 
     def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
         self.freq_dim = cfg.time_freq_dim
@@ -144,32 +142,31 @@ class TextEmbedding(nnx.Module):
 
 
 class ImageEmbedding(nnx.Module):
-    """An image encoder's tokens to the model's width: two layers between two norms, as Wan has them."""
+    """Map of an image encoder's tokens to the model's width: two layers between two norms, as in Wan."""
 
     def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
-        norm = {"dim": None, "eps": 1e-5, "rngs": rngs}
         shape = cfg.image_tokens, cfg.image_width
         small = initializers.normal(0.02)
         self.positions = param(rngs.params(), small, shape, (None, "text")) if cfg.image_tokens else None
-        self.norm = LayerNorm(cfg.image_width, **norm)
+        self.norm = LayerNorm(cfg.image_width, dim=None, eps=1e-5, rngs=rngs)
         self.up = Linear({"text": cfg.image_width}, {None: cfg.image_width}, rngs=rngs)
         self.out = Linear({"text": cfg.image_width}, {None: cfg.width}, rngs=rngs)
-        self.out_norm = LayerNorm(cfg.width, **norm)
+        self.out_norm = LayerNorm(cfg.width, dim=None, eps=1e-5, rngs=rngs)
 
     def __call__(self, image_BIE: Float[Array, "B I E"]) -> Float[Array, "B I D"]:
         if self.positions is not None:
-            image_BIE += gathered(self.positions, image_BIE.dtype)
+            image_BIE += gather_param(self.positions, image_BIE.dtype)
         return self.out_norm(self.out(jax.nn.gelu(self.up(self.norm(image_BIE)), approximate=False)))
 
 
 def pool(text_BSD: Text, text_segments_BS: TextSegments, segments_BL: Segments | None) -> Float[Array, "B l D"]:
-    """The mean in float32 of the text of each token's segment, of the first segment if `segments_BL` is None.
+    """Return the mean in float32 of the text of each token's segment, of the first segment if `segments_BL` is None.
 
     Zeros where a segment has no text.
     """
-    mine_BlS = segment_mask(segments_BL, text_segments_BS)[:, 0]
-    total_BlD = jnp.einsum("bls,bsd->bld", mine_BlS.astype(jnp.float32), text_BSD.astype(jnp.float32))
-    return total_BlD / jnp.maximum(mine_BlS.sum(-1, keepdims=True), 1)
+    mask_BlS = segment_mask(segments_BL, text_segments_BS)[:, 0]
+    total_BlD = jnp.einsum("bls,bsd->bld", mask_BlS.astype(jnp.float32), text_BSD.astype(jnp.float32))
+    return total_BlD / jnp.maximum(mask_BlS.sum(-1, keepdims=True), 1)
 
 
 class Block(nnx.Module):
@@ -178,12 +175,19 @@ class Block(nnx.Module):
     def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
         self.eps = cfg.eps
         zeros = initializers.zeros
-        heads = {"num_heads": cfg.num_heads, "head_dim": cfg.head_dim, "qk_norm": cfg.qk_norm, "eps": cfg.eps}
         self.modulation = param(rngs.params(), zeros, (6, cfg.width), (None, "embed"))
-        self.attention = Attention(cfg.width, **heads, rngs=rngs)
+        self.attention = Attention(cfg.width, cfg.num_heads, cfg.head_dim, qk_norm=cfg.qk_norm, eps=cfg.eps, rngs=rngs)
         self.cross_norm = LayerNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs) if cfg.cross_attn_norm else None
-        beside = cfg.image_width is not None
-        self.cross_attention = Attention(cfg.width, **heads, beside=beside, out_init=zeros, rngs=rngs)
+        self.cross_attention = Attention(
+            cfg.width,
+            cfg.num_heads,
+            cfg.head_dim,
+            qk_norm=cfg.qk_norm,
+            eps=cfg.eps,
+            image_kv=cfg.image_width is not None,
+            out_init=zeros,
+            rngs=rngs,
+        )
         self.mlp = MLP(cfg.width, cfg.mlp_width, kind=cfg.mlp, rngs=rngs)
 
     def __call__(
@@ -197,7 +201,7 @@ class Block(nnx.Module):
         image_BID: Float[Array, "B I D"] | None = None,
         image_segments_BI: Int[Array, "B I"] | None = None,
     ) -> Tokens:
-        modulation = jnp.moveaxis(time_Bl6D + gathered(self.modulation), -2, 0)
+        modulation = jnp.moveaxis(time_Bl6D + gather_param(self.modulation), -2, 0)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
         _, y = adaptive_norm(x_BLD, scale, shift, eps=self.eps)
         y = self.attention(y, rope=rope, q_segments=segments_BL)
@@ -208,8 +212,8 @@ class Block(nnx.Module):
             text_BSD,
             q_segments=segments_BL,
             kv_segments=text_segments_BS,
-            beside_BID=image_BID,
-            beside_segments=image_segments_BI,
+            image_BID=image_BID,
+            image_segments=image_segments_BI,
         )
         x_BLD, y = adaptive_norm(x_BLD, mlp_scale, mlp_shift, y, eps=self.eps)
         return (x_BLD + mlp_gate * self.mlp(y)).astype(x_BLD.dtype)
@@ -225,17 +229,17 @@ class Head(nnx.Module):
         self.out = Linear({"embed": cfg.width}, {"patch": cfg.velocity_features}, init=zeros, rngs=rngs)
 
     def __call__(self, x_BLD: Tokens, time_BlD: Float[Array, "B #L D"]) -> Patches:
-        shift, scale = jnp.moveaxis(time_BlD[..., None, :] + gathered(self.modulation), -2, 0)
+        shift, scale = jnp.moveaxis(time_BlD[..., None, :] + gather_param(self.modulation), -2, 0)
         _, y = adaptive_norm(x_BLD, scale, shift, eps=self.eps)
         return self.out(y).astype(jnp.float32)
 
 
 class DiT(nnx.Module):
-    """Velocity of noisy latents, given time and text.
+    """Diffusion transformer that predicts the velocity of noisy latents from time and text.
 
     At initialisation every block is the identity and the velocity is zero (adaLN-Zero, Peebles and Xie 2023). Time
     enters through one network for all blocks plus a table for each (Chen et al. 2023); positions are rotary over
-    (t, y, x), so any size, length and frame rate, and several clips packed into one row, are one case.
+    (t, y, x), so any size, length and frame rate, and several clips packed into one sequence, are one case.
     """
 
     def __init__(self, cfg: DiTConfig, *, rngs: nnx.Rngs):
@@ -258,42 +262,43 @@ class DiT(nnx.Module):
         image_BIE: Float[Array, "B I E2"] | None = None,
         image_segments_BI: Int[Array, "B I"] | None = None,
     ) -> Float[Array, "B L P2"]:
-        """Velocity of rows of tokens, in which several clips may be packed.
+        """Predict the velocity of sequences of tokens, in which several clips may be packed.
 
         Args:
             x_BLP: noisy patches, features in the order (t, y, x, channel).
-            t: time in [0, 1], for every row or for every token; 0 is data, 1 is noise.
+            t: time in [0, 1], of every sequence or of every token; 0 is data, 1 is noise.
             positions_BL3: (t, y, x) of every token, in units of tokens.
             text_BSE: outputs of the text encoder.
             text_segments_BS: the segment whose tokens attend to a text token; 0 is padding.
-            segments_BL: the clip that a token belongs to, from 1; 0 is padding. None: one clip a row, segment 1.
-            image_BIE: outputs of an image encoder that the model knows of; None if there is no image.
+            segments_BL: the clip that a token belongs to, from 1; 0 is padding. None: one clip per sequence, segment 1.
+            image_BIE: outputs of an image encoder, of models with an `image_width`; None if there is no image.
             image_segments_BI: the segment whose tokens attend to a token of them; None: all in segment 1.
 
         Returns:
-            float32 velocities; those of padding mean nothing.
+            float32 velocities; those of padding are undefined.
 
         Raises:
-            ValueError: for an image that the model does not know what to do with.
+            ValueError: for an image where the model has no `image_width`.
         """
         if image_BIE is not None and self.image_embedding is None:
             raise ValueError("the model attends to no image: its image_width is None")
         dtype = jnp.dtype(self.cfg.dtype)
-        layout = Layout.of(x_BLP.shape[1], packed=segments_BL is not None)
-        if layout.padded > layout.length and segments_BL is None:
+        sharding = TokenSharding.for_length(x_BLP.shape[1], packed=segments_BL is not None)
+        if sharding.padded > sharding.length and segments_BL is None:
             segments_BL = jnp.ones(x_BLP.shape[:2], jnp.int32)
-        segments_BL = None if segments_BL is None else layout.spread(segments_BL)
-        t_Bl = t[:, None] if t.ndim == 1 else layout.spread(t)
+        segments_BL = None if segments_BL is None else sharding.shard_tokens(segments_BL)
+        t_Bl = t[:, None] if t.ndim == 1 else sharding.shard_tokens(t)
         text_BSD = constrain(self.text_embedding(text_BSE.astype(dtype)), ("batch", None, None))
         pooled_BlD = pool(text_BSD, text_segments_BS, segments_BL) if self.cfg.pooled_text else None
         embedding_BlD, time_Bl6D = self.time_embedding(t_Bl, pooled_BlD)
-        rope = rope_tables(layout.spread(positions_BL3), self.cfg.split, self.cfg.rope_theta)
-        x_BLD = self.patch_embedding(constrain(layout.spread(x_BLP.astype(dtype)), ("batch", "stream", None)))
+        rope = rope_tables(sharding.shard_tokens(positions_BL3), self.cfg.split, self.cfg.rope_theta)
+        x_BLD = self.patch_embedding(constrain(sharding.shard_tokens(x_BLP.astype(dtype)), ("batch", "stream", None)))
         image_BID = None if image_BIE is None else self.image_embedding(image_BIE.astype(dtype))
-        image = (image_BID, image_segments_BI)
-        x_BLD = self.stack(x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS, *image)
+        x_BLD = self.stack(
+            x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS, image_BID, image_segments_BI
+        )
         v_BLP = constrain(self.head(x_BLD, embedding_BlD), ("batch", None, None))
-        return layout.collect(v_BLP)
+        return sharding.gather_tokens(v_BLP)
 
     def __call__(
         self,
@@ -304,14 +309,14 @@ class DiT(nnx.Module):
         fps_B: PerClip | None = None,
         image_BIE: Float[Array, "B I E2"] | None = None,
     ) -> Float[Array, "B T Y X C2"]:
-        """Velocity of noisy clips of latents, one clip a row.
+        """Predict the velocity of noisy clips of latents, one clip per sequence.
 
         Args:
-            x_BTYXC: noisy latents, with conditioning channels after them if the model has such.
+            x_BTYXC: noisy latents, followed by conditioning channels if the model has such.
             t: time in [0, 1] of every clip, or of every token in raster order; 0 is data, 1 is noise.
             text_BSE: outputs of the text encoder.
             text_mask_BS: which text tokens are real; a clip may have none.
-            fps_B: frames a second of every clip, `fps_reference` by default.
+            fps_B: frames per second of every clip, `fps_reference` by default.
             image_BIE: outputs of an image encoder, of models with an `image_width`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What a model costs: parameters and multiply-accumulates, counted from its configuration."""
+"""Cost of a model: parameters and multiply-accumulates, counted from its configuration."""
 
 import dataclasses
 import functools
@@ -25,29 +25,29 @@ class Cost:
 
     @property
     def forward_flops(self) -> int:
-        """Two floating-point operations a MAC."""
+        """Return two floating-point operations per MAC."""
         return 2 * self.macs
 
     @property
     def train_flops(self) -> int:
-        """Forward and backward: every product has two in its gradient. Work done again under remat does not count."""
+        """Return forward and backward: every product has two in its gradient. Rematerialization does not count."""
         return 3 * self.forward_flops
 
 
 def _linear(inputs: int, outputs: int, uses: int, bias: bool = True) -> Cost:
-    """A linear layer applied to `uses` vectors."""
+    """Count a linear layer applied to `uses` vectors."""
     return Cost(inputs * outputs + bias * outputs, inputs * outputs * uses)
 
 
 def _attention(width: int, inner: int, queries: int, keys: int, bias: bool = True) -> Cost:
-    """Projections of an attention layer, and its two products."""
+    """Count the projections of an attention layer, and its two products."""
     projections = 2 * _linear(width, inner, keys, bias) + _linear(width, inner, queries, bias)
     return projections + _linear(inner, width, queries, bias) + Cost(macs=2 * queries * keys * inner)
 
 
-@functools.lru_cache  # a search for meshes asks for the same thousands of times
+@functools.lru_cache  # a search for meshes repeats the same thousands of times
 def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 0) -> Cost:
-    """Cost of a `DiT` on one clip of so many tokens, with one time for the clip."""
+    """Count a `DiT` on one clip of so many tokens, with one time for the clip."""
     width = cfg.width
     qk_scales = Cost(params={"head": 2 * cfg.head_dim, "full": 2 * width, "none": 0}[cfg.qk_norm])
     block = (
@@ -74,7 +74,7 @@ def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 
 
 
 def adapted_train_flops(cfg: DiTConfig, tokens: int, text_tokens: int, adapters: int) -> int:
-    """FLOPs of training adapters of so many parameters on one clip, all else of a `DiT` as it is.
+    """Count FLOPs of training adapters of so many parameters on one clip, all else of a `DiT` frozen.
 
     The forward pass, and of the backward pass what leads to the adapters: through the blocks and the head, but not to
     the weights of those, the text or the patches.
@@ -88,7 +88,7 @@ def adapted_train_flops(cfg: DiTConfig, tokens: int, text_tokens: int, adapters:
 
 @functools.lru_cache
 def text_cost(cfg: TextConfig, tokens: int) -> Cost:
-    """Cost of a `TextEncoder` on one text of so many tokens, padding included."""
+    """Count a `TextEncoder` on one text of so many tokens, padding included."""
     bias_table = Cost(params=cfg.num_buckets * cfg.num_heads)
     block = (
         _attention(cfg.width, cfg.num_heads * cfg.head_dim, tokens, tokens, bias=False)
@@ -101,10 +101,10 @@ def text_cost(cfg: TextConfig, tokens: int) -> Cost:
 
 
 def class_dit_macs(cfg: DiTConfig, tokens: int = 256, patch_features: int = 16) -> int:
-    """MACs of the original class-conditional DiT of this depth and width (Peebles and Xie 2023, table 4).
+    """Count MACs of the original class-conditional DiT of this depth and width (Peebles and Xie 2023, table 4).
 
     It has adaLN in every block from the sum of time and class, no cross-attention, and predicts variances too. The
-    published figures count every linear layer, both products of attention, and one MAC an element for each modulated
+    published figures count every linear layer, both products of attention, and one MAC per element for each modulated
     norm (`x * scale + shift`); the defaults are 256 x 256 images: latents of 32 x 32 x 4 in patches of 2 x 2.
     """
     width = cfg.width

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from videodit.nn.attention import Attention
 from videodit.nn.mlp import MLP
 from videodit.nn.norm import RMSNorm
-from videodit.nn.param import gathered, param
+from videodit.nn.param import gather_param, param
 from videodit.nn.stack import Remat, Stack
 from videodit.parallel.rules import constrain
 from videodit.shapes import TextIds, TextMask
@@ -54,11 +54,11 @@ class TextConfig:
 
 
 def position_buckets(length: int, num_buckets: int, max_distance: int) -> np.ndarray:
-    """Bucket of every (query, key) pair, int32 [length, length].
+    """Return the bucket of every (query, key) pair, int32 [length, length].
 
     Half of the buckets are for keys after the query. Of each half, the first half holds one distance each, the rest
     grows logarithmically up to `max_distance` (Raffel et al. 2020, section 2.1). Computed in float32, whose rounding
-    trained checkpoints have seen.
+    checkpoints were trained with.
     """
     offset = np.arange(length)[None, :] - np.arange(length)[:, None]
     half = num_buckets // 2
@@ -77,15 +77,14 @@ class PositionBias(nnx.Module):
         self.table = param(rngs.params(), initializers.normal(cfg.width**-0.5), shape, (None, "heads"))
 
     def __call__(self, buckets_SS: Int[Array, "S S"]) -> Float[Array, "N S S"]:
-        return jnp.moveaxis(gathered(self.table), -1, 0)[:, buckets_SS]
+        return jnp.moveaxis(gather_param(self.table), -1, 0)[:, buckets_SS]
 
 
 class TextBlock(nnx.Module):
     """Self-attention without scale and with position biases, then a gated MLP, each behind an RMS norm."""
 
     def __init__(self, cfg: TextConfig, *, rngs: nnx.Rngs):
-        norm = {"dim": "embed", "eps": cfg.eps, "rngs": rngs}
-        self.attention_norm = RMSNorm(cfg.width, **norm)
+        self.attention_norm = RMSNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs)
         self.attention = Attention(
             cfg.width,
             cfg.num_heads,
@@ -97,7 +96,7 @@ class TextBlock(nnx.Module):
             rngs=rngs,
         )
         self.bias = None if cfg.shared_bias else PositionBias(cfg, rngs=rngs)
-        self.mlp_norm = RMSNorm(cfg.width, **norm)
+        self.mlp_norm = RMSNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs)
         self.mlp = MLP(cfg.width, cfg.mlp_width, kind="gated", use_bias=False, init=_fan_in, rngs=rngs)
 
     def __call__(
@@ -115,7 +114,7 @@ class TextBlock(nnx.Module):
 
 
 class TextEncoder(nnx.Module):
-    """T5 v1.1's encoder in layout, arithmetic and initialisation, so that its weights fit."""
+    """T5 v1.1's encoder in layout, arithmetic and initialisation, so that its weights load."""
 
     def __init__(self, cfg: TextConfig, *, rngs: nnx.Rngs):
         self.cfg = cfg
@@ -125,9 +124,9 @@ class TextEncoder(nnx.Module):
         self.norm = RMSNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs)
 
     def __call__(self, ids_BS: TextIds, mask_BS: TextMask) -> Float[Array, "B S E"]:
-        """Encode token ids; `mask` says which are real. Outputs at the others are finite and mean nothing."""
+        """Encode token ids; `mask` says which are real. Outputs at the others are finite and undefined."""
         cfg = self.cfg
         buckets_SS = jnp.asarray(position_buckets(ids_BS.shape[1], cfg.num_buckets, cfg.max_distance))
         shared_bias_NSS = None if self.bias is None else self.bias(buckets_SS)
-        x_BSD = gathered(self.embedding, cfg.dtype)[ids_BS]
+        x_BSD = gather_param(self.embedding, cfg.dtype)[ids_BS]
         return self.norm(self.stack(x_BSD, mask_BS, buckets_SS, shared_bias_NSS))

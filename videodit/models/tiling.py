@@ -11,10 +11,9 @@ from videodit.models.vae import VAE
 def decode_tiled(
     vae: VAE, z_BTYXC: Float[Array, "B t y x C"], *, tile: int, overlap: int, chunk: int | None = None
 ) -> Float[Array, "B T Y X 3"]:
-    """The clip of a latent, tile by tile, blended where tiles overlap by weights that fall linearly to their borders.
+    """Decode a latent tile by tile, blended where tiles overlap by weights that fall linearly to their borders.
 
-    It is that of `vae.decode` but for what a tile does not see: near its borders, and of the frame as a whole through
-    the autoencoder's attention.
+    It differs from `vae.decode` near the borders of tiles, and in the autoencoder's attention over a whole frame.
 
     Args:
         tile: side of a tile, latents; frames that are no larger are decoded whole.
@@ -39,11 +38,11 @@ def decode_tiled(
         video, weights = total
         y, x = corner
         part = jax.lax.dynamic_slice(z_BTYXC, (0, 0, y, x, 0), (*z_BTYXC.shape[:2], *sides, z_BTYXC.shape[-1]))
-        made = vae.decode(part, chunk=chunk) * weight_YX1
+        decoded = vae.decode(part, chunk=chunk) * weight_YX1
         at = (0, 0, y * scale, x * scale, 0)
-        video = jax.lax.dynamic_update_slice(video, jax.lax.dynamic_slice(video, at, made.shape) + made, at)
-        there = jax.lax.dynamic_slice(weights, at[2:], weight_YX1.shape)
-        return (video, jax.lax.dynamic_update_slice(weights, there + weight_YX1, at[2:])), None
+        video = jax.lax.dynamic_update_slice(video, jax.lax.dynamic_slice(video, at, decoded.shape) + decoded, at)
+        weight = jax.lax.dynamic_slice(weights, at[2:], weight_YX1.shape)
+        return (video, jax.lax.dynamic_update_slice(weights, weight + weight_YX1, at[2:])), None
 
     frames = 1 + (z_BTYXC.shape[1] - 1) * vae.cfg.time_stride
     video = jnp.zeros((z_BTYXC.shape[0], frames, height * scale, width * scale, 3))
@@ -53,12 +52,12 @@ def decode_tiled(
 
 
 def _starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin, as few and as evenly as will do."""
+    """Return where tiles begin: as few as cover the side, evenly spaced."""
     count = 1 + -(-(size - tile) // (tile - overlap))
     return np.linspace(0, size - tile, count).round().astype(int).tolist()
 
 
 def _ramp(size: int, overlap: int) -> Float[np.ndarray, "n"]:
-    """Rises over the overlap, is one, and falls."""
+    """Return weights that rise over the overlap, are one, and fall."""
     rising = (np.arange(size) + 1) / (overlap + 1)
     return np.minimum(np.minimum(rising, rising[::-1]), 1.0)

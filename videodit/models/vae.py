@@ -1,7 +1,7 @@
-"""Causal video autoencoder: 1 + 4k frames to 1 + k latent frames, the first frame coded alone.
+"""Causal video autoencoder: 1 + 4k frames to 1 + k latent frames, the first frame encoded alone.
 
 The layout follows Wan 2.1's autoencoder (arXiv:2503.20314, section 4.1): causal 3D convolutions, RMS norms, spatial
-attention in the middle, and a feature cache with which a clip is coded chunk by chunk at bounded memory.
+attention in the middle, and a feature cache with which a clip is encoded chunk by chunk at bounded memory.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ class VAEConfig:
         decoder_channels: the same of the decoder, where it has other widths.
         strides: (time, space) stride between one level and the next; time 1 or 2, space 1 or 2.
         patch: side of the pixel squares folded into channels before the first level (space to depth).
-        blocks: residual blocks a level (the decoder has one more, as is usual).
+        blocks: residual blocks per level (the decoder has one more, as is usual).
         upsample_to: channels after a level of the decoder has been upsampled: those of the "next" level, "half" of its
             own (Wan 2.1) or the "same" (Wan 2.2).
         shortcuts: parameter-free shortcuts by space to depth and back, which make the autoencoder learn fast (DC-AE,
-            arXiv:2410.10733): "none", around what "strides" and beside the last layers, or around "levels" (Wan 2.2).
+            arXiv:2410.10733): "none", around what "strides" and the last layers, or around "levels" (Wan 2.2).
         quant_conv: whether a linear map follows the encoder and another comes before the decoder.
-        time_kernel: taps in time of each level's residual blocks; 1 looks at one frame only.
+        time_kernel: taps in time of each level's residual blocks; 1 is a convolution of single frames.
         mid_attention: spatial self-attention in the middle.
         logvar_range: bounds of the posterior's log-variance.
         eps: of every norm.
@@ -83,11 +83,11 @@ class VAEConfig:
         return self.patch * math.prod(space for _, space in self.strides)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """(T, Y, X, C) of the latent of a clip; ValueError when the clip does not divide."""
+        """Return (T, Y, X, C) of the latent of a clip; ValueError when the clip does not divide."""
         if (frames - 1) % self.time_stride:
-            raise ValueError(f"A clip of {frames} frames cannot be coded: take 1 + {self.time_stride}k frames.")
+            raise ValueError(f"A clip of {frames} frames cannot be encoded: take 1 + {self.time_stride}k frames.")
         if height % self.space_stride or width % self.space_stride:
-            raise ValueError(f"A clip of {height}x{width} cannot be coded: take multiples of {self.space_stride}.")
+            raise ValueError(f"A clip of {height}x{width} cannot be encoded: take multiples of {self.space_stride}.")
         return (
             1 + (frames - 1) // self.time_stride,
             height // self.space_stride,
@@ -97,11 +97,11 @@ class VAEConfig:
 
 
 class LatentStatistic(nnx.Variable):
-    """Mean or standard deviation of the latents of the training clips, a channel each. Measured, not learned."""
+    """Mean or standard deviation of the latents of the training clips, per channel. Measured, not learned."""
 
 
 class ResBlock(nnx.Module):
-    """Norm, SiLU, convolution, twice, beside a skip."""
+    """Norm, SiLU, convolution, twice, and a skip."""
 
     def __init__(self, in_channels: int, out_channels: int, *, time_kernel: int, eps: float, rngs: nnx.Rngs):
         self.norm1 = RMSNorm(in_channels, dim="conv_out", eps=eps, rngs=rngs)
@@ -139,10 +139,10 @@ class Middle(nnx.Module):
     """Residual block, attention, residual block at the coarsest level."""
 
     def __init__(self, channels: int, cfg: VAEConfig, *, rngs: nnx.Rngs):
-        block = {"time_kernel": cfg.time_kernel[-1], "eps": cfg.eps, "rngs": rngs}
-        self.first = ResBlock(channels, channels, **block)
+        time_kernel = cfg.time_kernel[-1]
+        self.first = ResBlock(channels, channels, time_kernel=time_kernel, eps=cfg.eps, rngs=rngs)
         self.attention = SpatialAttention(channels, eps=cfg.eps, rngs=rngs) if cfg.mid_attention else None
-        self.last = ResBlock(channels, channels, **block)
+        self.last = ResBlock(channels, channels, time_kernel=time_kernel, eps=cfg.eps, rngs=rngs)
 
     def __call__(self, x_BTYXC: Array, cache: FrameCache) -> Array:
         x_BTYXC = self.first(x_BTYXC, cache)
@@ -210,9 +210,9 @@ def unfold_shortcut(x_BTYXC: Array, channels: int, stride: tuple[int, int], star
     return wide[:, time - 1 :] if starts_clip else wide
 
 
-def _blocks(widths: list[int], cfg: VAEConfig, level: int, rngs: nnx.Rngs) -> list[ResBlock]:
-    block = {"time_kernel": cfg.time_kernel[level], "eps": cfg.eps, "rngs": rngs}
-    return [ResBlock(i, o, **block) for i, o in itertools.pairwise(widths)]
+def _make_blocks(widths: list[int], cfg: VAEConfig, level: int, rngs: nnx.Rngs) -> list[ResBlock]:
+    time_kernel = cfg.time_kernel[level]
+    return [ResBlock(i, o, time_kernel=time_kernel, eps=cfg.eps, rngs=rngs) for i, o in itertools.pairwise(widths)]
 
 
 class EncoderLevel(nnx.Module):
@@ -221,7 +221,7 @@ class EncoderLevel(nnx.Module):
     def __init__(self, in_channels: int, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
         self.channels = cfg.channels[level]
         widths = [in_channels, *[self.channels] * cfg.blocks]
-        self.blocks = nnx.List(_blocks(widths, cfg, level, rngs))
+        self.blocks = nnx.List(_make_blocks(widths, cfg, level, rngs))
         self.stride = cfg.strides[level] if level < len(cfg.strides) else None
         self.downsample = Downsample(self.channels, self.stride, rngs=rngs) if self.stride else None
         self.shortcut = cfg.shortcuts == "levels" or (cfg.shortcuts == "strides" and self.stride is not None)
@@ -243,7 +243,7 @@ class DecoderLevel(nnx.Module):
     def __init__(self, in_channels: int, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
         widths = cfg.decoder_channels or cfg.channels
         channels = widths[level]
-        self.blocks = nnx.List(_blocks([in_channels, *[channels] * (cfg.blocks + 1)], cfg, level, rngs))
+        self.blocks = nnx.List(_make_blocks([in_channels, *[channels] * (cfg.blocks + 1)], cfg, level, rngs))
         self.stride = cfg.strides[level - 1] if level else None
         after = {"next": widths[max(level - 1, 0)], "half": channels // 2, "same": channels}
         self.channels = after[cfg.upsample_to] if self.stride else channels
@@ -262,7 +262,7 @@ class DecoderLevel(nnx.Module):
 
 
 class Head(nnx.Module):
-    """Norm, SiLU and convolution; with a shortcut, beside a linear map, so that the first thing learnt is linear."""
+    """Norm, SiLU and convolution; with shortcuts plus a linear map, which is learnt first."""
 
     def __init__(self, in_channels: int, out_channels: int, cfg: VAEConfig, level: int, *, rngs: nnx.Rngs):
         shortcut, time_kernel = cfg.shortcuts == "strides", cfg.time_kernel[level]
@@ -276,7 +276,7 @@ class Head(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """Clip to the mean and log-variance of its latent."""
+    """Encoder of a clip to the mean and log-variance of its latent."""
 
     def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
         widths = (cfg.channels[0], *cfg.channels)
@@ -284,10 +284,10 @@ class Encoder(nnx.Module):
         self.conv_in = CausalConv3d(3 * cfg.patch**2, widths[0], kernel=(cfg.time_kernel[0], 3), rngs=rngs)
         self.levels = nnx.List(EncoderLevel(widths[i], cfg, i, rngs=rngs) for i in range(len(cfg.channels)))
         self.middle = Middle(last, cfg, rngs=rngs)
-        moments = 2 * cfg.latent_channels
-        self.head = Head(last, moments, cfg, -1, rngs=rngs)
-        self.quant = CausalConv3d(moments, moments, kernel=(1, 1), rngs=rngs) if cfg.quant_conv else None
-        # A posterior as wide as the prior would drown the means at the start: begin with a narrow one.
+        outputs = 2 * cfg.latent_channels  # mean and log-variance
+        self.head = Head(last, outputs, cfg, -1, rngs=rngs)
+        self.quant = CausalConv3d(outputs, outputs, kernel=(1, 1), rngs=rngs) if cfg.quant_conv else None
+        # A posterior as wide as the prior would hide the means initially: start with a narrow one.
         bias = self.head.conv.bias
         bias.set_value(bias[...].at[cfg.latent_channels :].set(-6.0))
 
@@ -295,12 +295,12 @@ class Encoder(nnx.Module):
         x_BTYXC = self.conv_in(x_BTYXC, cache)
         for level in self.levels:
             x_BTYXC = level(x_BTYXC, cache)
-        moments_BTYXC = self.head(self.middle(x_BTYXC, cache), cache)
-        return moments_BTYXC if self.quant is None else self.quant(moments_BTYXC, cache)
+        posterior_BTYXC = self.head(self.middle(x_BTYXC, cache), cache)
+        return posterior_BTYXC if self.quant is None else self.quant(posterior_BTYXC, cache)
 
 
 class Decoder(nnx.Module):
-    """Latent to clip."""
+    """Decoder of a latent to a clip."""
 
     def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
         latent, width = cfg.latent_channels, (cfg.decoder_channels or cfg.channels)[-1]
@@ -334,66 +334,66 @@ class VAE(nnx.Module):
     def encode(
         self, video_BTYXC: Float[Array, "B T Y X 3"], *, chunk: int | None = None
     ) -> tuple[Float[Array, "B t y x C"], Float[Array, "B t y x C"]]:
-        """Mean and log-variance of the posterior, float32.
+        """Encode clips; return mean and log-variance of the posterior, float32.
 
         Args:
             video_BTYXC: clip in [-1, 1].
-            chunk: frames coded at a time after the first (a multiple of the time stride); None is the whole clip.
+            chunk: frames encoded at a time after the first (a multiple of the time stride); None is the whole clip.
         """
         self.cfg.latent_shape(*video_BTYXC.shape[1:4])
         folded = einops.rearrange(
             video_BTYXC, "b t (y p) (x q) c -> b t y x (p q c)", p=self.cfg.patch, q=self.cfg.patch
         )
-        moments = self._by_chunks(self.encoder, folded.astype(self.cfg.dtype), chunk, self.cfg.time_stride)
-        mean, logvar = jnp.split(moments.astype(jnp.float32), 2, axis=-1)
+        posterior = self._run_chunks(self.encoder, folded.astype(self.cfg.dtype), chunk, self.cfg.time_stride)
+        mean, logvar = jnp.split(posterior.astype(jnp.float32), 2, axis=-1)
         return mean, jnp.clip(logvar, *self.cfg.logvar_range)
 
     def decode(self, z_BTYXC: Float[Array, "B t y x C"], *, chunk: int | None = None) -> Float[Array, "B T Y X 3"]:
-        """Clip of a latent, float32, not clipped to [-1, 1]; `chunk` counts latent frames after the first."""
-        folded = self._by_chunks(self.decoder, z_BTYXC.astype(self.cfg.dtype), chunk, 1)
+        """Decode latents to clips, float32, not clipped to [-1, 1]; `chunk` counts latent frames after the first."""
+        folded = self._run_chunks(self.decoder, z_BTYXC.astype(self.cfg.dtype), chunk, 1)
         return einops.rearrange(
             folded.astype(jnp.float32), "b t y x (p q c) -> b t (y p) (x q) c", p=self.cfg.patch, q=self.cfg.patch
         )
 
-    def normalise(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
-        """Latents with zero mean and unit variance a channel: what diffusion works on."""
+    def normalize(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
+        """Normalize latents to zero mean and unit variance per channel, as diffusion takes them."""
         return (z - self.latent_mean[...]) / self.latent_std[...]
 
-    def denormalise(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
+    def denormalize(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
         return z * self.latent_std[...] + self.latent_mean[...]
 
     @staticmethod
-    def _by_chunks(coder: Encoder | Decoder, x_BTYXC: Array, chunk: int | None, unit: int) -> Array:
+    def _run_chunks(network: Encoder | Decoder, x_BTYXC: Array, chunk: int | None, unit: int) -> Array:
         if chunk is None:
-            return coder(x_BTYXC, FrameCache())
+            return network(x_BTYXC, FrameCache())
         if chunk < unit or chunk % unit:
             raise ValueError(f"chunk is {chunk} frames: it must be a positive multiple of {unit}.")
         first, rest = x_BTYXC[:, :1], x_BTYXC[:, 1:]
         cache = FrameCache()
-        parts, tails = [coder(first, cache)], cache.next_tails()
+        parts, tails = [network(first, cache)], cache.next_tails()
         count = rest.shape[1] // chunk
         if count:
             chunks = einops.rearrange(rest[:, : count * chunk], "b (n t) y x c -> n b t y x c", n=count)
-            tails, coded = jax.lax.scan(lambda tails, x: _continued(coder, tails, x), tails, chunks)
-            parts.append(einops.rearrange(coded, "n b t y x c -> b (n t) y x c"))
+            tails, outputs = jax.lax.scan(lambda tails, x: _run_chunk(network, tails, x), tails, chunks)
+            parts.append(einops.rearrange(outputs, "n b t y x c -> b (n t) y x c"))
         if rest.shape[1] > count * chunk:
-            parts.append(_continued(coder, tails, rest[:, count * chunk :])[1])
+            parts.append(_run_chunk(network, tails, rest[:, count * chunk :])[1])
         return jnp.concatenate(parts, axis=1)
 
 
-def _continued(coder: Encoder | Decoder, tails: tuple[Array, ...], x_BTYXC: Array) -> tuple[tuple[Array, ...], Array]:
-    """What follows a chunk, and the next tails."""
+def _run_chunk(network: Encoder | Decoder, tails: tuple[Array, ...], x_BTYXC: Array) -> tuple[tuple[Array, ...], Array]:
+    """Run a network on a chunk that follows others; return the next tails and the result."""
     cache = FrameCache(tails)
-    coded = coder(x_BTYXC, cache)
-    return cache.next_tails(), coded
+    output = network(x_BTYXC, cache)
+    return cache.next_tails(), output
 
 
 def kl_divergence(mean: Float[Array, "B *D"], logvar: Float[Array, "B *D"]) -> Float[Array, " B"]:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) of each sample, averaged over its latent values, nats (Kingma 2014, B)."""
+    """Compute KL(N(mean, exp(logvar)) || N(0, 1)) of each sample, averaged over latent values, nats (Kingma 2014)."""
     kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar)
     return jnp.mean(kl, axis=tuple(range(1, kl.ndim)))
 
 
 def sample_posterior(key: Array, mean: Float[Array, "*D"], logvar: Float[Array, "*D"]) -> Float[Array, "*D"]:
-    """A draw from the posterior by the reparametrisation trick."""
+    """Sample from the posterior by the reparametrisation trick."""
     return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, mean.shape, mean.dtype)

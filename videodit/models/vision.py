@@ -14,7 +14,7 @@ from videodit.nn.embed import patchify
 from videodit.nn.linear import Linear
 from videodit.nn.mlp import MLP
 from videodit.nn.norm import LayerNorm
-from videodit.nn.param import gathered, param
+from videodit.nn.param import gather_param, param
 from videodit.nn.stack import Stack
 
 Activation = Literal["gelu", "quick_gelu"]
@@ -55,7 +55,7 @@ class VisionConfig:
 
     @property
     def tokens(self) -> int:
-        """Of an image, the class token included."""
+        """Count the tokens of an image, the class token included."""
         return (self.image_size // self.patch) ** 2 + 1
 
 
@@ -63,10 +63,9 @@ class VisionBlock(nnx.Module):
     """Self-attention and an MLP, each behind a layer norm."""
 
     def __init__(self, cfg: VisionConfig, *, rngs: nnx.Rngs):
-        norm = {"dim": "embed", "eps": cfg.eps, "rngs": rngs}
-        self.attention_norm = LayerNorm(cfg.width, **norm)
+        self.attention_norm = LayerNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs)
         self.attention = Attention(cfg.width, cfg.num_heads, cfg.head_dim, rngs=rngs)
-        self.mlp_norm = LayerNorm(cfg.width, **norm)
+        self.mlp_norm = LayerNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs)
         self.mlp = MLP(cfg.width, cfg.mlp_width, activation=ACTIVATIONS[cfg.activation], rngs=rngs)
 
     def __call__(self, x_BID: Float[Array, "B I D"]) -> Float[Array, "B I D"]:
@@ -75,36 +74,36 @@ class VisionBlock(nnx.Module):
 
 
 class VisionEncoder(nnx.Module):
-    """Images to tokens, a class token first."""
+    """Encoder of images to tokens, a class token first."""
 
     def __init__(self, cfg: VisionConfig, *, rngs: nnx.Rngs):
         self.cfg = cfg
-        small, norm = initializers.normal(0.02), {"dim": "embed", "eps": cfg.eps, "rngs": rngs}
+        small = initializers.normal(0.02)
         features = {"patch": 3 * cfg.patch**2}
         self.patch_embedding = Linear(features, {"embed": cfg.width}, use_bias=False, init=small, rngs=rngs)
         self.class_token = param(rngs.params(), small, (cfg.width,), ("embed",))
         self.positions = param(rngs.params(), small, (cfg.tokens, cfg.width), (None, "embed"))
-        self.norm = LayerNorm(cfg.width, **norm)
+        self.norm = LayerNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs)
         self.stack = Stack(lambda rngs: VisionBlock(cfg, rngs=rngs), cfg.depth - 1, remat="none", rngs=rngs)
         self.last = VisionBlock(cfg, rngs=rngs)
-        self.out_norm = LayerNorm(cfg.width, **norm)
+        self.out_norm = LayerNorm(cfg.width, dim="embed", eps=cfg.eps, rngs=rngs)
 
     def penultimate(self, image_BYXC: Float[Array, "B Y X 3"]) -> Float[Array, "B I D"]:
-        """What goes into the last block: the tokens that Wan's image-to-video attends to.
+        """Return the input of the last block: the tokens that Wan's image-to-video attends to.
 
         Args:
-            image_BYXC: normalised pixels (`normalise`), of the configuration's size.
+            image_BYXC: normalised pixels (`normalize`), of the configuration's size.
         """
         cfg = self.cfg
         side = cfg.patch
         patches_BLP = patchify(image_BYXC[:, None].astype(cfg.dtype), (1, side, side))
         x_BLD = self.patch_embedding(patches_BLP)
-        first = jnp.broadcast_to(gathered(self.class_token, cfg.dtype), (len(x_BLD), 1, cfg.width))
-        x_BID = jnp.concatenate([first, x_BLD], axis=1) + gathered(self.positions, cfg.dtype)
+        first = jnp.broadcast_to(gather_param(self.class_token, cfg.dtype), (len(x_BLD), 1, cfg.width))
+        x_BID = jnp.concatenate([first, x_BLD], axis=1) + gather_param(self.positions, cfg.dtype)
         return self.stack(self.norm(x_BID))
 
     def __call__(self, image_BYXC: Float[Array, "B Y X 3"]) -> tuple[Float[Array, "B I D"], Float[Array, "B D"]]:
-        """All tokens after the last block, and the class token behind a last norm."""
+        """Return all tokens after the last block, and the class token after a last norm."""
         x_BID = self.last(self.penultimate(image_BYXC))
         return x_BID, self.out_norm(x_BID[:, 0])
 
@@ -116,6 +115,6 @@ ACTIVATIONS = {
 }
 
 
-def normalise(image_BYXC: Float[Array, "B Y X 3"]) -> Float[Array, "B Y X 3"]:
-    """Pixels in [-1, 1] as CLIP has them: (x - mean) / std of pixels in [0, 1], with its training set's statistics."""
+def normalize(image_BYXC: Float[Array, "B Y X 3"]) -> Float[Array, "B Y X 3"]:
+    """Normalize pixels in [-1, 1] as CLIP does: (x - mean) / std of pixels in [0, 1], with CLIP's statistics."""
     return (0.5 * (image_BYXC + 1) - jnp.asarray(MEAN)) / jnp.asarray(STD)

@@ -1,4 +1,4 @@
-"""Attention: the kernels' one call, for segments and every device of a mesh; and with a bias, written out."""
+"""Multi-head attention: by the kernels on every device of a mesh, or written out where there is a bias."""
 
 from typing import Literal, get_args
 
@@ -13,10 +13,10 @@ from videodit_kernels.qknorm import norm_rope
 
 from videodit.nn.linear import Linear
 from videodit.nn.norm import RMSNorm
-from videodit.nn.param import Init, gathered
-from videodit.nn.rope import rotate
-from videodit.parallel.context import HEADS, self_attention, unseen_padding
-from videodit.parallel.rules import constrain, parts, per_device
+from videodit.nn.param import Init, gather_param
+from videodit.nn.rope import apply_rope
+from videodit.parallel.context import HEADS, mark_padding, self_attention
+from videodit.parallel.rules import constrain, count_shards, map_per_device
 from videodit.shapes import Heads, Tokens
 
 QKNorm = Literal["head", "full", "none"]
@@ -33,32 +33,32 @@ def attention(
     bias_NLS: Float[Array, "N L S"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "B L N H"]:
-    """`softmax(q k' scale + bias) v` within segments; the softmax is float32, the result has the type of `q`.
+    """Compute `softmax(q k' scale + bias) v` within segments; the softmax is float32, the result has the type of `q`.
 
     Args:
         q_segments: segment of every query. A query attends to the keys of its own segment. None: all in segment 1.
         kv_segments: segment of every key, likewise; 0 is padding, which nothing attends to.
-        bias_NLS: added to the logits; no kernel has one, so that the logits are written out.
+        bias_NLS: added to the logits, which are written out then: no kernel has one.
         scale: 1 / sqrt(H) by default.
 
     A query without any key of its segment gets zeros.
     """
     if bias_NLS is not None:
-        return _biased(q_BLNH, k_BSNH, v_BSNH, segment_mask(q_segments, kv_segments), bias_NLS, scale)
+        return _attend_with_bias(q_BLNH, k_BSNH, v_BSNH, segment_mask(q_segments, kv_segments), bias_NLS, scale)
     if q_segments is not None or kv_segments is not None:
         q_segments = jnp.ones(q_BLNH.shape[:2], jnp.int32) if q_segments is None else q_segments
         kv_segments = jnp.ones(k_BSNH.shape[:2], jnp.int32) if kv_segments is None else kv_segments
-        kv_segments = unseen_padding(kv_segments)
+        kv_segments = mark_padding(kv_segments)
 
     def attend(q, k, v, q_ids, kv_ids):
         return kernels.attention(q, k, v, segment_ids=None if q_ids is None else (q_ids, kv_ids), scale=scale)
 
     keys = ("batch", None, "heads", "head_dim")
-    divided = per_device(attend, (HEADS, keys, keys, ("batch", "tokens"), ("batch", None)), HEADS)
+    divided = map_per_device(attend, (HEADS, keys, keys, ("batch", "tokens"), ("batch", None)), HEADS)
     return divided(q_BLNH, k_BSNH, v_BSNH, q_segments, kv_segments)
 
 
-def _biased(
+def _attend_with_bias(
     q_BLNH: Heads,
     k_BSNH: Float[Array, "B S N H"],
     v_BSNH: Float[Array, "B S N H"],
@@ -80,7 +80,7 @@ def _biased(
 def segment_mask(
     q_segments: Int[Array, "B L"] | None, kv_segments: Int[Array, "B S"] | None
 ) -> Bool[Array, "B 1 #L #S"] | None:
-    """Which keys a query may attend to, for all heads; None if every query may attend to every key."""
+    """Return which keys a query may attend to, for all heads; None if every query may attend to every key."""
     if q_segments is None and kv_segments is None:
         return None
     q = jnp.ones((1, 1), jnp.int32) if q_segments is None else q_segments
@@ -98,8 +98,8 @@ class Attention(nnx.Module):
         qk_norm: RMS norm with a learned scale on queries and keys: "head" over each head, "full" over all heads
             together (as Wan does), or "none".
         use_bias: whether the projections have biases.
-        beside: whether queries also attend to a second sequence, whose own keys and values have a softmax of their own
-            and whose result is added (decoupled cross-attention, Ye et al. 2023); it adds nothing at first.
+        image_kv: whether queries also attend to the tokens of an image, which have keys, values and a softmax of their
+            own, and whose result is added (decoupled cross-attention, Ye et al. 2023); initially it adds zeros.
         scale: factor on the logits, 1 / sqrt(head_dim) by default.
         init, q_init, out_init: initialisers of the kernels, seen as matrices [inputs, outputs].
 
@@ -115,7 +115,7 @@ class Attention(nnx.Module):
         *,
         qk_norm: QKNorm = "none",
         use_bias: bool = True,
-        beside: bool = False,
+        image_kv: bool = False,
         scale: float | None = None,
         eps: float = 1e-6,
         init: Init = initializers.glorot_uniform(),  # noqa: B008
@@ -138,9 +138,9 @@ class Attention(nnx.Module):
         }[qk_norm]
         self.q_norm, self.k_norm = norm(), norm()
         zeros = initializers.zeros
-        self.beside_k = Linear(embed, heads, use_bias=use_bias, init=init, rngs=rngs) if beside else None
-        self.beside_v = Linear(embed, heads, use_bias=use_bias, init=zeros, rngs=rngs) if beside else None
-        self.beside_k_norm = norm() if beside else None
+        self.beside_k = Linear(embed, heads, use_bias=use_bias, init=init, rngs=rngs) if image_kv else None
+        self.beside_v = Linear(embed, heads, use_bias=use_bias, init=zeros, rngs=rngs) if image_kv else None
+        self.beside_k_norm = norm() if image_kv else None
 
     def __call__(
         self,
@@ -151,50 +151,49 @@ class Attention(nnx.Module):
         q_segments: Int[Array, "B L"] | None = None,
         kv_segments: Int[Array, "B S"] | None = None,
         bias_NLS: Float[Array, "N L S"] | None = None,
-        beside_BID: Float[Array, "B I D"] | None = None,
-        beside_segments: Int[Array, "B I"] | None = None,
+        image_BID: Float[Array, "B I D"] | None = None,
+        image_segments: Int[Array, "B I"] | None = None,
     ) -> Tokens:
-        """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys, the rest is as in `attention`.
+        """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys; the others are as in `attention`.
 
-        Of self-attention, `q_segments` are those of the keys too where `kv_segments` is None. `beside` is the second
+        Of self-attention, `q_segments` are those of the keys too where `kv_segments` is None. `image` is the second
         sequence, and may be left out.
         """
-        inside = ("batch", "tokens", None)
-        x_BLD = constrain(x_BLD, inside)
-        itself = kv_BSD is None
+        x_BLD = constrain(x_BLD, ("batch", "tokens", None))
+        is_self_attention = kv_BSD is None
         kv_BSD = x_BLD if kv_BSD is None else kv_BSD
         q, k, v = self.q(x_BLD), self.k(kv_BSD), self.v(kv_BSD)
-        q, k = self._place(self.q_norm, q, rope), self._place(self.k_norm, k, rope)
-        if itself and bias_NLS is None and kv_segments is None:
+        q, k = self._norm_rope(self.q_norm, q, rope), self._norm_rope(self.k_norm, k, rope)
+        if is_self_attention and bias_NLS is None and kv_segments is None:
             y_BLNH = self_attention(q, k, v, q_segments, scale=self.scale)
         else:
-            ids = {"q_segments": q_segments, "kv_segments": kv_segments}
-            y_BLNH = attention(q, k, v, **ids, bias_NLS=bias_NLS, scale=self.scale)
-        if beside_BID is not None:
-            k = self._place(self.beside_k_norm, self.beside_k(beside_BID), None)
-            ids = {"q_segments": q_segments, "kv_segments": beside_segments}
-            y_BLNH += attention(q, k, self.beside_v(beside_BID), **ids, scale=self.scale)
+            y_BLNH = attention(
+                q, k, v, q_segments=q_segments, kv_segments=kv_segments, bias_NLS=bias_NLS, scale=self.scale
+            )
+        if image_BID is not None:
+            k, v = self._norm_rope(self.beside_k_norm, self.beside_k(image_BID), None), self.beside_v(image_BID)
+            y_BLNH += attention(q, k, v, q_segments=q_segments, kv_segments=image_segments, scale=self.scale)
         return constrain(self.out(y_BLNH), ("batch", "stream", None))
 
-    def _place(self, norm: RMSNorm | None, x_BLNH: Heads, rope: Rope | None) -> Heads:
-        """Normalise and rotate queries or keys; both at once by a kernel."""
+    def _norm_rope(self, norm: RMSNorm | None, x_BLNH: Heads, rope: Rope | None) -> Heads:
+        """Normalize queries or keys and apply RoPE, both at once by a kernel."""
         if norm is None:
-            return x_BLNH if rope is None else rotate(x_BLNH, *rope)
-        together = self.qk_norm == "full"
+            return x_BLNH if rope is None else apply_rope(x_BLNH, *rope)
+        all_heads = self.qk_norm == "full"
         if rope is None:
-            return self._normalise(norm, x_BLNH)
-        if together and parts("heads") > 1:  # the mean over all heads goes across devices
-            return rotate(self._normalise(norm, x_BLNH), *rope)
-        scale = gathered(norm.scale)
-        scale = scale.reshape(x_BLNH.shape[2:]) if together else scale
+            return self._normalize(norm, x_BLNH)
+        if all_heads and count_shards("heads") > 1:  # the mean over all heads goes across devices
+            return apply_rope(self._normalize(norm, x_BLNH), *rope)
+        scale = gather_param(norm.scale)
+        scale = scale.reshape(x_BLNH.shape[2:]) if all_heads else scale
 
-        def place(x, scale, cos, sin):
+        def apply(x, scale, cos, sin):
             return norm_rope(x, scale, cos, sin, eps=norm.eps)
 
         angles = ("batch", "tokens", None)
-        return per_device(place, (HEADS, (None,) * scale.ndim, angles, angles), HEADS)(x_BLNH, scale, *rope)
+        return map_per_device(apply, (HEADS, (None,) * scale.ndim, angles, angles), HEADS)(x_BLNH, scale, *rope)
 
-    def _normalise(self, norm: RMSNorm, x_BLNH: Heads) -> Heads:
+    def _normalize(self, norm: RMSNorm, x_BLNH: Heads) -> Heads:
         if self.qk_norm == "full":
             heads = x_BLNH.shape[-2]
             return einops.rearrange(

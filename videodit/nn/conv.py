@@ -1,4 +1,4 @@
-"""Causal 3D convolutions, and the cache that lets them run over a clip chunk by chunk."""
+"""Causal 3D convolutions, and the cache with which they run over a clip chunk by chunk."""
 
 import einops
 import jax
@@ -7,8 +7,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from videodit.nn.param import gathered, param
-from videodit.parallel.rules import constrain, parts
+from videodit.nn.param import gather_param, param
+from videodit.parallel.rules import constrain, count_shards
 
 
 class FrameCache:
@@ -27,7 +27,7 @@ class FrameCache:
         self._next: list[Array] = []
 
     def prepend(self, x_BTYXC: Array, frames: int, start: Array | None = None) -> Array:
-        """`x` behind its `frames` frames of history; remembers the new history.
+        """Prepend `frames` frames of history to `x`, and keep the new history.
 
         At the start of a clip the history is `start`, or zeros.
         """
@@ -37,9 +37,9 @@ class FrameCache:
             tail = start
         else:
             tail = jnp.zeros((x_BTYXC.shape[0], frames, *x_BTYXC.shape[2:]), x_BTYXC.dtype)
-        longer = jnp.concatenate([tail, x_BTYXC], axis=1)
-        self._next.append(longer[:, longer.shape[1] - frames :])
-        return longer
+        extended = jnp.concatenate([tail, x_BTYXC], axis=1)
+        self._next.append(extended[:, extended.shape[1] - frames :])
+        return extended
 
     def next_tails(self) -> tuple[Array, ...]:
         return tuple(self._next)
@@ -52,7 +52,7 @@ def _conv3d(x_BTYXC: Array, w: Array, strides: tuple[int, int, int], pad: tuple[
 
 
 def _conv3d_as_2d(x_BTYXC: Array, w: Array, strides: tuple[int, int, int], pad: tuple[int, int]) -> Array:
-    """The same sums with the taps in time folded into channels: XLA's CPU backend has fast 2D convolutions only."""
+    """Compute `_conv3d` with the taps in time folded into channels: XLA's CPU backend is fast in 2D only."""
     taps, stride = w.shape[0], strides[0]
     last = x_BTYXC.shape[1] - taps
     windows = [x_BTYXC[:, i : i + last + 1 : stride] for i in range(taps)]
@@ -67,20 +67,23 @@ def _conv3d_as_2d(x_BTYXC: Array, w: Array, strides: tuple[int, int, int], pad: 
     return einops.rearrange(y, "(b t) y x c -> b t y x c", t=frames)
 
 
-def _shared_sides(sides: tuple[int, int], stride: int) -> tuple[str | None, str | None]:
-    """Which side of a frame devices share: the longer, or the other if only that divides, or none.
+def _shard_side(sides: tuple[int, int], stride: int) -> tuple[str | None, str | None]:
+    """Choose the side of a frame to shard: the longer, or the other if only that divides, or none.
 
-    They keep whole strides of it: XLA's gradients are wrong otherwise.
+    Shards hold whole strides: XLA's gradients are wrong otherwise.
     """
     height, width = sides
-    fits = {"height": height // stride % parts("height") == 0, "width": width // stride % parts("width") == 0}
+    fits = {
+        "height": height // stride % count_shards("height") == 0,
+        "width": width // stride % count_shards("width") == 0,
+    }
     first, second = ("height", "width") if height > width else ("width", "height")
-    shared = first if fits[first] else second if fits[second] else None
-    return tuple(name if name == shared else None for name in ("height", "width"))
+    sharded = first if fits[first] else second if fits[second] else None
+    return tuple(name if name == sharded else None for name in ("height", "width"))
 
 
 class CausalConv3d(nnx.Module):
-    """Convolution over (time, y, x) that sees only this frame and the frames before it.
+    """Convolution over (time, y, x) whose receptive field ends with the present frame.
 
     Args:
         kernel: taps in (time, y and x).
@@ -121,12 +124,12 @@ class CausalConv3d(nnx.Module):
         # Strided space pads below and right only, as Stable Diffusion's and Wan's autoencoders do.
         pad = (0, space - stride_s) if stride_s > 1 else (space // 2, space // 2)
         strides = (stride_t, stride_s, stride_s)
-        dims = ("batch", None, *_shared_sides(x_BTYXC.shape[2:4], stride_s), None)
-        y_BTYXC = self._convolve(constrain(x_BTYXC, dims), strides, pad) + gathered(self.bias, x_BTYXC.dtype)
+        dims = ("batch", None, *_shard_side(x_BTYXC.shape[2:4], stride_s), None)
+        y_BTYXC = self._convolve(constrain(x_BTYXC, dims), strides, pad) + gather_param(self.bias, x_BTYXC.dtype)
         return constrain(y_BTYXC, dims)
 
     def _convolve(self, x_BTYXC: Array, strides: tuple[int, int, int], pad: tuple[int, int]) -> Array:
-        kernel = gathered(self.kernel, x_BTYXC.dtype)
+        kernel = gather_param(self.kernel, x_BTYXC.dtype)
         if x_BTYXC.shape[1] < self.kernel_size[0]:
             return jnp.zeros((x_BTYXC.shape[0], 0, *x_BTYXC.shape[2:4], kernel.shape[-1]), x_BTYXC.dtype)
         return lax.platform_dependent(

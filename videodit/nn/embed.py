@@ -1,4 +1,4 @@
-"""From clips to patches and back, where each patch is, and the embedding of time."""
+"""Patches of clips, their positions, and the embedding of time."""
 
 import einops
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ Patch = tuple[int, int, int]
 
 
 def token_grid(shape: tuple[int, int, int], patch: Patch) -> tuple[int, int, int]:
-    """Tokens along (t, y, x) for a clip of `shape` (frames, height, width).
+    """Count the tokens along (t, y, x) of a clip of `shape` (frames, height, width).
 
     Raises:
         ValueError: when a side is not a multiple of its patch.
@@ -24,7 +24,7 @@ def token_grid(shape: tuple[int, int, int], patch: Patch) -> tuple[int, int, int
 
 
 def patchify(video_BTYXC: Video, patch: Patch) -> Patches:
-    """Tokens in raster order (t, y, x), each the features of one patch in the order (t, y, x, channel).
+    """Cut clips into tokens in raster order (t, y, x), each the features of one patch in the order (t, y, x, channel).
 
     Raises:
         ValueError: when a side is not a multiple of its patch.
@@ -35,7 +35,7 @@ def patchify(video_BTYXC: Video, patch: Patch) -> Patches:
 
 
 def unpatchify(x_BLP: Patches, grid: tuple[int, int, int], patch: Patch) -> Video:
-    """The clip whose `patchify` is `x`; `grid` is the number of tokens along (t, y, x)."""
+    """Invert `patchify`; `grid` is the number of tokens along (t, y, x)."""
     (t, y, x), (pt, py, px) = grid, patch
     return einops.rearrange(
         x_BLP, "b (t y x) (pt py px c) -> b (t pt) (y py) (x px) c", t=t, y=y, x=x, pt=pt, py=py, px=px
@@ -43,7 +43,7 @@ def unpatchify(x_BLP: Patches, grid: tuple[int, int, int], patch: Patch) -> Vide
 
 
 def grid_positions(grid: tuple[int, int, int], time_step_B: Float[Array, "B"]) -> Positions:
-    """Position (t, y, x) of every token of a clip in raster order, in units of tokens.
+    """Return the position (t, y, x) of every token of a clip in raster order, in units of tokens.
 
     `time_step` is the distance between neighbouring frames of latents in each clip: 1, or for example
     `fps_reference / fps`, so that equal positions mean equal seconds.
@@ -54,7 +54,7 @@ def grid_positions(grid: tuple[int, int, int], time_step_B: Float[Array, "B"]) -
 
 
 def sinusoidal(value: Float[Array, "*batch"], size: int, max_period: float = 10000.0) -> Float[Array, "*batch {size}"]:
-    """`[cos(value f), sin(value f)]` for `size / 2` frequencies f from 1 down to nearly 1 / `max_period`; float32."""
+    """Return `[cos(value f), sin(value f)]` for `size / 2` frequencies f from 1 to nearly 1 / `max_period`; float32."""
     half = size // 2
     frequencies = max_period ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = value.astype(jnp.float32)[..., None] * frequencies

@@ -11,37 +11,37 @@ from jax import lax
 from jax.nn import initializers
 from jaxtyping import Array, Float
 
-from videodit.nn.param import Dims, Init, gathered, param
-from videodit.parallel.rules import gather, mesh_in_force, scatter
+from videodit.nn.param import Dims, Init, gather_param, param
+from videodit.parallel.rules import current_mesh, gather_array, scatter_gradient
 
 
 def project(x: Array, kernel: Array, dims: Dims, inputs: int) -> Array:
-    """The product of the last `inputs` dimensions of `x` with the first of the kernel, in the type of `x`.
+    """Multiply the last `inputs` dimensions of `x` with the first of the kernel, in the type of `x`.
 
-    Where devices share the kernel it is put together for the product, forward and backward, and its gradient leaves the
-    product in float32, to be summed over the devices so.
+    A sharded kernel is gathered for the product, forward and backward; its gradient is float32 and summed over devices
+    in that type.
     """
-    if mesh_in_force() is None:
+    if current_mesh() is None:
         return _dot(x, kernel.astype(x.dtype), inputs)
     return _project(x, kernel, tuple(dims), inputs)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _project(x: Array, kernel: Array, dims: Dims, inputs: int) -> Array:
-    return _dot(x, gather(kernel, dims, x.dtype), inputs)
+    return _dot(x, gather_array(kernel, dims, x.dtype), inputs)
 
 
 def _project_fwd(x: Array, kernel: Array, dims: Dims, inputs: int) -> tuple[Array, tuple[Array, Array]]:
     return _project(x, kernel, dims, inputs), (x, kernel)
 
 
-def _project_bwd(dims: Dims, inputs: int, kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    whole = gather(kernel, dims, x.dtype)
+def _project_bwd(dims: Dims, inputs: int, residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+    whole = gather_array(kernel, dims, x.dtype)
     outputs, rows = kernel.ndim - inputs, tuple(range(x.ndim - inputs))
     dx = lax.dot_general(dy, whole, ((range(len(rows), dy.ndim), range(inputs, inputs + outputs)), ((), ())))
     d_kernel = lax.dot_general(x, dy, ((rows, rows), ((), ())), preferred_element_type=jnp.float32)
-    return dx, scatter(d_kernel, dims, kernel.dtype)
+    return dx, scatter_gradient(d_kernel, dims, kernel.dtype)
 
 
 _project.defvjp(_project_fwd, _project_bwd)
@@ -85,11 +85,11 @@ class Linear(nnx.Module):
         self.down, self.up, self.adapter_scale = None, None, 0.0  # a low-rank adapter (`nn.lora`)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        y = _product(x, self.kernel, self.into_rank)
+        y = _multiply(x, self.kernel, self.into_rank)
         if self.down is not None:
-            y += self.adapter_scale * _product(_product(x, self.down, self.into_rank), self.up, 1)
-        return y if self.bias is None else y + gathered(self.bias, x.dtype)
+            y += self.adapter_scale * _multiply(_multiply(x, self.down, self.into_rank), self.up, 1)
+        return y if self.bias is None else y + gather_param(self.bias, x.dtype)
 
 
-def _product(x: Array, kernel: nnx.Variable, inputs: int) -> Array:
+def _multiply(x: Array, kernel: nnx.Variable, inputs: int) -> Array:
     return project(x, kernel[...], kernel.get_metadata()["dims"], inputs)

@@ -1,5 +1,5 @@
-"""Low-rank adapters: a trained model stays as it is, and a product of two thin matrices is learnt beside each of some
-of its linear maps (Hu et al. 2021, "LoRA")."""
+"""Low-rank adapters: a trained model is frozen, and the product of two thin matrices is learnt in addition to some of
+its linear maps (Hu et al. 2021, "LoRA")."""
 
 import dataclasses
 import math
@@ -19,11 +19,11 @@ from videodit.nn.param import param
 
 @dataclasses.dataclass(frozen=True)
 class LoRAConfig:
-    """Which linear maps have adapters, and how large.
+    """Linear maps with adapters, and the size of the adapters.
 
     Attributes:
         rank: of the adapters.
-        alpha: their product counts alpha / rank times.
+        alpha: the factor on their product is alpha / rank.
         targets: pattern (`re.search`) of the paths of the linear maps, as "stack.blocks.attention.q".
     """
 
@@ -45,7 +45,7 @@ class Frozen(nnx.Variable):
 
 
 def adapt(model: nnx.Module, cfg: LoRAConfig, *, rngs: nnx.Rngs) -> None:
-    """Gives a model adapters, which are all that is trained of it then; at first they change nothing.
+    """Give a model adapters, and freeze everything else; initially they change nothing.
 
     Raises:
         ValueError: when no linear map has a path that fits.
@@ -60,15 +60,15 @@ def adapt(model: nnx.Module, cfg: LoRAConfig, *, rngs: nnx.Rngs) -> None:
 
 
 def freeze(model: nnx.Module) -> None:
-    """Makes a model one that is not trained."""
+    """Freeze all parameters of a model."""
     _retype(model, nnx.Param, Frozen)
 
 
 def merge(model: nnx.Module) -> None:
-    """Adds each adapter's product to its kernel, and makes the model an ordinary one, without adapters, again."""
+    """Add each adapter's product to its kernel, remove the adapters, and unfreeze the model."""
     for _, linear in _linears(model):
         if linear.down is not None:
-            product = jax.vmap(_outer) if _layers(linear) else _outer
+            product = jax.vmap(_outer) if _count_layer_dims(linear) else _outer
             change = product(linear.down[...], linear.up[...])
             linear.kernel.set_value(linear.kernel[...] + linear.adapter_scale * change)
             linear.down = linear.up = nnx.data(None)
@@ -80,16 +80,16 @@ def _retype(model: nnx.Module, old: type[nnx.Variable], new: type[nnx.Variable])
         if isinstance(node, nnx.Module):
             for name, value in list(vars(node).items()):
                 if isinstance(value, old):
-                    setattr(node, name, new(value.get_raw_value(), **_described(value)))
+                    setattr(node, name, new(value.get_raw_value(), **_metadata(value)))
 
 
 def _outer(down: Array, up: Array) -> Array:
     return jnp.tensordot(down, up, 1)
 
 
-def _layers(linear: Linear) -> int:
-    """Leading dimensions of its kernel that stack layers: one or none."""
-    return int(_described(linear.kernel)["dims"][0] == "layer")
+def _count_layer_dims(linear: Linear) -> int:
+    """Count the leading dimensions of a kernel that stack layers: one or none."""
+    return int(_metadata(linear.kernel)["dims"][0] == "layer")
 
 
 def _linears(model: nnx.Module) -> Iterator[tuple[str, Linear]]:
@@ -99,7 +99,7 @@ def _linears(model: nnx.Module) -> Iterator[tuple[str, Linear]]:
 
 
 def _add(linear: Linear, cfg: LoRAConfig, rngs: nnx.Rngs) -> None:
-    dims, shape, layers = _described(linear.kernel)["dims"], linear.kernel.shape, _layers(linear)
+    dims, shape, layers = _metadata(linear.kernel)["dims"], linear.kernel.shape, _count_layer_dims(linear)
     cut = layers + linear.into_rank
     into, out = shape[layers:cut], shape[cut:]
     scaled = initializers.normal(math.prod(into) ** -0.5)
@@ -110,6 +110,6 @@ def _add(linear: Linear, cfg: LoRAConfig, rngs: nnx.Rngs) -> None:
     linear.adapter_scale = cfg.alpha / cfg.rank
 
 
-def _described(variable: nnx.Variable) -> dict[str, Any]:
+def _metadata(variable: nnx.Variable) -> dict[str, Any]:
     metadata = variable.get_metadata()
     return {name: metadata[name] for name in ("dims", "inputs") if name in metadata}

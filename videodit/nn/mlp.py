@@ -17,7 +17,7 @@ MLPKind = Literal["gelu", "gated"]
 
 
 def tanh_gelu(x: Array) -> Array:
-    """The tanh approximation of GELU."""
+    """Compute the tanh approximation of GELU."""
     return jax.nn.gelu(x, approximate=True)
 
 
@@ -30,7 +30,7 @@ class MLP(nnx.Module):
         width: size of the input and of the output.
         hidden: size of the hidden layer; a gated network has two of them.
         kind: "gelu" or "gated".
-        activation: what stands for gelu.
+        activation: the nonlinearity.
         use_bias: whether the layers have biases.
         init: initialiser of every kernel, seen as a matrix [inputs, outputs].
 

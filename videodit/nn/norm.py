@@ -7,15 +7,15 @@ from jax.nn import initializers
 from jaxtyping import Array, Float
 from videodit_kernels.adaln import adaln
 
-from videodit.nn.param import gathered, param
-from videodit.parallel.rules import per_device
+from videodit.nn.param import gather_param, param
+from videodit.parallel.rules import map_per_device
 from videodit.shapes import Tokens
 
 
 def rms_norm(
     x: Float[Array, "*shape C"], scale: Float[Array, "C"] | None = None, eps: float = 1e-6
 ) -> Float[Array, "*shape C"]:
-    """`x / rms(x)` over the last dimension, times `scale`; keeps the type of `x` (Zhang and Sennrich 2019)."""
+    """Compute `x / rms(x)` over the last dimension, times `scale`; keeps the type of `x` (Zhang and Sennrich 2019)."""
     x32 = x.astype(jnp.float32)
     y = x32 * lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
     return (y if scale is None else y * scale).astype(x.dtype)
@@ -27,7 +27,7 @@ def layer_norm(
     bias: Float[Array, "*#shape C"] | None = None,
     eps: float = 1e-6,
 ) -> Float[Array, "*shape C"]:
-    """`(x - mean) / std` over the last dimension, times `scale`, plus `bias`; keeps the type of `x` (Ba et al. 2016).
+    """Compute `scale * (x - mean) / std + bias` over the last dimension; keeps the type of `x` (Ba et al. 2016).
 
     `scale` and `bias` broadcast against `x`: one vector, or one a sample or a token as in adaptive normalisation.
     """
@@ -47,14 +47,14 @@ def adaptive_norm(
     *,
     eps: float = 1e-6,
 ) -> tuple[Tokens, Tokens]:
-    """`x + y`, and `layer_norm` of it times `1 + scale` plus `shift`; by a kernel, every device on its own tokens."""
+    """Compute `x + y`, and `layer_norm` of it times `1 + scale` plus `shift`, by a kernel on every device's tokens."""
 
     def norm(x, scale, shift, y):
         return adaln(x, scale, shift, y=y, eps=eps)
 
     tokens = ("batch", "stream", None)
     modulation = tokens if scale_BlD.shape[1] > 1 else ("batch", None, None)
-    return per_device(norm, (tokens, modulation, modulation, tokens), tokens)(x_BLD, scale_BlD, shift_BlD, y_BLD)
+    return map_per_device(norm, (tokens, modulation, modulation, tokens), tokens)(x_BLD, scale_BlD, shift_BlD, y_BLD)
 
 
 class RMSNorm(nnx.Module):
@@ -65,7 +65,7 @@ class RMSNorm(nnx.Module):
         self.scale = param(rngs.params(), initializers.ones, (size,), (dim,))
 
     def __call__(self, x: Float[Array, "*shape C"]) -> Float[Array, "*shape C"]:
-        return rms_norm(x, gathered(self.scale), self.eps)
+        return rms_norm(x, gather_param(self.scale), self.eps)
 
 
 class LayerNorm(nnx.Module):
@@ -77,4 +77,4 @@ class LayerNorm(nnx.Module):
         self.bias = param(rngs.params(), initializers.zeros, (size,), (dim,))
 
     def __call__(self, x: Float[Array, "*shape C"]) -> Float[Array, "*shape C"]:
-        return layer_norm(x, gathered(self.scale), gathered(self.bias), self.eps)
+        return layer_norm(x, gather_param(self.scale), gather_param(self.bias), self.eps)

@@ -1,4 +1,4 @@
-"""How a parameter is made: an array and the logical names of its dimensions."""
+"""Parameters: arrays with logical names of their dimensions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, PyTree
 
-from videodit.parallel.rules import gather
+from videodit.parallel.rules import gather_array
 from videodit.shapes import RandomKey
 
 Dims = tuple[str | None, ...]
@@ -18,7 +18,7 @@ Init = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.in
 def param(
     key: RandomKey, init: Init, shape: Sequence[int], dims: Dims, dtype: Any = jnp.float32, *, inputs: int = 0
 ) -> nnx.Param:
-    """A parameter whose dimensions have logical names, kept as the metadata `dims`.
+    """Make a parameter whose dimensions have logical names, kept as the metadata `dims`.
 
     Args:
         key: randomness for `init`.
@@ -36,19 +36,19 @@ def param(
     return nnx.Param(init(key, tuple(shape), dtype), dims=dims, inputs=inputs)
 
 
-def gathered(variable: nnx.Variable, dtype: Any = None) -> Array:
-    """The value of a parameter in `dtype`, its own by default, put together from the devices that share it."""
+def gather_param(variable: nnx.Variable, dtype: Any = None) -> Array:
+    """Return the value of a parameter in `dtype`, its own by default, gathered from the devices that shard it."""
     value = variable[...]
-    return gather(value, variable.get_metadata()["dims"], value.dtype if dtype is None else dtype)
+    return gather_array(value, variable.get_metadata()["dims"], value.dtype if dtype is None else dtype)
 
 
 def is_variable(node: Any) -> bool:
-    """Whether a node of a state's tree is an `nnx.Variable`, for `is_leaf`."""
+    """Return whether a node of a state's tree is an `nnx.Variable`, for `is_leaf`."""
     return isinstance(node, nnx.Variable)
 
 
-def dims_of(state: PyTree) -> PyTree:
-    """The tree of a state's dimension names: every variable replaced by its `dims`, or None if it has none.
+def get_dims(state: PyTree) -> PyTree:
+    """Return the tree of a state's dimension names: every variable replaced by its `dims`, or None if it has none.
 
     The names are tuples, which JAX takes for branches: pass `is_leaf=lambda d: isinstance(d, tuple)` when mapping.
     """
@@ -56,7 +56,7 @@ def dims_of(state: PyTree) -> PyTree:
 
 
 def matrix_axes(state: PyTree) -> PyTree:
-    """For every variable that is the matrix of a linear map, its input and its output axes; None for all others.
+    """Return the input and output axes of every variable that is the matrix of a linear map; None for all others.
 
     The axis that stacks a matrix over layers is neither. The axes are tuples: see `dims_of` about mapping over them.
     """
@@ -73,19 +73,19 @@ def matrix_axes(state: PyTree) -> PyTree:
 
 
 def prepend_dim(state: PyTree, name: str) -> PyTree:
-    """The state with `name` put before the dimension names of every variable, as after `jax.vmap` of an initialiser."""
-    return _renamed(state, lambda dims: (name, *dims))
+    """Prepend `name` to the dimension names of every variable, as after `jax.vmap` of an initialiser."""
+    return _rename_dims(state, lambda dims: (name, *dims))
 
 
 def drop_dim(state: PyTree) -> PyTree:
-    """The way back, as inside of a loop over the first dimension."""
-    return _renamed(state, lambda dims: dims[1:])
+    """Drop the first dimension name of every variable, as inside of a loop over that dimension."""
+    return _rename_dims(state, lambda dims: dims[1:])
 
 
-def _renamed(state: PyTree, rename: Callable[[Dims], Dims]) -> PyTree:
-    def renamed(variable: nnx.Variable) -> nnx.Variable:
+def _rename_dims(state: PyTree, rename: Callable[[Dims], Dims]) -> PyTree:
+    def rename_variable(variable: nnx.Variable) -> nnx.Variable:
         copy = variable.replace(variable.get_raw_value())
         copy.set_metadata(dims=rename(variable.get_metadata()["dims"]))
         return copy
 
-    return jax.tree.map(renamed, state, is_leaf=is_variable)
+    return jax.tree.map(rename_variable, state, is_leaf=is_variable)

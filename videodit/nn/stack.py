@@ -1,4 +1,4 @@
-"""A stack of equal blocks: parameters with a leading "layer" dimension, applied by one scan."""
+"""Stacks of equal blocks: parameters with a leading "layer" dimension, applied by one scan."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -12,11 +12,11 @@ from videodit.nn.param import drop_dim, prepend_dim
 from videodit.parallel.context import RESIDUALS
 
 Remat = Literal["none", "full", "dots", "attention", "offload"]
-INPUT = "input"  # by which a policy knows the input of a block
+INPUT = "input"  # the name of a block's input in policies of `jax.checkpoint`
 
 
-def rematerialise(body: Callable[..., Any], policy: Remat) -> Callable[..., Any]:
-    """`body` under a named policy on what its backward pass keeps rather than computes again.
+def rematerialize(body: Callable[..., Any], policy: Remat) -> Callable[..., Any]:
+    """Wrap `body` in a named policy on what its backward pass keeps rather than computes again.
 
     "none" keeps everything, "full" the inputs of blocks only, "dots" those and the results of matrix products with
     parameters, "attention" those and the output of self-attention; "offload" keeps what "attention" does, but in the
@@ -64,10 +64,10 @@ class Stack(nnx.Module):
         self.blocks = nnx.merge(blueprint, states)
 
     def __call__(self, x: Float[Array, "..."], *shared: Any) -> Float[Array, "..."]:
-        """Every block in turn: `x = block(x, *shared)`."""
+        """Apply every block in turn: `x = block(x, *shared)`."""
         blueprint, states = nnx.split(self.blocks)
 
         def body(x: Array, state: PyTree) -> tuple[Array, None]:
             return nnx.merge(blueprint, drop_dim(state))(checkpoint_name(x, INPUT), *shared), None
 
-        return jax.lax.scan(rematerialise(body, self.remat), x, states)[0]
+        return jax.lax.scan(rematerialize(body, self.remat), x, states)[0]

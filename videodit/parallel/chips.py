@@ -1,4 +1,4 @@
-"""What accelerators can do, from their makers' data sheets.
+"""Peak arithmetic, memory and links of accelerators, from their makers' data sheets.
 
 TPUs: docs.cloud.google.com/tpu/docs, pages tpu7x (the table that compares v5p, v6e and tpu7x; its two cores, and their
 link of six times one between chips) and v5e; v4 and the way to the host as in jax-ml.github.io/scaling-book. NVIDIA:
@@ -15,16 +15,16 @@ class Chip:
     """One kind of chip.
 
     Attributes:
-        name: what `--topology` calls it.
+        name: name of the chip in `--topology`.
         kinds: how `device_kind` of its JAX devices begins.
         flops: peak dense bfloat16, FLOP/s.
-        hbm_bytes, hbm_bandwidth: memory, and bytes a second.
-        links, link_bandwidth: to neighbours in the torus (or, for GPUs, all to the switch at once), and bytes a second
-            of each in one direction.
-        dcn_bandwidth: to other slices or machines, bytes a second in one direction.
+        hbm_bytes, hbm_bandwidth: memory, and bytes per second.
+        links, link_bandwidth: to neighbours in the torus (or, for GPUs, all to the switch at once), and bytes per
+            second of each in one direction.
+        dcn_bandwidth: to other slices or machines, bytes per second in one direction.
         devices: JAX devices of a chip, which share all of that evenly.
-        core_bandwidth: between those, bytes a second in one direction.
-        host_bandwidth: to the host's memory, bytes a second in one direction.
+        core_bandwidth: between those, bytes per second in one direction.
+        host_bandwidth: to the host's memory, bytes per second in one direction.
     """
 
     name: str
@@ -53,7 +53,7 @@ CHIPS = (
 )
 
 
-def chip_of(device_kind: str) -> Chip | None:
-    """The chip of a JAX device by its `device_kind`, the longest match; None for one that is not in the table."""
+def find_chip(device_kind: str) -> Chip | None:
+    """Find the chip of a JAX device by its `device_kind`, the longest match; None for one that is not in the table."""
     matches = [(len(kind), chip) for chip in CHIPS for kind in chip.kinds if device_kind.startswith(kind)]
     return max(matches, key=lambda match: match[0])[1] if matches else None

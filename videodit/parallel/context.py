@@ -17,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 from videodit_kernels import attention as kernels
 
-from videodit.parallel.rules import mesh_in_force, parts, spec
+from videodit.parallel.rules import count_shards, current_mesh, partition_spec
 from videodit.shapes import Heads, Segments
 
 HEADS = ("batch", "tokens", "heads", "head_dim")  # of queries, and of the keys of self-attention
@@ -30,12 +30,13 @@ Part = tuple[Array, Array, Ids]  # keys, values and segments of a device
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How the tokens of a row lie over the devices that share it, padded to divide evenly.
+class TokenSharding:
+    """How the tokens of a sequence are divided over the devices that share it, padded to divide evenly.
 
-    length, padded: of a row, as it is and as it is spread.
-    ring: the devices that packed rows are dealt to like cards, `ROUNDS` times around, so that each gets its share of
-        long and of short clips, and none waits for another; 1 leaves the order alone.
+    Attributes:
+        length, padded: tokens of a sequence, without and with padding.
+        ring: the devices that packed sequences are dealt to like cards, `ROUNDS` times around, so that each gets its
+            share of long and of short clips, and none waits for another; 1 leaves the order alone.
     """
 
     length: int
@@ -43,20 +44,20 @@ class Layout:
     ring: int
 
     @classmethod
-    def of(cls, length: int, *, packed: bool) -> "Layout":
-        """That for the mesh in force."""
-        mesh = mesh_in_force()
+    def for_length(cls, length: int, *, packed: bool) -> "Layout":
+        """Return the sharding of sequences of a length on the current mesh."""
+        mesh = current_mesh()
         ring = mesh.shape[RING] if packed and mesh is not None else 1
-        unit = math.lcm(parts("stream"), ring * ROUNDS if ring > 1 else 1)
+        unit = math.lcm(count_shards("stream"), ring * ROUNDS if ring > 1 else 1)
         return cls(length, -(-length // unit) * unit, ring)
 
-    def spread(self, x: Float[Array, "B L *dims"] | Int[Array, "B L *dims"]) -> Array:
-        """[B, padded, ...], zeros for padding."""
+    def shard_tokens(self, x: Float[Array, "B L *dims"] | Int[Array, "B L *dims"]) -> Array:
+        """Pad and order tokens as devices hold them: [B, padded, ...], zeros for padding."""
         x = jnp.pad(x, [(0, self.padded - self.length) if dim == 1 else (0, 0) for dim in range(x.ndim)])
         return einops.rearrange(x, "b (rounds ring k) ... -> b (ring rounds k) ...", ring=self.ring, rounds=self.rounds)
 
-    def collect(self, x: Float[Array, "B padded *dims"]) -> Float[Array, "B L *dims"]:
-        """The way back."""
+    def gather_tokens(self, x: Float[Array, "B padded *dims"]) -> Float[Array, "B L *dims"]:
+        """Invert `shard_tokens`."""
         x = einops.rearrange(x, "b (ring rounds k) ... -> b (rounds ring k) ...", ring=self.ring, rounds=self.rounds)
         return x[:, : self.length]
 
@@ -68,9 +69,9 @@ class Layout:
 def self_attention(
     q_BLNH: Heads, k_BLNH: Heads, v_BLNH: Heads, segments_BL: Segments | None = None, *, scale: float | None = None
 ) -> Heads:
-    """`softmax(scale q k') v` within segments, in the type of `q`; the softmax is float32.
+    """Compute `softmax(scale q k') v` within segments, in the type of `q`; the softmax is float32.
 
-    A length that does not divide over the devices is whole on each of them; `Layout` pads it.
+    A length that does not divide over the devices is whole on each of them; `TokenSharding` pads it.
 
     Args:
         segments_BL: of every token; 0 is padding, which nothing attends to, and whose own result is zero.
@@ -79,33 +80,33 @@ def self_attention(
     Raises:
         ValueError: when the heads do not divide over `ulysses`.
     """
-    mesh = mesh_in_force()
-    run = functools.partial(_on_device, scale=scale, ring=False, exchange=False)
+    mesh = current_mesh()
+    run = functools.partial(_attend_on_device, scale=scale, ring=False, exchange=False)
     if mesh is None:
         return run(q_BLNH, k_BLNH, v_BLNH, segments_BL)
-    heads = spec(HEADS, q_BLNH.shape, mesh)
+    heads = partition_spec(HEADS, q_BLNH.shape, mesh)
     if heads[1] is not None:
-        if q_BLNH.shape[2] // parts("heads") % mesh.shape[GROUP]:
+        if q_BLNH.shape[2] // count_shards("heads") % mesh.shape[GROUP]:
             raise ValueError(
                 f"{q_BLNH.shape[2]} heads do not divide over a mesh of {dict(mesh.shape)}: see `make_mesh`"
             )
         run = functools.partial(run, ring=mesh.shape[RING] > 1, exchange=mesh.shape[GROUP] > 1)
-    ids = None if segments_BL is None else spec(("batch", "tokens"), segments_BL.shape, mesh)
+    ids = None if segments_BL is None else partition_spec(("batch", "tokens"), segments_BL.shape, mesh)
     divided = jax.shard_map(run, mesh=mesh, in_specs=(heads, heads, heads, ids), out_specs=heads, check_vma=False)
     return divided(q_BLNH, k_BLNH, v_BLNH, segments_BL)
 
 
-def unseen_padding(segments: Int[Array, "B S"]) -> Int[Array, "B S"]:
-    """Segments of keys for the kernels, to which padding is a segment of its own; here nothing attends to it."""
+def mark_padding(segments: Int[Array, "B S"]) -> Int[Array, "B S"]:
+    """Return key segments for the kernels, with -1 for padding, so that nothing attends to it."""
     return jnp.where(segments == 0, -1, segments)
 
 
-def _on_device(q: Array, k: Array, v: Array, segments: Ids, *, scale: float | None, ring: bool, exchange: bool):
-    """Attention of one device's tokens and heads, exchanged for more tokens of fewer heads."""
+def _attend_on_device(q: Array, k: Array, v: Array, segments: Ids, *, scale: float | None, ring: bool, exchange: bool):
+    """Compute attention of one device's tokens and heads, exchanged for more tokens of fewer heads."""
     if exchange:
         q, k, v = (lax.all_to_all(x, GROUP, split_axis=2, concat_axis=1, tiled=True) for x in (q, k, v))
         segments = None if segments is None else lax.all_gather(segments, GROUP, axis=1, tiled=True)
-    keys = None if segments is None else unseen_padding(segments)
+    keys = None if segments is None else mark_padding(segments)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if ring:
         out = _ring(scale, q, (k, v, keys), segments)
@@ -121,53 +122,53 @@ def _attend(scale: float, q: Array, part: Part, segments: Ids, **options):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _ring(scale: float, q: Array, part: Part, segments: Ids) -> Array:
-    """Attention of a device's queries to the keys of every device of its ring, as they come by."""
+    """Compute attention of a device's queries to the keys of every device of its ring, as they come by."""
     return _ring_fwd(scale, q, part, segments)[0]
 
 
 def _ring_fwd(scale: float, q: Array, part: Part, segments: Ids):
     def step(carry, _):
-        so_far, here = carry
-        ahead = _pass_on(here)  # on its way while this one is attended to
-        return (kernels.merge(so_far, _attend(scale, q, here, segments, return_lse=True)), ahead), None
+        merged, part = carry
+        next_part = _send_to_next(part)  # sent while this one is attended to
+        return (kernels.merge(merged, _attend(scale, q, part, segments, return_lse=True)), next_part), None
 
-    nothing = jnp.zeros(q.shape, jnp.float32), jnp.full(q.shape[:3], -jnp.inf)
-    (so_far, last), _ = lax.scan(step, (nothing, part), length=lax.axis_size(RING) - 1)
-    out, lse = kernels.merge(so_far, _attend(scale, q, last, segments, return_lse=True))
+    empty = jnp.zeros(q.shape, jnp.float32), jnp.full(q.shape[:3], -jnp.inf)
+    (merged, last), _ = lax.scan(step, (empty, part), length=lax.axis_size(RING) - 1)
+    out, lse = kernels.merge(merged, _attend(scale, q, last, segments, return_lse=True))
     out, lse = (checkpoint_name(x, RESIDUALS) for x in (out.astype(q.dtype), lse))
     return out, (q, part, segments, out, lse)
 
 
-def _ring_bwd(scale: float, kept, d_out: Array):
-    """Gradients of keys and values travel behind them, a step late, so that they too are on their way meanwhile."""
-    q, part, segments, out, lse = kept
+def _ring_bwd(scale: float, residuals, d_out: Array):
+    """Send gradients of keys and values behind them, a step late, so that they too are sent during computation."""
+    q, part, segments, out, lse = residuals
     delta = jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), axis=-1)
 
-    def through(here: Part):
-        k, v, keys = here
+    def differentiate(part: Part):
+        k, v, keys = part
         ids = None if keys is None else (segments, keys)
         return kernels.gradients(q, k, v, d_out, lse, delta, segment_ids=ids, scale=scale)
 
     def step(carry, _):
-        dq, here, behind = carry
-        ahead, so_far = _pass_on(here), _pass_on(behind)
-        dq_here, *d_here = through(here)
-        return (dq + dq_here, ahead, jax.tree.map(jnp.add, so_far, d_here)), None
+        dq, part, d_previous = carry
+        next_part, d_part = _send_to_next(part), _send_to_next(d_previous)
+        dq_part, *d_more = differentiate(part)
+        return (dq + dq_part, next_part, jax.tree.map(jnp.add, d_part, d_more)), None
 
     k, v, _ = part
-    nothing = [jnp.zeros(x.shape, jnp.float32) for x in (k, v)]
-    start = jnp.zeros(q.shape, jnp.float32), part, nothing
-    (dq, last, behind), _ = lax.scan(step, start, length=lax.axis_size(RING) - 1)
-    so_far = _pass_on(behind)
-    dq_here, *d_here = through(last)
-    dk, dv = _pass_on(jax.tree.map(jnp.add, so_far, d_here))  # home
-    return (dq + dq_here).astype(q.dtype), (dk.astype(k.dtype), dv.astype(v.dtype), None), None
+    zeros = [jnp.zeros(x.shape, jnp.float32) for x in (k, v)]
+    start = jnp.zeros(q.shape, jnp.float32), part, zeros
+    (dq, last, d_previous), _ = lax.scan(step, start, length=lax.axis_size(RING) - 1)
+    d_part = _send_to_next(d_previous)
+    dq_part, *d_more = differentiate(last)
+    dk, dv = _send_to_next(jax.tree.map(jnp.add, d_part, d_more))  # back to their own device
+    return (dq + dq_part).astype(q.dtype), (dk.astype(k.dtype), dv.astype(v.dtype), None), None
 
 
 _ring.defvjp(_ring_fwd, _ring_bwd)
 
 
-def _pass_on(x):
-    """To the next device of the ring."""
+def _send_to_next(x):
+    """Send arrays to the next device of the ring."""
     size = lax.axis_size(RING)
     return jax.tree.map(lambda x: lax.ppermute(x, RING, [(i, (i + 1) % size) for i in range(size)]), x)

@@ -1,4 +1,4 @@
-"""Several processes as one run: joining, what one does for all, and what became of the others."""
+"""Several processes as one run: joining, work of the main process for all, and failures of peers."""
 
 import contextlib
 import itertools
@@ -16,13 +16,13 @@ from jax.experimental import multihost_utils
 
 HEARTBEAT_SECONDS = 30  # of silence after which a process is taken for dead, and ends the others
 JOIN_SECONDS = 300
-MEET_SECONDS = 7 * 24 * 3600
-_MEETINGS = itertools.count()  # a name can be met under once
-_WORDS = 1024  # bytes of an error that the first process tells the others
+BARRIER_SECONDS = 7 * 24 * 3600
+_BARRIERS = itertools.count()  # a name serves for one barrier
+_MESSAGE_BYTES = 1024  # of an error that the main process sends to the others
 
 
 def join(address: str | None, processes: int | None, index: int | None, *, seconds: int = JOIN_SECONDS) -> None:
-    """Joins the other processes of a run, before anything asks JAX for its devices.
+    """Join the other processes of a run, before anything asks JAX for its devices.
 
     Args:
         address: `HOST:PORT` of the first process. processes, index: how many there are, and which this one is. All
@@ -31,7 +31,7 @@ def join(address: str | None, processes: int | None, index: int | None, *, secon
 
     Raises:
         RuntimeError: when they cannot be joined, with the address and what to check. Where JAX ends the process by
-            itself, that has been said before.
+            itself, a message is printed before.
     """
     where = address or os.environ.get("JAX_COORDINATOR_ADDRESS") or "the address that the cluster names"
     who = "this process" if index is None else f"process {index} of {processes}"
@@ -41,7 +41,7 @@ def join(address: str | None, processes: int | None, index: int | None, *, secon
     )
     try:
         if address and index:
-            _wait_for(address, seconds)
+            _wait_for_listener(address, seconds)
         elif address:
             print(
                 f"videodit: {who} waits for the others at {where}, {seconds} s at most; if it ends, {check}",
@@ -61,8 +61,8 @@ def join(address: str | None, processes: int | None, index: int | None, *, secon
         raise RuntimeError(f"{who} could not join the run at {where} ({reason}): {check}") from error
 
 
-def _wait_for(address: str, seconds: float) -> None:
-    """Until the first process listens: otherwise JAX's client would end this one without naming the address."""
+def _wait_for_listener(address: str, seconds: float) -> None:
+    """Wait until the first process listens: otherwise JAX's client would end this one without naming the address."""
     host, _, port = address.rpartition(":")
     end = time.monotonic() + seconds
     while True:
@@ -75,13 +75,13 @@ def _wait_for(address: str, seconds: float) -> None:
             time.sleep(0.5)
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes and says things for all."""
+def is_main_process() -> bool:
+    """Return whether this process writes files and messages for all."""
     return jax.process_index() == 0
 
 
-def on_first(fn: Callable[[], Any]) -> None:
-    """Calls `fn` in the first process; all wait for it.
+def on_main_process(fn: Callable[[], Any]) -> None:
+    """Call `fn` in the main process; all wait for it.
 
     Raises:
         ValueError: in all of them, when it raised one (or an OSError) there.
@@ -89,62 +89,62 @@ def on_first(fn: Callable[[], Any]) -> None:
     if jax.process_count() == 1:
         fn()
         return
-    words = b""
-    if is_first():
+    message = b""
+    if is_main_process():
         try:
             fn()
         except (ValueError, OSError) as error:
-            words = str(error).encode()[:_WORDS] or b"?"
-    told = multihost_utils.broadcast_one_to_all(np.frombuffer(words.ljust(_WORDS, b"\0"), np.uint8))
-    if said := bytes(np.asarray(told)).rstrip(b"\0"):
-        raise ValueError(said.decode(errors="replace"))
+            message = str(error).encode()[:_MESSAGE_BYTES] or b"?"
+    received = multihost_utils.broadcast_one_to_all(np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8))
+    if reason := bytes(np.asarray(received)).rstrip(b"\0"):
+        raise ValueError(reason.decode(errors="replace"))
 
 
-def first_says(values: Sequence[bool]) -> list[bool]:
-    """What the first process says, in all of them; as many values in each."""
+def broadcast_from_main(values: Sequence[bool]) -> list[bool]:
+    """Return the values of the main process in all processes, which pass as many each."""
     if jax.process_count() == 1 or not values:
         return list(values)
     return np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(values))).tolist()
 
 
-def first_writes(text: str) -> str:
-    """What the first process writes, in all of them."""
+def broadcast_text_from_main(text: str) -> str:
+    """Return the text of the main process in all processes."""
     if jax.process_count() == 1:
         return text
-    written = np.frombuffer(text.encode(), np.uint8)
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(written))))
-    told = multihost_utils.broadcast_one_to_all(written if is_first() else np.zeros(size, np.uint8))
-    return bytes(np.asarray(told)).decode()
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(encoded))))
+    received = multihost_utils.broadcast_one_to_all(encoded if is_main_process() else np.zeros(size, np.uint8))
+    return bytes(np.asarray(received)).decode()
 
 
-def wait_for_all(what: str) -> None:
-    """Returns when all processes have come to this point, whose name they agree on."""
+def sync_devices(name: str) -> None:
+    """Wait until the devices of all processes have come to this point, whose name they agree on."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+        multihost_utils.sync_global_devices(name)
 
 
-def meet(what: str) -> None:
-    """As `wait_for_all`, for processes that may come hours after another: no device waits for that."""
+def barrier(name: str) -> None:
+    """Wait as `sync_devices`, but hours if need be, and without occupying a device."""
     if jax.process_count() > 1:
-        ocp.multihost.get_barrier_sync_fn()(key=f"{what} {next(_MEETINGS)}", timeout_ms=MEET_SECONDS * 1000)
+        ocp.multihost.get_barrier_sync_fn()(key=f"{name} {next(_BARRIERS)}", timeout_ms=BARRIER_SECONDS * 1000)
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """What several processes compute together; they leave it together, however much later one comes to its end.
+def guard_peer_failures() -> Iterator[None]:
+    """Guard a computation of several processes, which leave it together, however late the last one.
 
-    When one of them is gone, the others end at once, saying so: an orderly end would wait for the one that is gone.
+    When one of them is gone, the others end at once with a message: an orderly end would wait for the one that is gone.
     """
     try:
         yield
-        meet("came to the end")  # before they exit, which has HEARTBEAT_SECONDS for all of them
+        barrier("came to the end")  # before they exit, which has HEARTBEAT_SECONDS for all of them
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise
         reason = " ".join(str(error).split())[:300]
         print(
             f"videodit: process {jax.process_index()} of {jax.process_count()} stops, since another one is gone or "
-            f"cannot be reached ({reason}); look for what ended it, and start all of them again: they go on from the "
+            f"cannot be reached ({reason}); look for what ended it, and start all of them again: they resume from the "
             "last checkpoint",
             file=sys.stderr,
             flush=True,

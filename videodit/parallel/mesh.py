@@ -1,4 +1,4 @@
-"""The mesh of devices a run uses: real ones, or those of a TPU topology that is not here."""
+"""The mesh of devices of a run: attached ones, or those of the target topology."""
 
 import dataclasses
 import math
@@ -13,13 +13,13 @@ from jax.sharding import AxisType, Mesh
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How devices are shared out; one of the first four sizes may be -1 for as many devices as remain.
+    """Sizes of the mesh axes; one of the first four sizes may be -1 for as many devices as remain.
 
     Attributes:
         data: copies of the model, each on a part of the batch. Over several TPU slices it is a multiple of their
             number: only gradients cross between slices.
         fsdp: devices that share one copy of the parameters, each on a part of the batch too (ZeRO-3, arXiv:1910.02054).
-        context: devices that share a row of tokens, and the parameters too.
+        context: devices that share a sequence of tokens, and the parameters too.
         tensor: devices that share heads and feed-forward channels (arXiv:1909.08053), and between those the tokens
             (arXiv:2205.05198).
         ulysses: of `context`, how many neighbours exchange tokens for heads around attention (arXiv:2309.14509); keys
@@ -38,7 +38,7 @@ AXES = "data", "fsdp", "ring", "ulysses", "tensor"  # `context` is ring x ulysse
 
 
 def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None, *, heads: int = 1) -> Mesh:
-    """A mesh with the axes `AXES`, in that order, over `devices` (all by default).
+    """Make a mesh with the axes `AXES`, in that order, over `devices` (all by default).
 
     Neighbours on an axis are neighbours in the machine, the more so the later the axis.
 
@@ -59,13 +59,13 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None, *, h
     if len(devices) % fixed or (not free and fixed != len(devices)):
         raise ValueError(f"a mesh of {named} does not fit {len(devices)} devices: the sizes must multiply to it")
     data, fsdp, context, tensor = (sizes | dict.fromkeys(free, len(devices) // fixed)).values()
-    group = _group(context, cfg.ulysses, heads, tensor)
+    group = _choose_group(context, cfg.ulysses, heads, tensor)
     shape = data, fsdp, context // group, group, tensor
-    return Mesh(_arranged(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(_arrange_devices(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def _group(context: int, ulysses: int, heads: int, tensor: int) -> int:
-    """How many devices exchange tokens for heads."""
+def _choose_group(context: int, ulysses: int, heads: int, tensor: int) -> int:
+    """Choose how many devices exchange tokens for heads."""
     most = math.gcd(context, heads // tensor) if heads % tensor == 0 else 1
     if ulysses and (ulysses < 0 or context % ulysses or (heads > 1 and most % ulysses)):
         fits = ", ".join(str(n) for n in range(1, most + 1) if most % n == 0)
@@ -76,7 +76,7 @@ def _group(context: int, ulysses: int, heads: int, tensor: int) -> int:
     return ulysses or most
 
 
-def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
+def _arrange_devices(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)

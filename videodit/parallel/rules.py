@@ -1,4 +1,4 @@
-"""Which mesh axes divide a tensor dimension: one table, and the shardings made from it."""
+"""The table from logical dimensions to mesh axes, and the shardings that follow from it."""
 
 import functools
 import math
@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
-    # Tokens of a row inside attention and MLP; and in the residual stream between those, where heads are not at hand.
+    # Tokens of a sequence inside attention and MLP; and in the residual stream between those.
     "tokens": ("ring", "ulysses"),
     "stream": ("ring", "ulysses", "tensor"),
     "height": ("ring", "ulysses"),
@@ -39,7 +39,7 @@ Dims = Sequence[str | None]
 
 
 def mesh_axes(dims: Dims) -> tuple[tuple[str, ...], ...]:
-    """The mesh axes that divide each dimension of an array.
+    """Return the mesh axes that divide each dimension of an array.
 
     Raises:
         ValueError: for a name that the table lacks, and when two dimensions of the array want the same mesh axis.
@@ -60,20 +60,20 @@ def mesh_axes(dims: Dims) -> tuple[tuple[str, ...], ...]:
     return tuple(axes_of)
 
 
-def mesh_in_force() -> AbstractMesh | None:
-    """The mesh of `jax.set_mesh`; None where there is none, or one of a single device."""
+def current_mesh() -> AbstractMesh | None:
+    """Return the mesh of `jax.set_mesh`; None where there is none, or one of a single device."""
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.size == 1 else mesh
 
 
-def parts(dim: str, mesh: Mesh | AbstractMesh | None = None) -> int:
-    """Into how many parts a dimension is divided on a mesh, that in force by default; without a mesh, 1."""
-    mesh = mesh or mesh_in_force()
-    return 1 if mesh is None else _parts(RULES[dim], mesh)
+def count_shards(dim: str, mesh: Mesh | AbstractMesh | None = None) -> int:
+    """Count the shards of a dimension on a mesh, the current one by default; without a mesh, 1."""
+    mesh = mesh or current_mesh()
+    return 1 if mesh is None else _axes_size(RULES[dim], mesh)
 
 
 def sharding_for(dims: Dims, shape: Sequence[int], mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """How an array of `shape` with these dimension names lies on the mesh.
+    """Return the sharding of an array of `shape` with these dimension names.
 
     Raises:
         ValueError: as `mesh_axes`, and when a dimension is not a multiple of the mesh axes that divide it.
@@ -82,7 +82,7 @@ def sharding_for(dims: Dims, shape: Sequence[int], mesh: Mesh | AbstractMesh) ->
         raise ValueError(f"an array of shape {tuple(shape)} cannot have the dimensions {tuple(dims)}")
     axes_of = mesh_axes(dims)
     for dim, size, axes in zip(dims, shape, axes_of, strict=True):
-        n = _parts(axes, mesh)
+        n = _axes_size(axes, mesh)
         if size % n:
             names = " x ".join(f"{axis}={mesh.shape[axis]}" for axis in axes if mesh.shape[axis] > 1)
             fits = " or ".join(str(k * n) for k in (size // n, size // n + 1) if k)
@@ -94,14 +94,14 @@ def sharding_for(dims: Dims, shape: Sequence[int], mesh: Mesh | AbstractMesh) ->
     return NamedSharding(mesh, PartitionSpec(*(axes or None for axes in axes_of)))
 
 
-def spec(dims: Dims, shape: Sequence[int], mesh: Mesh | AbstractMesh) -> PartitionSpec:
-    """As `sharding_for`, but that a dimension which does not divide evenly is whole: activations of few clips."""
+def partition_spec(dims: Dims, shape: Sequence[int], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    """Return the spec of `sharding_for`, with dimensions whole that do not divide evenly: activations of few clips."""
     sizes = zip(mesh_axes(dims), shape, strict=True)
-    return PartitionSpec(*(axes if axes and size % _parts(axes, mesh) == 0 else None for axes, size in sizes))
+    return PartitionSpec(*(axes if axes and size % _axes_size(axes, mesh) == 0 else None for axes, size in sizes))
 
 
 def shard_tree(tree: PyTree, mesh: Mesh) -> PyTree:
-    """A sharding for every array of a tree, in the tree's own structure.
+    """Return a sharding for every array of a tree, in the tree's own structure.
 
     Variables with the metadata `dims` follow the rules, an optimiser's moments included since they are made by mapping
     over the parameters. Everything else (counters, keys, statistics) is copied to every device.
@@ -126,29 +126,29 @@ def shard_tree(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def constrain(x: Array, dims: Dims) -> Array:
-    """`x`, laid out by the rules on the mesh in force (`jax.set_mesh`); without several devices, `x` itself.
+    """Constrain the sharding of `x` by the rules on the current mesh (`jax.set_mesh`); no-op on a single device.
 
     A dimension that does not divide evenly stays whole: few clips may be sampled on many devices.
     """
-    mesh = mesh_in_force()
+    mesh = current_mesh()
     if mesh is None:
         return x
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(dims, x.shape, mesh)))
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, partition_spec(dims, x.shape, mesh)))
 
 
-def gather(x: Array, dims: Dims, dtype: Any) -> Array:
-    """A parameter in `dtype`, as the layers compute with it: put together along what "embed" divides, when it is used.
+def gather_array(x: Array, dims: Dims, dtype: Any) -> Array:
+    """Gather a parameter in `dtype` along what "embed" divides, when a layer uses it.
 
     Its gradient is divided again as it is summed over the devices (FSDP).
     """
-    if mesh_in_force() is None:
+    if current_mesh() is None:
         return x.astype(dtype)
     return _gather(x, tuple(dims), jnp.dtype(dtype), x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _gather(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any) -> Array:
-    return constrain(constrain(_as_stored(x).astype(dtype), dims), [None if dim == "embed" else dim for dim in dims])
+    return constrain(constrain(_keep_layout(x).astype(dtype), dims), [None if dim == "embed" else dim for dim in dims])
 
 
 def _gather_fwd(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any) -> tuple[Array, None]:
@@ -156,44 +156,46 @@ def _gather_fwd(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any)
 
 
 def _gather_bwd(dims: tuple[str | None, ...], dtype: Any, stored: Any, _: None, gradient: Array) -> tuple[Array]:
-    return (scatter(gradient, dims, stored),)
+    return (scatter_gradient(gradient, dims, stored),)
 
 
-def scatter(gradient: Array, dims: Dims, dtype: Any) -> Array:
-    """The gradient of a gathered parameter, summed in the type that it comes in, as the parameter lies, in `dtype`."""
-    return _as_stored(constrain(gradient, dims).astype(dtype))
+def scatter_gradient(gradient: Array, dims: Dims, dtype: Any) -> Array:
+    """Sum the gradient of a gathered parameter over devices in its own type, and shard it like that, in `dtype`."""
+    return _keep_layout(constrain(gradient, dims).astype(dtype))
 
 
-def _as_stored(x: Array) -> Array:
-    """In the layout of arguments: else XLA copies all layers of a stack to the layout that suits a layer."""
+def _keep_layout(x: Array) -> Array:
+    """Keep the memory layout of arguments: else XLA copies all layers of a stack to the layout that suits a layer."""
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
 _gather.defvjp(_gather_fwd, _gather_bwd)
 
 
-def per_device(fn: Callable[..., PyTree], dims: PyTree, out: Dims) -> Callable[..., PyTree]:
-    """`fn`, called on every device with its own part of the arguments; for what the compiler cannot divide by itself.
+def map_per_device(fn: Callable[..., PyTree], dims: PyTree, out: Dims) -> Callable[..., PyTree]:
+    """Return `fn` called on every device with its own shard of the arguments, where the compiler cannot divide it.
 
     Args:
-        fn: gives for parts what is that part of its result.
+        fn: maps shards of the arguments to the same shard of the result.
         dims: the dimension names of every argument, None for one that is absent.
         out: those of every array of the result.
 
-    The parts are as the rules divide them on the mesh in force; a dimension that does not divide evenly stays whole.
-    Without a mesh of several devices, `fn` itself.
+    Shards follow the rules on the current mesh; a dimension that does not divide evenly stays whole. Without a mesh of
+    several devices, `fn` itself.
     """
-    mesh = mesh_in_force()
+    mesh = current_mesh()
     if mesh is None:
         return fn
 
     def run(*args: Array | None) -> PyTree:
-        specs = tuple(None if x is None else spec(names, x.shape, mesh) for x, names in zip(args, dims, strict=True))
-        outs = jax.tree.map(lambda x: spec(out, x.shape, mesh), jax.eval_shape(fn, *args))
+        specs = tuple(
+            None if x is None else partition_spec(names, x.shape, mesh) for x, names in zip(args, dims, strict=True)
+        )
+        outs = jax.tree.map(lambda x: partition_spec(out, x.shape, mesh), jax.eval_shape(fn, *args))
         return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=outs, check_vma=False)(*args)
 
     return run
 
 
-def _parts(axes: Sequence[str], mesh: Mesh | AbstractMesh) -> int:
+def _axes_size(axes: Sequence[str], mesh: Mesh | AbstractMesh) -> int:
     return math.prod(mesh.shape[axis] for axis in axes)

@@ -15,21 +15,21 @@ from videodit.checkpoint.restore import NEEDS_VAE, read_config_of, restore_model
 from videodit.config.run import LatentScale, VAERun
 from videodit.models.pixels import to_float
 from videodit.models.vae import VAE
-from videodit.parallel.distributed import on_first, wait_for_all
+from videodit.parallel.distributed import on_main_process, sync_devices
 from videodit.train.batch import HostBatch
 
 
 def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
     """Measure the latents of a trained autoencoder, with averaged weights, unless that has been done."""
     due = latent_stats.measured_step(workdir) != checkpoint_step(workdir / "checkpoints")
-    wait_for_all("latents")  # before one writes what others look for
+    sync_devices("latents")  # before one writes what others look for
     if not due:
         return
     run = read_config_of(workdir, VAERun, NEEDS_VAE)
     model, step = restore_model(workdir, run)
     assign_latent_stats(model, batches, run.latent_scale)
     mean, std = np.asarray(model.latent_mean[...]), np.asarray(model.latent_std[...])
-    on_first(lambda: latent_stats.write(workdir, step, mean, std))
+    on_main_process(lambda: latent_stats.write(workdir, step, mean, std))
 
 
 def assign_latent_stats(vae: VAE, batches: Iterable[HostBatch], scale: LatentScale = "channel") -> None:

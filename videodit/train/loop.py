@@ -13,9 +13,9 @@ from videodit.checkpoint.checkpoints import Checkpoints
 from videodit.checkpoint.workdir import prepare_workdir
 from videodit.config.run import Run
 from videodit.nn.state import abstract_module, matrix_axes_of, shardings_of
-from videodit.parallel.distributed import is_first, together
+from videodit.parallel.distributed import guard_peer_failures, is_main_process
 from videodit.parallel.mesh import make_mesh
-from videodit.parallel.rules import parts, sharding_for
+from videodit.parallel.rules import count_shards, sharding_for
 from videodit.train.batch import Feed, HostBatch, Loader, rows_of
 from videodit.train.heldout import HeldOut
 from videodit.train.interruption import Interruption
@@ -87,7 +87,7 @@ def train(
         stack.enter_context(jax.set_mesh(mesh))
         stop = stack.enter_context(Interruption())
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", run.keep))
-        stack.enter_context(together())
+        stack.enter_context(guard_peer_failures())
         restored = checkpoints.restore(abstract)
         if restored is None:
             params = initial_params and initial_params(mesh)
@@ -97,7 +97,7 @@ def train(
             train_data.set_state(loader_state)
         start = step = int(state.step)
 
-        log = stack.enter_context(closing(MetricsLog(workdir, start) if is_first() else NoLog()))
+        log = stack.enter_context(closing(MetricsLog(workdir, start) if is_main_process() else NoLog()))
         progress = stack.enter_context(TerminalProgress(run.kind, start, run.steps, console))
         report = Report(log, progress, _meter(run, task, mesh), checkpoints, log_every=run.log_every, steps=run.steps)
         train_step = make_train_step(run, task, graphdef, optimizer, schedule, shardings_of(abstract))
@@ -144,7 +144,7 @@ def local_batch_indices(run: Run) -> Callable[[int], tuple[int, ...]]:
 
 def batch_multiple(run: Run) -> int:
     """What the clips of every batch have to be a multiple of: a micro-batch divides over all devices there are."""
-    return parts("batch", make_mesh(run.mesh, heads=run.heads)) * run.optim.micro_batches
+    return count_shards("batch", make_mesh(run.mesh, heads=run.heads)) * run.optim.micro_batches
 
 
 def rows_sharding(run: Run, mesh: Mesh) -> NamedSharding:
@@ -153,7 +153,7 @@ def rows_sharding(run: Run, mesh: Mesh) -> NamedSharding:
     Raises:
         ValueError: when a micro-batch does not divide over the mesh.
     """
-    size = parts("batch", mesh) if run.data.bucketed else run.data.batch_size // run.optim.micro_batches
+    size = count_shards("batch", mesh) if run.data.bucketed else run.data.batch_size // run.optim.micro_batches
     return sharding_for(("batch",), (size,), mesh)
 
 

@@ -112,7 +112,7 @@ class PackedTask(DiTTask):
         vae = nnx.merge(self._vae, *frozen["vae"])
         (mean, logvar), channels = batch.moments, vae.cfg.latent_channels
         drawn = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
-        normal = rearrange(vae.normalise(rearrange(drawn, "b l (p c) -> b l p c", c=channels)), "b l p c -> b l (p c)")
+        normal = rearrange(vae.normalize(rearrange(drawn, "b l (p c) -> b l p c", c=channels)), "b l p c -> b l (p c)")
         return jax.lax.stop_gradient(jnp.where((batch.segments > 0)[..., None], normal, 0))
 
 

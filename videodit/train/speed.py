@@ -2,12 +2,12 @@
 
 import time
 
-from videodit.parallel.chips import chip_of
+from videodit.parallel.chips import find_chip
 
 
 def peak_flops(device_kind: str) -> float | None:
     """Peak dense bf16 FLOP/s of a JAX device by its `device_kind`; None for a kind that is not in the table."""
-    chip = chip_of(device_kind)
+    chip = find_chip(device_kind)
     return chip and chip.flops / chip.devices
 
 

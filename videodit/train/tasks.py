@@ -249,7 +249,7 @@ class DiTTask:
         else:
             mean, logvar = vae.encode(batch.pixels)
         drawn = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
-        return jax.lax.stop_gradient(vae.normalise(drawn))
+        return jax.lax.stop_gradient(vae.normalize(drawn))
 
 
 def at_eval_times(loss: Callable[[Array], Array]) -> dict[str, Array]:

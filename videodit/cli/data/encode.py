@@ -38,10 +38,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from videodit.inference.encode.dataset import encode_dataset
     from videodit.inference.encode.embeddings import TextSource
     from videodit.inference.encode.latents import Shapes
-    from videodit.parallel.distributed import together
+    from videodit.parallel.distributed import guard_peer_failures
 
     text = args.text and TextSource(args.text, args.tokenizer, args.text_length)
     taken = Shapes(shapes.given(args) or None, args.every_side, args.crops)
-    with Bar(console) as bar, together():
+    with Bar(console) as bar, guard_peer_failures():
         encode_dataset(args.dataset, args.out, vae=args.vae, text=text, shapes=taken, dtype=args.dtype, progress=bar)
     return 0

@@ -26,7 +26,7 @@ from videodit.checkpoint.restore import load_vae
 from videodit.inference.encode.embeddings import CaptionEncoder, TextSource
 from videodit.inference.encode.latents import LatentEncoder, Shapes, takes
 from videodit.inference.encode.work_sharing import each_its_share
-from videodit.parallel.distributed import meet, on_first
+from videodit.parallel.distributed import barrier, on_main_process
 
 Make = Callable[[Path], None]
 T = TypeVar("T")
@@ -78,10 +78,10 @@ def encode_dataset(
         info |= told
     info = json.loads(json.dumps(info))
     finished = manifest.already_built(out, info)
-    meet("looked for what is there")  # before one makes what another looks for
+    barrier("looked for what is there")  # before one makes what another looks for
     if finished is not None:
         return finished
-    on_first(lambda: manifest.start(out, info))
+    on_main_process(lambda: manifest.start(out, info))
     notes = Notes(manifest.partial_directory(out), info)
     told_of = notes.shards(clips, functools.partial(_told, captions is not None))
     made = [manifest.Described.from_json(told["described"]) for told in told_of]
@@ -90,7 +90,9 @@ def encode_dataset(
     else:
         found = itertools.chain.from_iterable(told["captions"] for told in told_of)
         texts = _texts(notes, found, captions, dtype, progress)
-    on_first(lambda: manifest.finish(out, made, info=info, left_out=[*described.left_out, *left_out], texts=texts))
+    on_main_process(
+        lambda: manifest.finish(out, made, info=info, left_out=[*described.left_out, *left_out], texts=texts)
+    )
     return manifest.load(out)
 
 
@@ -100,7 +102,7 @@ class Notes:
     def __init__(self, partial: Path, info: dict[str, Any]):
         self.partial = partial
         self._folder = partial / f"notes-{hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]}"
-        on_first(lambda: self._folder.mkdir(exist_ok=True))
+        on_main_process(lambda: self._folder.mkdir(exist_ok=True))
 
     def shards(self, make: Mapping[str, Make], describe: Callable[[Path], dict[str, Any]]) -> list[Any]:
         """Makes the shards that are not there, and says of all what `describe` does, plain JSON."""

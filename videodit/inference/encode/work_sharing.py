@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from videodit.parallel.distributed import first_says, is_first, meet
+from videodit.parallel.distributed import barrier, broadcast_from_main, is_main_process
 
 
 def each_its_share(names: Sequence[str], made: Callable[[str], bool], make: Callable[[str], None]) -> None:
@@ -15,10 +15,10 @@ def each_its_share(names: Sequence[str], made: Callable[[str], bool], make: Call
     Args:
         names: of all, the same in every process. made: whether one is there. make: makes it, whole or not at all.
     """
-    meet("came to look for what is there")  # before devices wait for what the first one says
+    barrier("came to look for what is there")  # before devices wait for what the first one says
     # The first one looks for all: on a network's disc others may not see the same, or not for a while see what comes.
-    there = first_says([is_first() and made(name) for name in names])
+    there = broadcast_from_main([is_main_process() and made(name) for name in names])
     pending = [name for name, done in zip(names, there, strict=True) if not done]
     for name in pending[jax.process_index() :: jax.process_count()]:
         make(name)
-    meet("made what was not there")
+    barrier("made what was not there")
