@@ -153,7 +153,7 @@ def test_learns_to_reconstruct():
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_statistics_normalise():
+def test_statistics_normalize():
     vae = VAE(PLAIN, rngs=nnx.Rngs(0))
     z = 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (4, 2, 4, 4, 4))
     vae.latent_mean.set_value(z.mean((0, 1, 2, 3)))
