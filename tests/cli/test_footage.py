@@ -70,7 +70,7 @@ def test_without_the_extra_its_name_is_told(tmp_path, said, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
     assert main(["data", "build", "--input", os.fspath(tmp_path), "--out", "x", "--config", CONFIG]) == 2
-    assert "pip install 'videodit[beam]'" in said()
+    assert "pip install 'videodit[footage]'" in said()
 
 
 def test_beams_options_are_told_from_overrides():

@@ -158,3 +158,16 @@ def test_what_a_config_dict_lacks_or_has_too_much_is_named():
 def test_a_run_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(VAE_RUN, **changes)
+
+
+def test_shipped_configurations_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load("configs/quickstart.py:vae").kind == "vae"
+    with pytest.raises(ValueError, match=r"no configuration file configs/quickstrat.py: did you mean quickstart.py\?"):
+        load("configs/quickstrat.py")
+    with pytest.raises(ValueError, match=r"no configuration file quickstart.py"):
+        load("quickstart.py:vae")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "quickstart.py").write_text("def get_config(variant): raise ValueError('my own')")
+    with pytest.raises(ValueError, match="my own"):
+        load("configs/quickstart.py:vae")

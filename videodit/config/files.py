@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder
 
 from videodit.config.schema import describe, from_tree, hints_of, to_tree, type_of, unknown_key
+from videodit.config.shipped import FOLDER, find_shipped, shipped_folder
 
 Classes = tuple[type, ...]  # of trees that are admitted
 
@@ -39,7 +40,8 @@ def load(path: str, overrides: Sequence[str] = (), *, among: Classes) -> Any:
     """The tree, of one of the classes `among`, that a configuration file describes.
 
     Args:
-        path: `FILE.py` or `FILE.py:VARIANT`.
+        path: `FILE.py` or `FILE.py:VARIANT`; `configs/NAME.py`, where there is no such file, is the one that comes with
+            the package.
         overrides: command-line flags, `--config.KEY=VALUE` (or `--config.KEY`, `VALUE`); tuples as `(1,2,2)`.
 
     Raises:
@@ -76,10 +78,22 @@ def _settable(cls: type, tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: settable(name, value) for name, value in tree.items()}
 
 
+def _find_file(file: Path) -> Path:
+    """Return the file as it is named, or the one of that name that comes with the package."""
+    if file.is_file():
+        return file
+    shipped = find_shipped(file)
+    if shipped is not None:
+        return shipped
+    candidates = [*file.parent.glob("*.py")]
+    if file.parts[:1] == (FOLDER,):
+        candidates += (shipped_folder() / file.relative_to(FOLDER)).parent.glob("*.py")
+    near = difflib.get_close_matches(file.name, [candidate.name for candidate in candidates], n=1)
+    raise ValueError(f"there is no configuration file {file}" + (f": did you mean {near[0]}?" if near else ""))
+
+
 def _get_config(file: Path) -> Callable[..., Any]:
-    if not file.is_file():
-        near = difflib.get_close_matches(file.name, [f.name for f in file.parent.glob("*.py")], n=1)
-        raise ValueError(f"there is no configuration file {file}" + (f": did you mean {near[0]}?" if near else ""))
+    file = _find_file(file)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} is not a Python file")

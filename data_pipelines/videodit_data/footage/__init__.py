@@ -1,1 +1,1 @@
-"""From raw footage to clips: shots, measures, duplicates, filters. Needs the extra `beam`; reading does not."""
+"""From raw footage to clips: shots, measures, duplicates, filters. Needs the extra `footage`; reading does not."""

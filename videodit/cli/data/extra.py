@@ -1,10 +1,10 @@
-"""Modules that need the `[beam]` extra."""
+"""Modules that need the `[footage]` extra."""
 
 import importlib
 import logging
 from types import ModuleType
 
-EXTRA = "Footage is built with packages that reading needs not: pip install 'videodit[beam]' ({error})."
+EXTRA = "Footage is built with packages that reading needs not: pip install 'videodit[footage]' ({error})."
 
 
 def needed(module: str) -> ModuleType:
