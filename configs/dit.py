@@ -15,6 +15,7 @@ from videodit.config.data import DataConfig
 from videodit.config.io import to_config_dict
 from videodit.config.optim import OptimConfig
 from videodit.config.run import DiTRun
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import SIZES
@@ -58,7 +59,7 @@ def get_config(variant: str = "B") -> ConfigDict:
             ),
             tokenizer="data/tokenizer.model",
             vae="runs/vae",
-            timesteps=TimestepConfig(shift=1.0, base_tokens=256),
+            objective=ObjectiveConfig(timesteps=TimestepConfig(shift=1.0, base_tokens=256)),
             sampler=SamplerConfig(steps=50, guidance=5.0, shift=1.0, base_tokens=256),
             optim=OptimConfig(lr=1e-4, schedule="wsd", warmup=1000, decay=40_000),
             mesh=MeshConfig(data=1, fsdp=-1),

@@ -13,6 +13,7 @@ from videodit.config.data import DataConfig
 from videodit.config.io import to_config_dict
 from videodit.config.optim import OptimConfig
 from videodit.config.run import DiTRun, VAERun
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import DiTConfig
@@ -85,7 +86,7 @@ def dit() -> DiTRun:
         tokenizer=f"{WORKDIR}/data/tokenizer.model",
         vae=f"{WORKDIR}/vae",
         # What moves, and how, is settled while there is more noise than signal: train and sample there.
-        timesteps=TimestepConfig(shift=5.5, std=1.2),
+        objective=ObjectiveConfig(timesteps=TimestepConfig(shift=5.5, std=1.2)),
         sampler=SamplerConfig(steps=12, guidance=3.0, shift=5.5),
         optim=OptimConfig(kind="muon", muon_rms=1.0, lr=1.9e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.01),
         ema=0.99,

@@ -17,6 +17,7 @@ from videodit.config.data import DataConfig
 from videodit.config.io import to_config_dict
 from videodit.config.optim import OptimConfig
 from videodit.config.run import DiTRun
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import SIZES
@@ -57,7 +58,7 @@ def get_config(variant: str = "1.3b") -> ConfigDict:
         text=dataclasses.replace(TEXT, dtype="bfloat16"),
         tokenizer="data/tokenizer.model",
         vae="runs/vae",
-        timesteps=TimestepConfig(shift=shift),
+        objective=ObjectiveConfig(timesteps=TimestepConfig(shift=shift)),
         sampler=SamplerConfig(steps=50, guidance=5.0, shift=shift),
         optim=OptimConfig(lr=1e-4, schedule="wsd", warmup=1000, decay=20_000),
         mesh=MeshConfig(data=1, fsdp=-1),
@@ -69,7 +70,9 @@ def get_config(variant: str = "1.3b") -> ConfigDict:
 def _continued(run: DiTRun, how: str) -> DiTRun:
     """The run as one of the released weights, whose directory `--init` names."""
     lora = LoRAConfig(rank=32, alpha=32.0) if how == "lora" else None
-    sampler = SamplerConfig(steps=50, guidance=5.0, shift=run.timesteps.shift, t_min=0.001, quantize_timesteps=True)
+    sampler = SamplerConfig(
+        steps=50, guidance=5.0, shift=run.objective.timesteps.shift, t_min=0.001, quantize_timesteps=True
+    )
     return dataclasses.replace(
         run,
         steps=10_000,

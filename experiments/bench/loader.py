@@ -38,7 +38,7 @@ from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.storage import manifest, records
 from videodit_data.tokenizer import Tokenizer, train
 
-from videodit.train.batch import Feed
+from videodit.train.device_prefetcher import DevicePrefetcher
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "videos"
 SIZES = {"256p": (256, 448), "480p": (480, 832), "720p": (720, 1280)}
@@ -206,7 +206,7 @@ def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int 
     The step takes what the loader just took for a batch, as the machine's speed is not the same from round to round.
     """
     loader = BatchIterator(_config(folder, height, width, 2), _texts())
-    feed = Feed(loader, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    feed = DevicePrefetcher(loader, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     device, taken, waits = ThreadPoolExecutor(1), [], []
     for _ in range(rounds):
         for _ in range(3):

@@ -7,6 +7,7 @@ from videodit.config.data import DataConfig
 from videodit.config.io import from_config_dict, from_json, load, to_config_dict, to_json
 from videodit.config.optim import OptimConfig
 from videodit.config.run import DiTRun, VAERun
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
@@ -21,10 +22,11 @@ DIT_RUN = DiTRun(
     text=TextConfig(vocab_size=64, width=16, depth=1, num_heads=2, head_dim=8, mlp_width=32),
     tokenizer="tokenizer.model",
     vae="runs/vae",
-    timesteps=TimestepConfig(base_tokens=64),
+    objective=ObjectiveConfig(timesteps=TimestepConfig(base_tokens=64)),
 )
 
 CONFIG = """
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from tests.config.test_io import DIT_RUN, VAE_RUN
 from videodit.config.io import to_config_dict
@@ -73,12 +75,12 @@ def test_a_file_a_variant_and_overrides_make_a_run(config):
         "--config.optim.schedule",
         "wsd",
         "--config.sampler.base_tokens=32",
-        "--config.timesteps.stratified=false",
+        "--config.objective.timesteps.stratified=false",
     ]
     run = load(config, flags)
     assert (run.model.depth, run.model.patch, run.optim.lr, run.optim.schedule) == (12, (1, 4, 4), 1.0, "wsd")
     assert run.sampler.base_tokens == 32
-    assert not run.timesteps.stratified
+    assert not run.objective.timesteps.stratified
     assert load(config, ["--config.steps=5", "--config.steps=6"]).steps == 6, "the last one counts"
 
 
@@ -92,8 +94,14 @@ def test_a_file_a_variant_and_overrides_make_a_run(config):
         ("--config.model.depth=deep", "^model.depth must be an int, not 'deep'$"),
         ("--config.model.depth=1.5", "^model.depth must be an int, not '1.5'$"),
         ("--config.optim.lr=fast", "^optim.lr must be a float, not 'fast'$"),
-        ("--config.timesteps.stratified=maybe", "^timesteps.stratified must be true or false, not 'maybe'$"),
-        ("--config.timesteps.base_tokens=few", "^timesteps.base_tokens must be an int or None, not 'few'$"),
+        (
+            "--config.objective.timesteps.stratified=maybe",
+            "^objective.timesteps.stratified must be true or false, not 'maybe'$",
+        ),
+        (
+            "--config.objective.timesteps.base_tokens=few",
+            "^objective.timesteps.base_tokens must be an int or None, not 'few'$",
+        ),
         ("--config.model.patch=(1,2)", r"^model.patch must be a tuple of 3 \(an int, an int, an int\), not \(1, 2\)$"),
         ("--config.model.patch=(1,2", r"^model.patch must be a tuple of 3 \(an int, an int, an int\), not '\(1,2'$"),
         ("--config.optim.schedule=cosin", "^optim.schedule must be one of .*, not 'cosin': did you mean 'cosine'"),

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from tests.interop.reference import load_model, relative_error
-from videodit.diffusion.objective import loss_at
+from videodit.diffusion.objective import ObjectiveConfig, compute_loss, mean_per_clip
 from videodit.interop import mapping, wan
 from videodit.interop.kinds import KINDS
 from videodit.interop.parts import find_parts
@@ -54,7 +54,11 @@ def test_a_training_step_is_the_reference_s(golden):
 
     def loss(state):
         model = nnx.merge(graph, state)
-        return loss_at(lambda x, t: model(x, t, text, jnp.ones(text.shape[:2], bool)), data, noise, t).mean()
+
+        def velocity(x, t):
+            return model(x, t, text, jnp.ones(text.shape[:2], bool))
+
+        return compute_loss(ObjectiveConfig(), velocity, data, noise, t, mean_per_clip).mean()
 
     gradient = jax.jit(jax.value_and_grad(loss))
     value, grads = gradient(state)

@@ -4,7 +4,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.train.toy import ToyLoader, host_batch
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.batch import Feed, rows_of, to_devices, to_float
+from videodit.train.batch import local_indices, to_devices, to_float
+from videodit.train.device_prefetcher import DevicePrefetcher
 
 
 def rows():
@@ -12,39 +13,39 @@ def rows():
 
 
 def test_batches_arrive_in_order_over_the_devices():
-    feed = Feed(ToyLoader(), rows())
+    batches = DevicePrefetcher(ToyLoader(), rows())
     for number in range(3):
-        fed, host = next(feed), host_batch(number, 8)
-        np.testing.assert_array_equal(fed.batch.video, host.video)
-        np.testing.assert_array_equal(fed.batch.text_mask, host.text_mask)
-        assert fed.batch.video.addressable_shards[0].data.shape[0] == 1
-        assert fed.clip_ids == host.clip_ids
-        assert fed.batch.latent_mean is None
+        batch, host = next(batches), host_batch(number, 8)
+        np.testing.assert_array_equal(batch.batch.video, host.video)
+        np.testing.assert_array_equal(batch.batch.text_mask, host.text_mask)
+        assert batch.batch.video.addressable_shards[0].data.shape[0] == 1
+        assert batch.clip_ids == host.clip_ids
+        assert batch.batch.latent_mean is None
 
 
 def test_the_state_is_that_of_what_was_handed_out_not_of_what_is_in_flight():
     loader = ToyLoader()
-    feed = Feed(loader, rows())
-    assert feed.state == {"number": 0}
+    batches = DevicePrefetcher(loader, rows())
+    assert batches.state == {"number": 0}
     for number in range(1, 4):
-        next(feed)
-        assert feed.state == {"number": number} == loader.get_state()
-        feed.prefetch()
-        feed.prefetch()
-        assert feed.state == {"number": number}
+        next(batches)
+        assert batches.state == {"number": number} == loader.get_state()
+        batches.prefetch()
+        batches.prefetch()
+        assert batches.state == {"number": number}
         assert loader.number == number + 1, "one batch ahead, not two"
 
 
 def test_what_was_sent_ahead_is_handed_out_next():
-    feed, plain = Feed(ToyLoader(end=3), rows()), Feed(ToyLoader(end=3), rows())
-    for fed in feed:
-        assert fed.clip_ids == next(plain).clip_ids
-        feed.prefetch()
+    batches, plain = DevicePrefetcher(ToyLoader(end=3), rows()), DevicePrefetcher(ToyLoader(end=3), rows())
+    for batch in batches:
+        assert batch.clip_ids == next(plain).clip_ids
+        batches.prefetch()
     assert next(plain, None) is None
 
 
 def test_a_finite_loader_hands_out_every_batch():
-    assert [fed.loader_state["number"] for fed in Feed(ToyLoader(end=3), rows())] == [1, 2, 3]
+    assert [batch.iterator_state["number"] for batch in DevicePrefetcher(ToyLoader(end=3), rows())] == [1, 2, 3]
 
 
 def test_rows_that_fill_up_a_batch_are_marked():
@@ -57,8 +58,8 @@ def test_rows_that_fill_up_a_batch_are_marked():
 def test_a_process_serves_the_rows_that_its_devices_hold():
     """All of them here; those of a process that is not, none."""
     place = NamedSharding(make_mesh(MeshConfig(data=4, context=2)), PartitionSpec("data"))
-    assert rows_of(8, place) == tuple(range(8))
-    assert rows_of(8, place, process=1) == ()
+    assert local_indices(8, place) == tuple(range(8))
+    assert local_indices(8, place, process=1) == ()
 
 
 def test_bytes_and_short_floats_become_what_models_take():

@@ -21,8 +21,7 @@ from videodit.models.vae import VAE
 from videodit.nn.state import abstract_module, split_model
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.batch import to_devices
-from videodit.train.packed import PackedTask
-from videodit.train.tasks import DiTTask
+from videodit.train.tasks.text_to_video import TextToVideoTask
 
 PACKED = replace(RUN, text_encoder="text")
 PLAIN = replace(PACKED, data=replace(RUN.data, packing=PackingConfig()))
@@ -48,14 +47,14 @@ def tasks(encoder, encode):
     ids = np.where(np.arange(LENGTH) == 0, EOS, 0).astype(np.int32)
     said = {"text": encode(ids[None], ids[None] > 0)[0], "text_mask": ids > 0}
     return {
-        kind: (kind(run, vae, encoder), kind(run, vae, empty=said))
-        for kind, run in ((PackedTask, PACKED), (DiTTask, PLAIN))
+        name: (TextToVideoTask(run, {"vae": vae, "text": encoder}), TextToVideoTask(run, {"vae": vae}, said))
+        for name, run in (("packed", PACKED), ("plain", PLAIN))
     }
 
 
 @pytest.fixture(scope="module")
 def model(tasks):
-    return built(lambda: tasks[DiTTask][0].init(nnx.Rngs(1)), 1)
+    return built(lambda: tasks["plain"][0].init(nnx.Rngs(1)), 1)
 
 
 def stored(batch, encode):
@@ -76,9 +75,9 @@ def clips():
     return replace(batch, video=None, latent_mean=mean, latent_logvar=logvar)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(DiTTask, marks=pytest.mark.slow), PackedTask])
+@pytest.mark.parametrize("kind", [pytest.param("packed", marks=pytest.mark.slow), "plain"])
 def test_loss_and_gradient_are_those_of_encoding_on_the_fly(kind, tasks, model, encode, request):
-    batch = clips() if kind is DiTTask else request.getfixturevalue("host")
+    batch = clips() if kind == "plain" else request.getfixturevalue("host")
     (live, cached), (graphdef, params, buffers) = tasks[kind], split_model(model)
 
     def value_and_gradient(task):
@@ -88,7 +87,7 @@ def test_loss_and_gradient_are_those_of_encoding_on_the_fly(kind, tasks, model, 
             return jnp.sum(losses, where=batch.real)
 
         compiled = jax.jit(jax.value_and_grad(total))
-        return lambda batch: compiled(params, task.frozen(), on_device(batch))
+        return lambda batch: compiled(params, task.frozen_arrays(), on_device(batch))
 
     value, gradient = value_and_gradient(live)(batch)
     given, from_cache = stored(batch, encode), value_and_gradient(cached)
@@ -102,9 +101,11 @@ def test_loss_and_gradient_are_those_of_encoding_on_the_fly(kind, tasks, model, 
 
 
 def test_captions_and_the_empty_one_are_told_as_the_encoder_tells_them(tasks, model, encode):
-    cached, given = tasks[DiTTask][1], clips()
-    batch, frozen = on_device(stored(given, encode)), cached.frozen()
-    told, unsaid = (cached._condition(model, frozen, each) for each in (batch, cached._unsaid(frozen, batch)))
+    cached, given = tasks["plain"][1], clips()
+    batch, frozen = on_device(stored(given, encode)), cached.frozen_arrays()
+    told, unsaid = (
+        cached._condition(model, frozen, each) for each in (batch, cached._unconditional_batch(frozen, batch))
+    )
     ids, mask = empty_captions(jnp.asarray(given.text_ids))
     for found, tokens in ((told, (given.text_ids, given.text_mask)), (unsaid, (ids, mask))):
         assert np.array_equal(found.text_mask, tokens[1]) and np.array_equal(found.fps, given.fps)
@@ -117,10 +118,11 @@ def test_neither_the_encoder_s_weights_nor_its_work_are_there():
         for of in ((VAE, VAE_CONFIG), (TextEncoder, PLAIN.text))
     )
     said = {"text": np.zeros((LENGTH, 8), ml_dtypes.bfloat16), "text_mask": np.arange(LENGTH) < 1}
-    live, cached = DiTTask(PLAIN, vae, encoder), DiTTask(PLAIN, vae, empty=said)
-    assert set(live.frozen()) == {"vae", "text"} and set(cached.frozen()) == {"vae", "empty"}
+    live = TextToVideoTask(PLAIN, {"vae": vae, "text": encoder})
+    cached = TextToVideoTask(PLAIN, {"vae": vae}, said)
+    assert set(live.frozen_arrays()) == {"vae", "text"} and set(cached.frozen_arrays()) == {"vae", "empty"}
     assert cached.flops_per_clip < live.flops_per_clip
-    places = cached.frozen_places(make_mesh(MeshConfig()))["empty"]
+    places = cached.frozen_shardings(make_mesh(MeshConfig()))["empty"]
     assert {name: (x.shape, x.dtype) for name, x in places.items()} == {
         name: (x.shape, x.dtype) for name, x in said.items()
     }

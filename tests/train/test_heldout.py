@@ -26,7 +26,7 @@ def held_out(data):
 
 def test_every_real_clip_counts_once_and_only_the_average_is_read(state):
     batches = [host_batch(n, 4) for n in range(2)]
-    frozen = ToyTask().frozen()
+    frozen = ToyTask().frozen_arrays()
     whole = held_out(batches).metrics(state, frozen)
     assert held_out(batches).metrics(state, frozen) == whole, "the same noise every time"
     cut = replace(batches[1], clip_ids=("a", "", "", ""))
@@ -37,7 +37,7 @@ def test_every_real_clip_counts_once_and_only_the_average_is_read(state):
 
 
 def test_a_picture_shows_clips_above_what_is_made_of_them(state):
-    picture = held_out([host_batch(0, 6)]).picture(state, ToyTask().frozen())
+    picture = held_out([host_batch(0, 6)]).picture(state, ToyTask().frozen_arrays())
     rows = 2 * 4  # four clips, as they are and as they are made
     assert picture.height == rows * 96 + rows * 4 + 4 * 14
 
@@ -45,6 +45,6 @@ def test_a_picture_shows_clips_above_what_is_made_of_them(state):
 def test_data_that_cannot_be_gone_through_again_are_an_error(state):
     once = iter([host_batch(0, 4)])
     tested = held_out(once)
-    tested.metrics(state, ToyTask().frozen())
+    tested.metrics(state, ToyTask().frozen_arrays())
     with pytest.raises(ValueError, match="must be an iterable that can be repeated"):
-        tested.metrics(state, ToyTask().frozen())
+        tested.metrics(state, ToyTask().frozen_arrays())

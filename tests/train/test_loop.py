@@ -94,7 +94,7 @@ def test_ctrl_c_saves_and_returns_and_leaves_the_handlers_as_they_were(tmp_path)
     assert outcome.interrupted_by == "SIGINT"
     assert 2 <= outcome.step <= 4
     assert checkpoint_steps(tmp_path) == [outcome.step]
-    assert f"saved at step {outcome.step}, from which the same command goes on" in text
+    assert f"saved at step {outcome.step}, from which the same command resumes" in text
     assert signal.getsignal(signal.SIGINT) is before
 
 

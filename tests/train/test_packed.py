@@ -20,14 +20,14 @@ from videodit_data.tokenizer import train as train_tokenizer
 from tests.train.test_tasks import DIT_RUN, VAE_CONFIG
 from tests.train.toy import built
 from videodit.config.data import PackingConfig
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.vae import VAE
 from videodit.nn.embed import unpatchify
 from videodit.nn.state import split_model
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.batch import Batch, to_devices
-from videodit.train.packed import PackedTask
-from videodit.train.tasks import EVAL_TIMES, DiTTask
+from videodit.train.tasks.text_to_video import EVAL_TIMES, TextToVideoTask
 
 SIZES = [(1, 4, 4), (3, 4, 6), (2, 6, 4)] * 2  # of latents
 LENGTH, CLIPS, TEXT = 40, 4, 6
@@ -68,11 +68,11 @@ def host(data):
     return batches[0]
 
 
-def build_task(run, kind=PackedTask):
+def build_task(run):
     vae = built(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
     vae.latent_mean.set_value(jnp.array([0.5, -0.5]))
     vae.latent_std.set_value(jnp.array([2.0, 0.5]))
-    return kind(run, vae)
+    return TextToVideoTask(run, {"vae": vae})
 
 
 def build_model(task):
@@ -118,13 +118,16 @@ def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
     run = replace(
         RUN, latent_sampling=latent_sampling, model=replace(RUN.model, attend_padding="attend_padding" in changed)
     )
-    task, single = build_task(run), build_task(replace(run, data=replace(run.data, packing=PackingConfig())), DiTTask)
+    task, single = (
+        build_task(run),
+        build_task(replace(run, data=replace(run.data, packing=PackingConfig()))),
+    )
     graphdef, params, buffers = split_model(build_model(task))
     batch = on_device(host)
     draws = task.draw(batch, jax.random.key(5))
 
     def total(kind, params, batch, draws):
-        loss, _ = kind.loss(nnx.merge(graphdef, params, buffers), kind.frozen(), batch, draws)
+        loss, _ = kind.loss(nnx.merge(graphdef, params, buffers), kind.frozen_arrays(), batch, draws)
         return jnp.sum(loss, where=batch.real), loss
 
     packed = jax.jit(jax.value_and_grad(lambda *args: total(task, *args), has_aux=True))
@@ -144,19 +147,23 @@ def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
 def test_held_out_numbers_are_at_fixed_times_and_samples_of_the_run_s_size(host):
     task = build_task(RUN)
     model, batch = build_model(task), on_device(host)
-    values = jax.jit(lambda key: task.evaluate(model, task.frozen(), batch, key))(jax.random.key(0))
+    values = jax.jit(lambda key: task.evaluate(model, task.frozen_arrays(), batch, key))(jax.random.key(0))
     assert set(values) == {"loss"} | {f"loss_t{t}" for t in EVAL_TIMES}
     assert values["loss"].shape == batch.real.shape
     np.testing.assert_allclose(values["loss"], np.mean([values[f"loss_t{t}"] for t in EVAL_TIMES], axis=0), rtol=1e-5)
-    clips = jax.jit(lambda key: task.sample(model, task.frozen(), batch, key))(jax.random.key(0))
+    clips = jax.jit(lambda key: task.sample(model, task.frozen_arrays(), batch, key))(jax.random.key(0))
     assert clips.shape == (2, 5, 8, 8, 3) and np.abs(clips).max() <= 1
+
+
+def with_timesteps(timesteps):
+    return replace(RUN, objective=ObjectiveConfig(timesteps=timesteps))
 
 
 def test_longer_clips_are_trained_nearer_to_noise(host):
     """The shift of times is that of the clip, not of the row that it is in."""
-    run = replace(RUN, timesteps=TimestepConfig(base_tokens=1, stratified=False))
+    run = with_timesteps(TimestepConfig(base_tokens=1, stratified=False))
     task, batch = build_task(run), on_device(host)
-    plain = build_task(replace(RUN, timesteps=TimestepConfig(stratified=False)))
+    plain = build_task(with_timesteps(TimestepConfig(stratified=False)))
     shifted, before = (np.asarray(each.draw(batch, jax.random.key(2))["t"]) for each in (task, plain))
     tokens = np.stack([(host.segments == k + 1).sum(1) for k in range(CLIPS)], axis=1)
     shift = np.sqrt(np.maximum(tokens, 1))
@@ -167,7 +174,7 @@ def test_longer_clips_are_trained_nearer_to_noise(host):
 def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
     run = replace(RUN, mesh=MeshConfig(data=2, context=4))
     task = build_task(run)
-    model, frozen = build_model(task), task.frozen()
+    model, frozen = build_model(task), task.frozen_arrays()
     loss = jax.jit(lambda batch, draws: task.loss(model, frozen, batch, draws)[0])
     here = on_device(host)
     draws = task.draw(here, jax.random.key(1))
@@ -177,8 +184,3 @@ def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
         there = to_devices(host, NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
         found = loss(there, jax.device_get(draws))
     np.testing.assert_allclose(found, expected, rtol=2e-5)
-
-
-def test_a_run_that_packs_nothing_is_refused():
-    with pytest.raises(ValueError, match="such a run has no packed rows"):
-        build_task(replace(RUN, data=replace(RUN.data, packing=PackingConfig())))

@@ -11,7 +11,7 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end(monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     out = io.StringIO()
     with TerminalProgress("dit", 10, 40, Console(file=out)) as shown:
-        shown.say("[a] line")
+        shown.message("[a] line")
         for step in range(11, 41):
             shown.update(step, 0.5, 4)
             now[0] += 1.0
@@ -30,7 +30,7 @@ def test_a_terminal_gets_a_bar():
     with TerminalProgress("vae", 0, 4, Console(file=out, force_terminal=True, width=120)) as shown:
         for step in range(1, 5):
             shown.update(step, 0.25, 4)
-        shown.say("a line above")
+        shown.message("a line above")
     assert "4/4" in out.getvalue()
     assert "loss 0.2500" in out.getvalue()
     assert "a line above" in out.getvalue()

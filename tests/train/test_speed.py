@@ -1,7 +1,7 @@
 import pytest
 
 from videodit.train import speed
-from videodit.train.speed import Meter, peak_flops
+from videodit.train.speed import SpeedMeter, peak_flops
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_peaks_of_chips(kind, peak):
 def test_speed_leaves_out_the_first_step_and_pauses(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
-    meter = Meter(tokens=40, flops=4e9, peak=1e12)
+    meter = SpeedMeter(tokens=40, flops=4e9, peak=1e12)
 
     def after(seconds):
         now[0] += seconds
@@ -45,7 +45,7 @@ def test_speed_leaves_out_the_first_step_and_pauses(monkeypatch):
 
 def test_mfu_is_left_out_where_it_cannot_be_known():
     for flops, peak in ((None, 1e12), (1e9, None)):
-        meter = Meter(10, flops, peak)
+        meter = SpeedMeter(10, flops, peak)
         meter.tick(4)
         meter.tick(4)
         assert set(meter.read()) == {"clips_per_s", "tokens_per_s"}

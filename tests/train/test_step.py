@@ -27,7 +27,7 @@ def prepare(run):
     state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(run.seed))
     step = make_train_step(run, ToyTask(), graphdef, optimizer, schedule, shardings_of(abstract))
     rows = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
-    return jax.device_get(state), lambda state, host: step(state, to_devices(host, rows), ToyTask().frozen())
+    return jax.device_get(state), lambda state, host: step(state, to_devices(host, rows), ToyTask().frozen_arrays())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAE, VAEConfig
 from videodit.train.batch import to_devices
-from videodit.train.tasks import EVAL_TIMES, DiTTask, VAETask
+from videodit.train.tasks.text_to_video import EVAL_TIMES, TextToVideoTask
+from videodit.train.tasks.vae import VAETask
 
 DATA = DataConfig(path="none", frames=5, height=8, width=8, fps=8.0, batch_size=4, text_length=4)
 VAE_CONFIG = VAEConfig(
@@ -56,7 +57,7 @@ def moments(vae):
 
 @pytest.fixture(scope="module")
 def dit(vae):
-    task = DiTTask(DIT_RUN, vae)
+    task = TextToVideoTask(DIT_RUN, {"vae": vae})
     return task, built(lambda: task.init(nnx.Rngs(1)), 1)
 
 
@@ -91,12 +92,12 @@ def test_the_vae_is_evaluated_on_what_it_shows(vae):
 @pytest.mark.parametrize("latent_sampling", ["mean", "sample"])
 def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, moments, latent_sampling):
     (_, model), (mean, logvar) = dit, moments
-    task, batch = DiTTask(replace(DIT_RUN, latent_sampling=latent_sampling), vae), device_batch()
+    task, batch = TextToVideoTask(replace(DIT_RUN, latent_sampling=latent_sampling), {"vae": vae}), device_batch()
     draws = jax.jit(lambda: task.draw(batch, jax.random.key(3)))()
     latent = {"latent": (4, 3, 4, 4, 2)} if latent_sampling == "sample" else {}
     assert {name: x.shape for name, x in draws.items()} == {"t": (4,), "noise": (4, 3, 4, 4, 2)} | latent
     around = np.exp(logvar / 2) * draws["latent"] if latent else 0
-    loss = jax.jit(lambda batch: task.loss(model, task.frozen(), batch, draws)[0])
+    loss = jax.jit(lambda batch: task.loss(model, task.frozen_arrays(), batch, draws)[0])
     z = (mean + around - jnp.array([0.5, -0.5])) / jnp.array([2.0, 0.5])
     t = draws["t"][:, None, None, None, None]
 
@@ -112,7 +113,7 @@ def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, momen
 
 def test_held_out_loss_is_the_mean_over_fixed_times_and_repeats(dit):
     task, model = dit
-    evaluate = jax.jit(lambda key: task.evaluate(model, task.frozen(), device_batch(), key))
+    evaluate = jax.jit(lambda key: task.evaluate(model, task.frozen_arrays(), device_batch(), key))
     values = evaluate(jax.random.key(0))
     assert set(values) == {"loss"} | {f"loss_t{t}" for t in EVAL_TIMES}
     np.testing.assert_allclose(values["loss"], np.mean([values[f"loss_t{t}"] for t in EVAL_TIMES], axis=0), rtol=1e-5)
@@ -122,7 +123,7 @@ def test_held_out_loss_is_the_mean_over_fixed_times_and_repeats(dit):
 
 def test_samples_are_clips_that_heed_their_captions_and_keys(dit):
     task, model = dit
-    sample = jax.jit(lambda batch, key: task.sample(model, task.frozen(), batch, key))
+    sample = jax.jit(lambda batch, key: task.sample(model, task.frozen_arrays(), batch, key))
     clips = sample(device_batch(), jax.random.key(0))
     assert clips.shape == (4, 5, 8, 8, 3)
     assert np.abs(clips).max() <= 1
@@ -135,12 +136,12 @@ def test_samples_are_clips_that_heed_their_captions_and_keys(dit):
 def test_a_vae_of_other_channels_is_refused(vae):
     run = replace(DIT_RUN, model=replace(DIT_RUN.model, in_channels=4))
     with pytest.raises(ValueError, match=r"model.in_channels is 4, but the latents of none have 2 channels"):
-        DiTTask(run, vae)
+        TextToVideoTask(run, {"vae": vae})
 
 
 def test_a_shape_of_a_vae_is_enough_to_trace(vae):
     abstract = nnx.eval_shape(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)))
-    task = DiTTask(DIT_RUN, abstract)
-    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(task.frozen()))
+    task = TextToVideoTask(DIT_RUN, {"vae": abstract})
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(task.frozen_arrays()))
     assert task.tokens_per_clip == 3 * 2 * 2
     assert task.flops_per_clip > 0

@@ -52,11 +52,11 @@ class ToyTask:
     def init(self, rngs: nnx.Rngs) -> ToyModel:
         return ToyModel(16, rngs)
 
-    def frozen_places(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    def frozen_shardings(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
         whole = jax.NamedSharding(mesh, jax.P())
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), self.frozen())
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), self.frozen_arrays())
 
-    def frozen(self) -> dict[str, Any]:
+    def frozen_arrays(self) -> dict[str, Any]:
         return {"shift": jnp.float32(0.1)}
 
     def draw(self, batch: Any, key: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ def build_model(config: WorkdirConfig, rngs: nnx.Rngs) -> nnx.Module:
     match config:
         case DiTRun():
             text = None if config.text_encoder else config.text
-            return TextToVideo(config.model, text, config.lora, rngs=rngs)
+            return TextToVideo(config.model, text, config.lora, prediction=config.objective.prediction, rngs=rngs)
         case VAERun():
             return VAE(config.model, rngs=rngs)
         case ImportedTextEncoder():

@@ -5,8 +5,8 @@ from typing import Literal
 
 from videodit.config.data import DataConfig
 from videodit.config.optim import OptimConfig
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
-from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
@@ -105,7 +105,7 @@ class DiTRun(Run):
     low_noise_expert: workdir of a second transformer, used at times below the sampler's `expert_boundary` (Wan 2.2).
     lora: low-rank adapters, which are then all that is trained of the transformer; None trains all of it.
     latent_sampling: what is learnt of a clip: the "mean" of its latents' posterior, or a new "sample" of it each step.
-    timesteps, sampler: the distribution of training times, and how samples are made.
+    objective, sampler: what is trained for, at which times, and how samples are made.
     """
 
     kind: Literal["dit"] = "dit"
@@ -119,7 +119,7 @@ class DiTRun(Run):
     low_noise_expert: str | None = None
     lora: LoRAConfig | None = None
     latent_sampling: LatentSampling = "mean"
-    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     @property

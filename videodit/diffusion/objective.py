@@ -1,74 +1,101 @@
-"""The training objective: how far the predicted velocity is from the path's, one number a clip."""
+"""The training objective as a value: what the network predicts, at which times, and how its errors become a loss.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+An objective makes a weighted squared error for every value; a reducer makes of those one loss for every clip. The two
+know nothing of each other, so that clips which are alone in a row and clips which share one have the same objective.
+"""
 
-import jax
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from videodit.diffusion.path import VelocityFn, interpolate, velocity
-from videodit.diffusion.timesteps import Count, TimestepConfig, sample_timesteps
-from videodit.shapes import PerClip, RandomKey
+from videodit.diffusion.path import interpolate, over, velocity
+from videodit.diffusion.timesteps import TimestepConfig
+from videodit.registry import Registry
+from videodit.shapes import PerClip
+
+Prediction = Literal["velocity", "data"]
+VelocityOfTokensFn = Callable[[Float[Array, "B *dims"], Float[Array, "B ..."]], Float[Array, "B *dims"]]
+"""`velocity(x, t) -> v`, with one time for each clip or for each token."""
+
+Reducer = Callable[[Float[Array, "B *dims"]], Float[Array, "B ..."]]
+"""From the errors of all values to one loss for every clip."""
+
+WeightingFn = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+WEIGHTINGS: Registry[WeightingFn] = Registry("loss weighting")
+"""Loss weightings by name: functions of time."""
 
 
-def loss_at(
-    velocity_fn: VelocityFn, data: Float[Array, "B *dims"], noise: Float[Array, "B *dims"], t_B: PerClip
-) -> PerClip:
-    """The squared error of the velocity at given times and noise, a mean over each clip's own values: float32 [B].
-
-    Taking noise and times from outside makes a held-out loss repeatable and comparable between checkpoints.
-    """
-    data, noise, t_B = (x.astype(jnp.float32) for x in (data, noise, t_B))
-    v = velocity_fn(interpolate(data, noise, t_B), t_B).astype(jnp.float32)
-    return jnp.mean(jnp.square(v - velocity(data, noise)), axis=tuple(range(1, data.ndim)))
-
-
-def flow_matching_loss(
-    velocity_fn: VelocityFn,
-    data: Float[Array, "B *dims"],
-    key: RandomKey,
-    cfg: TimestepConfig,
-    *,
-    num_tokens: Count | None = None,
-) -> tuple[PerClip, dict[str, PerClip]]:
-    """Per-sample rectified flow loss at times drawn from `cfg` (Lipman et al. 2022, eq. 23; Esser et al. 2024, eq. 5).
-
-    Returns float32 losses [B] (no mean over the batch: weighting and averaging are the caller's) and `{"t_B": times}`.
-    `num_tokens`: tokens of a clip, needed if `cfg.base_tokens` is set.
-    """
-    t_key, noise_key = jax.random.split(key)
-    t_B = sample_timesteps(cfg, t_key, data.shape[:1], num_tokens=num_tokens)
-    noise = jax.random.normal(noise_key, data.shape, jnp.float32)
-    return loss_at(velocity_fn, data, noise, t_B), {"t_B": t_B}
-
-
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Buckets:
-    """Losses summed by bucket of time; batches add up with `+`."""
+class ObjectiveConfig:
+    """The objective of a transformer.
 
-    sum_K: Float[Array, "K"]
-    count_K: Float[Array, "K"]
-
-    def __add__(self, other: "Buckets") -> "Buckets":
-        return Buckets(self.sum_K + other.sum_K, self.count_K + other.count_K)
-
-    @property
-    def mean_K(self) -> Float[Array, "K"]:
-        """The mean loss of every bucket; NaN where a bucket is empty."""
-        return jnp.where(self.count_K > 0, self.sum_K / jnp.maximum(self.count_K, 1), jnp.nan)
-
-
-def bucketed(loss_B: PerClip, t_B: PerClip, edges: Sequence[float]) -> Buckets:
-    """Sums and counts of the losses in each bucket [edges[k], edges[k + 1]) of time.
-
-    A time outside the edges counts in the nearest bucket, so that every clip counts once.
-    Raises `ValueError` unless there are two edges or more and they rise.
+    Attributes:
+        prediction: what the network's output is: the "velocity" of the path, or the "data" that it leads to, from which
+            the velocity is computed (`path.velocity_from_data`).
+        timesteps: the distribution of training times.
+        weighting: of squared velocity errors, by time: a name of `WEIGHTINGS`, or `MODULE:FUNCTION`.
     """
-    if len(edges) < 2 or np.any(np.diff(edges) <= 0):
-        raise ValueError(f"bucket edges {list(edges)} must be two or more rising numbers")
-    bucket_B = jnp.searchsorted(jnp.asarray(edges[1:-1], jnp.float32), t_B, side="right")
-    zeros_K = jnp.zeros(len(edges) - 1, jnp.float32)
-    return Buckets(zeros_K.at[bucket_B].add(loss_B), zeros_K.at[bucket_B].add(1.0))
+
+    prediction: Prediction = "velocity"
+    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
+    weighting: str = "uniform"
+
+    def __post_init__(self):
+        WEIGHTINGS.get(self.weighting)
+
+
+def compute_loss(
+    cfg: ObjectiveConfig,
+    velocity_fn: VelocityOfTokensFn,
+    data: Float[Array, "B *dims"],
+    noise: Float[Array, "B *dims"],
+    t: Float[Array, "B ..."],
+    reduce: Reducer,
+) -> Float[Array, "B ..."]:
+    """Return the weighted squared error of the velocity at given times and noise, reduced: float32.
+
+    Taking noise and times from outside makes a held-out loss repeatable and comparable between checkpoints
+    (Lipman et al. 2022, eq. 23; Esser et al. 2024, eq. 5).
+
+    Args:
+        t: times, with leading dims of the data.
+    """
+    data, noise, t = (x.astype(jnp.float32) for x in (data, noise, t))
+    v = velocity_fn(interpolate(data, noise, t), t).astype(jnp.float32)
+    error = jnp.square(v - velocity(data, noise))
+    if cfg.weighting != "uniform":
+        error *= over(WEIGHTINGS.get(cfg.weighting)(t), error)
+    return reduce(error)
+
+
+def mean_per_clip(error: Float[Array, "B *dims"]) -> PerClip:
+    """Reduce errors to their mean over each row, which is a clip."""
+    return jnp.mean(error, axis=tuple(range(1, error.ndim)))
+
+
+@WEIGHTINGS.register("uniform")
+def weigh_uniformly(t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weigh all times alike."""
+    return jnp.ones_like(t)
+
+
+@WEIGHTINGS.register("data")
+def weigh_as_data(t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weigh the velocity's error as the error of the data that it points to: t^2."""
+    return jnp.square(t)
+
+
+@WEIGHTINGS.register("noise")
+def weigh_as_noise(t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weigh the velocity's error as the error of the noise that it points to: (1 - t)^2."""
+    return jnp.square(1 - t)
+
+
+@WEIGHTINGS.register("cosmap")
+def weigh_as_cosmap(t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weigh times by the density of the cosine schedule: 2 / (pi (1 - 2 t + 2 t^2)) (Esser et al. 2024, eq. 21)."""
+    return 2 / (math.pi * (1 - 2 * t + 2 * jnp.square(t)))

@@ -23,7 +23,9 @@ def check_suffix(path: Path) -> None:
         raise ValueError(f"--out {path} must end in one of {', '.join(SUFFIXES)}")
 
 
-def write_clip(path: Path, frames: UInt8[np.ndarray, "T Y X 3"], fps: float, provenance: Mapping[str, Any]) -> None:
+def write_clip(
+    path: Path, frames: UInt8[np.ndarray, "T Y X 3"], fps: int | float, provenance: Mapping[str, Any]
+) -> None:
     """Write a clip as the suffix says (a png is a contact sheet), and its provenance in it and beside it."""
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)

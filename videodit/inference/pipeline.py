@@ -100,7 +100,7 @@ class Pipeline:
         prompts: Sequence[str],
         *,
         size: tuple[int, int, int],
-        fps: float | None = None,
+        fps: int | float | None = None,
         sampler: SamplerConfig | None = None,
         seed: int = 0,
         batch: int = 8,

@@ -25,7 +25,7 @@ class Video:
     """
 
     array: UInt8[np.ndarray, "T Y X 3"]
-    fps: float
+    fps: int | float
     provenance: Mapping[str, Any] = field(repr=False)
 
     def save(self, path: str | Path) -> Path:

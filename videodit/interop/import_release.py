@@ -19,6 +19,7 @@ from videodit.checkpoint.workdir import describe
 from videodit.config.data import DataConfig
 from videodit.config.io import WorkdirConfig
 from videodit.config.run import DiTRun, ImportedTextEncoder, ImportedVisionEncoder, VAERun
+from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import TimestepConfig
 from videodit.interop import schedulers
@@ -169,7 +170,7 @@ def _transformer_run(
         image_encoder=FOLDERS["image_encoder"] if "image_encoder" in parts else None,
         low_noise_expert=FOLDERS["transformer_2"] if "transformer_2" in parts else None,
         first_frame=kind.first_frame,
-        timesteps=TimestepConfig(shift=kind.shift),
+        objective=ObjectiveConfig(timesteps=TimestepConfig(shift=kind.shift)),
         sampler=_build_sampler(release, kind),
     )
 

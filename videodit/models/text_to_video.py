@@ -2,24 +2,39 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
+from videodit.diffusion.objective import Prediction
+from videodit.diffusion.path import velocity_from_data
 from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, IMAGE, Conditioning, replace_first_frames
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.text import TextConfig, TextEncoder
 from videodit.nn.embed import token_grid
 from videodit.nn.lora import LoRAConfig, adapt
-from videodit.shapes import PerClip, TextIds, TextMask, Video
+from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextIds, TextMask, TextSegments, Video
 
+MIN_TIME = 0.05  # below which a data prediction is read as a velocity at this time, where noise is not yet zero
 EOS = 1  # T5's id of the end of a text; alone it is the empty caption
 
 
 class TextToVideo(nnx.Module):
     """A transformer, and the encoder of the text that it attends to if that is trained along (`text` is not None).
 
-    With `lora`, adapters are all that is trained of the transformer.
+    Args:
+        lora: adapters, which are then all that is trained of the transformer.
+        prediction: what the transformer's output is (`ObjectiveConfig.prediction`).
     """
 
-    def __init__(self, dit: DiTConfig, text: TextConfig | None, lora: LoRAConfig | None = None, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        dit: DiTConfig,
+        text: TextConfig | None,
+        lora: LoRAConfig | None = None,
+        *,
+        prediction: Prediction = "velocity",
+        rngs: nnx.Rngs,
+    ):
+        self.prediction = prediction
         self.dit = DiT(dit, rngs=rngs)
         self.text = None if text is None else TextEncoder(text, rngs=rngs)
         if lora is not None:
@@ -42,7 +57,26 @@ class TextToVideo(nnx.Module):
             t = t_B[:, None] * jnp.repeat(noisy_T, height * width)
         if CONCAT_CHANNELS in inputs:
             x_BTYXC = jnp.concatenate([x_BTYXC, inputs[CONCAT_CHANNELS]], axis=-1)
-        return self.dit(x_BTYXC, t, conditioning.text, conditioning.text_mask, conditioning.fps, inputs.get(IMAGE))
+        output = self.dit(x_BTYXC, t, conditioning.text, conditioning.text_mask, conditioning.fps, inputs.get(IMAGE))
+        return self._to_velocity(x_BTYXC, output, t_B)
+
+    def token_velocity(
+        self,
+        x_BLP: Patches,
+        t_BL: Float[Array, "B L"],
+        positions_BL3: Positions,
+        text_BSE: Text,
+        text_segments_BS: TextSegments,
+        segments_BL: Segments,
+    ) -> Patches:
+        """Return the velocity of rows of tokens in which several clips are packed; arguments as `DiT.tokens`."""
+        output = self.dit.tokens(x_BLP, t_BL, positions_BL3, text_BSE, text_segments_BS, segments_BL)
+        return self._to_velocity(x_BLP, output, t_BL)
+
+    def _to_velocity(self, x: Array, output: Array, t: Array) -> Array:
+        if self.prediction == "velocity":
+            return output
+        return velocity_from_data(x, output, jnp.maximum(t, MIN_TIME))
 
 
 def count_tokens(cfg: DiTConfig, latent_shape: tuple[int, int, int, int]) -> int:

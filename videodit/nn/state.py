@@ -65,7 +65,7 @@ def dotted_path(path: tuple[Any, ...]) -> str:
     return ".".join(str(key.key) for key in path[1:])
 
 
-def with_sharding(x: np.ndarray | jax.Array | jax.ShapeDtypeStruct, sharding: Sharding) -> jax.ShapeDtypeStruct:
+def with_sharding(x: jax.Array | np.ndarray | jax.ShapeDtypeStruct, sharding: Sharding) -> jax.ShapeDtypeStruct:
     """Return the shape and type of an array, with a sharding."""
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 

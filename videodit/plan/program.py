@@ -20,12 +20,11 @@ from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE, VAEConfig
 from videodit.nn.state import abstract_arrays, abstract_module, matrix_axes_of, shardings_of
 from videodit.train.batch import Batch
-from videodit.train.loop import rows_sharding
+from videodit.train.loop import batch_sharding
 from videodit.train.optim import learning_rate, make_optimizer
-from videodit.train.packed import PackedTask
 from videodit.train.state import abstract_state
 from videodit.train.step import make_train_step
-from videodit.train.tasks import DiTTask, Task, VAETask
+from videodit.train.task import TASKS, Task
 
 What = Literal["train", "sample", "denoise", "decode", "vae"]
 
@@ -99,7 +98,7 @@ def train_program(run: Run, mesh: Mesh, vae: VAEConfig | None = None) -> Program
     clips, flops = run.data.batch_size, task.flops_per_clip
     return Program(
         step,
-        (state, abstract_batch(run, task, rows_sharding(run, mesh)), task.frozen_places(mesh)),
+        (state, abstract_batch(run, task, batch_sharding(run, mesh)), task.frozen_shardings(mesh)),
         {"parameters": state.params, "optimiser": state.opt_state, "ema": state.ema},
         state.params,
         task,
@@ -116,8 +115,8 @@ def _sample_program(run: Run, mesh: Mesh, vae: VAEConfig | None) -> Program:
     def fn(params: Any, buffers: Any, frozen: Any, batch: Batch, key: Any) -> Any:
         return task.sample(nnx.merge(graphdef, params, buffers), frozen, batch, key)
 
-    batch = abstract_batch(run, task, rows_sharding(run, mesh))
-    arguments = params, buffers, task.frozen_places(mesh), batch, jax.eval_shape(lambda: jax.random.key(0))
+    batch = abstract_batch(run, task, batch_sharding(run, mesh))
+    arguments = params, buffers, task.frozen_shardings(mesh), batch, jax.eval_shape(lambda: jax.random.key(0))
     return Program(jax.jit(fn), arguments, {"parameters": params}, None, task, run.data.batch_size, None)
 
 
@@ -134,7 +133,7 @@ def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
 
     def denoise(params: Any, buffers: Any, keys: Any, cond: Conditioning, uncond: Conditioning) -> Any:
         model = nnx.merge(graphdef, params, buffers)
-        return generate(model, vae, run.sampler, keys, cond, uncond, task.size)
+        return generate(model, vae, run.sampler, keys, cond, uncond, (run.data.frames, run.data.height, run.data.width))
 
     length = run.data.text_length
     text = array(run.text.dtype, length, run.model.text_width)
@@ -173,11 +172,13 @@ def _vae(run: DiTRun, cfg: VAEConfig | None) -> VAE:
 
 def _task(run: Run, vae: VAEConfig | None) -> Task:
     """A task whose autoencoder and text encoder, if it needs such, are of shapes alone."""
-    if not isinstance(run, DiTRun):
-        return VAETask(run)
-    encoder = abstract_module(lambda rngs: TextEncoder(run.text, rngs=rngs)) if run.text_encoder else None
-    task = PackedTask if run.data.packed else DiTTask
-    return task(run, _vae(run, vae), encoder)
+    task = TASKS.get(run.kind)
+    models: dict[str, nnx.Module] = {}
+    for name in task.required_models(run):
+        models[name] = (
+            _vae(run, vae) if name == "vae" else abstract_module(lambda rngs: TextEncoder(run.text, rngs=rngs))
+        )
+    return task(run, models)
 
 
 def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:

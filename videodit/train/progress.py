@@ -1,4 +1,4 @@
-"""A run on the terminal: a live bar where there is one, a plain line every few seconds where there is not."""
+"""The progress of a run: a live bar on a terminal, a plain line every few seconds elsewhere."""
 
 import time
 
@@ -39,14 +39,14 @@ class TerminalProgress:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def say(self, text: str) -> None:
-        """Writes a line; a live bar stays below it."""
+    def message(self, text: str) -> None:
+        """Write a line; a live bar stays below it."""
         self._console.print(f"{self._label}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def update(self, step: int, loss: float, clips: int) -> None:
-        """Notes that a step on so many clips is complete.
+        """Count a step on so many clips as complete.
 
-        Shows it if the last showing is long enough ago, or the run is at its end.
+        It is shown if the last update was shown long enough ago, or the run is at its end.
         """
         now = time.monotonic()
         self._clips += clips
@@ -61,10 +61,10 @@ class TerminalProgress:
         if self._live:
             self._bar.update(self._task, completed=step, note=note)
         else:
-            self.say(f"step {step}/{self._steps}  {note}{self._eta(now, step)}")
+            self.message(f"step {step}/{self._steps}  {note}{self._eta(now, step)}")
 
     def _eta(self, now: float, step: int) -> str:
-        """The time left at the speed so far, evaluations and saves included."""
+        """Return the time left at the speed so far, evaluations and saves included."""
         if self._first is None or step == self._first[1] or step == self._steps:
             return ""
         left = round((self._steps - step) * (now - self._first[0]) / (step - self._first[1]))

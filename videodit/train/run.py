@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 from rich.console import Console
 from videodit_data.formats import open_dataset
@@ -21,8 +22,7 @@ from videodit.nn.state import dotted_path, split_model
 from videodit.train import data
 from videodit.train.latent_stats import measure_latents
 from videodit.train.loop import InitialParams, Outcome, batch_multiple, local_batch_indices, train
-from videodit.train.packed import PackedTask
-from videodit.train.tasks import DiTTask, Task, VAETask
+from videodit.train.task import TASKS, Task
 
 LATENT_CLIPS = 256  # of which the latents of a trained autoencoder are measured
 
@@ -73,17 +73,20 @@ def build_task(run: Run, dataset_paths: Sequence[str] = (), empty_text: Mapping[
         ValueError: when those are missing, or one of its data sets is of latents that another autoencoder encoded.
     """
     latent_paths = [path for path in dataset_paths if open_dataset(path).manifest.content == "latent"]
-    if isinstance(run, VAERun):
+    if isinstance(run, VAERun) and latent_paths:
+        raise ValueError(f"{latent_paths[0]} holds latents, and an autoencoder is trained on videos: name those")
+    task = TASKS.get(run.kind)
+    required = [name for name in task.required_models(run) if not (name == "text" and empty_text is not None)]
+    models: dict[str, nnx.Module] = {}
+    if "vae" in required:
+        models["vae"], _, step = load_vae(Path(run.vae))
         if latent_paths:
-            raise ValueError(f"{latent_paths[0]} holds latents, and an autoencoder is trained on videos: name those")
-        return VAETask(run)
-    vae, _, step = load_vae(Path(run.vae))
-    if latent_paths:
-        identity = vae_identity(Path(run.vae), vae, step)  # reads all weights
-        for path in latent_paths:
-            data.check_encoder(path, "vae", identity, run.vae)
-    encoder = load_text_encoder(Path(run.text_encoder), run) if run.text_encoder and empty_text is None else None
-    return (PackedTask if run.data.packed else DiTTask)(run, vae, encoder, empty_text)
+            identity = vae_identity(Path(run.vae), models["vae"], step)  # reads all weights
+            for path in latent_paths:
+                data.check_encoder(path, "vae", identity, run.vae)
+    if "text" in required:
+        models["text"] = load_text_encoder(Path(run.text_encoder), run)
+    return task(run, models, empty_text)
 
 
 def trained_params(workdir: Path, run: DiTRun, weights: Weights = "ema") -> InitialParams:

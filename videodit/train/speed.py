@@ -1,4 +1,4 @@
-"""How fast a run goes, in clips and tokens a second and as a share of what the chips can do."""
+"""The speed of a run: clips/s, tokens/s, and model FLOPs utilization (MFU)."""
 
 import time
 
@@ -6,13 +6,13 @@ from videodit.parallel.chips import find_chip
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bf16 FLOP/s of a JAX device by its `device_kind`; None for a kind that is not in the table."""
+    """Return the peak dense bf16 FLOP/s of a JAX device by its `device_kind`; None for an unknown kind."""
     chip = find_chip(device_kind)
     return chip and chip.flops / chip.devices
 
 
-class Meter:
-    """Measures speed between two readings; pauses (compiling, evaluating, saving) count for nothing.
+class SpeedMeter:
+    """Measures speed between two readings; pauses (compiling, evaluating, saving) do not count.
 
     Args:
         tokens: video tokens of a batch; in buckets, what it has room for.
@@ -26,7 +26,7 @@ class Meter:
         self._seconds, self._steps, self._clips = 0.0, 0, 0
 
     def tick(self, clips: int) -> None:
-        """Notes that a step on so many clips is complete."""
+        """Count a step on so many clips as complete."""
         now = time.perf_counter()
         if self._last is not None:
             self._seconds += now - self._last
@@ -35,11 +35,11 @@ class Meter:
         self._last = now
 
     def pause(self) -> None:
-        """Leaves out the time from now until the next step is complete."""
+        """Leave out the time from now until the next step is complete."""
         self._last = None
 
     def read(self) -> dict[str, float]:
-        """`clips_per_s`, `tokens_per_s` and, where known, `mfu` since the last reading; empty without a step."""
+        """Return `clips_per_s`, `tokens_per_s` and, where known, `mfu` since the last reading; empty without a step."""
         if not self._steps:
             return {}
         seconds = max(self._seconds, 1e-9)

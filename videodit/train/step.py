@@ -14,9 +14,9 @@ from videodit.train.batch import Batch
 from videodit.train.optim import ema_decay, update_ema
 from videodit.train.precision import apply_updates, cast
 from videodit.train.state import TrainState
-from videodit.train.tasks import Task
+from videodit.train.task import Task
 
-ROUNDING = 2**32 - 1  # where in a step's randomness that of rounding lies
+ROUNDING_STREAM = 2**32 - 1  # folded into a step's key for the randomness of rounding
 
 Metrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, Batch, PyTree], tuple[TrainState, Metrics]]
@@ -30,29 +30,29 @@ def make_train_step(
     schedule: optax.Schedule,
     shardings: TrainState | None = None,
 ) -> TrainStep:
-    """The compiled `(state, batch, frozen) -> (state, metrics)`; it consumes the state that it is given.
+    """Return the compiled `(state, batch, frozen) -> (state, metrics)`; it consumes its state.
 
     The noise of a step comes from the run's seed and the step's number alone, and a batch cut into micro-batches gives
     the gradient of the whole. Metrics are float32 scalars on the devices: loss, what the task adds, grad_norm,
     param_norm, lr, finite (0 if the loss or the gradient is not), and how many clips the batch has.
 
     Args:
-        shardings: where the new state goes; None leaves it to the compiler.
+        shardings: of the new state; None leaves them to the compiler.
     """
 
     def step(state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(run.seed), state.step)
         draws = task.draw(batch, key)
 
-        def summed(params: PyTree, batch: Batch, draws: PyTree) -> tuple[Array, Metrics]:
+        def sum_losses(params: PyTree, batch: Batch, draws: PyTree) -> tuple[Array, Metrics]:
             loss_B, aux = task.loss(nnx.merge(graphdef, params, state.buffers), frozen, batch, draws)
             sums = {name: jnp.sum(value_B, where=batch.real) for name, value_B in {"loss": loss_B, **aux}.items()}
             return sums["loss"], sums
 
-        sums, grads = _accumulate(summed, state.params, batch, draws, run.optim.micro_batches)
+        sums, grads = _accumulate(sum_losses, state.params, batch, draws, run.optim.micro_batches)
         sums, grads = jax.tree.map(lambda x: x / jnp.maximum(batch.real.sum(), 1), (sums, grads))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = apply_updates(state.params, updates, jax.random.fold_in(key, ROUNDING))
+        params = apply_updates(state.params, updates, jax.random.fold_in(key, ROUNDING_STREAM))
         ema = None if state.ema is None else update_ema(state.ema, params, ema_decay(run.ema, state.step))
         grad_norm = optax.tree.norm(cast(grads, jnp.float32))
         metrics = sums | {
@@ -69,21 +69,21 @@ def make_train_step(
 
 
 def _accumulate(
-    summed: Callable[..., tuple[Array, Metrics]], params: PyTree, batch: Batch, draws: PyTree, parts: int
+    sum_losses: Callable[..., tuple[Array, Metrics]], params: PyTree, batch: Batch, draws: PyTree, parts: int
 ) -> tuple[Metrics, PyTree]:
-    """Sums of the metrics and of the gradient over a batch, one part of it at a time."""
-    gradient = jax.grad(summed, has_aux=True)
+    """Return the sums of the metrics and of the gradient over a batch, one part of it at a time."""
+    gradient = jax.grad(sum_losses, has_aux=True)
     if parts == 1:
         grads, sums = gradient(params, batch, draws)
         return sums, grads
 
-    # Rows are dealt out like cards, so that every device keeps its own: no row moves between devices.
-    dealt = jax.tree.map(lambda x: einops.rearrange(x, "(b parts) ... -> parts b ...", parts=parts), (batch, draws))
+    # Rows are assigned to the parts in turn, so that every device keeps its own: no row moves between devices.
+    split = jax.tree.map(lambda x: einops.rearrange(x, "(b parts) ... -> parts b ...", parts=parts), (batch, draws))
 
     def add(total: PyTree, part: tuple[Batch, PyTree]) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, gradient(params, *part)), None
 
-    first = jax.tree.map(lambda x: x[0], dealt)
+    first = jax.tree.map(lambda x: x[0], split)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, *first))
-    grads, sums = jax.lax.scan(add, zeros, dealt)[0]
+    grads, sums = jax.lax.scan(add, zeros, split)[0]
     return sums, grads

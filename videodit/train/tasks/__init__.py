@@ -1,0 +1,1 @@
+"""The tasks: each module registers one in `videodit.train.task.TASKS`."""
