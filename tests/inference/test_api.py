@@ -85,10 +85,10 @@ def test_encode_and_decode_are_the_autoencoder_s(model):
     video = np.random.default_rng(0).integers(0, 255, (2, 9, 16, 16, 3), np.uint8)
     vae = model.pipeline.vae
     latents = model.encode(video)
-    expected = jax.jit(lambda x: vae.normalise(vae.encode(x)[0]))(to_float(video))
+    expected = jax.jit(lambda x: vae.normalize(vae.encode(x)[0]))(to_float(video))
     np.testing.assert_allclose(latents, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.encode(video[0]), latents[0], rtol=1e-4, atol=1e-5)
-    decoded = to_uint8(jax.device_get(jax.jit(lambda z: vae.decode(vae.denormalise(z)))(latents)))
+    decoded = to_uint8(jax.device_get(jax.jit(lambda z: vae.decode(vae.denormalize(z)))(latents)))
     assert np.abs(model.decode(latents).astype(int) - decoded).max() <= 1
     assert model.decode(latents[0]).shape == video.shape[1:]
     with pytest.raises(ValueError, match="frames"):

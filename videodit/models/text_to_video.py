@@ -1,11 +1,11 @@
 """The text-to-video model: a transformer, and its text encoder where that is trained along."""
 
+from typing import Literal
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from videodit.diffusion.objective import Prediction
-from videodit.diffusion.path import velocity_from_data
 from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, IMAGE, Conditioning, replace_first_frames
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.text import TextConfig, TextEncoder
@@ -13,6 +13,7 @@ from videodit.nn.embed import token_grid
 from videodit.nn.lora import LoRAConfig, adapt
 from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextIds, TextMask, TextSegments, Video
 
+Prediction = Literal["velocity", "data"]
 MIN_TIME = 0.05  # below which a data prediction is read as a velocity at this time, where noise is not yet zero
 EOS = 1  # T5's id of the end of a text; alone it is the empty caption
 
@@ -76,7 +77,8 @@ class TextToVideo(nnx.Module):
     def _to_velocity(self, x: Array, output: Array, t: Array) -> Array:
         if self.prediction == "velocity":
             return output
-        return velocity_from_data(x, output, jnp.maximum(t, MIN_TIME))
+        t = jnp.expand_dims(jnp.maximum(t, MIN_TIME), tuple(range(t.ndim, x.ndim)))
+        return (x - output) / t  # as diffusion.path.velocity_from_data
 
 
 def count_tokens(cfg: DiTConfig, latent_shape: tuple[int, int, int, int]) -> int:

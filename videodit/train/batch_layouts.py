@@ -80,7 +80,7 @@ class ClipRows:
         return count_tokens(self.run.model, self.latent_shape(batch)[1:])
 
     def normalize(self, vae: VAE, latents: Float[Array, "B ..."], batch: Batch) -> Float[Array, "B ..."]:
-        return vae.normalise(latents)
+        return vae.normalize(latents)
 
     def caption_batch(self, batch: Batch) -> Batch:
         return batch
@@ -125,7 +125,7 @@ class PackedRows:
     def normalize(self, vae: VAE, latents: Float[Array, "B ..."], batch: Batch) -> Float[Array, "B ..."]:
         """Normalize the latents of patches; those of padding are zero."""
         by_channel = rearrange(latents, "b l (p c) -> b l p c", c=vae.cfg.latent_channels)
-        normalized = rearrange(vae.normalise(by_channel), "b l p c -> b l (p c)")
+        normalized = rearrange(vae.normalize(by_channel), "b l p c -> b l (p c)")
         return jnp.where((batch.segments > 0)[..., None], normalized, 0)
 
     def caption_batch(self, batch: Batch) -> Batch:
