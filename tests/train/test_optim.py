@@ -9,7 +9,7 @@ from videodit.config.optim import OptimConfig
 from videodit.nn.linear import Linear
 from videodit.nn.param import matrix_axes
 from videodit.nn.stack import Stack
-from videodit.train.optim import decayed, ema_decay, learning_rate, make_optimizer, update_ema
+from videodit.train.optim import decay_mask, ema_decay, learning_rate, make_optimizer, update_ema
 
 
 def rates(steps, **options):
@@ -52,7 +52,7 @@ def test_only_kernels_decay():
         "norm": {"scale": jnp.ones(2)},
         "table": jnp.ones((3, 2)),
     }
-    assert decayed(params) == {"a": {"kernel": True, "bias": False}, "norm": {"scale": False}, "table": False}
+    assert decay_mask(params) == {"a": {"kernel": True, "bias": False}, "norm": {"scale": False}, "table": False}
     cfg = OptimConfig(lr=0.1, weight_decay=0.5, schedule="constant")
     optimizer = make_optimizer(cfg, learning_rate(cfg, 10))
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)

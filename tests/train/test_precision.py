@@ -6,7 +6,7 @@ import pytest
 
 from videodit.config.optim import OptimConfig
 from videodit.train.optim import learning_rate, make_optimizer
-from videodit.train.precision import apply_updates, cast, round_randomly, stored_in
+from videodit.train.precision import apply_updates, cast, round_randomly, store_state_in
 
 
 def test_random_rounding_takes_one_of_the_neighbours_and_is_right_on_average():
@@ -38,7 +38,7 @@ def test_float32_is_left_alone():
 def test_moments_in_bfloat16_are_computed_in_float32(kind):
     cfg = OptimConfig(kind=kind, lr=0.1, schedule="constant", clip=0.0)
     plain = make_optimizer(cfg, learning_rate(cfg, 10))
-    short = stored_in(plain, "bfloat16")
+    short = store_state_in(plain, "bfloat16")
     params = {"kernel": jax.random.normal(jax.random.key(0), (256, 128))}
     states = [plain.init(params), short.init(cast(params, jnp.bfloat16))]
     floats = [x for x in jax.tree.leaves(states[1]) if jnp.issubdtype(x.dtype, jnp.floating)]

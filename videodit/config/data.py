@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class PackingConfig:
-    """Rows of one length that latents of clips of any size share.
+    """Packed sequences: rows of one length that latents of clips of any size share.
 
-    length: tokens of a row; 0 packs nothing: all clips are served in one size.
-    clips: of a row at most. look_ahead: clips that a batch's rows are filled from.
+    Attributes:
+        length: tokens of a row; 0 packs nothing: all clips are served in one size.
+        clips: the most clips of a row.
+        look_ahead: clips that the rows of a batch are filled from.
     """
 
     length: int = 0
@@ -81,7 +83,7 @@ class DataConfig:
 
     @property
     def packed(self) -> bool:
-        """Whether rows hold several clips."""
+        """Whether rows hold several clips (packed sequences)."""
         return self.packing.length > 0
 
     def __post_init__(self):

@@ -22,12 +22,12 @@ Classes = tuple[type, ...]  # of trees that are admitted
 
 
 def to_config_dict(tree: Any) -> ConfigDict:
-    """The tree as a locked `ConfigDict`; a key that is None can still be set, to the type that it admits."""
+    """Return the tree as a locked `ConfigDict`; a key that is None can still be set, to the type that it admits."""
     return ConfigDict(_settable(type(tree), to_tree(tree))).lock()
 
 
 def from_config_dict(config: ConfigDict, among: Classes) -> Any:
-    """The tree, of one of the classes `among`, that a `ConfigDict` describes.
+    """Build the tree, of one of the classes `among`, that a `ConfigDict` describes.
 
     Raises:
         ValueError: for an unknown key or a wrong type, naming the key, what was given, what would be right.
@@ -37,7 +37,7 @@ def from_config_dict(config: ConfigDict, among: Classes) -> Any:
 
 
 def load(path: str, overrides: Sequence[str] = (), *, among: Classes) -> Any:
-    """The tree, of one of the classes `among`, that a configuration file describes.
+    """Load the tree, of one of the classes `among`, that a configuration file describes.
 
     Args:
         path: `FILE.py` or `FILE.py:VARIANT`; `configs/NAME.py`, where there is no such file, is the one that comes with
@@ -59,7 +59,7 @@ def load(path: str, overrides: Sequence[str] = (), *, among: Classes) -> Any:
 
 
 def class_of(kind: Any, among: Classes) -> type:
-    """The class of that `kind`. ValueError names those there are."""
+    """Return the class of that `kind`; ValueError names those there are."""
     classes = {cls.kind: cls for cls in among}
     if kind not in classes:
         raise ValueError(f"kind must be {' or '.join(map(repr, classes))}, not {kind!r}")
@@ -67,7 +67,7 @@ def class_of(kind: Any, among: Classes) -> type:
 
 
 def _settable(cls: type, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with every None replaced by a placeholder of the type that may be put there."""
+    """Return the tree with every None replaced by a placeholder of the type that may be put there."""
     hints = hints_of(cls)
 
     def settable(name: str, value: Any) -> Any:
@@ -108,7 +108,7 @@ def _get_config(file: Path) -> Callable[..., Any]:
 
 
 def _override(config: ConfigDict, overrides: Sequence[str], among: Classes) -> ConfigDict:
-    """Applies command-line flags to a configuration."""
+    """Apply command-line flags to a configuration."""
     for flag in overrides:
         if match := re.match(r"--?(?:no)?config\.([^=]+)", flag):
             _check_key(config, match[1])
@@ -138,7 +138,7 @@ def _check_key(config: ConfigDict, path: str) -> None:
 
 
 def _explain(config: ConfigDict, error: Exception, among: Classes) -> str:
-    """Words a failure of absl's flags as we word our own."""
+    """Return the message for a failure of absl's flags, worded as our own errors are."""
     match = re.match(r"flag --config\.(\S+?)=(.*?): ", str(error), re.DOTALL)
     if match is None:
         return f"the overrides do not parse: {_words(error)}"
@@ -149,6 +149,6 @@ def _explain(config: ConfigDict, error: Exception, among: Classes) -> str:
 
 
 def _words(error: Exception) -> str:
-    """An error's message on one line; its type where the message alone says little."""
+    """Return an error's message on one line, with its type where the message alone says little."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"

@@ -8,7 +8,7 @@ Stored = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """The optimiser, its schedule, and the size of a micro-batch.
+    """The optimizer, its schedule, and the size of a micro-batch.
 
     kind: "adamw" (Loshchilov and Hutter 2019); or "muon" (Jordan et al. 2024) for the matrices of linear maps and
         convolutions, whose momentum it makes orthogonal, and AdamW for all else; or "adafactor" (Shazeer and Stern

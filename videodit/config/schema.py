@@ -15,12 +15,12 @@ _WORDS = {int: "an int", float: "a float", bool: "true or false", str: "a string
 
 
 def to_tree(config: Any) -> dict[str, Any]:
-    """Turns a dataclass of scalars, tuples and dataclasses into nested dicts; tuples stay tuples."""
+    """Turn a dataclass of scalars, tuples and dataclasses into nested dicts; tuples stay tuples."""
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def from_tree(cls: type[T], tree: Any, path: str = "") -> T:
-    """Builds the dataclass `cls` from nested mappings, checking every key and every type.
+    """Build the dataclass `cls` from nested mappings, checking every key and every type.
 
     Keys left out take their defaults. An int is taken where a float is wanted, a list where a tuple is wanted (JSON).
 
@@ -47,12 +47,12 @@ def from_tree(cls: type[T], tree: Any, path: str = "") -> T:
 
 
 def hints_of(cls: type) -> dict[str, Any]:
-    """The annotations of a dataclass by field name."""
+    """Return the annotations of a dataclass by field name."""
     return typing.get_type_hints(cls)
 
 
 def type_of(hint: Any) -> type:
-    """The type of the values of an annotation like `str | None`."""
+    """Return the type of the values of an annotation like `str | None`."""
     first = next(option for option in _options(hint) if option is not type(None))
     if typing.get_origin(first) is Literal:
         return type(typing.get_args(first)[0])
@@ -73,7 +73,7 @@ def unknown_key(path: str, known: Iterable[str]) -> str:
 
 
 def describe(hint: Any) -> str:
-    """Says in words what values a type annotation admits."""
+    """Return in words what values a type annotation admits."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return "one of " + ", ".join(repr(a) for a in args)
@@ -99,7 +99,7 @@ def _join(group: str, key: str) -> str:
 
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
-    """Checks one value against its annotation and returns it in that type."""
+    """Check one value against its annotation and return it in that type."""
     if dataclasses.is_dataclass(hint):
         return from_tree(hint, value, path)
     for option in _options(hint):

@@ -12,43 +12,43 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """While open, the first SIGTERM or SIGINT only sets `name`; a second one does what it did before.
+    """Records the first SIGTERM or SIGINT in `name` while open; a second one does what it did before.
 
     The handlers from before are put back at the end. Outside the main thread, where Python allows no handlers, it
     never sets anything.
 
-    With several processes JAX hears SIGTERM in any of them, and has all agree on a step; Ctrl-C is made one.
+    With several processes JAX notices SIGTERM in any of them, and has all agree on a step; Ctrl-C is turned into one.
     """
 
     def __init__(self):
         self.name: str | None = None
         self._several = jax.process_count() > 1
-        self._before: dict[signal.Signals, object] = {}
+        self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            heard = {signal.SIGINT: self._pass_on} if self._several else dict.fromkeys(SIGNALS, self._note)
-            self._before = {number: signal.signal(number, handler) for number, handler in heard.items()}
+            handlers = {signal.SIGINT: self._forward} if self._several else dict.fromkeys(SIGNALS, self._record)
+            self._previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def at(self, step: int) -> str | None:
-        """The signal that asks to stop before this step, the same in all processes; call it before every step."""
+        """Return the signal that asks to stop before this step, the same in all processes; call it at every step."""
         if self._several and self.name is None and reached_preemption_sync_point(step):
             self.name = signal.SIGTERM.name
         return self.name
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int, frame: FrameType | None) -> None:
         self._restore()
         os.kill(os.getpid(), signal.SIGTERM)
 
     def __exit__(self, *exception: object) -> None:
         self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-        self._before = {}
+        self._previous = {}

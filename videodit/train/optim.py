@@ -1,4 +1,4 @@
-"""The optimiser: AdamW, Muon or Adafactor, its learning-rate schedule, and the moving average of the weights."""
+"""The optimizer: AdamW, Muon or Adafactor, its learning-rate schedule, and the moving average of the weights."""
 
 import jax
 import jax.numpy as jnp
@@ -7,22 +7,22 @@ from jaxtyping import Array, Float, Int, PyTree
 from optax.contrib import MuonDimensionNumbers, muon
 
 from videodit.config.optim import OptimConfig
-from videodit.train.precision import stored_in
+from videodit.train.precision import store_state_in
 
 
 def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the step, for a run of `steps` steps.
+    """Return the learning rate as a function of the step, for a run of `steps` steps.
 
     Raises:
         ValueError: when warm-up and decay do not fit in the run.
     """
-    fall = cfg.decay if cfg.schedule == "wsd" else 0
+    decay = cfg.decay if cfg.schedule == "wsd" else 0
     cfg.check_steps(steps)
     last = cfg.lr * cfg.final
     if cfg.schedule == "cosine":
         after = optax.cosine_decay_schedule(cfg.lr, max(steps - cfg.warmup, 1), cfg.final)
     elif cfg.schedule == "wsd":
-        after = optax.linear_schedule(cfg.lr, last, max(fall, 1), transition_begin=steps - fall - cfg.warmup)
+        after = optax.linear_schedule(cfg.lr, last, max(decay, 1), transition_begin=steps - decay - cfg.warmup)
     else:
         after = optax.constant_schedule(cfg.lr)
     if not cfg.warmup:
@@ -31,28 +31,30 @@ def learning_rate(cfg: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    cfg: OptimConfig, schedule: optax.Schedule, matrices: PyTree | None = None
+    cfg: OptimConfig, schedule: optax.Schedule, matrix_axes: PyTree | None = None
 ) -> optax.GradientTransformation:
-    """Clipping by global norm, then the optimiser; weight decay acts on kernels alone.
+    """Build the optimizer: clipping by global norm, then its update; weight decay acts on kernels alone.
 
     Args:
-        matrices: input and output axes of the parameters that Muon is for, None for the others (`matrix_axes`).
+        matrix_axes: input and output axes of the parameters that Muon is for, None for the others.
     """
     if cfg.kind == "muon":
-        update = _muon(cfg, schedule, matrices)
+        update = _muon(cfg, schedule, matrix_axes)
     elif cfg.kind == "adafactor":
         # Updates are of size 1, as Adam's are, so that one learning rate serves both.
         update = _descend(cfg, schedule, optax.adafactor(multiply_by_parameter_scale=False))
     else:
-        update = optax.adamw(schedule, b1=cfg.b1, b2=cfg.b2, eps=cfg.eps, weight_decay=cfg.weight_decay, mask=decayed)
-    whole = optax.chain(optax.clip_by_global_norm(cfg.clip), update) if cfg.clip else update
-    return whole if cfg.params == cfg.moments == "float32" else stored_in(whole, cfg.moments)
+        update = optax.adamw(
+            schedule, b1=cfg.b1, b2=cfg.b2, eps=cfg.eps, weight_decay=cfg.weight_decay, mask=decay_mask
+        )
+    optimizer = optax.chain(optax.clip_by_global_norm(cfg.clip), update) if cfg.clip else update
+    return optimizer if cfg.params == cfg.moments == "float32" else store_state_in(optimizer, cfg.moments)
 
 
-def _muon(cfg: OptimConfig, schedule: optax.Schedule, matrices: PyTree) -> optax.GradientTransformation:
+def _muon(cfg: OptimConfig, schedule: optax.Schedule, matrix_axes: PyTree) -> optax.GradientTransformation:
     numbers = jax.tree.map(
         lambda axes: None if axes is None else MuonDimensionNumbers(*axes),
-        matrices,
+        matrix_axes,
         is_leaf=lambda node: node is None or isinstance(node, tuple),
     )
     step = muon(
@@ -69,22 +71,25 @@ def _muon(cfg: OptimConfig, schedule: optax.Schedule, matrices: PyTree) -> optax
 def _descend(
     cfg: OptimConfig, schedule: optax.Schedule, step: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Weight decay and the learning rate on a step that points downhill already, hence the signs."""
+    """Apply weight decay and the learning rate to a step that points downhill already, hence the signs."""
     return optax.chain(
-        step, optax.add_decayed_weights(-cfg.weight_decay, mask=decayed), optax.scale_by_schedule(schedule)
+        step, optax.add_decayed_weights(-cfg.weight_decay, mask=decay_mask), optax.scale_by_schedule(schedule)
     )
 
 
-def decayed(params: PyTree) -> PyTree[bool]:
-    """Which parameters weight decay acts on: those called `kernel`, the matrices between one width and another."""
+def decay_mask(params: PyTree) -> PyTree[bool]:
+    """Return which parameters weight decay acts on: those called `kernel`, matrices from one width to another."""
     return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", None) == "kernel", params)
 
 
 def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
-    """The decay of the average after `step` updates: min(decay, (1 + step) / (10 + step)), so the init is soon gone."""
+    """Return the decay of the average after `step` updates: min(decay, (1 + step) / (10 + step)).
+
+    So the initial weights are soon forgotten.
+    """
     return jnp.minimum(jnp.float32(decay), (1.0 + step) / (10.0 + step))
 
 
 def update_ema(ema: PyTree[Array], params: PyTree[Array], decay: Float[Array, ""]) -> PyTree[Array]:
-    """The average moved towards the parameters: decay ema + (1 - decay) params, float32."""
+    """Return the average moved towards the parameters: decay ema + (1 - decay) params, float32."""
     return jax.tree.map(lambda e, p: e * decay + p.astype(e.dtype) * (1 - decay), ema, params)

@@ -13,12 +13,12 @@ from videodit.shapes import RandomKey
 
 
 def cast(tree: PyTree, dtype: Any) -> PyTree:
-    """The tree with all floats in `dtype`."""
+    """Return the tree with all floats in `dtype`."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def stored_in(optimizer: optax.GradientTransformation, dtype: Stored) -> optax.GradientTransformation:
-    """The optimiser, computing in float32 whatever it is given, its state stored in `dtype`.
+def store_state_in(optimizer: optax.GradientTransformation, dtype: Stored) -> optax.GradientTransformation:
+    """Return the optimizer with its state stored in `dtype`; it computes in float32 whatever it is given.
 
     bfloat16 has 8 bits: an average moves only while its steps are above 2**-9 of it, so that `b2` is at most 0.99.
     """
@@ -35,7 +35,7 @@ def stored_in(optimizer: optax.GradientTransformation, dtype: Stored) -> optax.G
 
 
 def apply_updates(params: PyTree, updates: PyTree, key: RandomKey) -> PyTree:
-    """Parameters plus float32 updates; in bfloat16 rounded at random, or most steps would be lost."""
+    """Return parameters plus float32 updates; in bfloat16 rounded at random, or most steps would be lost."""
     leaves, tree = jax.tree.flatten(params)
     moved = [
         p + u if p.dtype == jnp.float32 else round_randomly(p.astype(jnp.float32) + u, jax.random.fold_in(key, i))
@@ -45,13 +45,13 @@ def apply_updates(params: PyTree, updates: PyTree, key: RandomKey) -> PyTree:
 
 
 def round_randomly(x: Float32[Array, "*dims"], key: RandomKey) -> BFloat16[Array, "*dims"]:
-    """One of the two neighbours in bfloat16, such that the mean is `x` (stochastic rounding, arXiv:1502.02551)."""
+    """Round to one of the two neighbours in bfloat16, with `x` as the mean (stochastic rounding, arXiv:1502.02551)."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + (_hash(x.shape, key) >> 16)
     return jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
 
 
 def _hash(shape: tuple[int, ...], key: RandomKey) -> UInt32[Array, "*dims"]:
-    """Random bits, good enough to round by: of every element's number, mixed (C. Wellons' lowbias32, public domain).
+    """Return random bits, good enough to round by: every element's index, mixed (C. Wellons' lowbias32, public domain).
 
     In fewer operations than a random generator takes, which would be a third of a step's compilation.
     """
