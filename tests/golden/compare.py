@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 TREE = HERE.parents[1]
 sys.path.insert(0, str(TREE))
 
-from tests.golden.figures import DEVICES, KINDS, make_figures  # noqa: E402
+from tests.golden.figures import ALL_RUNS, make_figures  # noqa: E402
 
 BASE = "27c330d"
 EXPECTED: dict[str, float] = {}
@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--base", default=BASE, help=f"the earlier commit (default: {BASE})")
     parser.add_argument("--write", action="store_true", help="write this tree's figures to values.json")
     args = parser.parse_args()
-    runs = [f"{kind}-{count}" for count in DEVICES for kind in KINDS]
+    runs = ALL_RUNS
     if args.runs:
         needed = {"vae-1", *args.runs} | ({"dit-1"} if any(run.startswith("lora") for run in args.runs) else set())
         runs = [run for run in runs if run in needed]

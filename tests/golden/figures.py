@@ -1,4 +1,4 @@
-"""Make the figures of the golden runs by the command line of a source tree, each run in a process of its own."""
+"""Make the figures of the golden runs by the command line of a source tree."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 KINDS = "vae", "dit", "packed", "bucketed", "lora"
-DEVICES = 1, 4
+ALL_RUNS = [f"{kind}-{devices}" for devices in (1, 4) for kind in KINDS]
 PROMPTS = "a small red circle moves left\na large blue square stands still\n"
 
 
@@ -25,57 +25,60 @@ def make_figures(tree: Path, config: Path, root: Path, runs: Iterable[str], *, s
         tree: the checkout whose code runs.
         config: configuration file of the runs, with the variants `KIND-DEVICES`.
         root: an empty folder for data, checkpoints and samples.
-        runs: variants to train; `vae-1` comes first, since the others need it.
+        runs: variants to train; those on one device come first, `vae-1` before them, since the others need it.
         scores: whether to sample and to score with the oracle (needs `dit-1`).
     """
     root.mkdir(parents=True, exist_ok=True)
-
-    def videodit(*words: object, devices: int = 1) -> None:
-        run_command(tree, root, [str(word) for word in words], devices)
-
-    size = ("--frames", 9, "--fps", 8, "--processes", 1)
-    for name, clips, height, width, seed in (
-        ("small", 48, 16, 16, 0),
-        ("wide", 24, 16, 24, 1),
-        ("heldout", 16, 16, 16, 2),
-    ):
-        shape = ("--clips", clips, "--height", height, "--width", width, "--seed", seed, *size)
-        videodit("data", "toyworld", "--out", name, *shape)
-    videodit("data", "tokenizer", "small", "--out", "tokenizer.model", "--vocabulary", 128)
-    figures: dict[str, Any] = {}
+    (root / "prompts.txt").write_text(PROMPTS)
+    commands: list[list[object]] = []
+    for seed, (name, clips, width) in enumerate((("small", 48, 16), ("wide", 24, 24), ("heldout", 16, 16))):
+        shape = ["--clips", clips, "--height", 16, "--width", width, "--seed", seed, "--frames", 9, "--fps", 8]
+        commands.append(["data", "toyworld", "--out", name, "--processes", 1, *shape])
+    commands.append(["data", "tokenizer", "small", "--out", "tokenizer.model", "--vocabulary", 128])
+    by_devices: dict[int, list[list[object]]] = {1: commands}
     for run in runs:
-        init = ("--init", "dit-1") if run.startswith("lora") else ()
-        videodit("train", "--config", f"{config}:{run}", "--workdir", run, *init, devices=int(run.split("-")[1]))
-        figures[run] = read_config(root / run)
+        init = ["--init", "dit-1"] if run.startswith("lora") else []
+        train = ["train", "--config", f"{config}:{run}", "--workdir", run, *init]
+        by_devices.setdefault(int(run.split("-")[1]), []).append(train)
         if run == "vae-1":
-            videodit("data", "encode", "small", "--vae", "vae-1", "--out", "latents")
+            commands.append(["data", "encode", "small", "--vae", "vae-1", "--out", "latents"])
     if scores:
-        (root / "prompts.txt").write_text(PROMPTS)
-        model = ("--checkpoint", "dit-1", "--weights", "params")
-        videodit("sample", *model, "--prompts", "prompts.txt", "--out", "samples", "--seed", 3)
+        model = ["--checkpoint", "dit-1", "--weights", "params"]
+        commands.append(["sample", *model, "--prompts", "prompts.txt", "--out", "samples", "--seed", 3])
+        commands.append(["eval", *model, "--data", "heldout", "--out", "scores", "--clips", 8])
+    for devices, some in by_devices.items():
+        run_commands(tree, root, [[str(word) for word in words] for words in some], devices)
+    figures: dict[str, Any] = {run: read_figures(root / run) for run in runs}
+    if scores:
         figures["samples"] = [read_clip(path) for path in sorted((root / "samples").glob("*.mp4"))]
-        videodit("eval", *model, "--data", "heldout", "--out", "scores", "--clips", 8)
         measured = json.loads((root / "scores" / "metrics.json").read_text())
         figures["scores"] = {name: value for name, value in measured.items() if name != "provenance"}
     return figures
 
 
-def run_command(tree: Path, cwd: Path, words: list[str], devices: int) -> None:
-    """Run a `videodit` command of a tree; RuntimeError with its output where it fails."""
+def run_commands(tree: Path, cwd: Path, commands: list[list[str]], devices: int) -> None:
+    """Run `videodit` commands of a tree in one process of its own; RuntimeError with its output where one fails."""
     paths = [tree, tree / "data_pipelines", tree / "kernels"]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "PYTEST_"))
     }
     environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "JAX_PLATFORMS": "cpu"}
     environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    program = "import json, sys; from videodit.cli import main\n"
+    program += "for words in json.load(sys.stdin): main(words) and sys.exit(1)"
     done = subprocess.run(
-        [sys.executable, "-m", "videodit", *words], cwd=cwd, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        cwd=cwd,
+        env=environment,
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
-        raise RuntimeError(f"videodit {' '.join(words)} of {tree} ended with {done.returncode}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"a command of {tree} ended with {done.returncode}: {done.stderr[-2000:]}")
 
 
-def read_config(workdir: Path) -> dict[str, Any]:
+def read_figures(workdir: Path) -> dict[str, Any]:
     """Return a run's losses, its held-out losses, and the digest of its parameters."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {
