@@ -18,7 +18,7 @@ from videodit_data.formats import open_dataset
 from videodit_data.reading.transforms import cover_size
 from videodit_data.storage import manifest
 from videodit_data.storage.records import Record
-from videodit_data.video import decode, pictures_clip
+from videodit_data.video import decode, resample_pictures
 
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
 _LISTED = 100  # files left out that are printed
@@ -132,7 +132,7 @@ def _cell(record: Record) -> Image.Image:
 def _frame(record: Record, number: int, size: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"]:
     if record.pictures is None:
         return decode(record.video, number, 1, size=size, name=record.id)[0]
-    return pictures_clip([record.pictures[number]], 1.0, fps=1.0, frames=1, size=size, name=record.id)[0]
+    return resample_pictures([record.pictures[number]], 1.0, fps=1.0, frames=1, size=size, name=record.id)[0]
 
 
 def _grid(cells: Sequence[Image.Image], columns: int) -> Image.Image:

@@ -64,7 +64,7 @@ def is_model(data: bytes) -> bool:
         return False
 
 
-def cleaned(caption: str) -> str:
+def clean_caption(caption: str) -> str:
     """A caption as Wan's pipelines tidy it before they cut it into pieces: encoding, HTML entities, quotes, spaces."""
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(caption))).split())
 

@@ -101,7 +101,7 @@ def _readers(encoded: list[bytes], folder: Path, height: int, width: int) -> dic
 
 def _config(folder: Path, height: int, width: int, threads: int, **more: int) -> ReaderConfig:
     shape = OneSize(WINDOW, height, width, float(FPS))
-    return ReaderConfig((WeightedDataset(str(folder)),), shape, rows=BATCH, num_threads=threads, **more)
+    return ReaderConfig((WeightedDataset(str(folder)),), shape, batch_size=BATCH, num_threads=threads, **more)
 
 
 def _texts() -> TokenizedText:
@@ -239,7 +239,7 @@ def _latents(folder: Path, seconds: float = 1.0, rounds: int = 5) -> tuple[float
         return records.with_latent(made, mean, logvar, **size)
 
     manifest.build(folder, lambda part: map(record, part), 64, info={})
-    config = ReaderConfig((WeightedDataset(str(folder)),), Packing(32760), rows=4, num_threads=2)
+    config = ReaderConfig((WeightedDataset(str(folder)),), Packing(32760), batch_size=4, num_threads=2)
     loader, pool, found = BatchIterator(config, _texts()), ThreadPoolExecutor(2), []
     source = loader.source.sets[0].records
     ways = (

@@ -84,7 +84,7 @@ def test_latents_are_forecast_by_their_own_stride(tmp_path, said, stride):
         (["--length", 0], "A packing's length is at least 1, not 0."),
         (["--length", 10, "--clips", 0], "A packing's clips is at least 1, not 0."),
         (["--sides", "abc"], "--sides: 'abc' is not whole numbers"),
-        (["--sides", "32,8"], "sides are at least 16 pixels, not 8."),
+        (["--sides", "32,8"], "resolutions are at least 16 pixels, not 8."),
         (["--aspects", "16x9"], "--aspects: '16x9' is not ratios of width to height"),
         (["--aspects", "16:0"], "--aspects: '16:0' is not ratios"),
         (["--aspects", "16:"], "--aspects: '16:' is not ratios"),
@@ -98,7 +98,7 @@ def test_a_mistake_gets_one_sentence(clips, said, options, words):
 
 def test_defaults_in_help_are_those_taken(said):
     told, buckets, packing = said("buckets", "--help")[1], Buckets(), Packing(1)
-    for value in (buckets.sides, buckets.frames, (packing.clips,), (packing.look_ahead,), (buckets.tokens,)):
+    for value in (buckets.resolutions, buckets.frames, (packing.clips,), (packing.look_ahead,), (buckets.tokens,)):
         assert f"(default: {','.join(map(str, value))})" in told
     assert f"(default: {buckets.fps:g})" in told
     ratios = "9:16,3:4,1:1,4:3,16:9"

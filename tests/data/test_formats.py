@@ -31,7 +31,7 @@ def test_a_registered_format_is_served_like_a_directory(
     register_format("mirror", open_mirror)  # once more, as when a configuration is read twice
     data_set(tmp_path / "set", [5, 6])
     batches = [
-        next(BatchIterator(ReaderConfig((WeightedDataset(path),), OneSize(5, 16, 16), rows=2), text))
+        next(BatchIterator(ReaderConfig((WeightedDataset(path),), OneSize(5, 16, 16), batch_size=2), text))
         for text in [TokenizedText(NoTokenizer(), 4)]
         for path in (str(tmp_path / "set"), "mirror:set")
     ]

@@ -214,8 +214,8 @@ def test_a_manifest_that_lies_is_caught_where_it_matters(data_set, tmp_path):
     directory = data_set(tmp_path / "set", [9, 9])
     file = directory / manifest.FILE
     text = file.read_text()
-    buckets = Buckets(sides=(32,), aspects=(1.5,), frames=(9, 17), fps=8.0, tokens=100)
-    config = ReaderConfig((WeightedDataset(str(directory)),), buckets, caption_dropout=0.0).evaluation()
+    buckets = Buckets(resolutions=(32,), aspects=(1.5,), frames=(9, 17), fps=8.0, tokens=100)
+    config = ReaderConfig((WeightedDataset(str(directory)),), buckets, caption_dropout=0.0).as_evaluation()
     file.write_text(re.sub(r'"frames": \[9, 9\]', '"frames": [9, 17]', text))
     with pytest.raises(VideoError, match=r"clip clip-001: 17 frames at 8 a second .* the last frame is at 1.000 s"):
         list(BatchIterator(config, TokenizedText(NoTokenizer())))

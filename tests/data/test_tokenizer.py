@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videodit_data.tokenizer import EOS, PAD, NoTokenizer, Tokenizer, cleaned, train
+from videodit_data.tokenizer import EOS, PAD, NoTokenizer, Tokenizer, clean_caption, train
 
 CAPTIONS = [
     f"a {size} {colour} {shape} moves {way}"
@@ -94,6 +94,6 @@ def test_without_a_tokenizer_every_caption_is_empty():
 
 def test_captions_are_tidied_as_the_reference_does():
     # The steps of the reference by hand: mojibake and curly quotes mended, entities twice, spaces one.
-    assert cleaned("  a cafÃ©\n\tat  “night” ") == 'a café at "night"'
-    assert cleaned("salt &amp;amp; light &lt;b&gt;") == "salt & light <b>"
-    assert cleaned("") == "" and cleaned("a red fox runs") == "a red fox runs"
+    assert clean_caption("  a cafÃ©\n\tat  “night” ") == 'a café at "night"'
+    assert clean_caption("salt &amp;amp; light &lt;b&gt;") == "salt & light <b>"
+    assert clean_caption("") == "" and clean_caption("a red fox runs") == "a red fox runs"

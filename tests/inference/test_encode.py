@@ -17,7 +17,7 @@ import pytest
 from flax import nnx
 from videodit_data.formats import open_dataset
 from videodit_data.reading.clip_window import Window
-from videodit_data.reading.sample import ClipShape, window_pixels
+from videodit_data.reading.sample import ClipShape, decode_window
 from videodit_data.reading.text_inputs import CachedText, TokenizedText
 from videodit_data.storage import manifest
 from videodit_data.storage.embeddings import Embeddings
@@ -122,7 +122,7 @@ def test_each_window_of_each_side_is_a_clip_that_says_where_it_is_from(root, who
         source = clips[told.pop("of")]
         assert record.id.startswith(f"{source.id}/{record.width}x{record.height}/")
         assert record.captions == source.captions
-        pixels = window_pixels(source, ClipShape(5, record.height, record.width, 8.0), Window(**told))
+        pixels = decode_window(source, ClipShape(5, record.height, record.width, 8.0), Window(**told))
         for found, expected in zip(record.latent.arrays(), encode(to_float(pixels[None])), strict=True):
             assert found.dtype == ml_dtypes.bfloat16
             np.testing.assert_allclose(found.astype(np.float32), expected[0], rtol=2**-8, atol=1e-4)
@@ -148,7 +148,7 @@ def test_an_identity_is_a_hash_of_bytes_none_of_which_are_copied():
 
 def test_few_takes_are_held_until_they_can_be_handed_on_in_order(root, monkeypatch):
     data, (vae, run, _) = open_dataset(root / "clips"), load_vae(root / "vae")
-    shapes = Shapes({"sides": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_side=True)
+    shapes = Shapes({"resolutions": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_side=True)
     some, _ = takes(data, run, shapes, root / "vae")
     coder = LatentEncoder(vae, 8.0, "bfloat16")
     whole = list(coder(data.records, some))
@@ -253,7 +253,7 @@ def test_a_run_takes_embeddings_of_its_own_text_encoder_and_no_other(root, whole
     assert isinstance(texts(finetuning), CachedText)
     assert isinstance(texts(replace(finetuning, text_encoder=None)), TokenizedText)
     held_out = replace(finetuning, data=replace(finetuning.data, eval_path=str(root / "clips")))
-    assert texts(held_out).tidy and "since" in caplog.text and f"{root / 'clips'} carry no embeddings" in caplog.text
+    assert texts(held_out).clean and "since" in caplog.text and f"{root / 'clips'} carry no embeddings" in caplog.text
     store(
         tmp_path / "text",
         ImportedTextEncoder(model=releases.TEXT),

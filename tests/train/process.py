@@ -49,11 +49,11 @@ def main(
         def __next__(self):
             time.sleep(delay)
             batch = super().__next__()
-            say("clips", [self.served[0] // run.data.batch_size - 1, list(batch.clip_ids)])
+            say("clips", [self.clips_served[0] // run.data.batch_size - 1, list(batch.clip_ids)])
             return batch
 
-    config = ReaderConfig((WeightedDataset(data),), shape, rows=run.data.batch_size, caption_dropout=0.0)
-    loader = BatchIterator(config, TokenizedText(NoTokenizer()), rows=local_batch_indices(run))
+    config = ReaderConfig((WeightedDataset(data),), shape, batch_size=run.data.batch_size, caption_dropout=0.0)
+    loader = BatchIterator(config, TokenizedText(NoTokenizer()), local_batch_indices=local_batch_indices(run))
     outcome = train(run, ToyTask(), loader, None, Path(workdir), console=Console(stderr=True))
     whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())
     say("ended", [outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))])

@@ -2,9 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tests.train.toy import ToyLoader, host_batch
+from tests.train.toy import ToyLoader, host_batch, with_padding
+from videodit.models.pixels import to_float
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.train.batch import local_indices, to_devices, to_float
+from videodit.train.batch import local_indices, to_devices
 from videodit.train.device_prefetcher import DevicePrefetcher
 
 
@@ -16,8 +17,8 @@ def test_batches_arrive_in_order_over_the_devices():
     batches = DevicePrefetcher(ToyLoader(), rows())
     for number in range(3):
         batch, host = next(batches), host_batch(number, 8)
-        np.testing.assert_array_equal(batch.batch.video, host.video)
-        np.testing.assert_array_equal(batch.batch.text_mask, host.text_mask)
+        np.testing.assert_array_equal(batch.batch.video, host.arrays.video)
+        np.testing.assert_array_equal(batch.batch.text_mask, host.arrays.text_mask)
         assert batch.batch.video.addressable_shards[0].data.shape[0] == 1
         assert batch.clip_ids == host.clip_ids
         assert batch.batch.latent_mean is None
@@ -49,10 +50,9 @@ def test_a_finite_loader_hands_out_every_batch():
 
 
 def test_rows_that_fill_up_a_batch_are_marked():
-    host = host_batch(0, 4)
-    host = type(host)(**{**vars(host), "clip_ids": ("a", "", "c", "")})
+    host = with_padding(host_batch(0, 4), ("a", "", "c", ""))
     whole = NamedSharding(make_mesh(MeshConfig()), PartitionSpec())
-    assert to_devices(host, whole).real.tolist() == [True, False, True, False]
+    assert to_devices(host, whole).valid.tolist() == [True, False, True, False]
 
 
 def test_a_process_serves_the_rows_that_its_devices_hold():

@@ -1,7 +1,6 @@
 """Training on embeddings that were made before: what a frozen encoder would have given, without the encoder."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from jax.sharding import SingleDeviceSharding
 
 from tests.train.test_packed import RUN, data, host  # noqa: F401
 from tests.train.test_tasks import VAE_CONFIG
-from tests.train.toy import built, host_batch
+from tests.train.toy import built, host_batch, with_arrays
 from videodit.config.data import PackingConfig
 from videodit.models.text import TextEncoder
 from videodit.models.text_to_video import EOS, empty_captions
@@ -59,9 +58,9 @@ def model(tasks):
 
 def stored(batch, encode):
     """A batch on the host with embeddings in place of its tokens."""
-    apart = (getattr(batch, name).reshape(-1, LENGTH) for name in ("text_ids", "text_mask"))
-    text = encode(*apart).reshape(*batch.text_mask.shape, -1)
-    return SimpleNamespace(**vars(batch) | {"real": batch.real, "text_ids": None, "text": text})
+    apart = (getattr(batch.arrays, name).reshape(-1, LENGTH) for name in ("text_ids", "text_mask"))
+    text = encode(*apart).reshape(*batch.arrays.text_mask.shape, -1)
+    return with_arrays(batch, text_ids=None, text=text)
 
 
 def on_device(batch):
@@ -72,7 +71,7 @@ def clips():
     """Latents of clips, with tokens."""
     rng, batch = np.random.default_rng(0), host_batch(0, 4, length=LENGTH)
     mean, logvar = rng.standard_normal((2, 4, 3, 4, 4, 2), np.float32)
-    return replace(batch, video=None, latent_mean=mean, latent_logvar=logvar)
+    return with_arrays(batch, video=None, latent_mean=mean, latent_logvar=logvar)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("packed", marks=pytest.mark.slow), "plain"])
@@ -84,17 +83,17 @@ def test_loss_and_gradient_are_those_of_encoding_on_the_fly(kind, tasks, model, 
         def total(params, frozen, batch):
             draws = task.draw(batch, jax.random.key(3))
             losses, _ = task.loss(nnx.merge(graphdef, params, buffers), frozen, batch, draws)
-            return jnp.sum(losses, where=batch.real)
+            return jnp.sum(losses, where=batch.valid)
 
         compiled = jax.jit(jax.value_and_grad(total))
         return lambda batch: compiled(params, task.frozen_arrays(), on_device(batch))
 
     value, gradient = value_and_gradient(live)(batch)
     given, from_cache = stored(batch, encode), value_and_gradient(cached)
-    assert given.text.any()
+    assert given.arrays.text.any()
     for dtype, tolerance in ((np.float32, 1e-5), (ml_dtypes.bfloat16, 2e-2)):
-        given.text = given.text.astype(dtype).astype(np.float32)
-        found, slope = from_cache(given)
+        rounded = given.arrays.text.astype(dtype).astype(np.float32)
+        found, slope = from_cache(with_arrays(given, text=rounded))
         np.testing.assert_allclose(found, value, rtol=tolerance)
         for x, y in zip(jax.tree.leaves(slope), jax.tree.leaves(gradient), strict=True):
             assert float(jnp.linalg.norm(x - y)) <= tolerance * float(jnp.linalg.norm(y)) + 1e-6
@@ -106,9 +105,9 @@ def test_captions_and_the_empty_one_are_told_as_the_encoder_tells_them(tasks, mo
     told, unsaid = (
         cached._condition(model, frozen, each) for each in (batch, cached._unconditional_batch(frozen, batch))
     )
-    ids, mask = empty_captions(jnp.asarray(given.text_ids))
-    for found, tokens in ((told, (given.text_ids, given.text_mask)), (unsaid, (ids, mask))):
-        assert np.array_equal(found.text_mask, tokens[1]) and np.array_equal(found.fps, given.fps)
+    ids, mask = empty_captions(jnp.asarray(given.arrays.text_ids))
+    for found, tokens in ((told, (given.arrays.text_ids, given.arrays.text_mask)), (unsaid, (ids, mask))):
+        assert np.array_equal(found.text_mask, tokens[1]) and np.array_equal(found.fps, given.arrays.fps)
         np.testing.assert_allclose(found.text, encode(*map(np.asarray, tokens)), rtol=1e-5, atol=1e-6)
 
 

@@ -1,12 +1,10 @@
-from dataclasses import replace
-
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from tests.train.toy import ToyTask, host_batch
+from tests.train.toy import ToyTask, host_batch, with_padding
 from videodit.nn.state import split_model
 from videodit.train.heldout import HeldOut
 from videodit.train.state import TrainState
@@ -29,7 +27,7 @@ def test_every_real_clip_counts_once_and_only_the_average_is_read(state):
     frozen = ToyTask().frozen_arrays()
     whole = held_out(batches).metrics(state, frozen)
     assert held_out(batches).metrics(state, frozen) == whole, "the same noise every time"
-    cut = replace(batches[1], clip_ids=("a", "", "", ""))
+    cut = with_padding(batches[1], ("a", "", "", ""))
     losses = [held_out([batch]).metrics(state, frozen)["eval/loss"] for batch in (batches[0],)]
     first_of_second = held_out([batches[0], cut]).metrics(state, frozen)["eval/loss"]
     assert first_of_second != pytest.approx(np.mean([losses[0], whole["eval/loss"]]))

@@ -1,12 +1,10 @@
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from tests.train.toy import fresh, host_batch
+from tests.train.toy import fresh, host_batch, with_arrays, with_padding
 from videodit.checkpoint import latent_stats
 from videodit.models.vae import VAE, VAEConfig
 from videodit.train.latent_stats import assign_latent_stats
@@ -23,13 +21,11 @@ def vae():
 
 def test_the_latents_of_real_clips_are_normalised(vae):
     batches = [host_batch(n, 8) for n in range(2)]
-    filler = replace(
-        batches[1],
-        clip_ids=("a", *[""] * 7),
-        video=np.concatenate([batches[1].video[:1], np.ones((7, 5, 8, 8, 3), np.float32)]),
-    )
+    ones = np.ones((7, 5, 8, 8, 3), np.float32)
+    filler = with_arrays(batches[1], video=np.concatenate([batches[1].arrays.video[:1], ones]))
+    filler = with_padding(filler, ("a", *[""] * 7))
     assign_latent_stats(vae, [batches[0], filler])
-    clips = np.concatenate([batches[0].video, batches[1].video[:1]])
+    clips = np.concatenate([batches[0].arrays.video, batches[1].arrays.video[:1]])
     mean, _ = jax.device_get(jax.jit(vae.encode)(jnp.asarray(clips)))
     normal = (mean - np.asarray(vae.latent_mean[...])) / np.asarray(vae.latent_std[...])
     np.testing.assert_allclose(normal.mean((0, 1, 2, 3)), 0, atol=1e-5)

@@ -62,9 +62,9 @@ def host(data):
     """All clips in two rows."""
     tokenizer = Tokenizer(train_tokenizer(CAPTIONS, 40))
     packing = Packing(LENGTH, CLIPS, stride=(2, 2))
-    config = ReaderConfig((WeightedDataset(str(data)),), packing, rows=2).evaluation()
+    config = ReaderConfig((WeightedDataset(str(data)),), packing, batch_size=2).as_evaluation()
     batches = list(BatchIterator(config, TokenizedText(tokenizer, TEXT)))
-    assert len(batches) == 1 and batches[0].real.sum() == len(SIZES)
+    assert len(batches) == 1 and batches[0].arrays.valid.sum() == len(SIZES)
     return batches[0]
 
 
@@ -92,15 +92,15 @@ def each(host, data, draws):
                 continue
             mean, logvar = sources[name].latent.arrays()
             t, y, x, _ = mean.shape
-            here = np.asarray(host.segments[row] == k + 1)
+            here = np.asarray(host.arrays.segments[row] == k + 1)
             alone = Batch(
                 video=None,
                 latent_mean=mean[None],
                 latent_logvar=logvar[None],
-                text_ids=host.text_ids[row, k][None],
-                text_mask=host.text_mask[row, k][None],
-                fps=host.fps[row, k][None],
-                real=np.ones(1, bool),
+                text_ids=host.arrays.text_ids[row, k][None],
+                text_mask=host.arrays.text_mask[row, k][None],
+                fps=host.arrays.fps[row, k][None],
+                valid=np.ones(1, bool),
             )
             patches = {name: jnp.asarray(draws[name])[row, here][None] for name in ("noise", "latent") if name in draws}
             given = {name: unpatchify(of, (t, y // 2, x // 2), (1, 2, 2)) for name, of in patches.items()}
@@ -128,7 +128,7 @@ def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
 
     def total(kind, params, batch, draws):
         loss, _ = kind.loss(nnx.merge(graphdef, params, buffers), kind.frozen_arrays(), batch, draws)
-        return jnp.sum(loss, where=batch.real), loss
+        return jnp.sum(loss, where=batch.valid), loss
 
     packed = jax.jit(jax.value_and_grad(lambda *args: total(task, *args), has_aux=True))
     alone = jax.jit(jax.value_and_grad(lambda *args: total(single, *args), has_aux=True))
@@ -149,7 +149,7 @@ def test_held_out_numbers_are_at_fixed_times_and_samples_of_the_run_s_size(host)
     model, batch = build_model(task), on_device(host)
     values = jax.jit(lambda key: task.evaluate(model, task.frozen_arrays(), batch, key))(jax.random.key(0))
     assert set(values) == {"loss"} | {f"loss_t{t}" for t in EVAL_TIMES}
-    assert values["loss"].shape == batch.real.shape
+    assert values["loss"].shape == batch.valid.shape
     np.testing.assert_allclose(values["loss"], np.mean([values[f"loss_t{t}"] for t in EVAL_TIMES], axis=0), rtol=1e-5)
     clips = jax.jit(lambda key: task.sample(model, task.frozen_arrays(), batch, key))(jax.random.key(0))
     assert clips.shape == (2, 5, 8, 8, 3) and np.abs(clips).max() <= 1
@@ -165,7 +165,7 @@ def test_longer_clips_are_trained_nearer_to_noise(host):
     task, batch = build_task(run), on_device(host)
     plain = build_task(with_timesteps(TimestepConfig(stratified=False)))
     shifted, before = (np.asarray(each.draw(batch, jax.random.key(2))["t"]) for each in (task, plain))
-    tokens = np.stack([(host.segments == k + 1).sum(1) for k in range(CLIPS)], axis=1)
+    tokens = np.stack([(host.arrays.segments == k + 1).sum(1) for k in range(CLIPS)], axis=1)
     shift = np.sqrt(np.maximum(tokens, 1))
     np.testing.assert_allclose(shifted, shift * before / (1 + (shift - 1) * before), rtol=1e-5)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from tests.train.toy import ToyTask, host_batch, toy_run
+from tests.train.toy import ToyTask, host_batch, toy_run, with_arrays, with_padding
 from videodit.config.optim import OptimConfig
 from videodit.nn.state import abstract_module, matrix_axes_of, shardings_of
 from videodit.parallel.mesh import MeshConfig, make_mesh
@@ -37,7 +37,7 @@ def prepared():
 
 def test_micro_batches_are_the_batch(prepared):
     host = host_batch(0, 8)
-    host = replace(host, clip_ids=(*host.clip_ids[:5], "", "", ""))  # parts of a batch may hold fewer real clips
+    host = with_padding(host, (*host.clip_ids[:5], "", "", ""))  # parts of a batch may hold fewer real clips
     state, step = prepared
     whole, metrics = step(state, host)
     state, step = prepare(replace(RUN, optim=replace(RUN.optim, micro_batches=4)))
@@ -61,9 +61,9 @@ def test_rows_that_fill_up_a_batch_count_for_nothing(prepared):
     state, step = prepared
     host = host_batch(0, 8)
     _, full = step(state, host)
-    three = replace(host, clip_ids=(*host.clip_ids[:3], *[""] * 5))
-    other = np.where(np.arange(8)[:, None, None, None, None] < 3, host.video, 9)
-    (_, here), (_, there) = step(state, three), step(state, replace(three, video=other.astype(np.float32)))
+    three = with_padding(host, (*host.clip_ids[:3], *[""] * 5))
+    other = np.where(np.arange(8)[:, None, None, None, None] < 3, host.arrays.video, 9)
+    (_, here), (_, there) = step(state, three), step(state, with_arrays(three, video=other.astype(np.float32)))
     assert here["loss"] == there["loss"] != full["loss"]
     assert here["grad_norm"] == there["grad_norm"]
 
@@ -107,7 +107,7 @@ def test_it_learns_in_less_memory_too(kind):
 def test_a_batch_that_is_no_number_is_reported(prepared):
     state, step = prepared
     host = host_batch(0, 8)
-    video = np.where(np.arange(8)[:, None, None, None, None] == 2, np.nan, host.video)
-    _, metrics = step(state, replace(host, video=video.astype(np.float32)))
+    video = np.where(np.arange(8)[:, None, None, None, None] == 2, np.nan, host.arrays.video)
+    _, metrics = step(state, with_arrays(host, video=video.astype(np.float32)))
     assert metrics["finite"] == 0
     assert np.isnan(metrics["loss"])

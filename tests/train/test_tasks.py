@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from tests.train.toy import built, host_batch
+from tests.train.toy import built, host_batch, with_arrays
 from videodit.config.data import DataConfig
 from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.sample import SamplerConfig
@@ -37,7 +37,7 @@ DIT_RUN = DiTRun(
 
 
 def device_batch(**changes):
-    host = replace(host_batch(0, 4), **changes)
+    host = with_arrays(host_batch(0, 4), **changes)
     return to_devices(host, SingleDeviceSharding(jax.devices()[0]))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from videodit_data.reading.batch import Batch, HostBatch
 
 from videodit.config.data import DataConfig
 from videodit.config.optim import OptimConfig
@@ -75,34 +76,31 @@ class ToyTask:
         return jnp.clip(model(batch.video), -1, 1)
 
 
-@dataclass(frozen=True)
-class HostBatch:
-    video: Any
-    text_ids: Any
-    text_mask: Any
-    fps: Any
-    clip_ids: tuple[str, ...]
-    captions: tuple[str, ...]
-    latent_mean: Any = None
-    latent_logvar: Any = None
-
-    @property
-    def real(self) -> np.ndarray:
-        return np.array([clip_id != "" for clip_id in self.clip_ids])
-
-
 def host_batch(number: int, size: int, *, frames: int = FRAMES, side: int = SIDE, length: int = 4) -> HostBatch:
     """The batch of that number: the same at every call."""
     rng = np.random.default_rng(number)
     ids = rng.integers(1, 16, (size, length), dtype=np.int32)
-    return HostBatch(
+    arrays = Batch(
         video=rng.uniform(-1, 1, (size, frames, side, side, 3)).astype(np.float32),
+        latent_mean=None,
+        latent_logvar=None,
         text_ids=ids,
         text_mask=ids > 3,
         fps=np.full(size, 8, np.float32),
-        clip_ids=tuple(f"clip{number}.{row}" for row in range(size)),
-        captions=tuple(f"caption {row}" for row in range(size)),
+        valid=np.ones(size, bool),
     )
+    clip_ids = tuple(f"clip{number}.{row}" for row in range(size))
+    return HostBatch(arrays, clip_ids, tuple(f"caption {row}" for row in range(size)))
+
+
+def with_padding(host: HostBatch, clip_ids: tuple[str, ...]) -> HostBatch:
+    """A batch of which the entries without an id are padding."""
+    return replace(with_arrays(host, valid=np.array(clip_ids) != ""), clip_ids=clip_ids)
+
+
+def with_arrays(host: HostBatch, **changes: Any) -> HostBatch:
+    """A batch with other arrays."""
+    return replace(host, arrays=replace(host.arrays, **changes))
 
 
 class ToyLoader:
@@ -116,7 +114,7 @@ class ToyLoader:
             raise StopIteration
         batch = host_batch(self.number, self.size, **self.shape)
         if self.number == self.poison:
-            batch = replace(batch, video=np.full_like(batch.video, np.nan))
+            batch = with_arrays(batch, video=np.full_like(batch.arrays.video, np.nan))
         self.number += 1
         return batch
 

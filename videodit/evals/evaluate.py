@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from videodit_data.reading.sample import ClipShape, pixels
+from videodit_data.reading.sample import ClipShape, decode_pixels
 from videodit_data.storage.manifest import load, records
 
 from videodit.checkpoint.metrics_file import read_metrics
@@ -71,7 +71,9 @@ def sample_clips(
     size = (shape.frames, shape.height, shape.width)
     with console.status(f"sampling {len(prompts)} clips"):
         generated = list(pipeline.generate(prompts, size=size, seed=seed, sampler=sampler, batch=BATCH))
-    return Samples(pipeline, str(dataset), info, prompts, generated, [pixels(record, shape) for record in chosen])
+    return Samples(
+        pipeline, str(dataset), info, prompts, generated, [decode_pixels(record, shape) for record in chosen]
+    )
 
 
 def summarize(scores: dict[str, Any]) -> str:

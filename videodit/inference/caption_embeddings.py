@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, PyTree
-from videodit_data.tokenizer import Tokenizer, cleaned
+from videodit_data.tokenizer import Tokenizer, clean_caption
 
 from videodit.checkpoint.workdir import CONFIG_FILE, PROVENANCE_FILE
 from videodit.interop.safetensors import Output, Weights, write
@@ -42,7 +42,7 @@ class CaptionEmbeddings:
     def __call__(self, captions: Sequence[str]) -> tuple[Float[np.ndarray, "B S E"], Bool[np.ndarray, "B S"]]:
         """Return embeddings and masks, zeros where a caption has ended."""
         self.prepare(captions)
-        embeddings = [self._embeddings[cleaned(caption)] for caption in captions]
+        embeddings = [self._embeddings[clean_caption(caption)] for caption in captions]
         mask_BS = np.arange(self._length) < np.array([len(each_SE) for each_SE in embeddings])[:, None]
         padded_BSE = np.zeros((*mask_BS.shape, embeddings[0].shape[-1]), np.float32)
         padded_BSE[mask_BS] = np.concatenate(embeddings)
@@ -50,7 +50,7 @@ class CaptionEmbeddings:
 
     def prepare(self, captions: Sequence[str]) -> None:
         """Encode the captions that are new, then release the encoder, whose memory other weights need."""
-        new = [caption for caption in dict.fromkeys(map(cleaned, captions)) if caption not in self._embeddings]
+        new = [caption for caption in dict.fromkeys(map(clean_caption, captions)) if caption not in self._embeddings]
         files = [self._folder / f"{self._stem(caption)}.safetensors" for caption in new]
         # One process may write what another is about to look for.
         stored = broadcast_from_main([file.is_file() for file in files])

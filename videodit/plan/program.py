@@ -202,7 +202,7 @@ def abstract_batch(run: Run, task: Task, rows: Sharding) -> Batch:
         text_ids=array(jnp.int32, *clips, data.text_length),
         text_mask=array(jnp.bool_, *clips, data.text_length),
         fps=array(jnp.float32, *clips),
-        real=array(jnp.bool_, *clips),
+        valid=array(jnp.bool_, *clips),
         **packed,
     )
 

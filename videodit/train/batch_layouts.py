@@ -120,7 +120,7 @@ class PackedRows:
 
     def count_tokens(self, batch: Batch) -> Int[Array, "B K"]:
         ones_BL = jnp.ones(batch.segments.shape, jnp.int32)
-        return jnp.maximum(sum_per_segment(ones_BL, batch.segments, batch.real.shape[1]), 1)
+        return jnp.maximum(sum_per_segment(ones_BL, batch.segments, batch.valid.shape[1]), 1)
 
     def normalize(self, vae: VAE, latents: Float[Array, "B ..."], batch: Batch) -> Float[Array, "B ..."]:
         """Normalize the latents of patches; those of padding are zero."""
@@ -129,15 +129,15 @@ class PackedRows:
         return jnp.where((batch.segments > 0)[..., None], normalized, 0)
 
     def caption_batch(self, batch: Batch) -> Batch:
-        fields = {name: getattr(batch, name) for name in (*CAPTION_FIELDS, "fps")}
+        fields = {name: getattr(batch, name) for name in (*CAPTION_FIELDS, "fps", "valid")}
         flat = {name: None if x is None else rearrange(x, "b k ... -> (b k) ...") for name, x in fields.items()}
-        return dataclasses.replace(batch, **flat)
+        return Batch(video=None, latent_mean=None, latent_logvar=None, **flat)
 
     def token_times(self, t: Float[Array, "B ..."], batch: Batch) -> Float[Array, "B ..."]:
         return spread_to_tokens(t, batch.segments)
 
     def velocity_fn(self, model: TextToVideo, conditioning: Conditioning, batch: Batch) -> VelocityOfTokensFn:
-        clips, cfg, segments_BL = batch.real.shape[1], model.dit.cfg, batch.segments
+        clips, cfg, segments_BL = batch.valid.shape[1], model.dit.cfg, batch.segments
         text, mask = conditioning.text, conditioning.text_mask
         if cfg.attend_padding:
             text, mask = jnp.where(mask[..., None], text, 0), jnp.ones_like(mask)
@@ -154,7 +154,7 @@ class PackedRows:
         )
 
     def reducer(self, batch: Batch) -> Reducer:
-        segments_BL, clips = batch.segments, batch.real.shape[1]
+        segments_BL, clips = batch.segments, batch.valid.shape[1]
 
         def mean_per_segment(error_BLP: Float[Array, "B L P"]) -> PerSegment:
             error_BL = jnp.mean(error_BLP, axis=-1)
@@ -165,7 +165,7 @@ class PackedRows:
 
     def sampling_batch(self, batch: Batch) -> Batch:
         """Return the first caption of every row, at the run's own frame rate."""
-        fields = {name: getattr(batch, name) for name in (*CAPTION_FIELDS, "real")}
+        fields = {name: getattr(batch, name) for name in (*CAPTION_FIELDS, "valid")}
         first = {name: None if x is None else x[:, 0] for name, x in fields.items()}
         return dataclasses.replace(batch, **first, fps=jnp.full(batch.size, self.run.data.fps))
 

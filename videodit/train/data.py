@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from videodit_data.formats import open_dataset
-from videodit_data.reading.batch import Batch, PackedBatch
-from videodit_data.reading.batch_iterator import BatchIndices, BatchIterator
-from videodit_data.reading.buckets import Buckets, OneSize, Token
+from videodit_data.reading.batch import HostBatch
+from videodit_data.reading.batch_iterator import BatchIterator, LocalBatchIndices
+from videodit_data.reading.buckets import Buckets, OneSize, TokenSize
 from videodit_data.reading.mixture import WeightedDataset
 from videodit_data.reading.packing import Packing
 from videodit_data.reading.reader_config import ReaderConfig
@@ -39,7 +39,7 @@ def training_config(run: Run, multiple: int = 1) -> ReaderConfig:
     return ReaderConfig(
         parse_datasets(data.path),
         _shapes(run),
-        rows=data.batch_size,
+        batch_size=data.batch_size,
         multiple=multiple,
         caption_dropout=data.caption_dropout,
         seed=run.seed,
@@ -52,7 +52,7 @@ def heldout_config(run: Run, multiple: int = 1) -> ReaderConfig | None:
     """Return how the clips are read that the run is evaluated on, each once and in order."""
     if not run.data.eval_path:
         return None
-    return replace(training_config(run, multiple).evaluation(), parts=parse_datasets(run.data.eval_path))
+    return replace(training_config(run, multiple).as_evaluation(), datasets=parse_datasets(run.data.eval_path))
 
 
 def _shapes(run: Run) -> OneSize | Buckets | Packing:
@@ -65,13 +65,13 @@ def _shapes(run: Run) -> OneSize | Buckets | Packing:
     if data.packed:
         return Packing(data.packing.length, data.packing.clips, data.packing.look_ahead, patch, stride)
     return Buckets(
-        sides=data.buckets.resolutions,
+        resolutions=data.buckets.resolutions,
         aspects=data.buckets.aspects,
         frames=data.buckets.frames,
-        upsample=data.buckets.max_upscale,
+        max_upscale=data.buckets.max_upscale,
         tokens=data.buckets.tokens,
         fps=data.fps,
-        token=Token(stride[0] * patch[0], stride[1] * patch[1]),
+        token=TokenSize(stride[0] * patch[0], stride[1] * patch[1]),
     )
 
 
@@ -104,14 +104,14 @@ def open_texts(run: Run, tokenizer: Tokenizer | NoTokenizer) -> TokenizedText | 
     encoder, paths = getattr(run, "text_encoder", None), dataset_paths(run)
     carrying = [path for path in paths if encoder and open_dataset(path).manifest.texts]
     if not carrying:
-        return TokenizedText(tokenizer, run.data.text_length, tidy=encoder is not None)
+        return TokenizedText(tokenizer, run.data.text_length, clean=encoder is not None)
     if lacking := sorted({*paths} - {*carrying}):
         logging.getLogger(__name__).warning(
             "The text encoder runs in every step, since %s carry no embeddings; %s do.",
             ", ".join(lacking),
             ", ".join(carrying),
         )
-        return TokenizedText(tokenizer, run.data.text_length, tidy=True)
+        return TokenizedText(tokenizer, run.data.text_length, clean=True)
     model, config, step = load_text_encoder_on_host(Path(encoder), run)
     identity = text_encoder_identity(model, config, step, tokenizer.model, run.data.text_length)  # reads all weights
     for path in carrying:
@@ -146,14 +146,14 @@ class HeldoutBatches:
     config: ReaderConfig
     texts: TokenizedText | CachedText
     clips: int
-    rows: BatchIndices = range
+    rows: LocalBatchIndices = range
 
-    def __iter__(self) -> Iterator[Batch | PackedBatch]:
-        loader = BatchIterator(self.config, self.texts, rows=self.rows)
+    def __iter__(self) -> Iterator[HostBatch]:
+        loader = BatchIterator(self.config, self.texts, local_batch_indices=self.rows)
         try:
             for batch in loader:
                 yield batch
-                if sum(loader.served) >= self.clips:  # of all processes together, which have to end at one batch
+                if sum(loader.clips_served) >= self.clips:  # of all processes together, which have to end at one batch
                     break
         finally:
             loader.close()

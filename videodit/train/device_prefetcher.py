@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 from jax.sharding import Sharding
 
 from videodit.train.batch import Batch, HostBatch, to_devices
@@ -28,7 +29,7 @@ class DeviceBatch:
         epochs: passes over each data set so far, where the iterator reports them.
     """
 
-    batch: Batch
+    batch: Batch[jax.Array]
     clip_ids: tuple[str | tuple[str, ...], ...]
     captions: tuple[str | tuple[str, ...], ...]
     iterator_state: object

@@ -48,7 +48,7 @@ class HeldOut:
             state: TrainState, frozen: PyTree, batch: Batch, key: RandomKey
         ) -> tuple[dict[str, Array], Array]:
             values = task.evaluate(_averaged(graphdef, state), frozen, batch, key)
-            return {name: jnp.sum(v_B, where=batch.real) for name, v_B in values.items()}, batch.real.sum()
+            return {name: jnp.sum(v_B, where=batch.valid) for name, v_B in values.items()}, batch.valid.sum()
 
         def sample(state: TrainState, frozen: PyTree, batch: Batch, indices: Array, key: RandomKey) -> Array:
             shown = jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[indices], batch), replicated)
@@ -85,10 +85,10 @@ class HeldOut:
         rows: list[np.ndarray] = []
         captions: list[str] = []
         for index, frames in enumerate(samples):
-            if not np.any(host.real[index]):
+            if not np.any(host.arrays.valid[index]):
                 continue  # padding: it has no caption and no frame rate
             if batch.video is not None:
-                rows.append(to_float(host.video[index]))
+                rows.append(to_float(host.arrays.video[index]))
                 captions.append("")
             rows.append(frames)
             caption = host.captions[index]

@@ -48,8 +48,8 @@ def assign_latent_stats(vae: VAE, batches: Iterable[HostBatch], scale: LatentSca
 
     means, squares = [], []
     for batch in batches:
-        valid = [clip_id != "" for clip_id in batch.clip_ids]
-        mean, square = jax.device_get(clip_means(state, batch.video))
+        valid = batch.arrays.valid
+        mean, square = jax.device_get(clip_means(state, batch.arrays.video))
         means.append(mean[valid].astype(np.float64))
         squares.append(square[valid].astype(np.float64))
     mean = np.concatenate(means).mean(axis=0)

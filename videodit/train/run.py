@@ -50,7 +50,7 @@ def run_training(run: Run, workdir: Path, *, console: Console | None = None, ini
     texts = data.open_texts(run, open_tokenizer(run))
     config, heldout = data.training_config(run, multiple), data.heldout_config(run, multiple)
     evaluation = None if heldout is None else data.HeldoutBatches(heldout, texts, run.data.eval_clips, indices)
-    loader = BatchIterator(config, texts, rows=indices)
+    loader = BatchIterator(config, texts, local_batch_indices=indices)
     try:
         empty_text = texts("") if isinstance(texts, CachedText) else None
         task = build_task(run, data.dataset_paths(run), empty_text)
@@ -58,7 +58,7 @@ def run_training(run: Run, workdir: Path, *, console: Console | None = None, ini
     finally:
         loader.close()
     if isinstance(run, VAERun) and not outcome.interrupted_by:
-        measure_latents(workdir, data.HeldoutBatches(config.evaluation(), texts, LATENT_CLIPS))
+        measure_latents(workdir, data.HeldoutBatches(config.as_evaluation(), texts, LATENT_CLIPS))
     return outcome
 
 

@@ -46,11 +46,11 @@ def make_train_step(
 
         def sum_losses(params: PyTree, batch: Batch, draws: PyTree) -> tuple[Array, Metrics]:
             loss_B, aux = task.loss(nnx.merge(graphdef, params, state.buffers), frozen, batch, draws)
-            sums = {name: jnp.sum(value_B, where=batch.real) for name, value_B in {"loss": loss_B, **aux}.items()}
+            sums = {name: jnp.sum(value_B, where=batch.valid) for name, value_B in {"loss": loss_B, **aux}.items()}
             return sums["loss"], sums
 
         sums, grads = _accumulate(sum_losses, state.params, batch, draws, run.optim.micro_batches)
-        sums, grads = jax.tree.map(lambda x: x / jnp.maximum(batch.real.sum(), 1), (sums, grads))
+        sums, grads = jax.tree.map(lambda x: x / jnp.maximum(batch.valid.sum(), 1), (sums, grads))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = apply_updates(state.params, updates, jax.random.fold_in(key, ROUNDING_STREAM))
         ema = None if state.ema is None else update_ema(state.ema, params, ema_decay(run.ema, state.step))
@@ -60,7 +60,7 @@ def make_train_step(
             "param_norm": optax.tree.norm(cast(params, jnp.float32)),
             "lr": jnp.asarray(schedule(state.step), jnp.float32),
             "finite": jnp.isfinite(sums["loss"] + grad_norm).astype(jnp.float32),
-            "clips": batch.real.sum().astype(jnp.float32),
+            "clips": batch.valid.sum().astype(jnp.float32),
         }
         return TrainState(state.step + 1, params, ema, opt_state, state.buffers), metrics
 

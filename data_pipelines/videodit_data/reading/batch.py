@@ -1,11 +1,13 @@
-"""The contract between the data room and everything above it: one batch of numpy arrays."""
+"""The batch: one class for arrays of NumPy on the host and of JAX on the devices, and for shapes in the planner."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, Shaped, UInt8
+
+ArrayT = TypeVar("ArrayT")  # np.ndarray, jax.Array or jax.ShapeDtypeStruct
 
 
 class ArraySpec(NamedTuple):
@@ -15,63 +17,86 @@ class ArraySpec(NamedTuple):
     dtype: np.dtype
 
 
-BatchSpec = Mapping[str, ArraySpec]
+@dataclass(frozen=True, repr=False, eq=False)
+class Batch(Generic[ArrayT]):
+    """A batch of captioned clips: one clip per batch entry, or several in a packed sequence.
 
+    B batch entries, T = 1 + 4k frames, Y and X pixels; t, y and x latent positions of C channels; packed sequences of
+    L tokens with P features each; S text tokens of E features. K is the number of clips of a packed sequence: arrays
+    have that dimension only there. Clip k of a packed sequence is segment k + 1.
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch of captioned clips, as pixels or as latents.
-
-    B clips, T = 1 + 4k frames, Y and X pixels, t, y and x latent positions of C channels, S text tokens.
-    A row with an empty clip id is padding: its arrays are zero and it counts for nothing (`real` says which rows do).
+    Attributes:
+        video: bytes, or floats in [-1, 1]; None when latents are given.
+        latent_mean, latent_logvar: posterior of the autoencoder, as stored; None when pixels are given.
+        text_ids: token ids, 0 is padding; None when embeddings are given.
+        text_mask: True for text tokens that count.
+        fps: frames per second of each clip.
+        valid: False for batch entries (clips of packed sequences) that are padding and count for nothing.
+        segments: clip of each token of a packed sequence, 0 for padding; None where nothing is packed.
+        positions: (t, y, x) of each token in its clip, in tokens; None where nothing is packed.
+        text: text embeddings, zeros where a caption has ended; None when ids are given.
+        conditions: further inputs by name (`reading.conditions`), one array per name.
     """
 
-    video: UInt8[np.ndarray, "B T Y X 3"] | None  # None when latents are given
-    latent_mean: Shaped[np.ndarray, "B t y x C"] | None  # float16 or bfloat16, as stored
-    latent_logvar: Shaped[np.ndarray, "B t y x C"] | None
-    text_ids: Int32[np.ndarray, "B S"] | None  # 0 is padding; None when embeddings are given
-    text_mask: Bool[np.ndarray, "B S"]
-    fps: Float32[np.ndarray, " B"]  # frames a second of the clip as served
-    clip_ids: tuple[str, ...]  # host only
-    captions: tuple[str, ...]  # host only: the chosen caption, "" when dropped
-    text: Shaped[np.ndarray, "B S E"] | None = None  # float16 or bfloat16, as stored, zeros where a caption has ended
+    video: UInt8[ArrayT, "B T Y X 3"] | Float[ArrayT, "B T Y X 3"] | None
+    latent_mean: Float[ArrayT, "B t y x C"] | Float[ArrayT, "B L P"] | None
+    latent_logvar: Float[ArrayT, "B t y x C"] | Float[ArrayT, "B L P"] | None
+    text_ids: Int32[ArrayT, "B *K S"] | None
+    text_mask: Bool[ArrayT, "B *K S"]
+    fps: Float32[ArrayT, "B *K"]
+    valid: Bool[ArrayT, "B *K"]
+    segments: Int32[ArrayT, "B L"] | None = None
+    positions: Int32[ArrayT, "B L 3"] | None = None
+    text: Float[ArrayT, "B *K S E"] | None = None
+    conditions: Mapping[str, Shaped[ArrayT, "B ..."]] = field(default_factory=dict)
 
     @property
-    def real(self) -> Bool[np.ndarray, " B"]:
-        """True for rows that hold a clip, False for padding."""
-        return np.array([clip_id != "" for clip_id in self.clip_ids], dtype=bool)
+    def size(self) -> int:
+        """Number of batch entries."""
+        return self.valid.shape[0]
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that go to the devices, by field name; host-only and absent fields are left out."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    @property
+    def pixels(self) -> Float[ArrayT, "B T Y X 3"]:
+        """The frames as floats in [-1, 1]."""
+        is_bytes = self.video.dtype == np.uint8
+        return self.video.astype(np.float32) / np.float32(127.5) - 1 if is_bytes else self.video
+
+    @property
+    def posterior(self) -> tuple[Float32[ArrayT, "..."], Float32[ArrayT, "..."]]:
+        """Mean and log-variance of the latents as float32."""
+        return self.latent_mean.astype(np.float32), self.latent_logvar.astype(np.float32)
+
+    def arrays(self) -> dict[str, ArrayT]:
+        """Return the arrays by name, those of `conditions` as `conditions/NAME`; without fields that are None."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "conditions"}
+        values |= {f"conditions/{name}": value for name, value in self.conditions.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def __repr__(self) -> str:
+        return "\n".join([type(self).__name__, *(f"  {name}: {_describe(x)}" for name, x in self.arrays().items())])
 
 
-@dataclass(frozen=True)
-class PackedBatch:
-    """One batch of rows of tokens, in each of which several clips of latents are packed.
+@dataclass(frozen=True, repr=False, eq=False)
+class HostBatch:
+    """A batch in NumPy, and what stays on the host: ids and captions of its clips.
 
-    B rows of L tokens with P features each; K clips a row at most, of S text tokens. Clip k of a row is segment k + 1.
-    One with an empty id is none, and its text and rate are zero, as are tokens of no clip.
+    Attributes:
+        arrays: what goes to the devices.
+        clip_ids: one per batch entry, "" for padding; for packed sequences a tuple of K each.
+        captions: the chosen captions, "" where dropped; nested alike.
     """
 
-    latent_mean: Shaped[np.ndarray, "B L P"]  # float16 or bfloat16, as stored
-    latent_logvar: Shaped[np.ndarray, "B L P"]
-    positions: Int32[np.ndarray, "B L 3"]  # (t, y, x) of a token in its clip, in tokens
-    segments: Int32[np.ndarray, "B L"]  # 0 is padding
-    text_ids: Int32[np.ndarray, "B K S"] | None  # None when embeddings are given
-    text_mask: Bool[np.ndarray, "B K S"]
-    fps: Float32[np.ndarray, "B K"]
-    clip_ids: tuple[tuple[str, ...], ...]  # host only
-    captions: tuple[tuple[str, ...], ...]  # host only
-    text: Shaped[np.ndarray, "B K S E"] | None = None  # float16 or bfloat16, as stored
+    arrays: Batch[np.ndarray]
+    clip_ids: tuple[str, ...] | tuple[tuple[str, ...], ...]
+    captions: tuple[str, ...] | tuple[tuple[str, ...], ...]
 
-    @property
-    def real(self) -> Bool[np.ndarray, "B K"]:
-        """True where there is a clip."""
-        return np.array([[clip_id != "" for clip_id in row] for row in self.clip_ids], dtype=bool)
+    def __repr__(self) -> str:
+        lines = [f"  {name}: {value!r}" for name in ("clip_ids", "captions") for value in [getattr(self, name)]]
+        return "\n".join([type(self).__name__, *repr(self.arrays).splitlines()[1:], *lines])
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that go to the devices, by field name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+def _describe(value: object) -> str:
+    """Return dtype and shape of an array; the repr of what stands in for one, such as a sharding."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        return repr(value)
+    return f"{value.dtype} [{', '.join(map(str, value.shape))}]"

@@ -1,4 +1,4 @@
-"""What a configuration will make of its data sets, before anything is read or trained: shapes, drops and waste."""
+"""Statistics of buckets before anything is read or trained: shapes, dropped clips and padding of a configuration."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,117 +13,126 @@ from videodit_data.reading.buckets import Bucket
 from videodit_data.reading.clip_source import ClipSource
 from videodit_data.reading.reader_config import ReaderConfig
 
-_BATCHES = 1000  # planned at most
+_MAX_BATCHES = 1000  # that are planned
 
 
 @dataclass(frozen=True)
 class ShapeStats:
     """One of the shapes that clips are served in.
 
-    clips: of all data sets. tokens: of a clip. batch: clips of a batch, 0 in packed rows. kept: the share of a frame's
-    pixels that is in its crop.
+    Attributes:
+        clips: of all data sets.
+        tokens: of a clip.
+        batch_size: clips of a batch, 0 in packed sequences.
+        crop_share: share of the clips' pixels that is inside the crop.
     """
 
     bucket: Bucket
     clips: int
     tokens: int
-    batch: int
-    kept: float
+    batch_size: int
+    crop_share: float
 
 
 @dataclass(frozen=True)
 class BucketStats:
-    """What comes of a mixture.
+    """What batches a configuration makes of its data sets.
 
-    dropped: for each data set how many clips are not served, by reason.
-    batches: of one pass through all clips. compiled: how many shapes a step is compiled for.
-    real: of the tokens of those batches (or of the first thousand), the share that is of clips.
+    Attributes:
+        dropped: for each data set how many clips are not served, by reason.
+        batches: of one pass through all clips.
+        num_compiled: how many shapes a step is compiled for.
+        token_utilization: of the tokens of those batches (or of the first thousand), the share that is not padding.
     """
 
     shapes: tuple[ShapeStats, ...]
     dropped: dict[str, dict[str, int]]
     clips: int
     batches: int
-    compiled: int
-    real: float
+    num_compiled: int
+    token_utilization: float
 
 
 def compute_bucket_stats(config: ReaderConfig) -> BucketStats:
-    """Plans one pass, shuffled as training is. ValueError as `ClipSource`."""
-    source = ClipSource(replace(config, repeat=True), to_plan=True)
+    """Plan one pass, shuffled as in training, and return its statistics. ValueError as `ClipSource`."""
+    source = ClipSource(replace(config, repeat=True), plan_only=True)
     counts: Counter[Bucket] = Counter()
-    kept: dict[Bucket, list[tuple[int, float]]] = {}
-    for assigned in source.assigned:
-        numbers = np.bincount(assigned.of[assigned.of >= 0], minlength=len(assigned.buckets))
-        for bucket, number, share in zip(assigned.buckets, numbers.tolist(), assigned.kept, strict=True):
+    crop_shares: dict[Bucket, list[tuple[int, float]]] = {}
+    for assignment in source.assignments:
+        numbers = np.bincount(assignment.indices[assignment.indices >= 0], minlength=len(assignment.buckets))
+        for bucket, number, share in zip(assignment.buckets, numbers.tolist(), assignment.crop_shares, strict=True):
             counts[bucket] += number
-            kept.setdefault(bucket, []).append((number, share))
+            crop_shares.setdefault(bucket, []).append((number, share))
     shapes = tuple(
         ShapeStats(
             bucket,
             counts[bucket],
-            source.cost(bucket),
-            0 if config.packing else source.batch(bucket),
-            sum(n * share for n, share in kept[bucket]) / counts[bucket],
+            source.count_tokens(bucket),
+            0 if config.packing else source.batch_size(bucket),
+            sum(n * share for n, share in crop_shares[bucket]) / counts[bucket],
         )
-        for bucket in source.shapes
+        for bucket in source.buckets
     )
     clips = sum(counts.values())
-    batches, real = _plan(source, clips)
-    dropped = {each.path: assigned.dropped for each, assigned in zip(source.sets, source.assigned, strict=True)}
-    return BucketStats(shapes, dropped, clips, batches, 1 if config.packing else len(shapes), real)
+    batches, utilization = _plan(source, clips)
+    dropped = {each.path: of.dropped for each, of in zip(source.datasets, source.assignments, strict=True)}
+    return BucketStats(shapes, dropped, clips, batches, 1 if config.packing else len(shapes), utilization)
 
 
 def latent_stride(paths: Sequence[str]) -> tuple[int | None, int] | None:
-    """Frames and pixels of a latent position, as the latents of data sets have them; None where none holds latents.
+    """Return frames and pixels of a latent position, as the latents of data sets have them.
 
-    Frames are None where all clips are images. ValueError when data sets were coded by VAEs of different strides.
+    Returns:
+        None where no data set holds latents; frames are None where all clips are images.
+
+    Raises:
+        ValueError: when data sets were encoded by VAEs of different strides.
     """
-    found: dict[str, tuple[int | None, int]] = {}
+    strides: dict[str, tuple[int | None, int]] = {}
     for each in map(open_dataset, paths):
         if each.manifest.content == "latent":
             frames = [clip[0] for clip in each.clips]
             record = each.records[frames.index(max(frames))]
             t, y, _, _ = record.latent.shape
-            found[each.path] = (record.frames - 1) // (t - 1) if t > 1 else None, record.height // y
-    times, spaces = {time for time, _ in found.values()} - {None}, {space for _, space in found.values()}
+            strides[each.path] = (record.frames - 1) // (t - 1) if t > 1 else None, record.height // y
+    times, spaces = {time for time, _ in strides.values()} - {None}, {space for _, space in strides.values()}
     if max(len(times), len(spaces)) > 1:
-        told = ", ".join(f"{path} by {time or 'any'} {space}" for path, (time, space) in found.items())
-        raise ValueError(f"These latents are of VAEs with different strides, which no run reads together: {told}.")
-    return (min(times, default=None), spaces.pop()) if found else None
+        listed = ", ".join(f"{path} by {time or 'any'} {space}" for path, (time, space) in strides.items())
+        raise ValueError(f"These latents are of VAEs with different strides, which no run reads together: {listed}.")
+    return (min(times, default=None), spaces.pop()) if strides else None
 
 
 def _plan(source: ClipSource, clips: int) -> tuple[int, float]:
-    """Batches of a pass, and the share of their tokens that is of clips."""
+    """Return the batches of a pass, and the share of their tokens that is not padding."""
     config, plan, served, used, batches = source.config, source.plan(), 0, 0, 0
-    while served < clips and batches < _BATCHES:
-        places = [place for row in next(plan) for place in row]
-        served += len(places)
-        used += sum(source.cost(source.shape(place)) for place in places)
+    while served < clips and batches < _MAX_BATCHES:
+        positions = [position for entry in next(plan) for position in entry]
+        served += len(positions)
+        used += sum(source.count_tokens(source.bucket(position)) for position in positions)
         batches += 1
-    room = config.rows * config.packing.length if config.packing else config.shapes.tokens
+    room = config.batch_size * config.packing.length if config.packing else config.shapes.tokens
     return round(batches * clips / served), used / (batches * room)
 
 
 def print_bucket_stats(config: ReaderConfig, console: Console) -> None:
-    """Prints a `compute_bucket_stats` as a table and a few lines."""
-    found = compute_bucket_stats(config)
-    columns = ("clips a batch", "tokens used") if not config.packing else ()
-    title = "Shapes, frames x height x width; of a clip's frames, the share kept"
-    table = Table("shape", "clips", "tokens", *columns, "kept", title=title, title_justify="left")
-    for shape in found.shapes:
+    """Print the statistics as a table and a few lines."""
+    stats = compute_bucket_stats(config)
+    columns = ("clips per batch", "tokens used") if not config.packing else ()
+    title = "Shapes, frames x height x width; of a clip's frames, the share inside the crop"
+    table = Table("shape", "clips", "tokens", *columns, "cropped to", title=title, title_justify="left")
+    for shape in stats.shapes:
         row = [str(shape.bucket), str(shape.clips), str(shape.tokens)]
         if not config.packing:
-            row += [str(shape.batch), f"{shape.batch * shape.tokens / config.shapes.tokens:.1%}"]
-        table.add_row(*row, f"{shape.kept:.1%}")
+            row += [str(shape.batch_size), f"{shape.batch_size * shape.tokens / config.shapes.tokens:.1%}"]
+        table.add_row(*row, f"{shape.crop_share:.1%}")
     console.print(table)
-    for path, reasons in found.dropped.items():
+    for path, reasons in stats.dropped.items():
         for reason, count in reasons.items():
             console.print(f"{path}: {count} clips are {reason} and not served", highlight=False)
-    if not any(found.dropped.values()):
+    if not any(stats.dropped.values()):
         console.print("every clip is served", highlight=False)
     console.print(
-        f"{found.clips} clips, about {found.batches} batches a pass; {found.real:.1%} of their tokens are of clips; "
-        f"{found.compiled} shape{'s' * (found.compiled != 1)} to compile a step for",
+        f"{stats.clips} clips, about {stats.batches} batches per pass; {stats.token_utilization:.1%} of their tokens "
+        f"are of clips; {stats.num_compiled} shape{'s' * (stats.num_compiled != 1)} to compile a step for",
         highlight=False,
     )

@@ -1,7 +1,7 @@
 """Buckets: the few shapes that clips of any size, aspect and length are served in, and which clip goes where.
 
-A shape is known by what it costs the transformer: a token is a block of frames and pixels (`Token`), the first frame
-being coded alone. Shapes of one resolution have about the same number of pixels, whatever their aspect.
+A bucket's size is counted in the transformer's tokens: a token is a block of frames and pixels (`TokenSize`), and the
+first frame has tokens of its own. Buckets of one resolution have about as many pixels, whatever their aspect.
 """
 
 import math
@@ -15,31 +15,35 @@ from jaxtyping import Int64
 from videodit_data.storage.dataset import ClipSize
 from videodit_data.video.resampling import covers
 
-TOO_SHORT, TOO_SMALL, OTHERWISE = "too short", "too small", "coded at another size or rate"
+TOO_SHORT, TOO_SMALL, OTHER_SHAPE = "too short", "too small", "encoded at another size or rate"
 ONLY_IMAGES = "videos where the only length is that of images"
 ONLY_VIDEOS = "images where no length is 1"
 
 
 def check_frames(frames: int) -> None:
-    """ValueError unless `frames` is 1 + 4k, the only clip lengths that a causal video VAE codes without remainder."""
+    """Check that `frames` is 1 + 4k: a causal video VAE encodes only such clips without remainder.
+
+    Raises:
+        ValueError: for any other number.
+    """
     if frames < 1 or frames % 4 != 1:
         below = max(1, (frames - 1) // 4 * 4 + 1)
         raise ValueError(f"A clip has 1 + 4k frames; {frames} is not such a number, {below} and {below + 4} are.")
 
 
 @dataclass(frozen=True)
-class Token:
-    """What one token stands for: frames after the first, and pixels a side; strides of VAE and patches multiplied."""
+class TokenSize:
+    """Frames (after the first) and pixels of each side that one token covers: strides of VAE and patches multiplied."""
 
     frames: int = 4
     pixels: int = 16
 
     def __post_init__(self) -> None:
         if min(self.frames, self.pixels) < 1:
-            raise ValueError(f"A token stands for at least 1 frame and 1 pixel, not {self.frames} and {self.pixels}.")
+            raise ValueError(f"A token covers at least 1 frame and 1 pixel, not {self.frames} and {self.pixels}.")
 
     def count(self, frames: int, height: int, width: int) -> int:
-        """Tokens of a clip whose sizes divide."""
+        """Return the tokens of a clip whose sizes divide."""
         return (1 + (frames - 1) // self.frames) * (height // self.pixels) * (width // self.pixels)
 
 
@@ -57,7 +61,13 @@ class Bucket:
 
 @dataclass(frozen=True)
 class OneSize:
-    """One shape for all clips, scaled to cover it, however small they are; `frames` are 1 + 4k, `fps` a second."""
+    """One shape for all clips, scaled to cover it, however small they are.
+
+    Attributes:
+        frames: 1 + 4k.
+        height, width: pixels.
+        fps: frames per second.
+    """
 
     frames: int = 17
     height: int = 64
@@ -67,7 +77,7 @@ class OneSize:
     def __post_init__(self) -> None:
         check_frames(self.frames)
         if min(self.height, self.width) < 1 or not self.fps > 0:
-            raise ValueError(f"Clips have sides and a rate above 0; got {self}.")
+            raise ValueError(f"Clips have a height, a width and a rate above 0; got {self}.")
 
     @property
     def bucket(self) -> Bucket:
@@ -75,13 +85,13 @@ class OneSize:
         return Bucket(self.frames, self.height, self.width)
 
     def choose(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
-        """The shape if a clip is long enough for it, or why not."""
+        """Return the shape if a clip is long enough for it, or the reason why not."""
         return self.bucket if covers(frames, fps, self.frames, self.fps) else TOO_SHORT
 
-    def choose_coded(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
-        """As `choose`, of latents, which can be cut but neither resampled nor scaled."""
+    def choose_encoded(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
+        """Return the shape or the reason why not, for latents: these can be cut, but neither resampled nor scaled."""
         if (height, width) != (self.height, self.width) or abs(fps - self.fps) >= 1e-3:
-            return OTHERWISE
+            return OTHER_SHAPE
         return self.bucket if frames >= self.frames else TOO_SHORT
 
 
@@ -90,117 +100,124 @@ class Buckets:
     """All shapes, and what a clip must have to be served in one.
 
     Attributes:
-        sides: resolutions, as the sides of squares of as many pixels.
+        resolutions: 256 means about 256 x 256 pixels, whatever the aspect.
         aspects: widths over heights.
         frames: lengths, each 1 + 4k; 1 is that of images, and serves no video.
-        fps: frames a second that clips are served at.
-        upsample: how far a clip may be enlarged at most; 1 is not at all.
+        fps: frames per second that clips are served at.
+        max_upscale: how far a clip may be enlarged at most; 1 is not at all.
         tokens: of a batch at most; it decides how many clips of each shape make one.
-        token: what a token stands for.
+        token: what one token covers.
     """
 
-    sides: tuple[int, ...] = (256, 512)
+    resolutions: tuple[int, ...] = (256, 512)
     aspects: tuple[float, ...] = (9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9)
     frames: tuple[int, ...] = (1, 17, 33, 49, 81)
     fps: float = 16.0
-    upsample: float = 1.0
+    max_upscale: float = 1.0
     tokens: int = 32768
-    token: Token = Token()
+    token: TokenSize = TokenSize()
 
     def __post_init__(self) -> None:
         for frames in self.frames:
             check_frames(frames)
-        if not (self.sides and self.aspects and self.frames):
-            raise ValueError("Buckets need at least one side, one aspect and one number of frames.")
-        if min(self.sides) < self.token.pixels:
-            raise ValueError(f"Buckets' sides are at least {self.token.pixels} pixels, not {min(self.sides)}.")
+        if not (self.resolutions and self.aspects and self.frames):
+            raise ValueError("Buckets need at least one resolution, one aspect and one number of frames.")
+        if min(self.resolutions) < self.token.pixels:
+            smallest = min(self.resolutions)
+            raise ValueError(f"Buckets' resolutions are at least {self.token.pixels} pixels, not {smallest}.")
         for name, value in (("aspects are", min(self.aspects)), ("rate is", self.fps)):
             if not 0 < value < math.inf:
                 raise ValueError(f"Buckets' {name} above 0 and finite, not {value:g}.")
-        if not self.upsample >= 1:
-            raise ValueError(f"Buckets' upsample is at least 1, which enlarges nothing, not {self.upsample:g}.")
+        if not self.max_upscale >= 1:
+            raise ValueError(f"Buckets' max_upscale is at least 1, which enlarges nothing, not {self.max_upscale:g}.")
         if any((frames - 1) % self.token.frames for frames in self.frames):
             raise ValueError(f"Buckets have 1 + {self.token.frames}k frames, which {self.frames} are not all.")
 
-    def all(self) -> list[Bucket]:
-        """Every shape, in order."""
-        shapes = {shape for side in self.sides for shape in self.pixels(side)}
-        return sorted(Bucket(frames, *shape) for frames in self.frames for shape in shapes)
+    def list_buckets(self) -> list[Bucket]:
+        """Return every shape, in order."""
+        sizes = {size for resolution in self.resolutions for size in self.frame_sizes(resolution)}
+        return sorted(Bucket(frames, *size) for frames in self.frames for size in sizes)
 
-    def pixels(self, side: int) -> list[tuple[int, int]]:
-        """(height, width) for each aspect: multiples of a token, of about side squared pixels."""
+    def frame_sizes(self, resolution: int) -> list[tuple[int, int]]:
+        """Return (height, width) for each aspect: multiples of a token, about resolution squared pixels."""
         step = self.token.pixels
-        found = []
+        sizes = []
         for aspect in self.aspects:
-            height = max(step, round(side / math.sqrt(aspect) / step) * step)
-            found.append((height, max(step, round(height * aspect / step) * step)))
-        return found
+            height = max(step, round(resolution / math.sqrt(aspect) / step) * step)
+            sizes.append((height, max(step, round(height * aspect / step) * step)))
+        return sizes
 
-    def cost(self, bucket: Bucket) -> int:
-        """Tokens of one clip."""
+    def count_tokens(self, bucket: Bucket) -> int:
+        """Return the tokens of one clip."""
         return self.token.count(bucket.frames, bucket.height, bucket.width)
 
-    def batch(self, bucket: Bucket) -> int:
-        """Clips of a batch."""
-        return self.tokens // self.cost(bucket)
+    def batch_size(self, bucket: Bucket) -> int:
+        """Return the number of clips that a batch's tokens allow."""
+        return self.tokens // self.count_tokens(bucket)
 
     def choose(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
-        """The best shape that a clip fills, or why there is none.
+        """Return the best shape that a clip fills, or the reason why there is none.
 
-        The largest resolution that it need not be enlarged for (more than `upsample` allows), there the nearest aspect,
-        and then the longest. A clip of one frame is an image, and only that.
+        That is the largest resolution for which the clip need not be enlarged (by more than `max_upscale`), there the
+        nearest aspect, and then the longest. A clip of one frame is an image, and only that.
         """
         image = frames == 1
         lengths = [n for n in self.frames if (n == 1) == image and (image or covers(frames, fps, n, self.fps))]
         if not lengths:
             return ONLY_VIDEOS if image else ONLY_IMAGES if set(self.frames) == {1} else TOO_SHORT
-        wanted = math.log(width / height)
-        for side in sorted(self.sides, reverse=True):
-            y, x = min(self.pixels(side), key=lambda shape: (abs(math.log(shape[1] / shape[0]) - wanted), shape))
-            if max(y / height, x / width) <= self.upsample + 1e-9:
+        log_aspect = math.log(width / height)
+        for resolution in sorted(self.resolutions, reverse=True):
+            sizes = self.frame_sizes(resolution)
+            y, x = min(sizes, key=lambda size: (abs(math.log(size[1] / size[0]) - log_aspect), size))
+            if max(y / height, x / width) <= self.max_upscale + 1e-9:
                 return Bucket(max(lengths), y, x)
         return TOO_SMALL
 
-    def choose_coded(self, frames: int, fps: float, height: int, width: int) -> Bucket:
-        """That of latents is the one that they were made in."""
+    def choose_encoded(self, frames: int, fps: float, height: int, width: int) -> Bucket:
+        """Return the shape of latents: the one that they were encoded in."""
         return Bucket(frames, height, width)
 
 
 @dataclass(frozen=True)
-class Assigned:
-    """Of the clips of a data set, which shape each is served in.
+class BucketAssignment:
+    """The shape that each clip of a data set is served in.
 
     Attributes:
         buckets: the shapes that have a clip, in order.
-        of: for each clip its place in `buckets`, or -1.
+        indices: for each clip the index of its shape in `buckets`, or -1.
         dropped: how many clips have no shape, by reason.
-        kept: of the pixels of the clips' own windows, the share that their crops keep, a bucket.
+        crop_shares: for each bucket the share of its clips' pixels that is inside the crop.
     """
 
     buckets: tuple[Bucket, ...]
-    of: Int64[np.ndarray, " N"]
+    indices: Int64[np.ndarray, " N"]
     dropped: dict[str, int]
-    kept: tuple[float, ...]
+    crop_shares: tuple[float, ...]
+
+    @property
+    def num_served(self) -> int:
+        """Number of clips that have a shape."""
+        return int((self.indices >= 0).sum())
 
 
-def assign(choose: Callable[..., Bucket | str], clips: Iterable[ClipSize]) -> Assigned:
-    """The shape of every clip, as `choose` says (`Buckets.choose`)."""
-    known: dict[ClipSize, Bucket | str] = {}
-    chosen, kept = [], []
+def assign_buckets(choose: Callable[..., Bucket | str], clips: Iterable[ClipSize]) -> BucketAssignment:
+    """Assign every clip its shape, as `choose` (such as `Buckets.choose`) says."""
+    cache: dict[ClipSize, Bucket | str] = {}
+    choices, shares = [], []
     for clip in clips:
-        if clip not in known:
-            known[clip] = choose(*clip)
-        chosen.append(found := known[clip])
-        kept.append(_kept(found, *clip[2:]) if isinstance(found, Bucket) else 0.0)
-    used = sorted({bucket for bucket in known.values() if isinstance(bucket, Bucket)})
-    place = {bucket: number for number, bucket in enumerate(used)}
-    of = np.array([place.get(bucket, -1) for bucket in chosen], np.int64)
-    dropped = dict(sorted(Counter(reason for reason in chosen if isinstance(reason, str)).items()))
-    shares = np.asarray(kept)
-    return Assigned(tuple(used), of, dropped, tuple(float(shares[of == n].mean()) for n in range(len(used))))
+        if clip not in cache:
+            cache[clip] = choose(*clip)
+        choices.append(choice := cache[clip])
+        shares.append(_crop_share(choice, *clip[2:]) if isinstance(choice, Bucket) else 0.0)
+    buckets = sorted({bucket for bucket in cache.values() if isinstance(bucket, Bucket)})
+    index_of = {bucket: index for index, bucket in enumerate(buckets)}
+    indices = np.array([index_of.get(choice, -1) for choice in choices], np.int64)
+    dropped = dict(sorted(Counter(reason for reason in choices if isinstance(reason, str)).items()))
+    means = tuple(float(np.asarray(shares)[indices == index].mean()) for index in range(len(buckets)))
+    return BucketAssignment(tuple(buckets), indices, dropped, means)
 
 
-def _kept(bucket: Bucket, height: int, width: int) -> float:
-    """The share of a frame that is in the crop of it that has the bucket's aspect."""
+def _crop_share(bucket: Bucket, height: int, width: int) -> float:
+    """Return the share of a frame that is inside its crop to the bucket's aspect."""
     ratio = (bucket.width / bucket.height) / (width / height)
     return min(ratio, 1 / ratio)

@@ -1,4 +1,4 @@
-"""Which parts of a clip are taken, where several are: all different, the first being what is taken where one is."""
+"""Clip windows: the parts of a clip that are encoded."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from videodit_data.reading.transforms import cover_size
 from videodit_data.storage.dataset import ClipSize
-from videodit_data.video.resampling import starts
+from videodit_data.video.resampling import count_starts
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,22 @@ class Window:
     width: int
 
 
-def windows(clip: ClipSize, shape: ClipSize, count: int, seed: int) -> list[Window]:
-    """`count` windows of a clip, or as many as there are: its beginning and centre, then others drawn by the seed.
+def choose_windows(clip: ClipSize, shape: ClipSize, count: int, seed: int) -> list[Window]:
+    """Return `count` different windows of a clip, or all if there are fewer.
+
+    The first is the clip's beginning and centre, the others are drawn by the seed.
 
     Args:
-        clip: frames, frames a second, height and width. shape: the same of what is taken.
+        clip: size of the clip.
+        shape: size of a window.
     """
-    (frames, source_fps, *size), (wanted, fps, *target) = clip, shape
+    (frames, source_fps, *size), (window_frames, fps, *target) = clip, shape
     scaled = cover_size(*size, *target)
     spare = (have - take for have, take in zip(scaled, target, strict=True))
-    places = starts(frames, source_fps, wanted, fps), *(pixels + 1 for pixels in spare)
-    total = int(np.prod(places, dtype=np.int64))
-    first = int(np.ravel_multi_index((0, (places[1] - 1) // 2, (places[2] - 1) // 2), places))
+    choices = count_starts(frames, source_fps, window_frames, fps), *(pixels + 1 for pixels in spare)
+    total = int(np.prod(choices, dtype=np.int64))
+    first = int(np.ravel_multi_index((0, (choices[1] - 1) // 2, (choices[2] - 1) // 2), choices))
     others = np.random.default_rng(seed).choice(total - 1, min(count, total) - 1, replace=False) if total > 1 else []
     chosen = [first, *(int(other) + (other >= first) for other in others)]
-    found = (tuple(map(int, np.unravel_index(number, places))) for number in chosen)
-    return [Window(start / source_fps, top, left, *scaled) for start, top, left in found]
+    offsets = (tuple(map(int, np.unravel_index(index, choices))) for index in chosen)
+    return [Window(start / source_fps, top, left, *scaled) for start, top, left in offsets]

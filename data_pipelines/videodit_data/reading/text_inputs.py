@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from videodit_data.reading.batch import ArraySpec
 from videodit_data.storage.embeddings import Embedding, Embeddings
-from videodit_data.tokenizer import NoTokenizer, Tokenizer, cleaned
+from videodit_data.tokenizer import NoTokenizer, Tokenizer, clean_caption
 
 
 @runtime_checkable
@@ -39,12 +39,12 @@ class TextInput(Protocol):
 class TokenizedText:
     """`text_ids` and `text_mask` of `length` tokens, eos included.
 
-    tidy: captions are `cleaned` first, as trained text encoders are used to.
+    tidy: captions are `clean_caption` first, as trained text encoders are used to.
     """
 
     tokenizer: Tokenizer | NoTokenizer
     length: int = 32
-    tidy: bool = False
+    clean: bool = False
 
     @property
     def specs(self) -> Mapping[str, ArraySpec]:
@@ -55,10 +55,10 @@ class TokenizedText:
 
     @property
     def identity(self) -> str:
-        return f"{hashlib.sha256(self.tokenizer.model).hexdigest()}, {self.length} tokens{', tidied' * self.tidy}"
+        return f"{hashlib.sha256(self.tokenizer.model).hexdigest()}, {self.length} tokens{', tidied' * self.clean}"
 
     def __call__(self, caption: str) -> Mapping[str, Shaped[np.ndarray, "..."]]:
-        ids, mask = self.tokenizer.encode([cleaned(caption) if self.tidy else caption], self.length)
+        ids, mask = self.tokenizer.encode([clean_caption(caption) if self.clean else caption], self.length)
         return {"text_ids": ids[0], "text_mask": mask[0]}
 
 

@@ -23,7 +23,7 @@ from videodit_data.storage.records import (
     unpack_floats,
     write_packed,
 )
-from videodit_data.tokenizer import cleaned
+from videodit_data.tokenizer import clean_caption
 
 NAME = "text"  # of the shards
 CAPTIONS = 1024  # of a shard: 1 GB of UMT5-XXL's at 128 tokens each
@@ -39,12 +39,12 @@ class Keys:
         self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).digest()
 
     def __call__(self, caption: str) -> bytes:
-        return hashlib.sha256(self._made_by + cleaned(caption).encode()).digest()[:_KEY]
+        return hashlib.sha256(self._made_by + clean_caption(caption).encode()).digest()[:_KEY]
 
 
 def distinct(captions: Iterable[str], keys: Keys) -> list[str]:
     """The captions cleaned, each once, in the order of their keys; the empty one, which stands for none, among them."""
-    return sorted({cleaned(caption) for caption in captions} | {""}, key=keys)
+    return sorted({clean_caption(caption) for caption in captions} | {""}, key=keys)
 
 
 def shards_of(captions: Sequence[str]) -> dict[str, range]:
@@ -98,7 +98,7 @@ class Embeddings:
 
     def __getitem__(self, caption: str) -> Embedding:
         """Of the tokens of a caption, as stored. KeyError when it is not here."""
-        wanted, caption = np.frombuffer(self._keys(caption)[:8], ">u8").astype(np.uint64)[0], cleaned(caption)
+        wanted, caption = np.frombuffer(self._keys(caption)[:8], ">u8").astype(np.uint64)[0], clean_caption(caption)
         place = int(np.searchsorted(self._heads, wanted))
         while place < len(self) and self._heads[place] == wanted:
             shard = int(np.searchsorted(self._ends, place, side="right"))

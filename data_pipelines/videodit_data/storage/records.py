@@ -19,7 +19,7 @@ _OPTIONS = "group_size:1,uncompressed"  # every record readable alone; videos ar
 _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38}
 _TYPES = {"float16": np.dtype("<f2"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
-Moments = Shaped[np.ndarray, "t y x C"]  # float16 or bfloat16
+LatentArray = Shaped[np.ndarray, "t y x C"]  # float16 or bfloat16
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Latent:
     shape: tuple[int, int, int, int]
     dtype: str  # "float16" or "bfloat16"
 
-    def arrays(self) -> tuple[Moments, Moments]:
+    def arrays(self) -> tuple[LatentArray, LatentArray]:
         """(mean, logvar) as they are stored: views, nothing is copied."""
         return tuple(unpack_floats(x, self.shape, self.dtype) for x in (self.mean, self.logvar))
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from videodit_data.storage.records import Moments, unpack
+from videodit_data.storage.records import LatentArray, unpack
 from videodit_data.video import decode
 
 
@@ -47,11 +47,11 @@ class StoredMoments(tfds.features.FeatureConnector):
         """float16 or bfloat16 of any size."""
         return tfds.features.TensorInfo(shape=(None, None, None, None), dtype=self._dtype)
 
-    def encode_example(self, values: Moments) -> Moments:
+    def encode_example(self, values: LatentArray) -> LatentArray:
         """The values as they are."""
         return values
 
-    def decode_example_np(self, values: Moments) -> Moments:
+    def decode_example_np(self, values: LatentArray) -> LatentArray:
         """The values as they are: a view of the record."""
         return values
 

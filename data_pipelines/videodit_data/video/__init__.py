@@ -8,7 +8,7 @@ are taken as square; decoding and encoding use one thread, because the loader ru
 
 from videodit_data.video.convert import scaled, shown_size
 from videodit_data.video.facts import probe, verify
-from videodit_data.video.frames import Index, decode, decode_clip, index, pictures_clip, stream
+from videodit_data.video.frames import Index, decode, decode_clip, index, resample_pictures, stream
 from videodit_data.video.mp4 import encode, write_mp4
 from videodit_data.video.opening import Source, VideoError, VideoInfo
 
@@ -21,8 +21,8 @@ __all__ = [
     "decode_clip",
     "encode",
     "index",
-    "pictures_clip",
     "probe",
+    "resample_pictures",
     "scaled",
     "shown_size",
     "stream",

@@ -56,7 +56,7 @@ def decode_clip(
         return _pictures(clip, timeline, indices, size, crop, out)
 
 
-def pictures_clip(
+def resample_pictures(
     pictures: Sequence | np.ndarray,
     rate: float | int,
     *,

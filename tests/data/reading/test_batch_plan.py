@@ -31,7 +31,7 @@ def test_rows_hold_what_fits_and_nothing_that_fits_is_left(costs, rows, most):
 
 
 def test_an_item_larger_than_a_row_is_refused():
-    with pytest.raises(ValueError, match="A clip of 101 tokens does not fit a row of 100"):
+    with pytest.raises(ValueError, match="A clip of 101 tokens does not fit a packed sequence of 100"):
         first_fit_decreasing([3, 101], 2, 100, 4)
 
 

@@ -17,7 +17,7 @@ from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.storage import manifest, records
 from videodit_data.tokenizer import NoTokenizer
 
-BUCKETS = Buckets(sides=(32, 48), aspects=(1.0, 1.5), frames=(5, 9, 17), fps=8.0, tokens=200)
+BUCKETS = Buckets(resolutions=(32, 48), aspects=(1.0, 1.5), frames=(5, 9, 17), fps=8.0, tokens=200)
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,11 @@ def test_it_counts_shapes_drops_and_tokens(paths):
         Bucket(9, 32, 48): 4,
         Bucket(17, 32, 48): 2,
     }
-    assert found.clips == 11 and found.compiled == 3
+    assert found.clips == 11 and found.num_compiled == 3
     for shape in found.shapes:
         bucket = shape.bucket
         assert shape.tokens == (1 + (bucket.frames - 1) // 4) * bucket.height * bucket.width // 256
-        assert shape.batch == 200 // shape.tokens and shape.kept == 1.0
+        assert shape.batch_size == 200 // shape.tokens and shape.crop_share == 1.0
 
 
 def test_it_is_what_the_loader_serves(paths):
@@ -47,18 +47,18 @@ def test_it_is_what_the_loader_serves(paths):
     found, loader = compute_bucket_stats(config), BatchIterator(config, TokenizedText(NoTokenizer()))
     tokens = {str(shape.bucket): shape.tokens for shape in found.shapes}
     used = batches = 0
-    for batch in itertools.takewhile(lambda _: sum(loader.served) <= 3 * found.clips, loader):
-        used += len(batch.clip_ids) * tokens[" x ".join(map(str, batch.video.shape[1:4]))]
+    for batch in itertools.takewhile(lambda _: sum(loader.clips_served) <= 3 * found.clips, loader):
+        used += len(batch.clip_ids) * tokens[" x ".join(map(str, batch.arrays.video.shape[1:4]))]
         batches += 1
-    assert found.real == pytest.approx(used / batches / 200, abs=0.15)
+    assert found.token_utilization == pytest.approx(used / batches / 200, abs=0.15)
 
 
 def test_packing_compiles_one_step_and_fills_it(paths):
     packing = Packing(100, clips=8, look_ahead=64, buckets=BUCKETS)
-    found = compute_bucket_stats(ReaderConfig(paths, packing, rows=3))
-    assert found.compiled == 1 and found.clips == 11 and all(shape.batch == 0 for shape in found.shapes)
-    assert found.real > 0.9
-    with pytest.raises(ValueError, match=r"no clip fits the rows: .* longer than a row"):
+    found = compute_bucket_stats(ReaderConfig(paths, packing, batch_size=3))
+    assert found.num_compiled == 1 and found.clips == 11 and all(shape.batch_size == 0 for shape in found.shapes)
+    assert found.token_utilization > 0.9
+    with pytest.raises(ValueError, match=r"no clip fits the packed sequences: .* longer than a packed"):
         compute_bucket_stats(ReaderConfig(paths, dataclasses.replace(packing, length=10)))
 
 
@@ -67,7 +67,7 @@ def test_it_prints_every_shape_and_every_drop(paths):
     print_bucket_stats(ReaderConfig(paths, BUCKETS), console)
     text = console.export_text()
     assert "17 x 32 x 48" in text and "2 clips are too short and not served" in text.replace("\n", " ")
-    assert "3 shapes to compile a step for" in text
+    assert "3 shapes to compile a step for" in text.replace("\n", "")
 
 
 def coded(path, frames, stride, side=48):

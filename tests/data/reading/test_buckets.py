@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from videodit_data.reading.buckets import ONLY_IMAGES, ONLY_VIDEOS, TOO_SHORT, TOO_SMALL, Bucket, Buckets, Token, assign
+from videodit_data.reading.buckets import (
+    ONLY_IMAGES,
+    ONLY_VIDEOS,
+    TOO_SHORT,
+    TOO_SMALL,
+    Bucket,
+    Buckets,
+    TokenSize,
+    assign_buckets,
+)
 from videodit_data.video.resampling import covers
 
-BUCKETS = Buckets(sides=(64, 128, 256), frames=(1, 5, 9, 17), fps=8.0, tokens=4096)
+BUCKETS = Buckets(resolutions=(64, 128, 256), frames=(1, 5, 9, 17), fps=8.0, tokens=4096)
 SIDES = st.integers(16, 2000)
 
 
@@ -15,7 +24,9 @@ SIDES = st.integers(16, 2000)
 def test_a_clip_fills_its_bucket_and_would_no_better_one(frames, fps, height, width):
     found = BUCKETS.choose(frames, fps, height, width)
     fits = [
-        b for b in BUCKETS.all() if max(b.height / height, b.width / width) <= 1 and (b.frames == 1) == (frames == 1)
+        b
+        for b in BUCKETS.list_buckets()
+        if max(b.height / height, b.width / width) <= 1 and (b.frames == 1) == (frames == 1)
     ]
     reached = [b for b in fits if frames == 1 or covers(frames, fps, b.frames, 8.0)]
     if isinstance(found, str):
@@ -25,10 +36,11 @@ def test_a_clip_fills_its_bucket_and_would_no_better_one(frames, fps, height, wi
         return
     assert found in reached
     assert found.frames == max(b.frames for b in reached)
-    same = [b for b in reached if b.frames == found.frames and BUCKETS.cost(b) > 1.3 * BUCKETS.cost(found)]
-    ratio = width / height
-    off = abs(np.log(found.width / found.height / ratio))
-    assert all(abs(np.log(b.width / b.height / ratio)) > off for b in same)  # larger ones are of another aspect
+    # Of every larger resolution the aspect that is nearest to the clip's does not fit.
+    for resolution in (128, 256):
+        sizes = BUCKETS.frame_sizes(resolution)
+        y, x = min(sizes, key=lambda size: (abs(np.log(size[1] / size[0]) - np.log(width / height)), size))
+        assert y * x <= found.height * found.width or max(y / height, x / width) > 1
 
 
 @pytest.mark.parametrize(
@@ -55,39 +67,43 @@ def test_images_and_videos_are_told_from_what_is_too_short():
 
 def test_enlarging_is_allowed_up_to_a_limit():
     assert BUCKETS.choose(17, 8.0, 200, 200) == Bucket(17, 128, 128)
-    assert dataclasses.replace(BUCKETS, upsample=1.28).choose(17, 8.0, 200, 200) == Bucket(17, 256, 256)
-    assert dataclasses.replace(BUCKETS, upsample=1.27).choose(17, 8.0, 200, 200) == Bucket(17, 128, 128)
+    assert dataclasses.replace(BUCKETS, max_upscale=1.28).choose(17, 8.0, 200, 200) == Bucket(17, 256, 256)
+    assert dataclasses.replace(BUCKETS, max_upscale=1.27).choose(17, 8.0, 200, 200) == Bucket(17, 128, 128)
 
 
 def test_shapes_are_whole_tokens_of_about_the_same_number_and_batches_of_one_budget():
-    for bucket in BUCKETS.all():
+    for bucket in BUCKETS.list_buckets():
         assert bucket.height % 16 == bucket.width % 16 == 0
-        assert BUCKETS.batch(bucket) * BUCKETS.cost(bucket) <= 4096 < (BUCKETS.batch(bucket) + 1) * BUCKETS.cost(bucket)
-    areas = np.array([height * width for height, width in BUCKETS.pixels(256)])
+        assert (
+            BUCKETS.batch_size(bucket) * BUCKETS.count_tokens(bucket)
+            <= 4096
+            < (BUCKETS.batch_size(bucket) + 1) * BUCKETS.count_tokens(bucket)
+        )
+    areas = np.array([height * width for height, width in BUCKETS.frame_sizes(256)])
     assert (np.abs(areas / 256**2 - 1) < 0.05).all()
-    assert Token(4, 16).count(17, 64, 48) == 5 * 4 * 3
+    assert TokenSize(4, 16).count(17, 64, 48) == 5 * 4 * 3
 
 
 def test_every_clip_is_counted_once():
     clips = [(17, 8.0, 256, 256), (9, 8.0, 128, 128), (2, 8.0, 256, 256), (17, 8.0, 20, 20), (17, 8.0, 256, 256)]
-    found = assign(BUCKETS.choose, clips)
+    found = assign_buckets(BUCKETS.choose, clips)
     assert found.buckets == (Bucket(9, 128, 128), Bucket(17, 256, 256))
-    assert found.of.tolist() == [1, 0, -1, -1, 1]
+    assert found.indices.tolist() == [1, 0, -1, -1, 1]
     assert found.dropped == {TOO_SHORT: 1, TOO_SMALL: 1}
-    assert found.kept == (1.0, 1.0)
-    assert assign(BUCKETS.choose, [(17, 8.0, 256, 512)]).kept == (pytest.approx(0.875, abs=0.02),)
+    assert found.crop_shares == (1.0, 1.0)
+    assert assign_buckets(BUCKETS.choose, [(17, 8.0, 256, 512)]).crop_shares == (pytest.approx(0.875, abs=0.02),)
 
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
         ({"frames": (16,)}, "A clip has 1 \\+ 4k frames"),
-        ({"sides": ()}, "at least one side"),
-        ({"upsample": 0.5}, "upsample is at least 1"),
-        ({"sides": (256, 8)}, "sides are at least 16 pixels, not 8.$"),
+        ({"resolutions": ()}, "at least one resolution"),
+        ({"max_upscale": 0.5}, "max_upscale is at least 1"),
+        ({"resolutions": (256, 8)}, "resolutions are at least 16 pixels, not 8.$"),
         ({"aspects": (1.0, 0.0)}, "aspects are above 0 and finite, not 0.$"),
         ({"fps": float("nan")}, "rate is above 0 and finite, not nan"),
-        ({"token": Token(8, 16)}, "Buckets have 1 \\+ 8k frames"),
+        ({"token": TokenSize(8, 16)}, "Buckets have 1 \\+ 8k frames"),
     ],
 )
 def test_buckets_that_cannot_be_are_refused(changed, sentence):

@@ -13,29 +13,29 @@ def address(array: np.ndarray) -> int:
 
 
 def test_memory_is_used_again_once_nothing_is_left_of_an_array():
-    memory = BufferPool(keep=2)
-    array = memory.array(5, SPEC)
+    pool = BufferPool(max_free=2)
+    array = pool.allocate(5, SPEC)
     assert array.shape == (5, 3, 4) and array.dtype == np.float16 and not array.any()
     array[...] = 7
-    place = address(array)
+    first = address(array)
     view = array[1:][..., ::2].reshape(4, 6).view(np.int16)[2]
     del array
-    assert address(memory.array(5, SPEC)) != place and (view == np.float16(7).view(np.int16)).all()
+    assert address(pool.allocate(5, SPEC)) != first and (view == np.float16(7).view(np.int16)).all()
     del view
     gc.collect()
-    assert place in (address(memory.array(5, SPEC)), address(memory.array(5, SPEC)))
+    assert first in (address(pool.allocate(5, SPEC)), address(pool.allocate(5, SPEC)))
 
 
-@pytest.mark.parametrize(("rows", "again"), [(5, True), (3, True), (2, False), (6, False)])
-def test_a_piece_serves_what_fills_half_of_it(rows, again):
-    memory = BufferPool(keep=2)
-    place = address(array := memory.array(5, SPEC))
+@pytest.mark.parametrize(("size", "again"), [(5, True), (3, True), (2, False), (6, False)])
+def test_a_piece_serves_what_fills_half_of_it(size, again):
+    pool = BufferPool(max_free=2)
+    first = address(array := pool.allocate(5, SPEC))
     del array
-    assert (address(memory.array(rows, SPEC)) == place) == again
+    assert (address(pool.allocate(size, SPEC)) == first) == again
 
 
-def test_no_more_is_kept_than_said():
-    memory = BufferPool(keep=2)
-    held = [memory.array(1, SPEC) for _ in range(5)]
+def test_no_more_stays_free_than_allowed():
+    pool = BufferPool(max_free=2)
+    held = [pool.allocate(1, SPEC) for _ in range(5)]
     held.clear()
-    assert len(memory._free) == 2
+    assert len(pool._free) == 2

@@ -1,8 +1,8 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videodit_data.reading.clip_window import windows
-from videodit_data.reading.sample import ClipShape, pixels, window_pixels
+from videodit_data.reading.clip_window import choose_windows
+from videodit_data.reading.sample import ClipShape, decode_pixels, decode_window
 from videodit_data.storage import manifest
 from videodit_data.toyworld import build
 from videodit_data.video.resampling import covers
@@ -19,8 +19,8 @@ from videodit_data.video.resampling import covers
 )
 def test_windows_differ_lie_in_the_clip_and_begin_with_the_plain_one(frames, rates, size, wanted, count, seed):
     clip, shape = (frames, rates[0], *size), (wanted[0], rates[1], *wanted[1:])
-    found = windows(clip, shape, count, seed)
-    assert found == windows(clip, shape, count, seed)
+    found = choose_windows(clip, shape, count, seed)
+    assert found == choose_windows(clip, shape, count, seed)
     assert 1 <= len(found) == len(set(found)) <= count
     for window in found:
         assert 0 <= window.top <= window.height - shape[2] and 0 <= window.left <= window.width - shape[3]
@@ -29,7 +29,7 @@ def test_windows_differ_lie_in_the_clip_and_begin_with_the_plain_one(frames, rat
     middle = (found[0].height - shape[2]) // 2, (found[0].width - shape[3]) // 2
     assert found[0].start == 0 and (found[0].top, found[0].left) == middle
     if len(found) < count:  # there are no others
-        every = windows(clip, shape, 10**6, seed + 1)
+        every = choose_windows(clip, shape, 10**6, seed + 1)
         assert set(found) == set(every)
 
 
@@ -37,11 +37,11 @@ def test_a_window_holds_the_pixels_that_it_says(tmp_path):
     build(tmp_path / "set", clips=1, level="easy", seed=0, height=24, width=40, frames=9, fps=8.0)
     record = manifest.records(tmp_path / "set")[0]
     shape = ClipShape(5, 16, 16, 8.0)
-    found = windows((9, 8.0, 24, 40), (5, 8.0, 16, 16), 6, 0)
-    whole = pixels(record, ClipShape(9, found[0].height, found[0].width, 8.0))
-    assert np.array_equal(window_pixels(record, shape, found[0]), pixels(record, shape))
+    found = choose_windows((9, 8.0, 24, 40), (5, 8.0, 16, 16), 6, 0)
+    whole = decode_pixels(record, ClipShape(9, found[0].height, found[0].width, 8.0))
+    assert np.array_equal(decode_window(record, shape, found[0]), decode_pixels(record, shape))
     for window in found:
         start = round(window.start * 8)
         part = whole[start : start + 5, window.top : window.top + 16, window.left : window.left + 16]
-        assert np.array_equal(window_pixels(record, shape, window), part)
+        assert np.array_equal(decode_window(record, shape, window), part)
     assert len({window.start for window in found}) > 1

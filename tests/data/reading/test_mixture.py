@@ -16,7 +16,7 @@ from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.storage import manifest, records
 from videodit_data.tokenizer import NoTokenizer
 
-BUCKETS = Buckets(sides=(32,), aspects=(1.0, 1.5), frames=(5, 9, 17), fps=8.0, tokens=120)
+BUCKETS = Buckets(resolutions=(32,), aspects=(1.0, 1.5), frames=(5, 9, 17), fps=8.0, tokens=120)
 PACKING = Packing(64, clips=6, look_ahead=24, stride=(4, 4))
 TEXTS = TokenizedText(NoTokenizer())
 SIZES = [(1, 16, 16), (5, 16, 24), (9, 24, 16), (17, 16, 16), (5, 32, 32), (13, 24, 24), (1, 40, 24), (9, 32, 16)]
@@ -56,57 +56,61 @@ def ids(batch):
 
 def same(one, other):
     assert one.clip_ids == other.clip_ids and one.captions == other.captions
-    for name, value in one.arrays().items():
-        np.testing.assert_array_equal(value, other.arrays()[name])
+    for name, value in one.arrays.arrays().items():
+        np.testing.assert_array_equal(value, other.arrays.arrays()[name])
 
 
 def test_buckets_serve_every_clip_of_a_pass_once(videos):
-    loader = BatchIterator(config(*videos).evaluation(), TEXTS)
+    loader = BatchIterator(config(*videos).as_evaluation(), TEXTS)
     batches = list(loader)
     assert Counter(name for batch in batches for name in ids(batch)) == Counter(
         {f"clip-{n:03d}": 2 if n < 5 else 1 for n in range(7)}
     )
-    shapes = {batch.video.shape[1:] for batch in batches}
+    shapes = {batch.arrays.video.shape[1:] for batch in batches}
     assert shapes == {(9, 32, 32, 3), (9, 32, 48, 3), (5, 32, 48, 3), (17, 32, 48, 3)}
     for batch in batches:
-        frames, height, width = batch.video.shape[1:4]
+        frames, height, width = batch.arrays.video.shape[1:4]
         tokens = (1 + (frames - 1) // 4) * (height // 16) * (width // 16)
         assert len(batch.clip_ids) == 120 // tokens
-        padding = ~batch.real
-        assert not batch.video[padding].any() and not batch.text_mask[padding].any() and not batch.fps[padding].any()
-        assert batch.text_mask[batch.real].any(1).all()
+        padding = ~batch.arrays.valid
+        assert (
+            not batch.arrays.video[padding].any()
+            and not batch.arrays.text_mask[padding].any()
+            and not batch.arrays.fps[padding].any()
+        )
+        assert batch.arrays.text_mask[batch.arrays.valid].any(1).all()
     assert loader.epochs == {str(path): 1.0 for path in videos}
 
 
 def test_frames_are_those_of_the_clip(videos, numbers):
-    for batch in BatchIterator(config(videos[0]).evaluation(), TEXTS):
-        for clip in batch.video[batch.real]:
+    for batch in BatchIterator(config(videos[0]).as_evaluation(), TEXTS):
+        for clip in batch.arrays.video[batch.arrays.valid]:
             assert numbers(clip) == list(range(len(clip)))
 
 
 def test_rows_hold_the_tokens_of_their_clips(coded):
     seen = Counter()
-    for batch in BatchIterator(config(coded, shapes=PACKING, rows=2).evaluation(), TEXTS):
-        assert batch.latent_mean.shape == (2, 64, 8) and batch.positions.shape == (2, 64, 3)
+    for batch in BatchIterator(config(coded, shapes=PACKING, batch_size=2).as_evaluation(), TEXTS):
+        assert batch.arrays.latent_mean.shape == (2, 64, 8) and batch.arrays.positions.shape == (2, 64, 3)
         for row in range(2):
             for n, name in enumerate(batch.clip_ids[row]):
-                here = batch.segments[row] == n + 1
+                here = batch.arrays.segments[row] == n + 1
                 if not name:
-                    assert not here.any() and batch.fps[row, n] == 0
+                    assert not here.any() and batch.arrays.fps[row, n] == 0
                     continue
                 number = int(name.removeprefix("clip-"))
                 frames, height, width = SIZES[number % len(SIZES)]
                 t, y, x = 1 + (frames - 1) // 4, height // 4, width // 4
                 whole = records.unpack(_record(coded, number)).latent.arrays()[0]
                 patches = whole.reshape(t, y // 2, 2, x // 2, 2, 2).swapaxes(2, 3).reshape(-1, 8)
-                np.testing.assert_array_equal(batch.latent_mean[row, here], patches)
-                np.testing.assert_array_equal(batch.latent_logvar[row, here], -patches)
+                np.testing.assert_array_equal(batch.arrays.latent_mean[row, here], patches)
+                np.testing.assert_array_equal(batch.arrays.latent_logvar[row, here], -patches)
                 places = [(a, b, c) for a in range(t) for b in range(y // 2) for c in range(x // 2)]
-                np.testing.assert_array_equal(batch.positions[row, here], places)
-                assert batch.fps[row, n] == (8.0 if number % 2 else 16.0)
+                np.testing.assert_array_equal(batch.arrays.positions[row, here], places)
+                assert batch.arrays.fps[row, n] == (8.0 if number % 2 else 16.0)
                 seen[number] += 1
-            nobody = batch.segments[row] == 0
-            assert not batch.latent_mean[row, nobody].any()
+            nobody = batch.arrays.segments[row] == 0
+            assert not batch.arrays.latent_mean[row, nobody].any()
     assert seen == Counter(range(40))
 
 
@@ -117,7 +121,7 @@ def _record(path, number):
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("after", [0, 1, 5])
 def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(coded, shapes, after):
-    given = config(coded, shapes=shapes, rows=3, caption_dropout=0.3, seed=3)
+    given = config(coded, shapes=shapes, batch_size=3, caption_dropout=0.3, seed=3)
     one = BatchIterator(given, TEXTS)
     for _ in range(after):
         next(one)
@@ -126,22 +130,23 @@ def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(coded, shapes, afte
     other.set_state(state)
     for _ in range(6):
         same(next(one), next(other))
-    assert one.served == other.served and one.get_state() == other.get_state()
+    assert one.clips_served == other.clips_served and one.get_state() == other.get_state()
 
 
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 def test_a_batch_that_is_held_stays_and_one_in_used_memory_is_as_in_fresh(coded, shapes, once):
     """The last batches of one pass have rows without a clip."""
-    given = config(coded, shapes=shapes, rows=3)
-    given = given.evaluation() if once else given
+    given = config(coded, shapes=shapes, batch_size=3)
+    given = given.as_evaluation() if once else given
     fresh, held = list(itertools.islice(BatchIterator(given, TEXTS), 16)), []
     for number, (batch, expected) in enumerate(zip(BatchIterator(given, TEXTS), fresh, strict=False)):
         same(batch, expected)
         if number % 5 == 0:
             held.append((batch, expected))
         else:
-            batch.latent_mean[...] = batch.latent_logvar[...] = 99  # nothing of it may be left in what comes next
+            # Nothing of it may be left in the next batches.
+            batch.arrays.latent_mean[...] = batch.arrays.latent_logvar[...] = 99
     for batch, expected in held:
         same(batch, expected)
 
@@ -150,19 +155,21 @@ def test_a_batch_that_is_held_stays_and_one_in_used_memory_is_as_in_fresh(coded,
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_together_serve_the_batch_of_one(coded, shapes, processes):
     """Also when their number changes between a state and its restoration."""
-    given = config(coded, shapes=shapes, rows=4, multiple=4, seed=1)
+    given = config(coded, shapes=shapes, batch_size=4, multiple=4, seed=1)
     alone = BatchIterator(given, TEXTS)
     some = [
-        BatchIterator(given, TEXTS, rows=lambda size, p=p: range(p * size // processes, (p + 1) * size // processes))
+        BatchIterator(
+            given, TEXTS, local_batch_indices=lambda n, p=p: range(p * n // processes, (p + 1) * n // processes)
+        )
         for p in range(processes)
     ]
     for _ in range(4):
         whole, parts = next(alone), [next(each) for each in some]
         assert sum((part.clip_ids for part in parts), ()) == whole.clip_ids
-        for name, value in whole.arrays().items():
-            np.testing.assert_array_equal(np.concatenate([part.arrays()[name] for part in parts]), value)
+        for name, value in whole.arrays.arrays().items():
+            np.testing.assert_array_equal(np.concatenate([part.arrays.arrays()[name] for part in parts]), value)
     assert all(each.get_state() == alone.get_state() for each in some)
-    half = BatchIterator(given, TEXTS, rows=lambda size: range(size // 2))
+    half = BatchIterator(given, TEXTS, local_batch_indices=lambda size: range(size // 2))
     half.set_state(some[-1].get_state())
     whole = next(alone).clip_ids
     assert next(half).clip_ids == whole[: len(whole) // 2]
@@ -172,9 +179,9 @@ def test_parts_come_by_weight_and_each_in_whole_epochs(videos):
     given = config(WeightedDataset(str(videos[0]), 3.0), WeightedDataset(str(videos[1]), 1.0), seed=5)
     loader = BatchIterator(given, TEXTS)
     names = [name for batch in itertools.islice(loader, 60) for name in ids(batch)]
-    assert sum(loader.served) >= len(names)
-    assert loader.served[0] / sum(loader.served) == pytest.approx(0.75, abs=0.02)
-    assert loader.epochs[str(videos[0])] == loader.served[0] / 7
+    assert sum(loader.clips_served) >= len(names)
+    assert loader.clips_served[0] / sum(loader.clips_served) == pytest.approx(0.75, abs=0.02)
+    assert loader.epochs[str(videos[0])] == loader.clips_served[0] / 7
 
 
 def test_images_and_videos_come_in_batches_of_their_own_by_weight(videos, data_set, tmp_path):
@@ -184,20 +191,20 @@ def test_images_and_videos_come_in_batches_of_their_own_by_weight(videos, data_s
         config(WeightedDataset(str(images), 1.0), WeightedDataset(str(videos[0]), 1.0), shapes=buckets), TEXTS
     )
     shapes = Counter()
-    while sum(loader.served) < 240:
+    while sum(loader.clips_served) < 240:
         batch = next(loader)
-        shapes[batch.video.shape] += 1
+        shapes[batch.arrays.video.shape] += 1
     assert shapes.keys() == {(60, 1, 32, 16, 3), (4, 17, 32, 48, 3), (6, 9, 32, 48, 3), (10, 5, 32, 48, 3)}
-    assert abs(loader.served[0] - loader.served[1]) <= 60 + 20  # what is held back until it fills a batch
+    assert abs(loader.clips_served[0] - loader.clips_served[1]) <= 60 + 20  # what is held back until it fills a batch
 
 
 def test_what_is_another_mixture_is_refused(coded, videos):
     state = BatchIterator(config(coded, shapes=PACKING), TEXTS).get_state()
     with pytest.raises(ValueError, match="state of other data: rows differ"):
-        BatchIterator(config(coded, shapes=PACKING, rows=5), TEXTS).set_state(state)
+        BatchIterator(config(coded, shapes=PACKING, batch_size=5), TEXTS).set_state(state)
     with pytest.raises(ValueError, match="weights differ"):
         BatchIterator(config(WeightedDataset(str(coded), 2.0), shapes=PACKING), TEXTS).set_state(state)
-    with pytest.raises(ValueError, match="Not the state of a loader"):
+    with pytest.raises(ValueError, match="Not the state of a reader"):
         BatchIterator(config(coded, shapes=PACKING), TEXTS).set_state({"next_batch": 1, "of": {}})
     with pytest.raises(ValueError, match="of videos or of latents, not of both"):
         BatchIterator(config(coded, videos[0]), TEXTS)
@@ -212,16 +219,18 @@ def test_what_is_another_mixture_is_refused(coded, videos):
         BatchIterator(config(videos[0], multiple=64), TEXTS)
     with pytest.raises(ValueError, match="A batch of 12 tokens has no room for 1 clip of 9 x 32 x 48, of 18 each"):
         BatchIterator(config(videos[0], shapes=dataclasses.replace(BUCKETS, frames=(9,), tokens=12)), TEXTS)
-    with pytest.raises(ValueError, match="no clip fits the rows: 40 longer than a row"):
+    with pytest.raises(ValueError, match="no clip fits the packed sequences: 40 longer than a packed sequence"):
         BatchIterator(config(coded, shapes=dataclasses.replace(PACKING, length=1)), TEXTS)
 
 
 def test_a_clip_longer_than_a_row_is_counted_and_not_served(coded, caplog):
-    loader = BatchIterator(config(coded, shapes=dataclasses.replace(PACKING, length=24), rows=2).evaluation(), TEXTS)
+    loader = BatchIterator(
+        config(coded, shapes=dataclasses.replace(PACKING, length=24), batch_size=2).as_evaluation(), TEXTS
+    )
     tokens = [(1 + (frames - 1) // 4) * height * width // 64 for frames, height, width in SIZES]
     too_long = sum(count > 24 for count in tokens) * 5
-    assert loader.source.assigned[0].dropped == {"longer than a row": too_long} and 0 < too_long < 40
-    assert f"{too_long} of 40 clips are longer than a row" in caplog.text
+    assert loader.source.assignments[0].dropped == {"longer than a packed sequence": too_long} and 0 < too_long < 40
+    assert f"{too_long} of 40 clips are longer than a packed sequence" in caplog.text
     assert sum(len(ids(batch)) for batch in loader) == 40 - too_long
 
 

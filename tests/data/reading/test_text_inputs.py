@@ -60,15 +60,17 @@ def tokens():
 
 @pytest.mark.parametrize("shapes", [OneSize(5, 16, 16), Packing(8, 3, 16, (1, 1, 1), (4, 8))], ids=["one", "packed"])
 def test_the_same_captions_are_chosen_and_dropped_as_with_tokens(sets, tokens, shapes):
-    config = ReaderConfig(tuple(map(WeightedDataset, sets)), shapes, rows=4, caption_dropout=0.3, num_threads=2)
+    config = ReaderConfig(tuple(map(WeightedDataset, sets)), shapes, batch_size=4, caption_dropout=0.3, num_threads=2)
     told, cached = (list(islice(BatchIterator(config, texts), 6)) for texts in (tokens, CachedText(sets)))
     chosen = set()
     for one, other in zip(told, cached, strict=True):
         assert (one.clip_ids, one.captions) == (other.clip_ids, other.captions)
-        assert one.text is None and other.text_ids is None
-        assert np.array_equal(one.latent_mean, other.latent_mean) and np.array_equal(one.fps, other.fps)
+        assert one.arrays.text is None and other.arrays.text_ids is None
+        assert np.array_equal(one.arrays.latent_mean, other.arrays.latent_mean) and np.array_equal(
+            one.arrays.fps, other.arrays.fps
+        )
         names, captions = (np.array(x).reshape(-1) for x in (other.clip_ids, other.captions))
-        text, mask = other.text.reshape(-1, LENGTH, WIDTH), other.text_mask.reshape(-1, LENGTH)
+        text, mask = other.arrays.text.reshape(-1, LENGTH, WIDTH), other.arrays.text_mask.reshape(-1, LENGTH)
         chosen |= {*captions}
         for row, (name, caption) in enumerate(zip(names, captions, strict=True)):
             expected = embedding(caption).astype(text.dtype) if name else text[:0, 0]
@@ -95,7 +97,7 @@ def test_a_caption_that_was_not_embedded_is_named(sets):
 
 
 def test_tokens_of_tidied_captions_are_those_that_are_embedded(tokens):
-    tidied = replace(tokens, tidy=True)
+    tidied = replace(tokens, clean=True)
     assert np.array_equal(tidied("a &amp; b")["text_ids"], tokens("a & b")["text_ids"])
     assert not np.array_equal(tokens("a &amp; b")["text_ids"], tokens("a & b")["text_ids"])
     assert tidied.identity != tokens.identity

@@ -15,10 +15,10 @@ from PIL import Image
 from videodit_data import toyworld, video
 from videodit_data.formats import open_dataset
 from videodit_data.reading.batch_iterator import BatchIterator
-from videodit_data.reading.buckets import Buckets, Token
+from videodit_data.reading.buckets import Buckets, TokenSize
 from videodit_data.reading.mixture import WeightedDataset
 from videodit_data.reading.reader_config import ReaderConfig
-from videodit_data.reading.sample import ClipShape, pixels
+from videodit_data.reading.sample import ClipShape, decode_pixels
 from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.storage import manifest
 from videodit_data.tfds import index as tfds_index
@@ -30,7 +30,7 @@ from tests.data.tfds.sets import png, video_feature, write
 from videodit.cli import main
 
 ANY, TEXT = (None, None, None, 3), tfds.features.Text()
-BUCKETS = Buckets(sides=(32,), aspects=(1.0,), frames=(5, 9), fps=8.0, tokens=64, token=Token(4, 16))
+BUCKETS = Buckets(resolutions=(32,), aspects=(1.0,), frames=(5, 9), fps=8.0, tokens=64, token=TokenSize(4, 16))
 
 
 def clip(count: int, height: int = 16, width: int = 24, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -68,13 +68,13 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, ours: Path) -> str:
 def loader(path: Path | str, **changes: Any) -> BatchIterator:
     rows = changes.pop("rows", range)
     config = ReaderConfig((WeightedDataset(str(path)),), BUCKETS, seed=3, num_threads=2, **changes)
-    return BatchIterator(config, TokenizedText(NoTokenizer(), 8), rows=rows)
+    return BatchIterator(config, TokenizedText(NoTokenizer(), 8), local_batch_indices=rows)
 
 
 def same(one: Any, other: Any) -> None:
     assert (one.clip_ids, one.captions) == (other.clip_ids, other.captions)
-    for name, value in one.arrays().items():
-        np.testing.assert_array_equal(value, other.arrays()[name])
+    for name, value in one.arrays.arrays().items():
+        np.testing.assert_array_equal(value, other.arrays.arrays()[name])
 
 
 def test_batches_equal_those_of_our_shards(ours: Path, theirs: str) -> None:
@@ -102,7 +102,7 @@ def test_the_state_restores_exactly(theirs: str) -> None:
 
 def test_two_processes_see_each_clip_once(ours: Path, theirs: str) -> None:
     once = {"shuffle": False, "repeat": False, "augment": False, "caption_dropout": 0.0}
-    halves = [loader(theirs, rows=lambda size, half=half: range(half, size, 2), **once) for half in (0, 1)]
+    halves = [loader(theirs, rows=lambda n, half=half: range(half, n, 2), **once) for half in (0, 1)]
     seen = [id for half in halves for batch in half for id in batch.clip_ids if id]
     assert sorted(seen) == sorted(record.id for record in manifest.records(ours))
 
@@ -133,7 +133,7 @@ def test_grey_frames_without_texts(tmp_path: Path, caplog: pytest.LogCaptureFixt
         found = open_dataset(f"tfds:{made}/test?fps=10")
         assert found.clips == [(6, 10.0, 16, 16)] * 3 and found.records[0].captions == ("",)
         assert "served with an empty caption" in caplog.text
-        shown = pixels(found.records[1], ClipShape(5, 16, 16, 10.0))
+        shown = decode_pixels(found.records[1], ClipShape(5, 16, 16, 10.0))
         np.testing.assert_array_equal(shown, np.repeat(frames[1][:5], 3, axis=-1))
     assert open_dataset(f"tfds:{made}/test?fps=10&template=two digits").records[0].captions == ("two digits",)
 
@@ -236,7 +236,7 @@ def test_a_cut_picture_is_an_error_that_names_the_clip(tmp_path: Path) -> None:
     made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [{"video": cut, "text": "a"}]})
     record = open_dataset(f"tfds:{made}/train?fps=8").records[0]
     with pytest.raises(video.VideoError, match=f"clip {record.id}: picture 3 cannot be decoded"):
-        pixels(record, ClipShape(5, 16, 24, 8.0))
+        decode_pixels(record, ClipShape(5, 16, 24, 8.0))
 
 
 def test_the_index_is_kept_until_the_files_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

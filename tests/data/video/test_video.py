@@ -247,14 +247,14 @@ def test_pictures_are_served_as_a_file_of_them_is(numbered: Callable[..., np.nda
     data = video.encode(None, frames, 8)
     stored = video.decode(data)
     for window in ({"fps": 8, "frames": 20}, {"fps": 5, "frames": 9, "start_seconds": 0.7}, {"fps": 24, "frames": 30}):
-        np.testing.assert_array_equal(video.pictures_clip(stored, 8.0, **window), video.decode_clip(data, **window))
+        np.testing.assert_array_equal(video.resample_pictures(stored, 8.0, **window), video.decode_clip(data, **window))
     for start, count in ((-0.1, 3), (0.0, 22)):
         with pytest.raises(video.VideoError, match="a clip of 20 pictures: "):
-            video.pictures_clip(stored, 8.0, fps=8, frames=count, start_seconds=start)
+            video.resample_pictures(stored, 8.0, fps=8, frames=count, start_seconds=start)
 
 
 def test_pictures_are_scaled_by_their_areas() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 60, 3), np.uint8)
-    scaled = video.pictures_clip(frames, 8.0, fps=8, frames=3, size=(16, 20))
+    scaled = video.resample_pictures(frames, 8.0, fps=8, frames=3, size=(16, 20))
     means = frames.reshape(3, 16, 2, 20, 3, 3).mean((2, 4))
     assert np.abs(scaled - means).max() <= 1

@@ -26,7 +26,7 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.reading.bucket_stats import latent_stride, print_bucket_stats
-    from videodit_data.reading.buckets import Buckets, Token
+    from videodit_data.reading.buckets import Buckets, TokenSize
     from videodit_data.reading.mixture import WeightedDataset
     from videodit_data.reading.packing import Packing
     from videodit_data.reading.reader_config import ReaderConfig
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if coded and asked:
         raise ValueError(f"--{next(iter(asked))} is for videos; latents keep the shapes that they were coded in.")
     own = {"frames": (1,)} if coded else {}  # latents have their shapes, and their VAE may not take the usual lengths
-    buckets = Buckets(**own | asked, tokens=args.tokens, token=Token(time, 2 * space))
+    buckets = Buckets(**own | asked, tokens=args.tokens, token=TokenSize(time, 2 * space))
     served, how = (
         buckets,
         {name: getattr(args, name) for name in ("clips", "look_ahead") if getattr(args, name) is not None},

@@ -45,5 +45,11 @@ def _ratio(text: str) -> float:
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """Those that are given, by the names of their fields."""
-    names = ("sides", "aspects", "frames", "fps", "upsample")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    fields = {
+        "resolutions": args.sides,
+        "aspects": args.aspects,
+        "frames": args.frames,
+        "fps": args.fps,
+        "max_upscale": args.upsample,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

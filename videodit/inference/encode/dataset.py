@@ -19,7 +19,7 @@ from videodit_data.formats import format_name, open_dataset
 from videodit_data.storage import embeddings, manifest
 from videodit_data.storage.dataset import Dataset
 from videodit_data.storage.records import RecordSource, even_ranges, shard_name, write_shard
-from videodit_data.tokenizer import cleaned
+from videodit_data.tokenizer import clean_caption
 
 from videodit.checkpoint.identity import vae_identity
 from videodit.checkpoint.restore import load_vae
@@ -161,7 +161,7 @@ def _coded(
     count = -(-len(data.manifest.shards) * len(some) // data.manifest.clips)
     parts = even_ranges(len(some), count)
     one = None if shapes.buckets else f"{run.data.frames} x {run.data.height} x {run.data.width}"
-    told = {"vae": vae_identity(vae_dir, vae, step), "shape": dataclasses.asdict(shapes) | {"fps": fps, "one": one}}
+    told = {"vae": vae_identity(vae_dir, vae, step), "shape": shapes.to_json() | {"fps": fps, "one": one}}
     left_out = [manifest.LeftOut(data.records[n].id, f"{reason} for the buckets") for n, reason in without.items()]
     named = {shard_name("latents", i, len(parts)): functools.partial(make, part) for i, part in enumerate(parts)}
     return named, told, left_out
@@ -178,7 +178,7 @@ def _carried(notes: Notes, data: Dataset) -> Sequence[manifest.TextShard]:
 def _told(captions: bool, path: Path) -> dict[str, Any]:
     """What the manifest says of a shard, and its `captions` if wanted, which are read while the file is in memory."""
     some = RecordSource([path]) if captions else []
-    distinct = sorted({cleaned(caption) for record in some for caption in record.captions})
+    distinct = sorted({clean_caption(caption) for record in some for caption in record.captions})
     return {"described": dataclasses.asdict(manifest.describe(path)), "captions": distinct}
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree, UInt8
-from videodit_data.reading.buckets import Bucket, Buckets, OneSize, Token
-from videodit_data.reading.clip_window import Window, windows
-from videodit_data.reading.sample import ClipShape, window_pixels
+from videodit_data.reading.buckets import Bucket, Buckets, OneSize, TokenSize
+from videodit_data.reading.clip_window import Window, choose_windows
+from videodit_data.reading.sample import ClipShape, decode_window
 from videodit_data.storage.dataset import Dataset
 from videodit_data.storage.records import Record, with_latent
 from videodit_data.thread_pool import ordered_map
@@ -49,10 +49,16 @@ class Shapes:
     every_side: bool = False
     crops: int = 1
 
+    def to_json(self) -> dict[str, Any]:
+        """Return them as manifests hold them, by the names of the first release."""
+        saved = {"resolutions": "sides", "max_upscale": "upsample"}
+        buckets = self.buckets and {saved.get(name, name): value for name, value in self.buckets.items()}
+        return {"buckets": buckets, "every_side": self.every_side, "crops": self.crops}
+
     def __post_init__(self) -> None:
         if self.crops < 1:
             raise ValueError(f"{self.crops} crops of a clip: it must be at least 1")
-        if self.every_side and len((self.buckets or {}).get("sides", ())) < 2:
+        if self.every_side and len((self.buckets or {}).get("resolutions", ())) < 2:
             raise ValueError("to code clips at every side, name several sides")
 
 
@@ -81,7 +87,7 @@ def takes(data: Dataset, run: VAERun, shapes: Shapes, vae_dir: Path) -> tuple[li
             continue
         for bucket in size:
             shape = bucket.frames, fps, bucket.height, bucket.width
-            for crop, window in enumerate(windows(clip, shape, shapes.crops, number)):
+            for crop, window in enumerate(choose_windows(clip, shape, shapes.crops, number)):
                 name = f"/{bucket.width}x{bucket.height}" * shapes.every_side + f"/{crop}" * (shapes.crops > 1)
                 found.append(Take(number, bucket, window, name))
     if not found:
@@ -102,9 +108,9 @@ def _one_size(data: Dataset, run: VAERun, vae_dir: Path) -> list[list[Bucket]]:
 
 def _buckets(data: Dataset, run: VAERun, shapes: Shapes) -> list[list[Bucket] | str]:
     """For every clip its shapes, or why it has none; sides are whole patches of two latents, as transformers have."""
-    token = Token(run.model.time_stride, 2 * run.model.space_stride)
+    token = TokenSize(run.model.time_stride, 2 * run.model.space_stride)
     buckets = Buckets(**{"fps": run.data.fps, "token": token, "tokens": 2**62} | dict(shapes.buckets))
-    each = [replace(buckets, sides=(side,)) for side in buckets.sides] if shapes.every_side else [buckets]
+    each = [replace(buckets, resolutions=(n,)) for n in buckets.resolutions] if shapes.every_side else [buckets]
 
     @functools.cache
     def chosen(*clip: Any) -> list[Bucket] | str:
@@ -184,7 +190,7 @@ class LatentEncoder:
         """Writes the frames of a take; returns the record that they are of, without its video."""
         record = records[take.number]
         shape = ClipShape(take.shape.frames, take.shape.height, take.shape.width, self.fps)
-        window_pixels(record, shape, take.window, out)
+        decode_window(record, shape, take.window, out)
         return replace(record, video=b"", pictures=None)
 
     def _encode(self, video: Pixels) -> PyTree:

@@ -78,7 +78,7 @@ class TextToVideoTask:
         shape = self.layout.latent_shape(batch)
         draws = {"latent": jax.random.normal(latent_key, shape)} if self.run.latent_sampling == "sample" else {}
         timesteps = self.run.objective.timesteps
-        t = sample_timesteps(timesteps, time_key, batch.real.shape, num_tokens=self.layout.count_tokens(batch))
+        t = sample_timesteps(timesteps, time_key, batch.valid.shape, num_tokens=self.layout.count_tokens(batch))
         return draws | {"t": t, "noise": jax.random.normal(noise_key, shape)}
 
     def loss(
@@ -95,7 +95,7 @@ class TextToVideoTask:
         latents = self._latents(frozen, batch, None)
         noise = jax.random.normal(key, latents.shape)
         loss_at = self._loss_fn(model, frozen, batch, latents, noise)
-        losses = jax.lax.map(lambda t: loss_at(jnp.full(batch.real.shape, t)), jnp.asarray(EVAL_TIMES))
+        losses = jax.lax.map(lambda t: loss_at(jnp.full(batch.valid.shape, t)), jnp.asarray(EVAL_TIMES))
         return {"loss": losses.mean(0)} | {f"loss_t{t}": losses[k] for k, t in enumerate(EVAL_TIMES)}
 
     def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
