@@ -12,7 +12,7 @@ from videodit.config.io import from_config_dict, load
 from videodit.config.run import DiTRun, VAERun
 from videodit.models.vae import VAEConfig
 from videodit.parallel.mesh import make_mesh
-from videodit.plan.program import train_program
+from videodit.plan.program import build_train_program
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PLANS = CONFIGS.parent / "docs" / "plan.md"
@@ -40,7 +40,7 @@ def test_each_has_a_machine_that_it_fits_in_the_docs():
 def test_traces_abstractly(name):
     file, _, variant = name.partition(":")
     run = load(f"{CONFIGS / file}.py" + (f":{variant}" if variant else ""))
-    program = train_program(run, make_mesh(run.mesh, jax.devices()[:4], heads=run.heads), vae_of(run))
+    program = build_train_program(run, make_mesh(run.mesh, jax.devices()[:4], heads=run.heads), vae_of(run))
     state = program.arguments[0]
     new, metrics = jax.eval_shape(program.fn, *program.arguments)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)

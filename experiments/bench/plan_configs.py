@@ -12,7 +12,7 @@ from pathlib import Path
 from videodit.config.io import load
 from videodit.parallel.mesh import parse_mesh
 from videodit.plan.compile import compile_plan
-from videodit.plan.plan_report import Plan, mesh_text
+from videodit.plan.plan_report import Plan, format_mesh
 from videodit.plan.topology import Topology
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def row(case: Case, found: Plan) -> tuple[str, ...]:
         f"`{case.config}`",
         str(found.batch),
         case.topology,
-        ", ".join([mesh_text(found.mesh), *case.overrides]),
+        ", ".join([format_mesh(found.mesh), *case.overrides]),
         used if found.fits else f"{used}: does not fit",
         f"{low} to {high}",
         f"{found.mfu['no_overlap']:.0%} to {found.mfu['full_overlap']:.0%}" if found.mfu else "-",

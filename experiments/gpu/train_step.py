@@ -23,7 +23,7 @@ from videodit.config.io import load
 from videodit.config.run import DiTRun
 from videodit.parallel.chips import find_chip
 from videodit.parallel.mesh import make_mesh
-from videodit.plan.program import train_program
+from videodit.plan.program import build_train_program
 
 # Configuration, clips of a batch, overrides: for one device of 141 GB, the most valuable first.
 CASES = (
@@ -55,7 +55,7 @@ def make_arrays(shapes: Any, mean: float = 0.0, spread: float = 0.0) -> Any:
 def measure(run: DiTRun, steps: int) -> dict[str, Any]:
     """Compile a run's training step, time `steps` of them after two that are not timed, and return the results."""
     mesh = make_mesh(run.mesh, heads=run.heads)
-    program = train_program(run, mesh)
+    program = build_train_program(run, mesh)
     start = time.perf_counter()
     compiled = program.compile(mesh)
     compile_seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What a search tries, and how it goes on from what it learns; the compiler is played by a function."""
+"""Searches with a fake compiler."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import pytest
 from videodit.config.io import load
 from videodit.plan import search as module
 from videodit.plan.plan_report import Plan
-from videodit.plan.search import candidates, guess, meshes, search
+from videodit.plan.search import estimate, list_candidates, list_meshes, search
 from videodit.plan.topology import Topology
 
 WAN = load("configs/wan.py:14b")
@@ -21,48 +21,48 @@ def with_batch(size: int):
 
 @pytest.mark.parametrize("name", ["v5p:8x8x8", "tpu7x:4x4x4", "2*v5e:16x16"])
 def test_every_mesh_multiplies_to_the_devices_and_divides_batch_heads_and_slices(name):
-    topology, run, found = Topology.parse(name), with_batch(64), set()
-    for mesh in meshes(run, topology):
+    topology, run, meshes = Topology.parse(name), with_batch(64), set()
+    for mesh in list_meshes(run, topology):
         assert math.prod((mesh.data, mesh.fsdp, mesh.context, mesh.tensor)) == topology.num_devices
         assert run.data.batch_size % (mesh.data * mesh.fsdp) == 0
         assert run.model.num_heads % mesh.tensor == 0
         assert mesh.data % topology.slices == 0
-        found.add(mesh)
-    assert len(found) > 10
+        meshes.add(mesh)
+    assert len(meshes) > 10
 
 
-def test_candidates_take_the_fewest_parts_that_seem_to_fit():
+def test_candidates_have_the_fewest_micro_batches_that_seem_to_fit():
     topology = Topology.parse("v5p:4x4x4")
     run = with_batch(64)
-    for candidate in candidates(run, topology):
-        parts = candidate.run.optim.micro_batches
-        rows = run.data.batch_size // (candidate.run.mesh.data * candidate.run.mesh.fsdp)
-        assert rows % parts == 0
+    for candidate in list_candidates(run, topology):
+        micro_batches = candidate.run.optim.micro_batches
+        clips = run.data.batch_size // (candidate.run.mesh.data * candidate.run.mesh.fsdp)
+        assert clips % micro_batches == 0
         if candidate.memory > topology.chip.hbm_bytes:
-            assert parts == rows
-        elif parts > 1:  # in fewer it would not
-            fewer = max(n for n in range(1, parts) if rows % n == 0)
+            assert micro_batches == clips
+        elif micro_batches > 1:  # fewer do not fit
+            fewer = max(n for n in range(1, micro_batches) if clips % n == 0)
             optim = dataclasses.replace(candidate.run.optim, micro_batches=fewer)
-            larger = guess(dataclasses.replace(candidate.run, optim=optim), topology, 75_600)
+            larger = estimate(dataclasses.replace(candidate.run, optim=optim), topology, 75_600)
             assert larger.memory > topology.chip.hbm_bytes
 
 
-def test_the_guess_of_memory_is_near_what_the_compiler_says():
-    """As `videodit plan` printed for configs/wan.py, without average: 14b float32 on 4 v5p, context=4: 75.4 GiB."""
+def test_the_estimate_of_memory_is_near_the_compiler_s():
+    """`videodit plan` for configs/wan.py:14b without EMA, on 4 v5p with context=4: 75.4 GiB."""
     run = dataclasses.replace(with_batch(1), ema=0.0)
     run = dataclasses.replace(run, mesh=dataclasses.replace(run.mesh, data=1, fsdp=1, context=4))
-    assert guess(run, Topology.parse("v5p:2x2x1"), 75_600).memory == pytest.approx(75.4 * GIB, rel=0.2)
+    assert estimate(run, Topology.parse("v5p:2x2x1"), 75_600).memory == pytest.approx(75.4 * GIB, rel=0.2)
 
 
-def played(sizes):
-    """A compiler that knows how much each remat policy takes, and notes what it was asked."""
-    asked = []
+def fake_compiler(sizes):
+    """Return a compiler that needs the given GiB per remat policy, and the list of runs that it is called with."""
+    compiled = []
 
     def compile_plan(run, topology, what, vae, *, name):
-        asked.append(run)
+        compiled.append(run)
         size, room = int(sizes[run.model.remat] * GIB), topology.chip.hbm_bytes
         fits = size <= room
-        seconds = guess(run, topology, 75_600).seconds
+        seconds = estimate(run, topology, 75_600).seconds
         mesh = {key: getattr(run.mesh, key) for key in ("data", "fsdp", "context", "tensor", "ulysses")}
         return Plan(
             config=name,
@@ -84,61 +84,61 @@ def played(sizes):
             mfu={"no_overlap": 0.5, "full_overlap": 0.6},
         )
 
-    return compile_plan, asked
+    return compile_plan, compiled
 
 
-def test_a_search_compiles_no_more_than_it_may_and_ranks_by_time(monkeypatch):
-    compile_plan, asked = played(dict.fromkeys(module.KEPT, 50.0))
+def test_a_search_respects_its_limit_and_ranks_by_time(monkeypatch):
+    compile_plan, compiled = fake_compiler(dict.fromkeys(module.STORED_VALUES, 50.0))
     monkeypatch.setattr(module, "compile_plan", compile_plan)
-    told = []
-    plans = search(with_batch(64), Topology.parse("v5p:4x4x4"), name="wan", most=4, message=told.append)
-    assert len(asked) == len(plans) == 4 and len(told) == 5
+    messages = []
+    plans = search(with_batch(64), Topology.parse("v5p:4x4x4"), name="wan", most=4, message=messages.append)
+    assert len(compiled) == len(plans) == 4 and len(messages) == 5
     times = [plan.seconds["step_no_overlap"] for plan in plans]
     assert times == sorted(times)
-    kinds = {(run.model.remat, run.mesh.context, run.mesh.tensor) for run in asked}
+    kinds = {(run.model.remat, run.mesh.context, run.mesh.tensor) for run in compiled}
     assert len(kinds) == 4
 
 
-def test_what_does_not_fit_comes_last_and_its_like_are_not_tried_again(monkeypatch):
-    compile_plan, asked = played({"none": 900.0, "dots": 900.0, "attention": 60.0, "full": 50.0})
+def test_plans_that_do_not_fit_correct_the_estimates(monkeypatch):
+    compile_plan, compiled = fake_compiler({"none": 900.0, "dots": 900.0, "attention": 60.0, "full": 50.0})
     monkeypatch.setattr(module, "compile_plan", compile_plan)
     plans = search(with_batch(64), Topology.parse("v5p:4x4x4"), most=6)
     assert [plan.fits for plan in plans] == sorted((plan.fits for plan in plans), reverse=True)
     assert plans[0].remat == "attention"
-    tries = [run.model.remat for run in asked]
+    tries = [run.model.remat for run in compiled]
     assert tries.count("none") <= 2 and tries.count("dots") <= 2
 
 
-def test_where_nothing_fits_the_smallest_is_tried(monkeypatch):
-    compile_plan, asked = played(dict.fromkeys(module.KEPT, 900.0))
+def test_if_nothing_fits_the_smallest_is_compiled(monkeypatch):
+    compile_plan, compiled = fake_compiler(dict.fromkeys(module.STORED_VALUES, 900.0))
     monkeypatch.setattr(module, "compile_plan", compile_plan)
     plans = search(with_batch(4), Topology.parse("v5e:2x2"), most=3)
-    assert len(asked) == 3 and not any(plan.fits for plan in plans)
-    assert asked[0].model.remat == "full"
+    assert len(compiled) == 3 and not any(plan.fits for plan in plans)
+    assert compiled[0].model.remat == "full"
 
 
-def test_a_compiler_that_gives_up_on_one_candidate_does_not_end_the_search(monkeypatch):
-    compile_plan, asked = played(dict.fromkeys(module.KEPT, 50.0))
+def test_a_failed_candidate_does_not_end_the_search(monkeypatch):
+    compile_plan, compiled = fake_compiler(dict.fromkeys(module.STORED_VALUES, 50.0))
 
-    def sometimes(run, *args, **options):
+    def compile_or_fail(run, *args, **options):
         plan = compile_plan(run, *args, **options)
-        if len(asked) != 2:
-            raise (RuntimeError if len(asked) == 1 else ValueError)("it died")
+        if len(compiled) != 2:
+            raise (RuntimeError if len(compiled) == 1 else ValueError)("it failed")
         return plan
 
-    monkeypatch.setattr(module, "compile_plan", sometimes)
-    told = []
-    assert len(search(with_batch(64), Topology.parse("v5p:4x4x4"), most=3, message=told.append)) == 1
-    assert len(asked) == 3 and [line.endswith(": it died") for line in told] == [False, True, False, True]
-    with pytest.raises(ValueError, match="it died"):
+    monkeypatch.setattr(module, "compile_plan", compile_or_fail)
+    messages = []
+    assert len(search(with_batch(64), Topology.parse("v5p:4x4x4"), most=3, message=messages.append)) == 1
+    assert len(compiled) == 3 and [line.endswith(": it failed") for line in messages] == [False, True, False, True]
+    with pytest.raises(ValueError, match="it failed"):
         search(with_batch(64), Topology.parse("v5p:4x4x4"), most=2)
 
 
-def test_no_mesh_cuts_the_width_unevenly():
+def test_meshes_divide_the_width():
     run = with_batch(64)
     odd = dataclasses.replace(run, model=dataclasses.replace(run.model, width=5200))
-    found = list(module._meshes(odd, Topology.parse("v5p:4x4x4")))
-    assert found and all(5200 % (mesh.fsdp * mesh.context) == 0 for mesh in found)
+    meshes = list(module._divide_devices(odd, Topology.parse("v5p:4x4x4")))
+    assert meshes and all(5200 % (mesh.fsdp * mesh.context) == 0 for mesh in meshes)
 
 
 def test_a_search_is_for_training_transformers_on_tpus():

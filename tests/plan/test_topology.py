@@ -1,4 +1,4 @@
-"""Machines by name."""
+"""Topologies by name."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from videodit.plan.topology import Topology
         ("cpu:8", 8, 8),
     ],
 )
-def test_a_name_says_how_many_chips_and_devices(name, chips, devices):
+def test_names_determine_chips_and_devices(name, chips, devices):
     topology = Topology.parse(name)
     assert (topology.num_chips, topology.num_devices) == (chips, devices)
     assert (topology.chip is None) == name.startswith("cpu")
@@ -28,16 +28,14 @@ def test_a_name_says_how_many_chips_and_devices(name, chips, devices):
 @pytest.mark.parametrize(
     "name", ["v5p", "v9:2x2", "v5e:0x2", "v5e:2x", "0*v5e:2x2", "2*cpu:4", "cpu:2x2", "h100:8", ""]
 )
-def test_what_is_no_machine_is_told_with_an_example(name):
-    with pytest.raises(
-        ValueError, match=f"there is no topology '{name.replace('*', '.')}': write CHIP:SIDExSIDE, like"
-    ):
+def test_invalid_names_are_refused_with_an_example(name):
+    with pytest.raises(ValueError, match=f"there is no topology '{name.replace('*', '.')}': write CHIP:NxN, like"):
         Topology.parse(name)
 
 
 @pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
-def test_libtpu_has_as_many_devices_as_we_say(tpu_compiler, name):
+def test_libtpu_has_as_many_devices(tpu_compiler, name):
     topology = Topology.parse(name)
     code = f"from videodit.plan.topology import Topology; print(len(Topology.parse({name!r}).devices()))"
-    done = subprocess.run([sys.executable, "-c", code], env=topology.environment(), capture_output=True, text=True)
-    assert done.stdout.split() == [str(topology.num_devices)], done.stderr[-500:]
+    process = subprocess.run([sys.executable, "-c", code], env=topology.environment(), capture_output=True, text=True)
+    assert process.stdout.split() == [str(topology.num_devices)], process.stderr[-500:]

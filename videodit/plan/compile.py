@@ -1,6 +1,6 @@
-"""Compiling for a machine that is not here, in a process of its own: libtpu may abort, and takes one kind of chip.
+"""Compile for a target topology in a child process: libtpu may abort, and serves one kind of chip per process.
 
-The parent sends a request as JSON and gets a plan as JSON, or one sentence about what is wrong.
+The parent sends a request as JSON and receives a plan as JSON, or an error message of one sentence.
 """
 
 import json
@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -19,12 +19,12 @@ from videodit.config.io import from_json, to_json
 from videodit.config.run import Run
 from videodit.models.vae import VAEConfig
 from videodit.parallel.mesh import make_mesh
-from videodit.plan.count import Counts, count
-from videodit.plan.memory import memory_of, memory_wanted
+from videodit.plan.hlo_counts import Counts, count_operations
+from videodit.plan.memory import measure_memory, parse_out_of_memory
 from videodit.plan.network import Network
 from videodit.plan.plan_report import Plan
-from videodit.plan.program import Program, What, program
-from videodit.plan.roofline import hardware_flops, roofline
+from videodit.plan.program import Program, ProgramName, build_program
+from videodit.plan.roofline import Roofline, compute_roofline, hardware_flops
 from videodit.plan.topology import Topology
 
 USER_ERROR = 2
@@ -35,32 +35,40 @@ DUMP = "--xla_dump_to={} --xla_dump_hlo_as_text"
 def compile_plan(
     run: Run,
     topology: Topology,
-    what: What = "train",
+    what: ProgramName = "train",
     vae: Run | None = None,
     *,
     name: str = "",
     hlo: Path | None = None,
 ) -> Plan:
-    """What a run's program needs on a machine, told by that machine's compiler.
+    """Compile a run's program for a topology and return its plan.
 
     Args:
-        vae: the run of the autoencoder whose latents a transformer learns; None as in `program`.
+        vae: the run of the autoencoder of a transformer's latents; None as in `build_program`.
         name: of the configuration, for the plan.
-        hlo: a file that the optimised HLO is written to.
+        hlo: a file to write the optimized HLO to.
 
     Raises:
-        ValueError: when the run does not fit the machine's shape, or libtpu is missing.
-        RuntimeError: when the compiler fails for another reason than memory.
+        ValueError: if sizes do not divide over the mesh, or libtpu is missing.
+        RuntimeError: if the compiler fails for another reason than memory.
     """
-    request = {"run": to_json(run), "vae": vae and to_json(vae), "topology": topology.name, "what": what, "name": name}
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+        request = {
+            "run": to_json(run),
+            "vae": vae and to_json(vae),
+            "topology": topology.name,
+            "what": what,
+            "name": name,
+            "folder": folder,
+            "hlo": hlo and str(hlo),
+        }
         environment = topology.environment()
         environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {DUMP.format(folder)}"
-        environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # what is not compiled is not dumped
+        environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # cached programs are not dumped
         try:
-            done = subprocess.run(
+            child = subprocess.run(
                 [sys.executable, "-m", __spec__.name],
-                input=json.dumps(request | {"folder": folder, "hlo": hlo and str(hlo)}),
+                input=json.dumps(request),
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -68,118 +76,153 @@ def compile_plan(
             )
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"compiling for {topology.name} took more than {TIMEOUT / 60:.0f} minutes") from None
-    if done.returncode == USER_ERROR:
-        raise ValueError(done.stderr.splitlines()[-1])
-    if done.returncode:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise RuntimeError(f"the compiler for {topology.name} gave up ({how}): {last[:500]}")
-    return Plan(**json.loads(done.stdout.splitlines()[-1]))
+    if child.returncode == USER_ERROR:
+        raise ValueError(child.stderr.splitlines()[-1])
+    if child.returncode:
+        status = f"signal {-child.returncode}" if child.returncode < 0 else f"status {child.returncode}"
+        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"the compiler for {topology.name} failed ({status}): {last[:500]}")
+    return Plan(**json.loads(child.stdout.splitlines()[-1]))
 
 
-def _plan(run: Run, topology: Topology, what: What, vae: VAEConfig | None, name: str, folder: Path) -> tuple[Plan, str]:
-    """The plan, made in this process, and the program's optimised HLO, which XLA leaves in `folder`."""
+def _compile_here(
+    run: Run, topology: Topology, what: ProgramName, vae: VAEConfig | None, name: str, folder: Path
+) -> tuple[Plan, str]:
+    """Compile in this process; returns the plan and the optimized HLO, which XLA writes to `folder`."""
     mesh = make_mesh(run.mesh, topology.devices(), heads=run.heads)
-    wanted = program(what, run, mesh, vae)
-    started = time.perf_counter()
+    program = build_program(what, run, mesh, vae)
+    start = time.perf_counter()
     try:
-        compiled, complaint = wanted.compile(mesh), ""
+        compiled, error_message = program.compile(mesh), ""
     except jax.errors.JaxRuntimeError as error:
-        compiled, complaint = None, str(error)
-    seconds = time.perf_counter() - started
-    text = _optimised(folder, wanted)
-    if text is None:  # it did not come as far as that
-        raise RuntimeError(complaint)
-    memory = memory_of(wanted, compiled, text) if compiled else memory_wanted(wanted, complaint, text)
+        compiled, error_message = None, str(error)
+    seconds = time.perf_counter() - start
+    text = _read_hlo(folder, program)
+    if text is None:  # the compiler failed before optimization
+        raise RuntimeError(error_message)
+    if compiled is not None:
+        memory = measure_memory(program, compiled, text)
+    else:
+        memory = parse_out_of_memory(program, error_message, text)
     if memory is None:
-        raise RuntimeError(complaint)
+        raise RuntimeError(error_message)
     chip = topology.chip
-    sizes = memory.of_chip(chip.devices if chip else 1)
+    sizes = memory.per_chip(chip.devices if chip else 1)
+    speed = _estimate_speed(program, count_operations(text), topology, mesh)
     plan = Plan(
         config=name,
         what=what,
         topology=topology.name,
         chips=topology.num_chips,
-        mesh=_sizes(mesh),
+        mesh=_mesh_sizes(mesh),
         batch=run.data.batch_size,
-        tokens_per_clip=wanted.task.tokens_per_clip,
+        tokens_per_clip=program.task.tokens_per_clip,
         micro_batches=run.optim.micro_batches,
         remat=getattr(run.model, "remat", "-") if what == "train" else "-",
         fits=compiled is not None and (chip is None or sizes["total"] <= chip.hbm_bytes),
         hbm_bytes=chip and chip.hbm_bytes,
         bytes_per_chip=sizes,
         compile_seconds=round(seconds, 1),
-        **_speed(wanted, count(text), topology, mesh),
+        flops_per_step=speed.flops,
+        collective_bytes_per_step=speed.collective_bytes,
+        seconds=speed.seconds,
+        causes=speed.causes,
+        mfu=speed.mfu,
+        tokens_per_second_per_chip=speed.tokens_per_second_per_chip,
     )
     return plan, text
 
 
-def _optimised(folder: Path, wanted: Program) -> str | None:
-    """What XLA wrote, also of programs that are too large, and of those newer than what JAX can read itself."""
-    files = folder.glob(f"*jit_{wanted.fn.__name__}.*after_optimizations.txt")
+def _read_hlo(folder: Path, program: Program) -> str | None:
+    """Return the optimized HLO that XLA dumped, which it also does for programs that are too large."""
+    files = folder.glob(f"*jit_{program.fn.__name__}.*after_optimizations.txt")
     largest = max(files, key=lambda file: file.stat().st_size, default=None)
     return largest and largest.read_text()
 
 
-def _sizes(mesh: Mesh) -> dict[str, int]:
-    """Of a mesh's axes as a configuration has them."""
+def _mesh_sizes(mesh: Mesh) -> dict[str, int]:
+    """Return the sizes of a mesh with the axes of a configuration."""
     axes = dict(mesh.shape)
-    context = axes["ring"] * axes["ulysses"]
-    return {"data": axes["data"], "fsdp": axes["fsdp"], "context": context, "tensor": axes["tensor"]} | {
-        "ulysses": axes["ulysses"]
+    return {
+        "data": axes["data"],
+        "fsdp": axes["fsdp"],
+        "context": axes["ring"] * axes["ulysses"],
+        "tensor": axes["tensor"],
+        "ulysses": axes["ulysses"],
     }
 
 
-def _speed(wanted: Program, counts: Counts, topology: Topology, mesh: Mesh) -> dict[str, Any]:
-    """The fields of a plan that say what a program does and how long it takes."""
-    chip, devices = topology.chip, topology.num_devices
-    model, hardware = wanted.model_flops, devices * hardware_flops(counts)
-    moved: Counter[str] = Counter()
-    for collective, times in counts.collectives.items():
-        moved[collective.kind] += times * max(collective.operand, collective.result) * (chip.devices if chip else 1)
-    fields = {
-        "flops_per_step": {"model": model, "hardware": float(hardware)},
-        "collective_bytes_per_step": dict(moved),
-    }
+class Speed(NamedTuple):
+    """FLOPs, communication and time of a program; see the fields of `Plan`."""
+
+    flops: dict[str, float | None]
+    collective_bytes: dict[str, int]
+    seconds: dict[str, float] | None = None
+    causes: dict[str, float] | None = None
+    mfu: dict[str, float] | None = None
+    tokens_per_second_per_chip: float | None = None
+
+
+def _estimate_speed(program: Program, counts: Counts, topology: Topology, mesh: Mesh) -> Speed:
+    chip = topology.chip
+    model, hardware = program.model_flops, topology.num_devices * hardware_flops(counts)
+    flops = {"model": model, "hardware": float(hardware)}
+    collective_bytes: Counter[str] = Counter()
+    for collective, executions in counts.collectives.items():
+        size = max(collective.operand, collective.result) * (chip.devices if chip else 1)
+        collective_bytes[collective.kind] += executions * size
     if chip is None:
-        return fields
-    line = roofline(counts, chip, Network.of(chip, mesh.devices.flat))
-    ends = {"no_overlap": line.no_overlap, "full_overlap": line.full_overlap}
+        return Speed(flops, dict(collective_bytes))
+    line = compute_roofline(counts, chip, Network.from_devices(chip, mesh.devices.flat))
+    peak = topology.num_chips * chip.flops
     seconds = {
         "matmul": line.matmul,
         "attention": line.attention,
         "hbm": line.hbm,
         "collectives": sum(line.collectives.values()),
         "host": line.host,
+        "step_no_overlap": line.no_overlap,
+        "step_full_overlap": line.full_overlap,
     }
-    peak = topology.num_chips * chip.flops
-    fields |= {
-        "seconds": seconds | {f"step_{end}": taken for end, taken in ends.items()},
-        "tokens_per_second_per_chip": wanted.tokens / line.no_overlap / topology.num_chips,
+    return Speed(
+        flops=flops,
+        collective_bytes=dict(collective_bytes),
+        seconds=seconds,
+        causes=_split_seconds(model, counts, line, topology, peak) if model else None,
+        mfu={end: model / peak / seconds[f"step_{end}"] for end in ("no_overlap", "full_overlap")} if model else None,
+        tokens_per_second_per_chip=program.tokens / line.no_overlap / topology.num_chips,
+    )
+
+
+def _split_seconds(
+    model_flops: float, counts: Counts, line: Roofline, topology: Topology, peak: float
+) -> dict[str, float]:
+    """Split the seconds without overlap into the model's FLOPs at peak and the causes of further time."""
+    devices, hardware = topology.num_devices, topology.num_devices * hardware_flops(counts)
+    attention_flops = devices * (hardware_flops(counts) - counts.matmul_flops)
+    return {
+        "model": model_flops / peak,
+        "again": (hardware - model_flops) / peak,
+        "attention": line.attention - attention_flops / peak,
+        "matmul": line.matmul - devices * counts.matmul_flops / peak,
+        "hbm": line.hbm,
+        "collectives": sum(line.collectives.values()),
+        "host": line.host,
     }
-    if model:
-        ideal = {"model": model / peak, "again": (hardware - model) / peak}
-        below = {
-            "attention": line.attention - devices * (hardware_flops(counts) - counts.matmul_flops) / peak,
-            "matmul": line.matmul - devices * counts.matmul_flops / peak,
-        }
-        fields["causes"] = ideal | below | {name: seconds[name] for name in ("hbm", "collectives", "host")}
-        fields["mfu"] = {end: model / peak / taken for end, taken in ends.items()}
-    return fields
 
 
 def _main() -> int:
-    """Reads a request, writes a plan."""
-    asked = json.load(sys.stdin)
+    """Read a request from stdin, and print a plan."""
+    request = json.load(sys.stdin)
     try:
-        run, vae = from_json(asked["run"]), asked["vae"] and from_json(asked["vae"]).model
-        topology, folder = Topology.parse(asked["topology"]), Path(asked["folder"])
-        plan, text = _plan(run, topology, asked["what"], vae, asked["name"], folder)
+        run, vae = from_json(request["run"]), request["vae"] and from_json(request["vae"]).model
+        topology, folder = Topology.parse(request["topology"]), Path(request["folder"])
+        plan, text = _compile_here(run, topology, request["what"], vae, request["name"], folder)
     except ValueError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return USER_ERROR
-    if asked["hlo"]:
-        Path(asked["hlo"]).write_text(text)
+    if request["hlo"]:
+        Path(request["hlo"]).write_text(text)
     print(json.dumps(plan.to_json()))
     return 0
 

@@ -1,4 +1,4 @@
-"""XLA's optimised HLO, read from its text: computations, their instructions, trip counts and groups of devices."""
+"""A parser of XLA's optimized HLO: computations, their instructions, trip counts and groups of devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 BITS = {"pred": 8, "s4": 4, "u4": 4, "f8e4m3fn": 8, "f8e5m2": 8, "bf16": 16, "c64": 64}
 BITS |= {f"{kind}{bits}": bits for kind in "suf" for bits in (8, 16, 32, 64)}
 
-HBM, HOST = 0, 5  # memories, by XLA's numbers; others are on the chip
+HBM, HOST = 0, 5  # memory spaces, by XLA's numbers; all others are on the chip
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
@@ -22,7 +22,7 @@ _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 
 
 class Shape(NamedTuple):
-    """One array, and the memory that it lies in."""
+    """An array's type and dimensions, and the memory space that it is in."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -38,7 +38,7 @@ class Shape(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """A line of a computation: its results' shapes, operation, operands by name, and whatever else it says."""
+    """A line of a computation: the shapes of its results, its operation, its operands by name, and its attributes."""
 
     name: str
     shapes: tuple[Shape, ...]
@@ -50,7 +50,7 @@ class Instruction(NamedTuple):
 
 @dataclass
 class Computation:
-    """Instructions in the order in which they are written."""
+    """A computation's instructions, in the order of the text."""
 
     instructions: list[Instruction] = field(default_factory=list)
 
@@ -60,122 +60,127 @@ class Computation:
 
 
 def parse(text: str) -> tuple[dict[str, Computation], str]:
-    """The computations of a module, and the name of its entry."""
+    """Return the computations of a module by name, and the name of its entry computation."""
     computations: dict[str, Computation] = {}
     entry, current, names = "", None, {}
     for line in text.splitlines():
         if head := _HEAD.match(line):
             current, names = computations.setdefault(head[2], Computation()), {}
             entry = head[2] if head[1] else entry
-        elif current is not None and (found := _INSTRUCTION.match(line)):
-            instruction = _instruction(*found.groups())
-            for made in (*_elements(instruction, names), instruction):
-                current.instructions.append(made)
-                names[made.name] = made
+        elif current is not None and (match := _INSTRUCTION.match(line)):
+            instruction = _parse_instruction(*match.groups())
+            for each in (*_implicit_elements(instruction, names), instruction):
+                current.instructions.append(each)
+                names[each.name] = each
         elif line.startswith("}"):
             current = None
     return computations, entry
 
 
-def _instruction(root: str | None, name: str, rest: str) -> Instruction:
+def _parse_instruction(root: str | None, name: str, rest: str) -> Instruction:
     types, rest = _split_types(rest)
     op, _, rest = rest.partition("(")
-    inside, attributes = _matching(rest)
-    operands = tuple(re.findall(r"%([\w.\-]+(?:#\d+)?)", inside))
+    arguments, attributes = _split_at_closing(rest)
+    operands = tuple(re.findall(r"%([\w.\-]+(?:#\d+)?)", arguments))
     if op == "constant":
-        attributes = inside
-    shapes = tuple(_shape(*array) for array in _ARRAY.findall(types))
+        attributes = arguments
+    shapes = tuple(_parse_shape(*array) for array in _ARRAY.findall(types))
     return Instruction(name, shapes, op, operands, attributes, bool(root))
 
 
-def _elements(instruction: Instruction, names: Mapping[str, Instruction]) -> list[Instruction]:
-    """What newer XLA leaves out: the instructions that take `%tuple#1` from its tuple."""
-    made = []
+def _implicit_elements(instruction: Instruction, names: Mapping[str, Instruction]) -> list[Instruction]:
+    """Return the `get-tuple-element` instructions that newer XLA omits: those of operands like `%tuple#1`."""
+    elements = []
     for name in dict.fromkeys(instruction.operands):
-        of, _, index = name.partition("#")
+        source, _, index = name.partition("#")
         if index and name not in names:
-            shapes = (names[of].shapes[int(index)],)
-            made.append(Instruction(name, shapes, "get-tuple-element", (of,), f"index={index}", False))
-    return made
+            shapes = (names[source].shapes[int(index)],)
+            elements.append(Instruction(name, shapes, "get-tuple-element", (source,), f"index={index}", False))
+    return elements
 
 
 def _split_types(rest: str) -> tuple[str, str]:
     if not rest.startswith("("):
         types, _, rest = rest.partition(" ")
         return types, rest
-    types, rest = _matching(rest[1:])
+    types, rest = _split_at_closing(rest[1:])
     return types, rest.lstrip()
 
 
-def _matching(text: str) -> tuple[str, str]:
-    """What is before and after the parenthesis that closes one opened before `text`."""
+def _split_at_closing(text: str) -> tuple[str, str]:
+    """Return the text before and after the parenthesis that closes one opened before `text`."""
     depth = 1
-    for at, letter in enumerate(text):
+    for index, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
         if not depth:
-            return text[:at], text[at + 1 :]
+            return text[:index], text[index + 1 :]
     return text, ""
 
 
-def _shape(dtype: str, dims: str, layout: str) -> Shape:
+def _parse_shape(dtype: str, dims: str, layout: str) -> Shape:
     if dtype not in BITS and dtype not in ("token", "opaque"):
-        raise ValueError(f"the size of XLA's type {dtype} is not known: it belongs into videodit.plan.hlo.BITS")
+        raise ValueError(f"the size of XLA's type {dtype} is unknown: add it to videodit.plan.hlo.BITS")
     memory = re.search(r"S\((\d+)\)", layout)
     return Shape(dtype, tuple(int(d) for d in dims.split(",") if d), int(memory[1]) if memory else HBM)
 
 
-def called(attributes: str, key: str) -> list[str]:
-    """The computations that an instruction names under a key, like `calls`."""
-    found = re.search(rf"{key}=(?:\{{([^}}]*)\}}|(%?[\w.\-]+))", attributes)
-    return [] if found is None else re.findall(r"%?([\w.\-]+)", found[1] or found[2])
+def get_called(attributes: str, key: str) -> list[str]:
+    """Return the names of the computations that an instruction has under a key, like `calls`."""
+    match = re.search(rf"{key}=(?:\{{([^}}]*)\}}|(%?[\w.\-]+))", attributes)
+    return [] if match is None else re.findall(r"%?([\w.\-]+)", match[1] or match[2])
 
 
-def trip_count(condition: Computation, computations: dict[str, Computation]) -> int:
-    """How often a loop runs, if its variable goes up from zero by one, as that of every loop of ours (`lax.scan`) does.
+def trip_count(condition: Computation, computations: Mapping[str, Computation]) -> int:
+    """Return the trip count of a loop whose variable counts up from zero by one, as in all of our loops (`lax.scan`).
 
     Raises:
-        ValueError: when what the variable is compared with is not in the program.
+        ValueError: if the limit of the loop is not a constant of the program.
     """
     compare = next((i for i in condition.instructions if i.op == "compare"), None)
     limits = [i for i in condition.instructions if i.op == "constant" and i.shapes[0].dtype in ("s32", "u32", "s64")]
-    if compare is None:  # inside of a fusion
+    if compare is None:  # it is in a fusion
         for instruction in condition.instructions:
-            for name in called(instruction.attributes, "calls") if instruction.op == "fusion" else []:
+            for name in get_called(instruction.attributes, "calls") if instruction.op == "fusion" else []:
                 compare = compare or next((i for i in computations[name].instructions if i.op == "compare"), None)
                 limits += [i for i in computations[name].instructions if i.op == "constant"]
     if compare is None or "direction=LT" not in compare.attributes or len(limits) != 1:
-        raise ValueError("a loop's trip count is not a constant of the program, so that what it does cannot be counted")
+        raise ValueError("the trip count of a loop is not a constant of the program, so its operations are unknown")
     return int(limits[0].attributes)
 
 
-def groups(attributes: str) -> tuple[tuple[int, ...], ...]:
-    """The devices that take part together, by their numbers in the program; all in one group if it does not say."""
-    if found := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes):
-        return tuple(tuple(map(int, pair.split(","))) for pair in re.findall(r"\{(\d+,\d+)\}", found[1]))
-    if found := re.search(r"replica_groups=\{((?:\{[\d,]+\},?)*)\}", attributes):
-        return tuple(tuple(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", found[1]))
-    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
-        return _iota_groups(int(found[1]), int(found[2]), ints(found[3]), ints(found[4] or ""))
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
-        return _mesh_groups(found[1], found[2])
+DeviceGroups = tuple[tuple[int, ...], ...]
+"""Devices by their numbers in the program, in groups."""
+
+
+def parse_groups(attributes: str) -> DeviceGroups:
+    """Return the groups of devices of a collective; none if it has no groups, which means a single group of all."""
+    if match := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes):
+        return tuple(tuple(map(int, pair.split(","))) for pair in re.findall(r"\{(\d+,\d+)\}", match[1]))
+    if match := re.search(r"replica_groups=\{((?:\{[\d,]+\},?)*)\}", attributes):
+        return tuple(tuple(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", match[1]))
+    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        return _iota_groups(int(match[1]), int(match[2]), parse_ints(match[3]), parse_ints(match[4] or ""))
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
+        return _mesh_groups(match[1], match[2])
     return ()
 
 
-def ints(text: str) -> list[int]:
-    """Numbers between commas."""
+def parse_ints(text: str) -> list[int]:
+    """Return comma-separated integers."""
     return [int(n) for n in text.split(",") if n]
 
 
-def _iota_groups(groups: int, size: int, dims: list[int], order: list[int]) -> tuple[tuple[int, ...], ...]:
+def _iota_groups(groups: int, size: int, dims: list[int], order: list[int]) -> DeviceGroups:
     devices = np.arange(math.prod(dims)).reshape(dims)
     devices = devices.transpose(order) if order else devices
     return tuple(map(tuple, devices.reshape(groups, size).tolist()))
 
 
-def _mesh_groups(mesh: str, axes: str) -> tuple[tuple[int, ...], ...]:
+def _mesh_groups(mesh: str, axes: str) -> DeviceGroups:
     sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
-    over = re.findall(r"'([^']+)'", axes)
+    names = list(sizes)
+    grouped = re.findall(r"'([^']+)'", axes)
     devices = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
-    kept = [at for at, name in enumerate(sizes) if name not in over]
-    last = [list(sizes).index(name) for name in over]
-    return tuple(map(tuple, devices.transpose(kept + last).reshape(-1, math.prod(sizes[n] for n in over)).tolist()))
+    order = [names.index(name) for name in (*(n for n in names if n not in grouped), *grouped)]
+    group_size = math.prod(sizes[name] for name in grouped)
+    return tuple(map(tuple, devices.transpose(order).reshape(-1, group_size).tolist()))

@@ -1,8 +1,8 @@
-"""What a program holds in a device's memory, by what it is for."""
+"""The memory of a device that a program needs, by purpose."""
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
 import jax
 
@@ -17,13 +17,13 @@ class Memory:
     """Bytes of one device.
 
     Attributes:
-        parameters, optimiser, ema: the state, which the step is given and gives back in place.
-        inputs: other arguments: the batch, and weights that are not trained.
-        gradients: one for every parameter, where the program has them.
-        activations: what loops leave for later ones: what the forward pass over the layers keeps for the backward pass.
-        working: other temporaries at the peak.
-        outputs: results that take no argument's place.
-        code: the program itself.
+        parameters, optimiser, ema: the training state, which the step updates in place.
+        inputs: other arguments: the batch, and frozen weights.
+        gradients: one per parameter, if the program computes them.
+        activations: values that a loop stores for a later loop, as the forward pass does for the backward pass.
+        working: other temporary buffers at the peak.
+        outputs: results that do not reuse the memory of an argument.
+        code: the program.
     """
 
     parameters: int
@@ -38,88 +38,138 @@ class Memory:
 
     @property
     def temporary(self) -> int:
-        """As the compiler has it: gradients, activations and all else that comes and goes."""
+        """What the compiler reports as temporary: gradients, activations and working memory."""
         return self.gradients + self.activations + self.working
 
     @property
     def total(self) -> int:
+        """All bytes."""
         return sum(asdict(self).values())
 
-    def of_chip(self, devices: int) -> dict[str, int]:
-        """By name, with the sums, of a chip that is so many devices."""
-        sums = {"temporary": self.temporary, "total": self.total}
-        return {name: devices * size for name, size in (asdict(self) | sums).items()}
+    def per_chip(self, devices: int) -> dict[str, int]:
+        """Return the bytes of a chip by purpose, with `temporary` and `total`.
+
+        Args:
+            devices: the number of JAX devices of a chip.
+        """
+        sizes = asdict(self) | {"temporary": self.temporary, "total": self.total}
+        return {name: devices * size for name, size in sizes.items()}
 
 
-def memory_of(program: Program, compiled: jax.stages.Compiled, text: str) -> Memory:
-    """That of a compiled program. `text`: its optimised HLO."""
-    found = compiled.memory_analysis()
-    state = _state(program)
+class StateBytes(NamedTuple):
+    """Bytes of the training state on one device."""
+
+    parameters: int
+    optimiser: int
+    ema: int
+
+
+class TemporaryBytes(NamedTuple):
+    """Bytes of temporary buffers on one device."""
+
+    gradients: int
+    activations: int
+    working: int
+
+
+def measure_memory(program: Program, compiled: jax.stages.Compiled, text: str) -> Memory:
+    """Return the memory of a compiled program.
+
+    Args:
+        text: its optimized HLO.
+    """
+    analysis = compiled.memory_analysis()
+    state = _state_bytes(program)
+    temporary = _split_temporary(program, analysis.temp_size_in_bytes, text)
     return Memory(
-        **state,
-        inputs=found.argument_size_in_bytes - sum(state.values()),
-        **_temporary(program, found.temp_size_in_bytes, text),
-        outputs=found.output_size_in_bytes - found.alias_size_in_bytes,
-        code=found.generated_code_size_in_bytes,
+        parameters=state.parameters,
+        optimiser=state.optimiser,
+        ema=state.ema,
+        inputs=analysis.argument_size_in_bytes - sum(state),
+        gradients=temporary.gradients,
+        activations=temporary.activations,
+        working=temporary.working,
+        outputs=analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        code=analysis.generated_code_size_in_bytes,
     )
 
 
-def memory_wanted(program: Program, complaint: str, text: str) -> Memory | None:
-    """That of a program which the compiler found too large, from its words; None if it complains of something else."""
-    state = _state(program)
-    inputs = max(_taken(text) - sum(state.values()), 0)
-    if found := re.search(r"HLO temporaries \(([\d.]+)([KMGT]?)\)", complaint):
-        temporary = _bytes(*found.groups())
-    elif found := re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", complaint):
-        temporary = _bytes(*found.groups()) - sum(state.values()) - inputs
+def parse_out_of_memory(program: Program, error: str, text: str) -> Memory | None:
+    """Return the memory of a program that the compiler refused as too large, from its error message.
+
+    Args:
+        text: the program's optimized HLO.
+
+    Returns:
+        None if the error has another cause.
+    """
+    state = _state_bytes(program)
+    inputs = max(_argument_bytes(text) - sum(state), 0)
+    if match := re.search(r"HLO temporaries \(([\d.]+)([KMGT]?)\)", error):
+        temporary_bytes = _parse_size(*match.groups())
+    elif match := re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", error):
+        temporary_bytes = _parse_size(*match.groups()) - sum(state) - inputs
     else:
         return None
-    return Memory(**state, inputs=inputs, **_temporary(program, temporary, text), outputs=0, code=0)
+    temporary = _split_temporary(program, temporary_bytes, text)
+    return Memory(
+        parameters=state.parameters,
+        optimiser=state.optimiser,
+        ema=state.ema,
+        inputs=inputs,
+        gradients=temporary.gradients,
+        activations=temporary.activations,
+        working=temporary.working,
+        outputs=0,
+        code=0,
+    )
 
 
-def _taken(text: str) -> int:
-    """Bytes of the arguments that a program has kept."""
+def _argument_bytes(text: str) -> int:
+    """Return the bytes of a program's arguments, without those that the compiler removed."""
     computations, entry = parse(text)
     parameters = (i for i in computations[entry].instructions if i.op == "parameter")
     return sum(shape.bytes for parameter in parameters for shape in parameter.shapes)
 
 
-def _temporary(program: Program, whole: int, text: str) -> dict[str, int]:
-    """What is temporary, by what it is for."""
-    gradients = min(bytes_per_device(program.gradients), whole)
-    activations = min(left_by_loops(text), whole - gradients)
-    return {"gradients": gradients, "activations": activations, "working": whole - gradients - activations}
+def _split_temporary(program: Program, total: int, text: str) -> TemporaryBytes:
+    gradients = min(bytes_per_device(program.gradients), total)
+    activations = min(activation_bytes(text), total - gradients)
+    return TemporaryBytes(gradients, activations, total - gradients - activations)
 
 
-def _state(program: Program) -> dict[str, int]:
-    return {name: bytes_per_device(program.parts.get(name)) for name in ("parameters", "optimiser", "ema")}
+def _state_bytes(program: Program) -> StateBytes:
+    return StateBytes(*(bytes_per_device(program.state.get(name)) for name in StateBytes._fields))
 
 
-def _bytes(number: str, unit: str) -> int:
+def _parse_size(number: str, unit: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
-def left_by_loops(text: str) -> int:
-    """Bytes in main memory that loops of an optimised HLO take over from loops before them, each counted once."""
+def activation_bytes(text: str) -> int:
+    """Return the bytes in HBM that loops of an optimized HLO read from earlier loops, each array counted once."""
     computations, _ = parse(text)
-    left: dict[Any, int] = {}
+    sizes: dict[tuple[str, str, str], int] = {}
     for name, computation in computations.items():
         for loop in (i for i in computation.instructions if i.op == "while"):
             first = computation.by_name[loop.operands[0]]
             for operand, shape in zip(first.operands, loop.shapes, strict=False):
-                source, index = _source(operand, computation)
-                if source is not None and source.op == "while" and not shape.memory:
-                    left[name, source.name, index] = shape.bytes
-    return sum(left.values())
+                producer, index = _find_producer(operand, computation)
+                if producer is not None and producer.op == "while" and not shape.memory:
+                    sizes[name, producer.name, index] = shape.bytes
+    return sum(sizes.values())
 
 
-def _source(name: str, computation: Computation) -> tuple[Instruction | None, str]:
-    """What a value was made by, behind what only renames or copies it, and which of its results it is."""
+def _find_producer(name: str, computation: Computation) -> tuple[Instruction | None, str]:
+    """Return the instruction that computed a value, across bitcasts and copies, and which of its results it is."""
     index = ""
-    while (found := computation.by_name.get(name)) is not None:
-        if found.op == "get-tuple-element":
-            index = found.attributes
-        elif found.op not in ("bitcast", "copy", "copy-start", "copy-done", "opt-barrier") or not found.operands:
-            return found, index
-        name = found.operands[0]
+    while (instruction := computation.by_name.get(name)) is not None:
+        if instruction.op == "get-tuple-element":
+            index = instruction.attributes
+        elif (
+            instruction.op not in ("bitcast", "copy", "copy-start", "copy-done", "opt-barrier")
+            or not instruction.operands
+        ):
+            return instruction, index
+        name = instruction.operands[0]
     return None, index

@@ -1,4 +1,4 @@
-"""How long a step takes at best: its parts each at the speed of what binds them (Williams et al. 2009, roofline)."""
+"""A lower bound on the time of a step: each part at the speed of its bottleneck (Williams et al. 2009, roofline)."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from videodit_kernels.attention.tpu.tuned import peak_share
 
 from videodit.parallel.chips import Chip
-from videodit.plan.count import Counts, Kernel
+from videodit.plan.hlo_counts import Counts, Kernel
 from videodit.plan.network import Network
 
 ATTENTION = {"videodit_attention_fwd": ("forward", 2), "videodit_attention_bwd": ("backward", 5)}
-"""Attention kernels by name: the pass, and how many products of queries and keys it makes."""
+"""Attention kernels by name: the pass, and the number of its products of the size of queries times keys."""
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """Seconds of a step on every device, and what they are of.
+    """Seconds of a step on every device, by part.
 
     Attributes:
         matmul: products outside of kernels, each bound by its FLOPs or by its bytes.
         attention: attention kernels, at their simulated share of the peak, or bound by their bytes.
-        hbm: everything else, which moves bytes.
-        collectives: what devices send each other, by kind.
-        host: what goes to the host's memory and back.
-        hbm_busy: what the memory would take if it were all there was, matrices included.
+        hbm: all other operations, bound by their bytes.
+        collectives: communication between devices, by kind.
+        host: transfers to and from the host's memory.
+        hbm_busy: all memory traffic, that of products and kernels included.
     """
 
     matmul: float
@@ -35,46 +35,47 @@ class Roofline:
 
     @property
     def no_overlap(self) -> float:
-        """One thing after another."""
+        """Seconds if no part overlaps with another."""
         return self.matmul + self.attention + self.hbm + self.host + sum(self.collectives.values())
 
     @property
     def full_overlap(self) -> float:
-        """Everything at once; the slowest of matrix unit, memory, links and the way to the host remains."""
+        """Seconds if all parts overlap: those of the slowest of matrix unit, memory, links and host transfers."""
         links = sum(self.collectives.values())
         return max(self.matmul + self.attention, self.hbm_busy, links, self.host)
 
 
-def roofline(counts: Counts, chip: Chip, network: Network) -> Roofline:
-    """What a program's counts mean on a chip."""
+def compute_roofline(counts: Counts, chip: Chip, network: Network) -> Roofline:
+    """Return the seconds of a program's operations on a chip."""
     peak, bandwidth = chip.flops / chip.devices, chip.hbm_bandwidth / chip.devices
     matmul = attention = 0.0
     moved = busy = counts.other_bytes
-    for (flops, product_bytes), times in counts.products.items():
-        matmul += times * max(flops / peak, product_bytes / bandwidth)
-        busy += times * product_bytes
-    for kernel, times in counts.kernels.items():
+    for (flops, product_bytes), executions in counts.products.items():
+        matmul += executions * max(flops / peak, product_bytes / bandwidth)
+        busy += executions * product_bytes
+    for kernel, executions in counts.kernels.items():
         kernel_bytes = sum(shape.bytes for shape in (*kernel.operands, *kernel.results) if not shape.memory)
-        busy += times * kernel_bytes
+        busy += executions * kernel_bytes
         if kernel.name in ATTENTION:
             seconds = attention_flops(kernel) / (_attention_share(kernel, chip.name) * peak)
-            attention += times * max(seconds, kernel_bytes / bandwidth)
+            attention += executions * max(seconds, kernel_bytes / bandwidth)
         else:
-            moved += times * kernel_bytes
+            moved += executions * kernel_bytes
     links: Counter[str] = Counter()
-    for collective, times in counts.collectives.items():
-        links[collective.kind] += times * network.seconds(collective)
+    for collective, executions in counts.collectives.items():
+        links[collective.kind] += executions * network.seconds(collective)
     host = counts.host_bytes * chip.devices / chip.host_bandwidth
     return Roofline(matmul, attention, moved / bandwidth, dict(links), host, busy / bandwidth)
 
 
 def hardware_flops(counts: Counts) -> int:
-    """FLOPs that a device's matrix unit does, those of recomputation and of the padding of blocks included."""
-    return counts.matmul_flops + sum(times * attention_flops(kernel) for kernel, times in counts.kernels.items())
+    """Return the FLOPs of a device's matrix unit, including recomputation and padding."""
+    attention = sum(executions * attention_flops(kernel) for kernel, executions in counts.kernels.items())
+    return counts.matmul_flops + attention
 
 
 def attention_flops(kernel: Kernel) -> int:
-    """FLOPs of an attention kernel as it is called, whatever its mask skips; of another kernel, none."""
+    """Return the FLOPs of an attention kernel without a mask; 0 for any other kernel."""
     if kernel.name not in ATTENTION:
         return 0
     batch, heads, queries, keys, dim = _attention_shape(kernel)
@@ -87,7 +88,7 @@ def _attention_share(kernel: Kernel, chip: str) -> float:
 
 
 def _attention_shape(kernel: Kernel) -> tuple[int, int, int, int, int]:
-    """Batch, heads, queries, keys and head dim: tables of labels, of fewer dimensions, come before the operands."""
+    """Return batch, heads, queries, keys and head dim; operands of fewer dimensions are tables of labels."""
     q, k = [shape.dims for shape in kernel.operands if len(shape.dims) == 4][:2]
     batch, heads, queries, dim = q
     return batch, heads, queries, k[2], dim

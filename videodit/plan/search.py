@@ -1,4 +1,4 @@
-"""Which mesh, remat policy and number of micro-batches are best: ranked by a rough estimate, then compiled."""
+"""Search for the best mesh, remat policy and number of micro-batches: ranked by an estimate, then compiled."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,24 +11,25 @@ from videodit.models.text_to_video import count_tokens
 from videodit.parallel.chips import Chip
 from videodit.parallel.mesh import MeshConfig
 from videodit.plan.compile import compile_plan
-from videodit.plan.plan_report import Plan, choices, mesh_text
+from videodit.plan.plan_report import Plan, format_mesh, summarize
 from videodit.plan.program import default_vae
 from videodit.plan.topology import Topology
 
-# Kept of a block for the backward pass, in bfloat16 values a token and unit of width (and of the MLP's), by policy; and
-# what is computed again, as shares of the forward pass: its products with parameters, and attention.
-KEPT = {"none": (40, 4), "dots": (9, 2), "attention": (2, 0), "full": (1, 0)}
-AGAIN = {"none": (0, 0), "dots": (0, 1), "attention": (1, 0), "full": (1, 1)}
-# Bytes at work a token and unit of width: 77 to 80 in the 1.3b and the 14b as compiled for v5e and v5p.
-WORKING = 80
-# Of attention and of other products, of their peak: good enough to choose by.
+# Activations of a block that are stored for the backward pass, by remat policy: bfloat16 values per token and unit of
+# model width, and per token and unit of MLP width.
+STORED_VALUES = {"none": (40, 4), "dots": (9, 2), "attention": (2, 0), "full": (1, 0)}
+# Shares of the forward pass that are recomputed, by remat policy: products with parameters, and attention.
+RECOMPUTED = {"none": (0, 0), "dots": (0, 1), "attention": (1, 0), "full": (1, 1)}
+# Bytes of working memory per token and unit of width: 77 to 80 in the 1.3b and the 14b as compiled for v5e and v5p.
+WORKING_BYTES = 80
+# Shares of the peak that attention, by the width of the matrix unit, and other products reach, roughly.
 ATTENTION_SHARE, MATMUL_SHARE = {128: 0.96, 256: 0.6}, 0.9
-DEEP = ("v6e", "tpu7x")  # whose matrix unit is wider than a head
+WIDE_MATRIX_UNIT = ("v6e", "tpu7x")  # 256, wider than a head
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run as it might be, with a guess of its bytes a chip and seconds a step."""
+    """A run with a mesh, remat policy and micro-batches, and estimates of its bytes per chip and seconds per step."""
 
     run: DiTRun
     memory: float
@@ -36,11 +37,12 @@ class Candidate:
 
     @property
     def remat(self) -> str:
+        """The remat policy."""
         return self.run.model.remat
 
     @property
     def kind(self) -> tuple[str, int, int]:
-        """What it has in common with others that are about as fast: only one of a kind is worth trying at first."""
+        """What candidates of similar speed share: a search compiles one of each kind before a second of any."""
         return self.remat, self.run.mesh.context, self.run.mesh.tensor
 
 
@@ -53,150 +55,148 @@ def search(
     most: int = 6,
     message: Callable[[str], None] = lambda line: None,
 ) -> list[Plan]:
-    """Plans of the candidates worth compiling, best first: those that fit, by their time without overlap, then others.
+    """Return the plans of the most promising candidates, best first: those that fit, by time without overlap.
 
-    The batch is the run's. What turns out not to fit teaches how far the guesses of memory are off.
+    The batch is the run's. Plans that do not fit correct the estimates of memory of their remat policy.
 
     Args:
-        most: programs that are compiled.
+        most: the number of programs to compile.
         message: called with a line for every step of the search.
 
     Raises:
-        ValueError: for an autoencoder, a machine of CPUs, and when no mesh divides the batch.
-        RuntimeError: when the compiler fails for all that are tried; what fails for some is told and passed over.
+        ValueError: for an autoencoder, for CPUs, and if no mesh divides the batch.
+        RuntimeError: if the compiler fails for all candidates; a failure for a single one is a message.
     """
     if not isinstance(run, DiTRun) or topology.chip is None:
         raise ValueError("a search is for training a transformer on TPUs: plan other programs mesh by mesh")
-    waiting = candidates(run, topology, vae)
-    if not waiting:
+    candidates = list_candidates(run, topology, vae)
+    if not candidates:
         raise ValueError(
-            f"no mesh of {topology.num_devices} devices divides a batch of {run.data.batch_size}: give another --batch"
+            f"no mesh of {topology.num_devices} devices divides a batch of {run.data.batch_size}: pass another --batch"
         )
-    message(f"{len(waiting)} candidates; compiling the {min(most, len(waiting))} that look best")
-    plans, room, off, tried, failure = [], topology.chip.hbm_bytes, dict.fromkeys(KEPT, 1.0), set(), None
-    for turn in range(1, min(most, len(waiting)) + 1):
-        fitting = [candidate for candidate in waiting if candidate.memory * off[candidate.remat] <= room]
+    message(f"{len(candidates)} candidates; compiling the {min(most, len(candidates))} most promising")
+    plans, hbm_bytes, tried, failure = [], topology.chip.hbm_bytes, set(), None
+    corrections = dict.fromkeys(STORED_VALUES, 1.0)  # compiled memory to estimated memory, by remat policy
+    for number in range(1, min(most, len(candidates)) + 1):
+        fitting = [each for each in candidates if each.memory * corrections[each.remat] <= hbm_bytes]
         if not fitting and any(plan.fits for plan in plans):
             break
-        order = (lambda c: (c.kind in tried, c.seconds)) if fitting else (lambda c: c.memory * off[c.remat])
-        chosen = min(fitting or waiting, key=order)
-        waiting.remove(chosen)
-        tried.add(chosen.kind)
+        order = (lambda c: (c.kind in tried, c.seconds)) if fitting else (lambda c: c.memory * corrections[c.remat])
+        candidate = min(fitting or candidates, key=order)
+        candidates.remove(candidate)
+        tried.add(candidate.kind)
         try:
-            plan = compile_plan(chosen.run, topology, "train", vae, name=name)
+            plan = compile_plan(candidate.run, topology, "train", vae, name=name)
         except (RuntimeError, ValueError) as error:
             failure = error
-            message(f"{turn}. {mesh_text(vars(chosen.run.mesh))}, remat {chosen.remat}: {error}")
+            message(f"{number}. {format_mesh(vars(candidate.run.mesh))}, remat {candidate.remat}: {error}")
             continue
         plans.append(plan)
         if not plan.fits:
-            off[chosen.remat] = max(plan.bytes_per_chip["total"], 1.02 * room) / chosen.memory
-        message(f"{turn}. {summary(plan)}")
+            corrections[candidate.remat] = max(plan.bytes_per_chip["total"], 1.02 * hbm_bytes) / candidate.memory
+        message(f"{number}. {summarize(plan)}")
     if not plans:
         raise failure
     return sorted(plans, key=rank)
 
 
 def rank(plan: Plan) -> tuple[bool, float]:
-    """Smaller is better: what fits, then what takes less time."""
+    """Return a sort key: plans that fit first, then by time."""
     return not plan.fits, plan.seconds["step_no_overlap"]
 
 
-def summary(plan: Plan) -> str:
-    """A candidate on one line."""
-    low, high = (100 * plan.mfu[end] for end in ("no_overlap", "full_overlap"))
-    return (
-        f"{choices(plan)}: "
-        f"{plan.bytes_per_chip['total'] / 2**30:.1f} of {plan.hbm_bytes / 2**30:.0f} GiB, "
-        f"MFU {low:.1f} to {high:.1f}%, {plan.seconds['step_no_overlap']:.2f} s{', does not fit' * (not plan.fits)}"
-    )
-
-
-def candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> list[Candidate]:
-    """The meshes worth trying, with every remat policy but offloading, in the fewest micro-batches that seem to fit."""
+def list_candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> list[Candidate]:
+    """Return all meshes with every remat policy except offload, each with the fewest micro-batches that seem to fit."""
     clip = (run.data.frames, run.data.height, run.data.width)
     tokens = count_tokens(run.model, (vae.model if vae else default_vae(run)).latent_shape(*clip))
-    found = []
-    for mesh in meshes(run, topology):
-        rows = run.data.batch_size // (mesh.data * mesh.fsdp)
-        for remat in KEPT:
-            for parts in _divisors(rows):
-                candidate = guess(_with(run, mesh, remat, parts), topology, tokens)
+    candidates = []
+    for mesh in list_meshes(run, topology):
+        clips = run.data.batch_size // (mesh.data * mesh.fsdp)
+        for remat in STORED_VALUES:
+            for micro_batches in _divisors(clips):
+                candidate = estimate(_replace(run, mesh, remat, micro_batches), topology, tokens)
                 if candidate.memory <= topology.chip.hbm_bytes:
                     break
-            found.append(candidate)
-    return found
+            candidates.append(candidate)
+    return candidates
 
 
-def meshes(run: DiTRun, topology: Topology) -> list[MeshConfig]:
-    """Sizes that multiply to the devices and divide the batch, the heads, the width and the slices: `tensor` up to 8,
-    `context` up to 64.
+def list_meshes(run: DiTRun, topology: Topology) -> list[MeshConfig]:
+    """Return the meshes of a topology that divide the batch, the heads, the width and the slices.
 
-    Where that leaves a choice, parameters are not cut finer than a tile of 16 rows, which XLA would gather by sums.
+    `tensor` is at most 8, `context` at most 64. If possible, parameters are not sharded finer than tiles of 16 rows,
+    which XLA would gather by sums.
     """
-    found = list(_meshes(run, topology))
-    coarse = [mesh for mesh in found if run.model.width % (16 * mesh.fsdp * mesh.context) == 0]
-    return coarse or found
+    meshes = list(_divide_devices(run, topology))
+    coarse = [mesh for mesh in meshes if run.model.width % (16 * mesh.fsdp * mesh.context) == 0]
+    return coarse or meshes
 
 
-def _meshes(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
+def _divide_devices(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
     devices, heads = topology.num_devices, run.model.num_heads
     for tensor in _divisors(math.gcd(devices, heads, 8)):
         for context in _divisors(devices // tensor):
-            rows = devices // (tensor * context)
-            if run.data.batch_size % rows or rows % topology.slices or context > 64:
+            replicas = devices // (tensor * context)
+            if run.data.batch_size % replicas or replicas % topology.slices or context > 64:
                 continue
-            for data in _divisors(rows):
-                if data % topology.slices == 0 and run.model.width % (rows // data * context) == 0:
-                    yield MeshConfig(data=data, fsdp=rows // data, context=context, tensor=tensor)
+            for data in _divisors(replicas):
+                if data % topology.slices == 0 and run.model.width % (replicas // data * context) == 0:
+                    yield MeshConfig(data=data, fsdp=replicas // data, context=context, tensor=tensor)
 
 
-def guess(run: DiTRun, topology: Topology, tokens: int) -> Candidate:
-    """What a candidate needs, from its configuration alone: to choose by, not to report."""
+def estimate(run: DiTRun, topology: Topology, tokens: int) -> Candidate:
+    """Estimate memory and time of a run from its configuration, to rank candidates.
+
+    Args:
+        tokens: of a clip.
+    """
     chip, mesh, model, text = topology.chip, run.mesh, run.model, run.data.text_length
-    dit, words = dit_cost(model, tokens, text), text_cost(run.text, text)
-    cost, rows = dit + words, mesh.data * mesh.fsdp
-    trained = dit.params * (run.lora is None) + words.params * (run.text_encoder is None)
-    shards, parts = mesh.fsdp * mesh.context * mesh.tensor, run.optim.micro_batches
-    here = run.data.batch_size // rows / parts * tokens / mesh.context  # tokens of a micro-batch on a device
-    width, hidden = KEPT[model.remat]
-    kept = 2 * model.depth * here * (width * model.width + hidden * model.mlp_width) / mesh.tensor
-    state = (trained * _bytes_a_parameter(run) + 4 * (cost.params - trained)) / shards
-    memory = chip.devices * (state + kept + WORKING * here * model.width / mesh.tensor)
+    dit, encoder = dit_cost(model, tokens, text), text_cost(run.text, text)
+    cost, replicas = dit + encoder, mesh.data * mesh.fsdp
+    trained = dit.params * (run.lora is None) + encoder.params * (run.text_encoder is None)
+    shards = mesh.fsdp * mesh.context * mesh.tensor
+    # Of a micro-batch on a device.
+    local_tokens = run.data.batch_size // replicas / run.optim.micro_batches * tokens / mesh.context
+    per_width, per_mlp_width = STORED_VALUES[model.remat]
+    values = per_width * model.width + per_mlp_width * model.mlp_width
+    stored = 2 * model.depth * local_tokens * values / mesh.tensor
+    state = (trained * _bytes_per_parameter(run) + 4 * (cost.params - trained)) / shards
+    memory = chip.devices * (state + stored + WORKING_BYTES * local_tokens * model.width / mesh.tensor)
     compute = _compute_seconds(model, tokens, cost, chip) * run.data.batch_size / topology.num_chips
-    return Candidate(run, memory, compute + _link_seconds(run, chip, cost.params, here))
+    return Candidate(run, memory, compute + _link_seconds(run, chip, cost.params, local_tokens))
 
 
-def _bytes_a_parameter(run: DiTRun) -> int:
-    """Of parameter, moments, average and gradient."""
+def _bytes_per_parameter(run: DiTRun) -> int:
+    """Return the bytes of parameter, moments, EMA and gradient."""
     size = {"float32": 4, "bfloat16": 2}
     moments = 0 if run.optim.kind == "adafactor" else 2 * size[run.optim.moments]
     return 2 * size[run.optim.params] + moments + 4 * (run.ema > 0)
 
 
 def _compute_seconds(model: DiTConfig, tokens: int, cost: Cost, chip: Chip) -> float:
-    """Of a clip on one chip, recomputation included."""
+    """Return the seconds of a clip's training step on one chip, with recomputation."""
     attention = 4 * model.depth * tokens**2 * model.width
     matmul = cost.forward_flops - attention
-    matmul_again, attention_again = AGAIN[model.remat]
-    share = ATTENTION_SHARE[256 if chip.name in DEEP else 128]
-    # A backward attention kernel makes five products for the forward's two.
-    work = matmul * (3 + matmul_again) / MATMUL_SHARE + attention * (3.5 + attention_again) / share
+    matmul_recomputed, attention_recomputed = RECOMPUTED[model.remat]
+    share = ATTENTION_SHARE[256 if chip.name in WIDE_MATRIX_UNIT else 128]
+    # The backward attention kernel computes five products, the forward kernel two.
+    work = matmul * (3 + matmul_recomputed) / MATMUL_SHARE + attention * (3.5 + attention_recomputed) / share
     return work / chip.flops
 
 
-def _link_seconds(run: DiTRun, chip: Chip, params: int, here: float) -> float:
-    """Of collectives: larger groups have more links, twice as many if they are the first of a new side."""
-    mesh, model, parts = run.mesh, run.model, run.optim.micro_batches
-    passes = 3 if model.remat != "none" else 2  # forward, again, backward
-    shared = mesh.fsdp * mesh.context
+def _link_seconds(run: DiTRun, chip: Chip, params: int, local_tokens: float) -> float:
+    """Return the seconds of collectives; larger groups have more links."""
+    mesh, model, micro_batches = run.mesh, run.model, run.optim.micro_batches
+    passes = 3 if model.remat != "none" else 2  # forward, recomputation, backward
+    shards = mesh.fsdp * mesh.context
 
-    # In bfloat16 for every pass, and gradients in float32 back.
-    parameters = _gather_seconds(parts * params / mesh.tensor * (2 * passes + 4), shared, chip)
-    gradients = _gather_seconds(8 * params / (shared * mesh.tensor), mesh.data, chip)
-    tokens = parts * model.depth * 2 * here * model.width
-    exchanged = tokens * 12 * (mesh.context > 1) * max(1.0, mesh.context / 16) / 2 * chip.devices / chip.link_bandwidth
-    return parameters + gradients + exchanged + _gather_seconds(20 * tokens, mesh.tensor, chip)
+    # Gathered in bfloat16 for every pass; gradients are scattered in float32.
+    parameters = _gather_seconds(micro_batches * params / mesh.tensor * (2 * passes + 4), shards, chip)
+    gradients = _gather_seconds(8 * params / (shards * mesh.tensor), mesh.data, chip)
+    activations = micro_batches * model.depth * 2 * local_tokens * model.width
+    context = activations * 12 * (mesh.context > 1) * max(1.0, mesh.context / 16) / 2
+    context_seconds = context * chip.devices / chip.link_bandwidth
+    return parameters + gradients + context_seconds + _gather_seconds(20 * activations, mesh.tensor, chip)
 
 
 def _gather_seconds(size: float, group: int, chip: Chip) -> float:
@@ -204,8 +204,9 @@ def _gather_seconds(size: float, group: int, chip: Chip) -> float:
     return size * (group - 1) / group * chip.devices / (links * chip.link_bandwidth)
 
 
-def _with(run: DiTRun, mesh: MeshConfig, remat: str, parts: int) -> DiTRun:
-    return replace(run, mesh=mesh, model=replace(run.model, remat=remat), optim=replace(run.optim, micro_batches=parts))
+def _replace(run: DiTRun, mesh: MeshConfig, remat: str, micro_batches: int) -> DiTRun:
+    model, optim = replace(run.model, remat=remat), replace(run.optim, micro_batches=micro_batches)
+    return replace(run, mesh=mesh, model=model, optim=optim)
 
 
 def _divisors(n: int) -> list[int]:

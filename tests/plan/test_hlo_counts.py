@@ -1,4 +1,4 @@
-"""Counting what compiled programs do: against XLA's own count where that is right, and against arithmetic."""
+"""Operations of compiled programs: against XLA's count where that is correct, and by hand."""
 
 import functools
 
@@ -12,11 +12,11 @@ from jax.sharding import PartitionSpec as P
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.flops import dit_cost
 from videodit.parallel.mesh import MeshConfig, make_mesh
-from videodit.plan.count import Collective, count
 from videodit.plan.hlo import parse, trip_count
+from videodit.plan.hlo_counts import Collective, count_operations
 
 
-def compiled(fn, *shapes):
+def compile_fn(fn, *shapes):
     return jax.jit(fn).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).compile()
 
 
@@ -47,11 +47,11 @@ def compiled(fn, *shapes):
     ],
 )
 def test_flops_of_products_and_convolutions_are_xla_s_own(fn, shapes):
-    program = compiled(fn, *shapes)
-    assert count(program.as_text()).matmul_flops == program.cost_analysis()["flops"]
+    program = compile_fn(fn, *shapes)
+    assert count_operations(program.as_text()).matmul_flops == program.cost_analysis()["flops"]
 
 
-def test_a_loop_counts_as_often_as_it_runs():
+def test_a_loop_counts_by_its_trip_count():
     def nested(x, w):
         def inner(x, _):
             return jnp.tanh(x @ w), None
@@ -61,25 +61,25 @@ def test_a_loop_counts_as_often_as_it_runs():
 
         return lax.scan(outer, x, length=5)[0]
 
-    counts = count(compiled(nested, (4, 8), (8, 8)).as_text())
+    counts = count_operations(compile_fn(nested, (4, 8), (8, 8)).as_text())
     assert counts.matmul_flops == 5 * (3 + 1) * 2 * 4 * 8 * 8
 
 
-def test_a_loop_without_a_known_number_of_turns_is_refused():
-    program = compiled(lambda x: lax.while_loop(lambda x: x.sum() < 9, lambda x: x * 2, x), (3,)).as_text()
-    with pytest.raises(ValueError, match="a loop's trip count is not a constant of the program"):
-        count(program)
+def test_a_loop_with_a_dynamic_trip_count_is_refused():
+    program = compile_fn(lambda x: lax.while_loop(lambda x: x.sum() < 9, lambda x: x * 2, x), (3,)).as_text()
+    with pytest.raises(ValueError, match="the trip count of a loop is not a constant of the program"):
+        count_operations(program)
 
 
-def test_of_branches_that_which_does_most_counts():
+def test_the_most_expensive_branch_counts():
     def fn(x, w):
         return lax.cond(x[0, 0] > 0, lambda: x @ w @ w, lambda: x @ w)
 
-    assert count(compiled(fn, (4, 8), (8, 8)).as_text()).matmul_flops == 2 * 2 * 4 * 8 * 8
+    assert count_operations(compile_fn(fn, (4, 8), (8, 8)).as_text()).matmul_flops == 2 * 2 * 4 * 8 * 8
 
 
 def test_flops_of_a_transformer_are_those_counted_from_its_configuration():
-    """Every layer, every product, forward; and the backward's two for each but the first layer's inputs."""
+    """Forward, every product; backward, two for each but those of the model's inputs."""
     cfg = DiTConfig(depth=3, width=24, num_heads=2, mlp_width=32, in_channels=3, text_width=5, time_freq_dim=8)
     graph, state = nnx.split(nnx.eval_shape(lambda: DiT(cfg, rngs=nnx.Rngs(0))))
     shapes = [(2, 2, 4, 4, 3), (2,), (2, 6, 5)]
@@ -89,39 +89,41 @@ def test_flops_of_a_transformer_are_those_counted_from_its_configuration():
 
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     cost = 2 * dit_cost(cfg, tokens=8, text_tokens=6)  # two clips
-    forward = count(jax.jit(velocity).lower(state, *arrays).compile().as_text())
+    forward = count_operations(jax.jit(velocity).lower(state, *arrays).compile().as_text())
     assert forward.matmul_flops == cost.forward_flops
     gradient = jax.jit(jax.grad(lambda *args: jnp.sum(jnp.square(velocity(*args)))))
-    # No gradient goes to the patches, the text or the frequencies of time.
-    spared = 2 * 2 * (8 * cfg.patch_features * 24 + 6 * 5 * 24 + 8 * 24)
-    assert count(gradient.lower(state, *arrays).compile().as_text()).matmul_flops == cost.train_flops - spared
+    # Patches, text and time frequencies need no gradient.
+    skipped = 2 * 2 * (8 * cfg.patch_features * 24 + 6 * 5 * 24 + 8 * 24)
+    assert (
+        count_operations(gradient.lower(state, *arrays).compile().as_text()).matmul_flops == cost.train_flops - skipped
+    )
 
 
-def test_collectives_count_by_kind_by_bytes_and_by_who_takes_part():
+def test_collectives_count_by_kind_bytes_and_groups():
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
 
     def fn(x):
         def step(x, _):
-            every = lax.all_gather(x, "fsdp", tiled=True)
-            x = x + lax.psum_scatter(every, "fsdp", tiled=True)
+            gathered = lax.all_gather(x, "fsdp", tiled=True)
+            x = x + lax.psum_scatter(gathered, "fsdp", tiled=True)
             x = x + lax.ppermute(x, "fsdp", [(i, (i + 1) % 4) for i in range(4)])
             x = x + lax.all_to_all(x, "fsdp", split_axis=1, concat_axis=1, tiled=True)
             return x + lax.psum(x, "data"), None
 
         return lax.scan(step, x, length=3)[0]
 
-    divided = jax.shard_map(fn, mesh=mesh, in_specs=P(("data", "fsdp")), out_specs=P(("data", "fsdp")), check_vma=False)
-    counts = count(compiled(divided, (16, 8)).as_text())
+    sharded = jax.shard_map(fn, mesh=mesh, in_specs=P(("data", "fsdp")), out_specs=P(("data", "fsdp")), check_vma=False)
+    counts = count_operations(compile_fn(sharded, (16, 8)).as_text())
     part = 2 * 8 * 4  # two rows of eight floats
     rows, columns = ((0, 1, 2, 3), (4, 5, 6, 7)), ((0, 4), (1, 5), (2, 6), (3, 7))
-    found = {(c.kind, c.operand, c.result): (times, c.groups) for c, times in counts.collectives.items()}
-    assert found["all-gather", part, 4 * part] == (3, rows)
-    assert found["reduce-scatter", 4 * part, part] == (3, rows)
-    assert found["all-to-all", part, part] == (3, rows)
-    assert found["all-reduce", part, part] == (3, columns)
-    times, pairs = found["collective-permute", part, part]
+    counted = {(c.kind, c.operand, c.result): (times, c.groups) for c, times in counts.collectives.items()}
+    assert counted["all-gather", part, 4 * part] == (3, rows)
+    assert counted["reduce-scatter", 4 * part, part] == (3, rows)
+    assert counted["all-to-all", part, part] == (3, rows)
+    assert counted["all-reduce", part, part] == (3, columns)
+    times, pairs = counted["collective-permute", part, part]
     assert times == 3 and set(pairs) == {(4 * row + i, 4 * row + (i + 1) % 4) for row in range(2) for i in range(4)}
-    assert len(found) == 5
+    assert len(counted) == 5
 
 
 MODULE = """HloModule m, is_scheduled=true
@@ -156,8 +158,8 @@ ENTRY %main (stack: f32[40,16], at: s32[], gradient: bf16[8,4]) -> (f32[40,16], 
   %at = s32[] parameter(1)
   %gradient = bf16[8,4]{1,0} parameter(2)
   %one = f32[16]{0} fusion(%stack, %at), kind=kLoop, calls=%slice_of_a_stack
-  %kept = (f32[16]{0:S(5)}, f32[16]{0}, u32[]) copy-start(%one)
-  %there = f32[16]{0:S(5)} copy-done(%kept)
+  %copied = (f32[16]{0:S(5)}, f32[16]{0}, u32[]) copy-start(%one)
+  %there = f32[16]{0:S(5)} copy-done(%copied)
   %next = f32[40,16]{1,0} fusion(%stack, %one, %at), kind=kLoop, calls=%into_a_stack
   %room = f32[40,16]{1,0:S(5)} custom-call(), custom_call_target="AllocateBuffer"
   %zero.2 = s32[]{:S(1)} constant(0)
@@ -169,9 +171,9 @@ ENTRY %main (stack: f32[40,16], at: s32[], gradient: bf16[8,4]) -> (f32[40,16], 
 """
 
 
-def test_what_moves_is_what_a_fusion_touches():
-    """A layer of a stack rather than the stack; a TPU's reduce-scatter is a fusion; the host's side is not HBM."""
-    counts = count(MODULE)
+def test_bytes_moved_are_those_that_a_fusion_reads_and_writes():
+    """A layer of a stack counts, not the stack; a TPU's reduce-scatter is a fusion; host memory is not HBM."""
+    counts = count_operations(MODULE)
     layer, index = 16 * 4, 4
     # Read and write the layer; copy it out; read it and write it into the stack; the index, twice; read it to send it.
     assert counts.other_bytes == 2 * layer + index + layer + 2 * layer + index + layer
@@ -190,17 +192,17 @@ def test_what_moves_is_what_a_fusion_touches():
         ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", ((0, 1, 2, 3),)),
     ],
 )
-def test_groups_are_read_however_they_are_written(attributes, groups):
+def test_every_notation_of_groups_is_parsed(attributes, groups):
     text = f"""ENTRY %m (x: f32[8]) -> f32[8] {{
   %x = f32[8]{{0}} parameter(0)
   ROOT %y = f32[8]{{0}} all-reduce(%x), {attributes}
 }}
 """
-    ((collective, _),) = count(text).collectives.items()
+    ((collective, _),) = count_operations(text).collectives.items()
     assert collective.groups == groups
 
 
-def test_trip_counts_are_found_inside_of_fusions_too():
+def test_trip_counts_are_found_in_fusions():
     text = """%compared (a: s32[], b: s32[]) -> pred[] {
   %a = s32[] parameter(0)
   %b = s32[] constant(7)
@@ -245,7 +247,7 @@ ASYNC = """%start (x: bf16[2,4]) -> (bf16[2,4], bf16[8,4], u32[]) {
   ROOT %sum = f32[8,4]{1,0} all-reduce(%g), replica_groups={{0,1,2,3}}, to_apply=%add
 }, execution_thread="sparsecore"
 
-%handed_on (g.0: f32[8,4]) -> f32[8,4] {
+%offload_call (g.0: f32[8,4]) -> f32[8,4] {
   %g.0 = f32[8,4]{1,0} parameter(0)
   ROOT %there = f32[8,4]{1,0} custom-call(%g.0), custom_call_target="other", called_computations={%offloaded}
 }, execution_thread="sparsecore"
@@ -255,11 +257,11 @@ ENTRY %main (p: bf16[2,4], q: bf16[3,5], r: bf16[5,7], s: f32[8,4]) -> bf16[8,4]
   %q = bf16[3,5]{1,0} parameter(1)
   %r = bf16[5,7]{1,0} parameter(2)
   %s = f32[8,4]{1,0} parameter(3)
-  %begin = (bf16[2,4]{1,0}, bf16[8,4]{1,0}, u32[]) fusion(%p), kind=kCustom, calls=%start
-  %p.1 = bf16[2,4]{1,0} get-tuple-element(%begin), index=0
-  %p.2 = bf16[8,4]{1,0} get-tuple-element(%begin), index=1
-  %beside = (bf16[3,7]{1,0}, bf16[2,4]{1,0}, bf16[8,4]{1,0}) fusion(%p.1, %p.2, %q, %r), kind=kOutput, calls=%async_collective_fusion.1
-  %g.1 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-start(%s), called_computations={%handed_on}, custom_call_target="other"
+  %start.1 = (bf16[2,4]{1,0}, bf16[8,4]{1,0}, u32[]) fusion(%p), kind=kCustom, calls=%start
+  %p.1 = bf16[2,4]{1,0} get-tuple-element(%start.1), index=0
+  %p.2 = bf16[8,4]{1,0} get-tuple-element(%start.1), index=1
+  %overlapped = (bf16[3,7]{1,0}, bf16[2,4]{1,0}, bf16[8,4]{1,0}) fusion(%p.1, %p.2, %q, %r), kind=kOutput, calls=%async_collective_fusion.1
+  %g.1 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-start(%s), called_computations={%offload_call}, custom_call_target="other"
   %g.2 = ((f32[8,4]{1,0}), f32[8,4]{1,0}, u32[]) custom-call-update(%g.1)
   %g.3 = f32[8,4]{1,0} custom-call-done(%g.2)
   %part = ((f32[8,4]{1,0}), f32[2,4]{1,0:S(1)}, s32[]) slice-start(%g.3), slice={[0:2], [0:4]}
@@ -269,9 +271,9 @@ ENTRY %main (p: bf16[2,4], q: bf16[3,5], r: bf16[5,7], s: f32[8,4]) -> bf16[8,4]
 """  # noqa: E501
 
 
-def test_a_collective_beside_other_work_counts_once_and_the_work_counts():
-    """TPUs write it in each of the fusions that it goes on beside, or hand it to another core."""
-    counts = count(ASYNC)
+def test_an_asynchronous_collective_counts_once():
+    """TPUs repeat it in every fusion that it overlaps, or run it on another core."""
+    counts = count_operations(ASYNC)
     group = ((0, 1, 2, 3),)
     assert dict(counts.collectives) == {
         Collective("all-gather", group, 16, 64): 1,
@@ -282,10 +284,10 @@ def test_a_collective_beside_other_work_counts_once_and_the_work_counts():
 
 
 def test_an_element_of_a_tuple_is_not_the_tuple():
-    """`%tuple#1`, as newer XLA writes what it takes from one, without an instruction of its own."""
+    """`%tuple#1`, which newer XLA writes without a get-tuple-element instruction."""
     text = """ENTRY %m (p: (f32[1000], f32[8])) -> f32[64] {
   %p = (f32[1000]{0}, f32[8]{0}) parameter(0)
   ROOT %g = f32[64]{0} all-gather(%p#1), replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}
 }"""
-    ((found, times),) = count(text).collectives.items()
-    assert (found.operand, found.result, times) == (32, 256, 1)
+    ((collective, times),) = count_operations(text).collectives.items()
+    assert (collective.operand, collective.result, times) == (32, 256, 1)
