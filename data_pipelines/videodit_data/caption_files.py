@@ -1,4 +1,4 @@
-"""Captions that lie beside video files: a .txt or .json of the same name, or one table for the whole folder."""
+"""Captions in files next to video files: a .txt or .json of the same name, or one table for the whole folder."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ JOINERS = "\u200c\u200d"  # no pictures of their own, but part of how Persian, I
 
 @dataclass(frozen=True)
 class Captions:
-    """The captions of one file and, where they are told, its source and licence."""
+    """The captions of one file and, where they are given, its source and licence."""
 
     texts: tuple[str, ...]
     source: str | None = None
@@ -49,7 +49,7 @@ class Row:
     stop: float | None = None
 
     @property
-    def whole(self) -> bool:
+    def is_whole_file(self) -> bool:
         """Whether it speaks of the whole file."""
         return self.clip is None and self.start is None and self.stop is None
 
@@ -63,10 +63,12 @@ def find_table(folder: Path, given: Path | None) -> Path | None:
         if not given.is_file():
             raise ValueError(f"No caption table at {given}.")
         return given
-    for place in (folder, folder.parent):
-        found = [place / name for name in TABLES if (place / name).is_file()]
+    for directory in (folder, folder.parent):
+        found = [directory / name for name in TABLES if (directory / name).is_file()]
         if len(found) > 1:
-            raise ValueError(f"{place} holds both {found[0].name} and {found[1].name}; say which one with captions=.")
+            raise ValueError(
+                f"{directory} holds both {found[0].name} and {found[1].name}; say which one with captions=."
+            )
         if found:
             return found[0]
     return None
@@ -156,15 +158,15 @@ def _from_mapping(values: Any) -> Captions:
     texts = values.get("captions", [values.get("caption")]) if isinstance(values, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError("expected 'caption', a text, or 'captions', a list of texts")
-    told = {name: values.get(name) or "" for name in ("source", "licence")}
-    for name, value in told.items():
+    texts_of = {name: values.get(name) or "" for name in ("source", "licence")}
+    for name, value in texts_of.items():
         if not isinstance(value, str):
             raise ValueError(f"expected a text under '{name}'")
-    return Captions(clean(texts), *(next(iter(clean([value])), None) for value in told.values()))
+    return Captions(clean(texts), *(next(iter(clean([value])), None) for value in texts_of.values()))
 
 
 def clean(texts: Iterable[str]) -> tuple[str, ...]:
-    """Texts without what is no text and would reach terminals (control characters become spaces), none empty."""
+    """Return texts without what is no text and would reach terminals (control characters become spaces), none empty."""
     plain = ("".join(c if c.isprintable() or c in JOINERS else " " for c in text) for text in texts)
     plain = (text.strip(" " + JOINERS) for text in plain)
     return tuple(text for text in plain if text)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from videodit_data import caption_files as beside
+from videodit_data import caption_files
 from videodit_data.storage.manifest import (
     LeftOut,
     Manifest,
@@ -50,7 +50,7 @@ def ingest(
     *,
     captions: str | os.PathLike[str] | None = None,
     source: str | None = None,
-    licence: str = "unknown",
+    licence: str = "unnoted",
     clips_per_shard: int = 256,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -71,7 +71,7 @@ def ingest(
     report = progress or (lambda stage, done, total: None)
     threads = threads or min(4, os.cpu_count() or 1)
 
-    table = beside.find_table(folder, None if captions is None else Path(captions))
+    table = caption_files.find_table(folder, None if captions is None else Path(captions))
     files, left_out = _survey(folder, out, table, source or folder.resolve().name, licence)
     hashes = _hash(files, threads, report)
     info = {"made_by": "ingest", "clips_per_shard": clips_per_shard, "input": _digest(files, hashes, left_out)}
@@ -106,10 +106,10 @@ def _survey(
     files = []
     for name, path in sorted(paths.items()):
         if not is_video(path):
-            caption_file = path.suffix in beside.SIDECARS
+            is_caption_file = path.suffix in caption_files.SIDECARS
             used = table is not None and path.resolve() == table.resolve()
-            if not used and not (caption_file and path.with_suffix("") in stems):
-                kind = "a caption file without a video of its name" if caption_file else "not a video file"
+            if not used and not (is_caption_file and path.with_suffix("") in stems):
+                kind = "a caption file without a video of its name" if is_caption_file else "not a video file"
                 left_out.append(LeftOut(printable(name), f"{kind} ({', '.join(VIDEOS)})"))
             continue
         if printable(name) != name:
@@ -119,7 +119,7 @@ def _survey(
             left_out.append(LeftOut(name, "may not be read"))
             continue
         try:
-            found = beside.read_sidecar(path) or tabled.get(name)
+            found = caption_files.read_sidecar(path) or tabled.get(name)
         except ValueError as error:
             left_out.append(LeftOut(name, str(error)))
             continue
@@ -141,16 +141,16 @@ def _walk(folder: Path, out: Path) -> Iterator[Path]:
 
 def _match(
     table: Path | None, folder: Path, paths: dict[str, Path]
-) -> tuple[dict[str, beside.Captions], list[LeftOut]]:
+) -> tuple[dict[str, caption_files.Captions], list[LeftOut]]:
     """Rows of the table by the file they name, relative to the folder or to the table, and the rows that name none."""
     tabled, left_out = {}, []
     names = {path.resolve(): name for name, path in paths.items()}
-    for file, found in ({} if table is None else beside.read_table(table)).items():
-        places = [(folder / file), (table.parent / file)]
-        matches = [names[place.resolve()] for place in places if place.resolve() in names]
+    for file, found in ({} if table is None else caption_files.read_table(table)).items():
+        candidates = [(folder / file), (table.parent / file)]
+        matches = [names[path.resolve()] for path in candidates if path.resolve() in names]
         if matches:
             tabled[matches[0]] = found
-        elif not any(place.exists() for place in places):
+        elif not any(path.exists() for path in candidates):
             left_out.append(LeftOut(file, f"named in {table.name}, but not there"))
     return tabled, left_out
 
@@ -164,7 +164,7 @@ def _hash(files: Sequence[_File], threads: int, report: Progress) -> list[str]:
 
 
 def _digest(files: Sequence[_File], hashes: Sequence[str], left_out: Sequence[LeftOut]) -> str:
-    """One hash over everything that the data set is made of."""
+    """Return one hash over everything that the data set is made of."""
     clips = [[f.name, digest, f.captions, f.source, f.licence] for f, digest in zip(files, hashes, strict=True)]
     return hashlib.sha256(json.dumps([clips, [asdict(left) for left in left_out]]).encode()).hexdigest()
 
@@ -172,13 +172,13 @@ def _digest(files: Sequence[_File], hashes: Sequence[str], left_out: Sequence[Le
 def _verify(
     files: Sequence[_File], hashes: Sequence[str], journal: Path, threads: int, report: Progress
 ) -> list[VideoInfo | str]:
-    """Facts of each file, or why it cannot be used; only files that the journal does not know are decoded."""
-    known = _read_journal(journal)
+    """Return the facts of each file, or why it cannot be used; only files that the journal lacks are decoded."""
+    noted = _read_journal(journal)
 
     def examine(clip: tuple[_File, str]) -> VideoInfo | str:
         file, digest = clip
-        if (file.name, digest) in known:
-            return known[file.name, digest]
+        if (file.name, digest) in noted:
+            return noted[file.name, digest]
         try:
             return verifier(file.path, name=file.name)
         except VideoError as error:
@@ -188,7 +188,7 @@ def _verify(
     with Verifier() as verifier, journal.open("a", encoding="utf-8") as notes:
         clips = list(zip(files, hashes, strict=True))
         for (file, digest), fact in zip(clips, ordered_map(examine, clips, threads), strict=True):
-            if (file.name, digest) not in known:
+            if (file.name, digest) not in noted:
                 fields: Any = fact if isinstance(fact, str) else asdict(fact)
                 notes.write(json.dumps({"file": file.name, "sha256": digest, "fact": fields}) + "\n")
                 notes.flush()
@@ -198,17 +198,17 @@ def _verify(
 
 
 def _read_journal(journal: Path) -> dict[tuple[str, str], VideoInfo | str]:
-    """What earlier runs noted; a last line that was not written to its end is cut off."""
-    known: dict[tuple[str, str], VideoInfo | str] = {}
+    """Return what earlier runs noted; a last line that was not written to its end is cut off."""
+    noted: dict[tuple[str, str], VideoInfo | str] = {}
     if not journal.exists():
-        return known
+        return noted
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         write_whole(journal, "".join(lines := lines[:-1]))
     for note in map(json.loads, lines):
         fact = note["fact"]
-        known[note["file"], note["sha256"]] = fact if isinstance(fact, str) else VideoInfo(**fact)
-    return known
+        noted[note["file"], note["sha256"]] = fact if isinstance(fact, str) else VideoInfo(**fact)
+    return noted
 
 
 def _record(file: _File, digest: str, info: VideoInfo) -> Record:

@@ -26,7 +26,7 @@ _LONG = 240  # characters of what is known besides
 
 
 def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:
-    """Counts, sizes, rates, sources and what was left out; captions of the first `look_at` records.
+    """Return counts, sizes, rates, sources and what was left out; captions of the first `look_at` records.
 
     ValueError when `directory` is no data set.
     """
@@ -113,7 +113,7 @@ def contact_sheet(
     if data.manifest.content != "video":
         raise ValueError(f"{directory} holds latents; a contact sheet needs videos.")
     shown = min(rows * columns, len(records))
-    cells = [_cell(records[place * (len(records) - 1) // max(1, shown - 1)]) for place in range(shown)]
+    cells = [_cell(records[index * (len(records) - 1) // max(1, shown - 1)]) for index in range(shown)]
     _grid(cells, min(columns, shown)).save(Path(path))
 
 
@@ -122,8 +122,8 @@ def _cell(record: Record) -> Image.Image:
     moments = sorted({0, record.frames // 2, record.frames - 1})
     frames = [_frame(record, moment, (height, width)) for moment in moments]
     cell = Image.new("RGB", (3 * width + 2, height + _LINES * _LINE), "white")
-    for place, frame in enumerate(frames):
-        cell.paste(Image.fromarray(frame), (place * (width + 1), 0))
+    for column, frame in enumerate(frames):
+        cell.paste(Image.fromarray(frame), (column * (width + 1), 0))
     lines = textwrap.wrap(record.captions[0], width=max(1, 3 * width // 7), max_lines=_LINES, placeholder=" ...")
     ImageDraw.Draw(cell).text((0, height), "\n".join(lines), "black", ImageFont.load_default(12), spacing=1)
     return cell

@@ -17,7 +17,7 @@ PAD, EOS, UNKNOWN = 0, 1, 2
 
 
 def train(captions: Iterable[str], vocabulary: int = 1024, *, model_type: str = "bpe") -> bytes:
-    """A sentencepiece model of at most `vocabulary` pieces, as bytes; the same captions give the same bytes.
+    """Return a sentencepiece model of at most `vocabulary` pieces, as bytes; the same captions give the same bytes.
 
     `model_type` is "bpe" (Sennrich et al. 2016), which makes whole words even of few captions, or "unigram" (Kudo
     2018), T5's own. Fewer pieces come out where the captions hold no more. ValueError when there is nothing to learn.
@@ -57,7 +57,7 @@ def train(captions: Iterable[str], vocabulary: int = 1024, *, model_type: str = 
 
 
 def is_model(data: bytes) -> bool:
-    """Whether the bytes are a sentencepiece model, of whatever special ids."""
+    """Return whether the bytes are a sentencepiece model, of whatever special ids."""
     try:
         return bool(data) and bool(sentencepiece.SentencePieceProcessor().LoadFromSerializedProto(data))
     except RuntimeError:
@@ -115,7 +115,7 @@ class Tokenizer:
         return ids_BS, mask_BS
 
     def decode(self, ids: Int32[np.ndarray, "B S"]) -> list[str]:
-        """The texts of `encode`'s ids, up to spelling that the model normalises."""
+        """Return the texts of `encode`'s ids, up to spelling that the model normalises."""
         return [self._pieces.decode([int(piece) for piece in row if piece not in (PAD, EOS)]) for row in ids]
 
     def _warn(self, text: str, tokens: int, length: int) -> None:
@@ -132,7 +132,7 @@ class NoTokenizer:
     model, size = b"", 2
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[Int32[np.ndarray, "B S"], Bool[np.ndarray, "B S"]]:
-        """The ids and mask of empty captions."""
+        """Return the ids and mask of empty captions."""
         mask = np.zeros((len(texts), length), bool)
         mask[:, 0] = True
         return np.where(mask, EOS, PAD).astype(np.int32), mask

@@ -80,15 +80,17 @@ def test_latents_are_forecast_by_their_own_stride(tmp_path, said, stride):
     ("options", "words"),
     [
         (["--stride", 0, 0], "--stride is at least 1 frame and 1 pixel, not 0 0."),
-        (["--rows", 4], "--rows, --clips and --look-ahead go with --length"),
+        (["--batch-size", 4], "--batch-size, --clips and --look-ahead go with --length"),
         (["--length", 0], "A packing's length is at least 1, not 0."),
         (["--length", 10, "--clips", 0], "A packing's clips is at least 1, not 0."),
-        (["--sides", "abc"], "--sides: 'abc' is not whole numbers"),
-        (["--sides", "32,8"], "resolutions are at least 16 pixels, not 8."),
+        (["--resolutions", "abc"], "--resolutions: 'abc' is not whole numbers"),
+        (["--resolutions", "32,8"], "resolutions are at least 16 pixels, not 8."),
+        (["--sides=32"], "the option --sides is called --resolutions now"),
+        (["--rows", 4], "the option --rows is called --batch-size now"),
         (["--aspects", "16x9"], "--aspects: '16x9' is not ratios of width to height"),
         (["--aspects", "16:0"], "--aspects: '16:0' is not ratios"),
         (["--aspects", "16:"], "--aspects: '16:' is not ratios"),
-        (["--sides", "32", "--frames", "1"], "4 videos where the only length is that of images"),
+        (["--resolutions", "32", "--frames", "1"], "4 videos where the only length is that of images"),
     ],
 )
 def test_a_mistake_gets_one_sentence(clips, said, options, words):

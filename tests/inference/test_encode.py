@@ -77,7 +77,7 @@ def root(tmp_path_factory):
     return root
 
 
-ASKED = ("--sides", "8,12", "--aspects", "1:1", "--frames", "5", "--every-side", "--crops", "2")
+ASKED = ("--resolutions", "8,12", "--aspects", "1:1", "--frames", "5", "--every-resolution", "--crops", "2")
 
 
 def command(root, out, *more):
@@ -148,7 +148,7 @@ def test_an_identity_is_a_hash_of_bytes_none_of_which_are_copied():
 
 def test_few_takes_are_held_until_they_can_be_handed_on_in_order(root, monkeypatch):
     data, (vae, run, _) = open_dataset(root / "clips"), load_vae(root / "vae")
-    shapes = Shapes({"resolutions": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_side=True)
+    shapes = Shapes({"resolutions": (8, 12), "aspects": (1.0,), "frames": (5,)}, every_resolution=True)
     some, _ = takes(data, run, shapes, root / "vae")
     coder = LatentEncoder(vae, 8.0, "bfloat16")
     whole = list(coder(data.records, some))
@@ -224,7 +224,7 @@ def test_shares_are_of_what_the_first_process_sees(monkeypatch):
         ((), "name an autoencoder, a text encoder or both"),
         (("--text", "text", "--crops", "2"), "name an autoencoder, a text encoder or both"),
         (("--vae", "vae", "--crops", "0"), "0 crops of a clip"),
-        (("--vae", "vae", "--every-side"), "name several sides"),
+        (("--vae", "vae", "--every-resolution"), "name several resolutions"),
         (("--text", "vae"), "a text encoder is wanted"),
         (("--text", "text", "--tokenizer", "nowhere"), "No tokenizer model at"),
     ],

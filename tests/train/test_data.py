@@ -16,7 +16,7 @@ from videodit.checkpoint.restore import load_vae, restore_over_devices
 from videodit.nn.state import split_model
 from videodit.train.data import parse_datasets
 
-SHAPES = ("--sides", "16,32", "--aspects", "1:1,2:1", "--frames", "5,9")
+SHAPES = ("--resolutions", "16,32", "--aspects", "1:1,2:1", "--frames", "5,9")
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,13 @@ def test_clips_are_coded_in_their_best_shapes(root):
 
 def test_a_clip_that_fills_no_shape_is_left_out_by_name(root, tmp_path):
     asked = ("data", "encode", root / "set1", "--vae", root / "vae")
-    assert run(*asked, "--out", tmp_path / "none", "--frames", "9", "--sides", "16") == 2
+    assert run(*asked, "--out", tmp_path / "none", "--frames", "9", "--resolutions", "16") == 2
     mixed = tmp_path / "mixed"
     first, second = manifest.records(root / "set0"), manifest.records(root / "set1")
     manifest.build(mixed, lambda part: ([first[0], second[0]][n] for n in part), 2, info={})
-    assert run("data", "encode", mixed, *asked[3:], "--out", tmp_path / "out", "--frames", "9", "--sides", "16") == 0
+    assert (
+        run("data", "encode", mixed, *asked[3:], "--out", tmp_path / "out", "--frames", "9", "--resolutions", "16") == 0
+    )
     told = manifest.load(tmp_path / "out")
     assert told.clips == 1 and told.left_out == (manifest.LeftOut(second[0].id, "too short for the buckets"),)
 

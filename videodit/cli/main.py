@@ -10,6 +10,14 @@ from rich.console import Console
 from videodit.cli import data, evaluate, plan, quickstart, sample, train, weights
 from videodit.cli.exit_status import INTERRUPTED, USER_ERROR
 
+RENAMED = {
+    "--sides": "--resolutions",
+    "--upsample": "--max-upscale",
+    "--every-side": "--every-resolution",
+    "--rows": "--batch-size",
+}
+"""Options of commands by their former names."""
+
 COMMANDS = (quickstart, train, sample, evaluate, plan, data, weights)
 
 
@@ -20,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         if rest and not getattr(args, "takes_overrides", False):
+            if (option := next((each.partition("=")[0] for each in rest if each.startswith("--")), "")) in RENAMED:
+                raise ValueError(f"the option {option} is called {RENAMED[option]} now")
             command = " ".join(filter(None, ("videodit", args.name, getattr(args, "action", None))))
             raise ValueError(f"'{rest[0]}' is not an option of `{command}`: see `{command} --help`")
         if rest:

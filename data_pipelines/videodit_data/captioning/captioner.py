@@ -1,4 +1,4 @@
-"""What a captioner is: any callable from a few clips to captions of the asked lengths.
+"""What a captioner is: any callable from a few clips to captions of the requested lengths.
 
     def captioner(clips: Sequence[Clip], lengths: Sequence[Length]) -> Sequence[Mapping[str, str] | Failure]
 
@@ -62,7 +62,7 @@ class Identity:
 
     model: str
     template: str = ""  # version of the instruction; empty where there is none of ours
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -74,12 +74,12 @@ class Identity:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     def source(self, length: str) -> str:
-        """What `Record.caption_sources` says of a caption: model, template, length."""
+        """Return what `Record.caption_sources` says of a caption: model, template, length."""
         return ", ".join(filter(None, (self.model, self.template and f"template {self.template}", length)))
 
 
 def ask(captioner: Captioner, clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
-    """The captioner's answers, each with a good text for every length or else a `Failure`.
+    """Return the captioner's answers, each with a good text for every length or else a `Failure`.
 
     ValueError when what comes back is no answer for each clip.
     """
@@ -108,18 +108,18 @@ def _checked(clip: Clip, answer: object, lengths: Sequence[Length]) -> Answer:
 def merged(
     answer: Mapping[str, str], identity: Identity, captions: Sequence[str], sources: Sequence[str], keep: Keep
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The answer's captions with those that there were, and the sources of all: fields of a `Record`.
+    """Return the answer's captions with those that there were, and the sources of all: fields of a `Record`.
 
     Empty captions, which stand for none, are not kept.
     """
     new = [(text, identity.source(name)) for name, text in answer.items()]
     old = [] if keep == "none" else [each for each in zip(captions, sources, strict=True) if each[0].strip()]
-    texts, told = zip(*(old + new if keep == "before" else new + old), strict=True)
-    return texts, told
+    texts, text_sources = zip(*(old + new if keep == "before" else new + old), strict=True)
+    return texts, text_sources
 
 
 def load(name: str) -> tuple[Captioner, Identity]:
-    """The captioner that "module:function" names, and its identity. ValueError when there is none.
+    """Return the captioner that "module:function" names, and its identity. ValueError when there is none.
 
     The module may lie in the working directory, as for `python -m`.
     """

@@ -133,7 +133,7 @@ class Endpoint:
     def answer(
         self, request: prompts.Request, lengths: Sequence[Length], frames: UInt8[np.ndarray, "T Y X 3"] | None = None
     ) -> Answer:
-        """Texts of the lengths for one request, tried until they are good or `attempts` are used up."""
+        """Return texts of the lengths for one request, tried until they are good or `attempts` are used up."""
         pictures = [] if frames is None else [_data_url(frame) for frame in frames]
         failure, structured = Failure("not asked"), self._structured
         for attempt in range(1, self.config.attempts + 1):
@@ -143,7 +143,7 @@ class Endpoint:
             body = self._body(request, pictures, problem, lengths if structured else None)
             try:
                 texts = parse_reply(self._exchange(body), lengths, request.instruction)
-            except TextError as error:  # the endpoint is well: its model is told what was wrong
+            except TextError as error:  # the endpoint is well: the next request says what was wrong
                 self._well(structured)
                 failure = Failure(error.reason, str(error))
             except _Trouble as trouble:
@@ -161,7 +161,7 @@ class Endpoint:
         return failure
 
     def _exchange(self, body: bytes) -> str:
-        """What the model says. TextError when it refuses, _Trouble when nothing usable comes back."""
+        """Return what the model says. TextError when it refuses, _Trouble when nothing usable comes back."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "videodit"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -182,21 +182,21 @@ class Endpoint:
             raise _Trouble(error.reason, str(error)) from error
 
     def _refused(self, reply: Reply, data: bytes) -> _Trouble:
-        """What a status other than 200 means. EndpointDown when no other request could go better."""
-        told = f"{self._address} answers {reply.status}: {shown(data) or 'nothing'}"
+        """Return what a status other than 200 means. EndpointDown when no other request could go better."""
+        message = f"{self._address} answers {reply.status}: {shown(data) or 'nothing'}"
         if 300 <= reply.status < 400:
             self._give_up(f"{self._address} answers {reply.status}: give the address that it redirects to.")
         if reply.status in _WRONG:
             self._give_up(f"{self._address} {_WRONG[reply.status]} ({reply.status}: {shown(data) or 'nothing'}).")
         wait = retry_after(reply.headers.get("retry-after"), time.time())
         if wait is not None and wait > self.config.most_wait:
-            self._give_up(f"{told}, and asks to wait {wait:.0f} seconds, more than {self.config.most_wait:g}.")
-        return _Trouble(f"HTTP {reply.status}", told, wait)
+            self._give_up(f"{message}, and asks to wait {wait:.0f} seconds, more than {self.config.most_wait:g}.")
+        return _Trouble(f"HTTP {reply.status}", message, wait)
 
     def _body(
         self, request: prompts.Request, pictures: Sequence[str], problem: str, lengths: Sequence[Length] | None
     ) -> bytes:
-        """The request as JSON; with `lengths`, a reply of their schema is asked for."""
+        """Return the request as JSON; with `lengths`, a reply of their schema is asked for."""
         text = "\n\n".join(filter(None, (request.user, problem and prompts.again(problem))))
         parts = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
         content: Any = [*parts, {"type": "text", "text": text}] if parts else text
@@ -237,7 +237,7 @@ class Endpoint:
 
 
 def _key(variable: str | None) -> str:
-    """The key in an environment variable. ValueError, without it, when there is none that a header can hold."""
+    """Return the key in an environment variable. ValueError, without it, when there is none that a header can hold."""
     if variable is None:
         return ""
     key = os.environ.get(variable, "").strip()

@@ -14,35 +14,35 @@ from videodit_data.captioning.captioner import Answer, Failure
 
 @dataclass(frozen=True)
 class Entry:
-    """An answer about a clip. `asked` is a hash of all that was asked: clip, captioner, lengths, frames."""
+    """An answer about a clip. `question` is a hash of all that decides the answer: clip, captioner, lengths, frames."""
 
     clip: str
     sha256: str  # of the encoded file
-    asked: str
+    question: str
     answer: Answer
 
     def to_json(self) -> str:
-        """One line."""
-        told = {"clip": self.clip, "sha256": self.sha256, "asked": self.asked}
+        """Return one line."""
+        values = {"clip": self.clip, "sha256": self.sha256, "asked": self.question}
         if isinstance(self.answer, Failure):
-            told |= {"failed": self.answer.reason, "detail": self.answer.detail}
+            values |= {"failed": self.answer.reason, "detail": self.answer.detail}
         else:
-            told |= {"captions": dict(self.answer)}
-        return json.dumps(told, ensure_ascii=False)
+            values |= {"captions": dict(self.answer)}
+        return json.dumps(values, ensure_ascii=False)
 
 
 def read_entry(line: str | bytes) -> Entry:
-    """Undoes `Entry.to_json`. ValueError when the line is none of these."""
+    """Invert `Entry.to_json`. ValueError when the line is none of these."""
     try:
-        told: dict[str, Any] = json.loads(line)
-        answer: Answer = Failure(told["failed"], told["detail"]) if "failed" in told else dict(told["captions"])
-        return Entry(told["clip"], told["sha256"], told["asked"], answer)
+        values: dict[str, Any] = json.loads(line)
+        answer: Answer = Failure(values["failed"], values["detail"]) if "failed" in values else dict(values["captions"])
+        return Entry(values["clip"], values["sha256"], values["asked"], answer)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"not an answer of a captioner: {error!r}") from error
 
 
 class Journal:
-    """Entries in a file, found by what was asked; safe to share between threads, held by one process at a time.
+    """Entries in a file, found by question; safe to share between threads, held by one process at a time.
 
     An entry is on the disk when `put` returns. A last line that was not written to its end is cut off. ValueError when
     another line cannot be read, or another process holds the file.
@@ -54,7 +54,7 @@ class Journal:
         self._file, self._reader = path.open("ab", buffering=0), path.open("rb")
         try:
             self._hold()
-            self._places = self._read()
+            self._offsets = self._read()
         except BaseException:
             self._close()
             raise
@@ -66,36 +66,36 @@ class Journal:
             raise ValueError(f"{self._path} is written by another run: wait for its end.") from error
 
     def _read(self) -> dict[str, int]:
-        """Where the answer to each question begins."""
-        places, end = {}, 0
+        """Return where the answer to each question begins."""
+        offsets, end = {}, 0
         for number, line in enumerate(self._reader, 1):
             if not line.endswith(b"\n"):
                 self._file.truncate(end)
                 break
             try:
-                places[read_entry(line).asked] = end
+                offsets[read_entry(line).question] = end
             except ValueError as error:
                 raise ValueError(f"{self._path}, line {number}, is {error}; remove the line to go on.") from error
             end += len(line)
-        return places
+        return offsets
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
-    def get(self, asked: str) -> Answer | None:
-        """The answer to what was asked, None if there is none."""
+    def get(self, question: str) -> Answer | None:
+        """Return the answer to a question, None if there is none."""
         with self._lock:
-            if (place := self._places.get(asked)) is None:
+            if (offset := self._offsets.get(question)) is None:
                 return None
-            self._reader.seek(place)
+            self._reader.seek(offset)
             return read_entry(self._reader.readline()).answer
 
     def put(self, entries: Sequence[Entry]) -> None:
-        """Notes answers; after an error such as a full disk, those before are whole."""
+        """Note answers; after an error such as a full disk, those before are whole."""
         if not entries:
             return
         with self._lock:
-            place = self._file.seek(0, os.SEEK_END)
+            offset = self._file.seek(0, os.SEEK_END)
             lines = [entry.to_json().encode() + b"\n" for entry in entries]
             rest = memoryview(b"".join(lines))
             try:
@@ -103,11 +103,11 @@ class Journal:
                     rest = rest[self._file.write(rest) :]
                 os.fsync(self._file.fileno())
             except OSError:
-                self._file.truncate(place)
+                self._file.truncate(offset)
                 raise
             for entry, line in zip(entries, lines, strict=True):
-                self._places[entry.asked] = place
-                place += len(line)
+                self._offsets[entry.question] = offset
+                offset += len(line)
 
     def __enter__(self) -> "Journal":
         return self

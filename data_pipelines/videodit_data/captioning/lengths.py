@@ -55,7 +55,7 @@ def parse_lengths(names: str) -> tuple[Length, ...]:
 
 
 def check_text(text: object, length: Length, instruction: str = "") -> str:
-    """The caption on one line.
+    """Return the caption on one line.
 
     TextError when it is none: no text, empty, too short or too long by half, holding control characters, a refusal,
     talk around a caption, or words of the `instruction` that asked for it.

@@ -31,7 +31,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def take(self) -> None:
-        """Waits until one more request may be made."""
+        """Wait until one more request may be made."""
         while True:
             with self._lock:
                 now = self._clock()

@@ -78,12 +78,12 @@ def expand(prompt: str, lengths: Sequence[Length]) -> Request:
 
 
 def again(problem: str) -> str:
-    """What is said after a reply that could not be used."""
+    """Return what is said after a reply that could not be used."""
     return f"That reply cannot be used. {problem} Reply again, as one JSON object and nothing else."
 
 
 def _rules(lengths: Sequence[Length]) -> str:
-    """The shared part: what a caption is, how long, and how to reply."""
+    """Return the shared part: what a caption is, how long, and how to reply."""
     sizes = "\n".join(f'"{each.name}": {each.words[0]} to {each.words[1]} words, {each.tells}' for each in lengths)
     keys = ", ".join(f'"{each.name}": "..."' for each in lengths)
     many = "captions of these lengths" if len(lengths) > 1 else "a caption of this length"

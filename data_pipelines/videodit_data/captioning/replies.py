@@ -1,4 +1,4 @@
-"""Replies of chat endpoints, read strictly: what is not exactly the asked captions is refused with a reason."""
+"""Replies of chat endpoints, read strictly: what is not exactly the requested captions is refused with a reason."""
 
 import json
 import re
@@ -20,7 +20,7 @@ class NotChat(ValueError):
 
 
 def chat_text(body: bytes) -> str:
-    """What the model says in the body of a chat completion.
+    """Return what the model says in the body of a chat completion.
 
     NotChat when it is none; TextError when the model refused, or was cut short.
     """
@@ -94,6 +94,6 @@ def _keys(values: dict[str, Any]) -> str:
 
 
 def shown(body: bytes) -> str:
-    """The beginning of a body, fit for a terminal."""
+    """Return the beginning of a body, fit for a terminal."""
     text = body[: 4 * _SHOWN].decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SHOWN]

@@ -78,11 +78,11 @@ def caption_dataset(
     described = manifest.load(dataset)
     if described.content != "video":
         raise ValueError(f"{dataset} holds latents, which no captioner can see; caption the videos, then encode them.")
-    told = {"lengths": {each.name: each.words for each in lengths}, "look": asdict(look)}
+    settings = {"lengths": {each.name: each.words for each in lengths}, "look": asdict(look)}
     info = {
         "made_by": "caption",
         "input": {"shards": [shard.sha256 for shard in described.shards], "info": described.info},
-        "captioner": identity.to_json() | told,
+        "captioner": identity.to_json() | settings,
         "keep": keep,
         "world": described.info.get("world"),
     }
@@ -109,7 +109,7 @@ def _plain(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finished(out: Path, info: Mapping[str, Any]) -> Manifest | None:
-    """The finished data set, whatever became of its clips: that is not known before they are asked about."""
+    """Return the finished data set, whatever became of its clips: that is not known before they are asked about."""
     counts = manifest.load(out).info.get("captions") if (out / manifest.FILE).exists() else None
     return manifest.already_built(out, _plain(info) | {"captions": counts})
 
@@ -121,22 +121,22 @@ def _take_over(earlier: Path, journal: Journal) -> None:
         raise ValueError(f"{earlier} has no {ANSWERS}: it is no data set that was captioned here.")
     with path.open(encoding="utf-8") as file:
         entries = [entry for entry in map(read_entry, file) if not isinstance(entry.answer, Failure)]
-    journal.put([entry for entry in entries if journal.get(entry.asked) is None])
+    journal.put([entry for entry in entries if journal.get(entry.question) is None])
 
 
 class _Start:
     """Holds failures back until anything is good: those of a captioner that is not set up rightly do not last."""
 
     def __init__(self) -> None:
-        self.held: list[Entry] = []
+        self.pending: list[Entry] = []
         self.good, self._lock = False, threading.Lock()
 
     def to_note(self, entries: Sequence[Entry], good: bool) -> list[Entry]:
-        """What of these, and of those held, is to be noted now."""
+        """Return what of these, and of those held, is to be noted now."""
         with self._lock:
             self.good |= good
-            known = [*self.held, *entries]
-            self.held = [] if self.good else known
+            known = [*self.pending, *entries]
+            self.pending = [] if self.good else known
             return known if self.good else []
 
 
@@ -148,46 +148,46 @@ class _Asker:
     captioner: Captioner
     lengths: Sequence[Length]
     look: Look
-    about: str  # all that decides an answer beside the clip
+    about: str  # all that decides an answer apart from the clip
     journal: Journal
     start: _Start = field(default_factory=_Start)
 
     def __call__(self, numbers: range) -> list[Entry]:
-        """Entries of the clips; of those with captions, the journal has the text."""
+        """Return entries of the clips; of those with captions, the journal has the text."""
         found: dict[int, Entry] = {}
-        clips, asked = [], []
+        clips, unanswered = [], []
         for number in numbers:
             record = self.records[number]
             entry = Entry(record.id, record.sha256, self._question(record), {})
-            known = self.journal.get(entry.asked)
-            if known is None:
+            answer = self.journal.get(entry.question)
+            if answer is None:
                 try:
                     clips.append(self.look.at(record))
-                    asked.append(number)
+                    unanswered.append(number)
                 except VideoError as error:
-                    known = Failure(_UNDECODABLE, str(error))
-            found[number] = replace(entry, answer=known or {})
-        for number, answer in zip(asked, ask(self.captioner, clips, self.lengths), strict=True):
+                    answer = Failure(_UNDECODABLE, str(error))
+            found[number] = replace(entry, answer=answer or {})
+        for number, answer in zip(unanswered, ask(self.captioner, clips, self.lengths), strict=True):
             found[number] = replace(found[number], answer=answer)
-        lasting = [found[number] for number in asked if _lasts(found[number].answer)]
+        lasting = [found[number] for number in unanswered if _lasts(found[number].answer)]
         good = any(not isinstance(entry.answer, Failure) for entry in found.values())
         self.journal.put(self.start.to_note(lasting, good))
         return [entry if isinstance(entry.answer, Failure) else replace(entry, answer={}) for entry in found.values()]
 
     def _question(self, record: Record) -> str:
-        told = json.dumps([self.about, record.id, record.sha256, record.captions])
-        return hashlib.sha256(told.encode()).hexdigest()[:32]
+        question = json.dumps([self.about, record.id, record.sha256, record.captions])
+        return hashlib.sha256(question.encode()).hexdigest()[:32]
 
-    def whole(self, entry: Entry) -> Entry:
-        """The entry with its text."""
+    def with_text(self, entry: Entry) -> Entry:
+        """Return the entry with its text."""
         if isinstance(entry.answer, Failure):
             return entry
-        answer = self.journal.get(entry.asked)
+        answer = self.journal.get(entry.question)
         assert answer is not None, entry
         return replace(entry, answer=answer)
 
     def stop(self, *, cut: bool = False) -> None:
-        """Ends what the captioner is doing, where it can be ended."""
+        """End what the captioner is doing, where it can be ended."""
         stop = getattr(self.captioner, "stop", None)
         if stop is not None:
             stop(cut=cut)
@@ -198,7 +198,7 @@ def _lasts(answer: Answer) -> bool:
 
 
 def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int, report: Progress) -> list[Entry]:
-    """An entry a clip, in order. `Hopeless` when the first so many all failed and nothing was good.
+    """Return an entry a clip, in order. `Hopeless` when the first so many all failed and nothing was good.
 
     Whatever ends it early, answers that are under way are waited for and noted.
     """
@@ -233,9 +233,9 @@ def _check_hope(entries: Sequence[Entry], hopeless: int) -> None:
     failed = [entry.answer for entry in entries if isinstance(entry.answer, Failure)]
     failed = [failure for failure in failed if failure.reason != _UNDECODABLE]
     if len(failed) >= hopeless:
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(f.reason for f in failed).items()))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(f.reason for f in failed).items()))
         raise Hopeless(
-            f"The first {len(failed)} clips that were asked about all failed ({told}; the last: "
+            f"The first {len(failed)} clips that were asked about all failed ({reasons}; the last: "
             f"{failed[-1].detail[:200] or failed[-1].reason}), so that the run is stopped and nothing is made: see to "
             "the captioner, and the same command asks again."
         )
@@ -266,7 +266,7 @@ def _write(
     info: Mapping[str, Any],
     progress: Progress | None,
 ) -> Manifest:
-    """The data set, in shards like those of its input."""
+    """Return the data set, in shards like those of its input."""
     partial, made, done = manifest.start(out, info), [], 0
     for shard in described.shards:
         numbers = range(done, done + len(shard.frames))
@@ -278,16 +278,16 @@ def _write(
             progress("write", done, len(entries))
     scratch = partial / f"{ANSWERS}.tmp"
     with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(asker.whole(entry).to_json() + "\n" for entry in entries)
+        file.writelines(asker.with_text(entry).to_json() + "\n" for entry in entries)
     scratch.replace(partial / ANSWERS)
-    return manifest.finish(out, made, info=info, left_out=described.left_out, beside=(ANSWERS,))
+    return manifest.finish(out, made, info=info, left_out=described.left_out, extra=(ANSWERS,))
 
 
 def _captioned(
     asker: _Asker, entries: Sequence[Entry], identity: Identity, keep: Keep, numbers: range
 ) -> Iterator[Record]:
     for number in numbers:
-        record, answer = asker.records[number], asker.whole(entries[number]).answer
+        record, answer = asker.records[number], asker.with_text(entries[number]).answer
         if isinstance(answer, Failure):
             yield record
             continue

@@ -85,14 +85,14 @@ class Client:
         self._lock = threading.Lock()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """The whole reply, whatever its status. Broken when there is none, in time and size."""
+        """Return the whole reply, whatever its status. Broken when there is none, in time and size."""
         kind = http.client.HTTPSConnection if self.address.secure else http.client.HTTPConnection
         connection = kind(self.address.host, self.address.port, timeout=self._connect)
         try:
             try:
                 connection.connect()
             except (OSError, ValueError) as error:
-                raise Broken("unreachable", f"{self.address} cannot be reached ({_told(error)}).") from error
+                raise Broken("unreachable", f"{self.address} cannot be reached ({_describe(error)}).") from error
             late = threading.Event()
             try:
                 with self._until_deadline(connection.sock, late):
@@ -104,8 +104,8 @@ class Client:
                         raise http.client.IncompleteRead(data, response.length)
             except (OSError, ValueError, http.client.HTTPException) as error:
                 if not late.is_set():
-                    told = _told(error)
-                    raise Broken("connection lost", f"{self.address} ended the connection ({told}).") from error
+                    reason = _describe(error)
+                    raise Broken("connection lost", f"{self.address} ended the connection ({reason}).") from error
             if late.is_set():
                 raise Broken("deadline passed", f"{self.address} took longer than {self._deadline:g} seconds.")
         finally:
@@ -116,7 +116,7 @@ class Client:
 
     @contextmanager
     def _until_deadline(self, sock: socket.socket, late: threading.Event) -> Iterator[None]:
-        """Cuts the connection when its time is over: what waits for it then wakes."""
+        """Cut the connection when its time is over: what waits for it then wakes."""
 
         def cut() -> None:
             late.set()
@@ -136,7 +136,7 @@ class Client:
                 self._open.discard(sock)
 
     def cut(self) -> None:
-        """Ends all requests that are under way, as broken ones."""
+        """End all requests that are under way, as broken ones."""
         with self._lock:
             for sock in self._open:
                 _cut(sock)
@@ -147,11 +147,11 @@ def _cut(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of the connection below TLS, which need not agree
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    told = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may hold what the server sent
-    return " ".join(told.split()) or type(error).__name__
+    reason = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may hold what the server sent
+    return " ".join(reason.split()) or type(error).__name__
 
 
 def retry_after(value: str | None, now: float) -> float | None:

@@ -27,7 +27,7 @@ from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig, ShotFinder
 from videodit_data.footage.text import Strokes
 
-# What decides, beside the configuration, what is found.
+# All that decides the result, apart from the configuration.
 MADE_BY = (VERSION, *(f"{each.__name__} {each.__version__}" for each in (av, cv2, scenedetect)))
 _LEAST = 16  # pixels of a side: optical flow needs some
 _EPSILON = 1e-3  # seconds: containers round times
@@ -35,7 +35,7 @@ _EPSILON = 1e-3  # seconds: containers round times
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """How closely clips are looked at; `spec.MEASURES` says what the measures are.
+    """How closely clips are looked at; `analysis_result.MEASURES` says what the measures are.
 
     Attributes:
         looks: pictures a second that are measured.
@@ -68,7 +68,7 @@ class AnalysisConfig:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "AnalysisConfig":
-        """Undoes `to_json`."""
+        """Invert `to_json`."""
         return AnalysisConfig(
             ShotConfig(**values["shots"]), ClipConfig(**values["clips"]), MeasureConfig(**values["measures"])
         )
@@ -192,12 +192,12 @@ class _Watch:
 
 
 def _between(seen: list[Any], part: Shot, frame: Callable[[Any], int]) -> list[Any]:
-    """Those, in the order of their frames, whose frame is in a part."""
+    """Return those, in the order of their frames, whose frame is in a part."""
     return seen[bisect_left(seen, part.start, key=frame) : bisect_left(seen, part.stop, key=frame)]
 
 
 def _fit(shown: tuple[int, int], pixels: int) -> tuple[int, int]:
-    """The size of the same shape of at most about so many pixels, never larger but for sides under the least."""
+    """Return the size of the same shape of at most about so many pixels, never larger but for sides under the least."""
     scale = min(1.0, math.sqrt(pixels / (shown[0] * shown[1])))
     return max(_LEAST, round(scale * shown[0])), max(_LEAST, round(scale * shown[1]))
 

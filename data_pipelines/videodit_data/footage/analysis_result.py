@@ -67,7 +67,7 @@ class Analysis:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Analysis":
-        """Undoes `to_json`."""
+        """Invert `to_json`."""
         clips = (Clip(**clip | {"fingerprint": tuple(clip["fingerprint"])}) for clip in values["clips"])
         shots, short = (tuple(Shot(**shot) for shot in values[name]) for name in ("shots", "short"))
         return Analysis(VideoInfo(**values["info"]), shots, tuple(clips), short, tuple(values.get("notes", ())))

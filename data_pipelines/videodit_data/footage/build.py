@@ -57,10 +57,10 @@ def build(
     """
     out, options = _absolute(os.fspath(out)), _known(beam_options)
     report = progress or (lambda stage, done, total: None)
-    asked = json.loads(json.dumps(dataclasses.asdict(config)))
-    asked["captioner"] = config.captioner.identity()
-    info: dict[str, Any] = {"made_by": "build", "config": asked}
-    build_directory.refuse(out, info)  # before all input is read
+    identity = json.loads(json.dumps(dataclasses.asdict(config)))
+    identity["captioner"] = config.captioner.identity()
+    info: dict[str, Any] = {"made_by": "build", "config": identity}
+    build_directory.check_unused(out, info)  # before all input is read
     gathered = sources.gather(
         inputs,
         captions=config.captions.table,
@@ -70,9 +70,9 @@ def build(
         progress=lambda done, total: report("hash", done, total),
     )
     info["input"] = gathered.digest
-    if (already := build_directory.finished(out, info)) is not None:
+    if (already := build_directory.find_finished(out, info)) is not None:
         return already
-    directory = build_directory.begin(out, info)
+    directory = build_directory.open_partial(out, info)
     analyses = file_system.join(directory, "analysis") if cache is None else _absolute(cache)
     file_system.make_folder(analyses)
     lists = {SOURCES: [each.to_json() for each in gathered.sources], UNUSABLE: map(json.dumps, gathered.unusable)}
@@ -84,8 +84,10 @@ def build(
     made = described(file_system.join(directory, build_directory.NOTES))
     left_out = _left_out(directory)
     if not made:
-        told = "".join(f"\n  {each.file}: {each.reason}" for each in left_out[:_EXAMPLES])
-        raise ValueError(f"No clip of {len(gathered.sources)} sources is kept; {directory} tells of each:{told}")
+        examples = "".join(f"\n  {each.file}: {each.reason}" for each in left_out[:_EXAMPLES])
+        raise ValueError(
+            f"No clip of {len(gathered.sources)} sources is kept; {directory} has the reason for each:{examples}"
+        )
     return build_directory.finish(out, made, info, left_out)
 
 
@@ -115,7 +117,7 @@ def _known(options: Sequence[str]) -> PipelineOptions:
 
 
 def _run(plan: Plan, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end."""
+    """Run the pipeline to its end."""
     runner: Any = options.view_as(StandardOptions).runner or ""
     # Beam's own choice for DirectRunner would download a runner; this one is embedded.
     pipeline = beam.Pipeline(runner=FnApiRunner() if runner in _LOCAL else runner, options=options)
@@ -158,9 +160,9 @@ def _stoppable() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    """What a stage said, without the traceback that Beam makes part of it."""
-    told = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.+)", str(error), re.MULTILINE)
-    kind, words = told[-1] if told else (type(error).__name__, str(error))
+    """Return the message of a stage's error, without the traceback that Beam makes part of it."""
+    errors = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception)): (.+)", str(error), re.MULTILINE)
+    kind, words = errors[-1] if errors else (type(error).__name__, str(error))
     words = re.sub(r"\s*\[while running [^\]]*\]", "", words)
     return words if kind in ("ValueError", "RuntimeError", "VideoError") else f"{kind}: {words}"
 
@@ -200,7 +202,7 @@ def _notes(folder: str) -> int:
 
 
 def _left_out(directory: str) -> list[LeftOut]:
-    """What was left out, by reason; the table of decisions has each."""
+    """Return what was left out, by reason; the table of decisions has each."""
     with _table_here(directory) as local:
         tallies = decisions.tally(local)
     return [

@@ -12,27 +12,27 @@ from videodit_data.footage.decisions import THUMBNAILS
 from videodit_data.storage import manifest
 from videodit_data.storage.manifest import Described, LeftOut, Manifest
 
-BESIDE = (DECISIONS, THUMBNAILS, "notes.json")  # what stays of the partial directory beside shards and manifest
+EXTRA = (DECISIONS, THUMBNAILS, "notes.json")  # what stays of the partial directory apart from shards and manifest
 NOTES = "shards"  # what shards hold
 _MADE = (DECISIONS, THUMBNAILS, NOTES)  # from one input and configuration alone; the rest serves others too
 
 
 def partial(out: str) -> str:
-    """The directory in which a data set lies while it is being built."""
+    """Return the directory in which a data set lies while it is being built."""
     return out.rstrip("/") + ".partial"
 
 
-def refuse(out: str, info: Mapping[str, Any]) -> None:
+def check_unused(out: str, info: Mapping[str, Any]) -> None:
     """ValueError when a data set of other `info` is in `out`, as far as `info` goes."""
     file = file_system.join(out, manifest.FILE)
     if file_system.exists(file):
         there = manifest.parse(file_system.read(file).decode(), file).info
-        finished(out, {**there, **info})
+        find_finished(out, {**there, **info})
     elif not file_system.exists(file_system.join(partial(out), manifest.FILE)):
-        finished(out, info)
+        find_finished(out, info)
 
 
-def finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
+def find_finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
     """The data set in `out` if it is that of `info`, None if there is nothing yet. ValueError for something else.
 
     What an interruption left half moved there is moved to its end.
@@ -42,16 +42,16 @@ def finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
     file, moving = file_system.join(out, manifest.FILE), file_system.join(partial(out), manifest.FILE)
     if file_system.exists(file):
         return manifest.check_same(manifest.parse(file_system.read(file).decode(), file), info, out)
-    made = manifest.parse(file_system.read(moving).decode(), moving) if file_system.exists(moving) else None
-    if made is not None and made.info == info:
-        return _move(out, made)
+    built = manifest.parse(file_system.read(moving).decode(), moving) if file_system.exists(moving) else None
+    if built is not None and built.info == info:
+        return _move(out, built)
     if file_system.files(out):
-        found = "is not a data set" if made is None else "holds part of a data set made from other input"
-        raise ValueError(f"{out} exists and {found}; choose another place, nothing was written.")
+        found = "is not a data set" if built is None else "holds part of a data set made from other input"
+        raise ValueError(f"{out} exists and {found}; choose another directory, nothing was written.")
     return None
 
 
-def begin(out: str, info: Mapping[str, Any]) -> str:
+def open_partial(out: str, info: Mapping[str, Any]) -> str:
     """The partial directory, made if need be, without what other `info` left there apart from what was decoded."""
     directory = partial(out)
     for name in ("", "analysis", "clips", "captions", *_MADE):
@@ -66,29 +66,29 @@ def begin(out: str, info: Mapping[str, Any]) -> str:
 
 
 def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], left_out: Sequence[LeftOut]) -> Manifest:
-    """Turns the partial directory into the data set, the manifest last."""
+    """Turn the partial directory into the data set, the manifest last."""
     for folder in (DECISIONS, THUMBNAILS):  # what a worker that was killed left half-written
         found = file_system.files(file_system.join(partial(out), folder))
         file_system.delete([path for name, path in found.items() if name.endswith(".tmp")])
     if not file_system.is_remote(out):
-        return manifest.finish(Path(out), described, info=info, left_out=left_out, beside=BESIDE)
-    made = manifest.compose(out, described, info=info, left_out=left_out)
-    file_system.write(file_system.join(partial(out), manifest.FILE), made.to_json().encode())
-    return _move(out, made)
+        return manifest.finish(Path(out), described, info=info, left_out=left_out, extra=EXTRA)
+    built = manifest.compose(out, described, info=info, left_out=left_out)
+    file_system.write(file_system.join(partial(out), manifest.FILE), built.to_json().encode())
+    return _move(out, built)
 
 
-def _move(out: str, made: Manifest) -> Manifest:
-    """Moves what stays of a partial directory that is complete, its manifest last, and deletes the rest."""
-    kept = {shard.name for shard in made.shards}
+def _move(out: str, built: Manifest) -> Manifest:
+    """Move what stays of a partial directory that is complete, its manifest last, and delete the rest."""
+    kept = {shard.name for shard in built.shards}
     rest = []
     for name, path in file_system.files(partial(out)).items():
-        if name in kept or name.split("/")[0] in BESIDE:
+        if name in kept or name.split("/")[0] in EXTRA:
             file_system.rename(path, file_system.join(out, *name.split("/")))
         elif name != manifest.FILE:
             rest.append(path)
     file_system.delete(rest)
     file_system.rename(file_system.join(partial(out), manifest.FILE), file_system.join(out, manifest.FILE))
-    return made
+    return built
 
 
 def _made(name: str) -> bool:

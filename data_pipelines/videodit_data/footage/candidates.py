@@ -44,8 +44,8 @@ class Candidate:
         """Of near-duplicates the first of this order stays: more pixels, then more frames, then the id."""
         return -self.height * self.width, -self.clip.frames, self.id
 
-    def decided(self, stage: str, reason: str = "", twin: Spot | None = None, **why: Any) -> "Fate":
-        """What became of it."""
+    def decided(self, stage: str, reason: str = "", duplicate: Spot | None = None, **why: Any) -> "Fate":
+        """Return what became of it."""
         decision = Decision(
             source=self.spot.name,
             stage=stage,
@@ -60,9 +60,9 @@ class Candidate:
             fps=self.fps,
             detail="; ".join(self.notes) or None,
             measures=dict(self.clip.measures),
-            duplicate_of=None if twin is None else twin.clip,
+            duplicate_of=None if duplicate is None else duplicate.clip,
         )
-        return Fate(replace(decision, **why), self.spot, twin)
+        return Fate(replace(decision, **why), self.spot, duplicate)
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Fate:
 
     decision: Decision
     spot: Spot | None = None
-    twin: Spot | None = None
+    duplicate: Spot | None = None
 
 
 def clip_id(name: str, start: int, frames: int) -> str:
-    """The id of a part of a source: its name and frames, the last excluded."""
+    """Return the id of a part of a source: its name and frames, the last excluded."""
     return f"{name}#{start}-{start + frames}"

@@ -6,7 +6,7 @@ from videodit_data.storage.records import Record
 
 
 def record_of(clip: Staged) -> Record:
-    """The record of a clip, its file read."""
+    """Return the record of a clip, its file read."""
     captions = clip.candidate.captions
     texts = captions.texts or ("",)
     return Record(

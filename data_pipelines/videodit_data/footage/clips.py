@@ -27,7 +27,7 @@ class ClipConfig:
 def divide(
     shots: Sequence[Shot], seconds: Sequence[float], config: ClipConfig
 ) -> tuple[tuple[Shot, ...], tuple[Shot, ...]]:
-    """Parts of shots that are long enough for clips, and what is too short; together all frames, each once.
+    """Return parts of shots that are long enough for clips, and what is too short; together all frames, each once.
 
     A shot becomes the fewest even parts that are not too long. Where these would be too short, it becomes parts as long
     as may be and a rest. `seconds` says when each frame is shown, and at its end when the last one is over.
@@ -45,7 +45,7 @@ def divide(
 
 
 def _even(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[Shot] | None:
-    """The fewest parts of even length of which none is too long; None if one is too short then."""
+    """Return the fewest parts of even length of which none is too long; None if one is too short then."""
     begin, length = seconds[shot.start], seconds[shot.stop] - seconds[shot.start]
     count = max(1, -int(-(length - _EPSILON) // config.max_seconds))
     while count <= shot.stop - shot.start:
@@ -80,7 +80,7 @@ def _longest(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[S
 
 
 def _nearest(seconds: Sequence[float], time: float, shot: Shot) -> int:
-    """The frame of the shot, or its end, that is shown nearest to a time."""
+    """Return the frame of the shot, or its end, that is shown nearest to a time."""
     after = min(max(bisect_left(seconds, time - _EPSILON), shot.start), shot.stop)
     before = max(after - 1, shot.start)
     return before if time - seconds[before] < seconds[after] - time else after

@@ -1,4 +1,4 @@
-"""What is asked of a build: how footage is cut, what is dropped, and how what is kept is stored."""
+"""The configuration of a build: how footage is cut, what is dropped, and how what is kept is stored."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,9 +13,7 @@ from videodit_data.video.transcode import Recode
 
 @dataclass(frozen=True)
 class Filters:
-    """A filter for each measure (`spec.MEASURES` says what they are), in the order of the funnel; none drops anything
-    by default.
-    """
+    """A filter for each measure (`analysis_result.MEASURES`), in the order of the funnel; none drops any by default."""
 
     luminance: Filter = field(default_factory=Filter)
     contrast: Filter = field(default_factory=Filter)
@@ -70,7 +68,7 @@ class BuildConfig:
         analysis: how footage is divided into clips and measured.
         filters: thresholds, in the order of the funnel.
         captioner: a model that captions what is kept; with one, clips need no captions from files.
-        recode: how clips are coded anew; None where every clip is a whole file, which is kept as it is.
+        recode: how clips are encoded anew; None where every clip is a whole file, which is kept as it is.
         source, licence: where captions do not say; the folder's name if source is None.
         limits: of the process that decodes one file.
         pictures: of how many clips a reason thumbnails are kept.

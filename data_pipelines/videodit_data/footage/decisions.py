@@ -1,4 +1,4 @@
-"""What becomes of every clip and source of a build: one row each, in a Parquet table beside the shards."""
+"""What becomes of every clip and source of a build: one row each, in a Parquet table next to the shards."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FOLDER, THUMBNAILS = "decisions", "thumbnails"  # beside the shards
+FOLDER, THUMBNAILS = "decisions", "thumbnails"  # next to the shards
 STAGES = ("match", "read", "split", "filter", "captions", "duplicates", "cut", "caption", "kept")
 _MEASURE = "measure."  # begins the columns of measures
 
@@ -79,17 +79,17 @@ class Decision:
 
 
 def thumbnail_name(clip: str) -> str:
-    """The file of a clip's pictures below `THUMBNAILS`, if it is among those that have some."""
+    """Return the file of a clip's pictures below `THUMBNAILS`, if it is among those that have some."""
     return f"{digest(clip)[:24]}.jpg"
 
 
 def digest(clip: str) -> str:
-    """What clips are put in order by, so that those of one source are apart: a hash of the id."""
+    """Return what clips are put in order by, so that those of one source are apart: a hash of the id."""
     return hashlib.sha256(clip.encode()).hexdigest()
 
 
 def to_parquet(decisions: Iterable[Decision], measures: Sequence[str]) -> bytes:
-    """A Parquet file of decisions, in order, with a column a measure."""
+    """Return a Parquet file of decisions, in order, with a column a measure."""
     rows = sorted(decisions, key=lambda decision: decision.order)
     columns = {name: pa.array([getattr(row, name) for row in rows], kind) for name, kind in _COLUMNS.items()}
     for name in measures:
@@ -100,7 +100,7 @@ def to_parquet(decisions: Iterable[Decision], measures: Sequence[str]) -> bytes:
 
 
 def parts(directory: Path) -> list[Path]:
-    """The files of the table of a data set. ValueError when it has none."""
+    """Return the files of the table of a data set. ValueError when it has none."""
     found = sorted((directory / FOLDER).glob("*.parquet"))
     if not found:
         raise ValueError(f"{directory} has no table of decisions: it was not made by `videodit data build`.")
@@ -120,7 +120,7 @@ def read(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict
 
 
 def tally(directory: Path) -> dict[tuple[str, str], "Tally"]:
-    """What each reason of each stage dropped, in the order of the funnel and by count."""
+    """Return what each reason of each stage dropped, in the order of the funnel and by count."""
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     for row in read(directory, ("source", "clip", "stage", "reason", "frames", "seconds")):
         tallies[row["stage"], row["reason"]].add(row)

@@ -66,7 +66,7 @@ class CaptionerConfig:
         return self.use is not None and "://" in self.use
 
     def open(self) -> tuple[Captioner, Identity]:
-        """The captioner and what decides its captions. ValueError when there is none such."""
+        """Return the captioner and what decides its captions. ValueError when there is none such."""
         assert self.use is not None
         if not self.is_endpoint:
             return load(self.use)
@@ -82,12 +82,12 @@ class CaptionerConfig:
         return made, made.identity
 
     def identity(self) -> dict[str, Any] | None:
-        """All that decides captions, as JSON: no address, no key, no speed."""
+        """Return all that decides captions, as JSON: no address, no key, no speed."""
         if self.use is None:
             return None
         _, identity = self.open()
-        told = {name: getattr(self, name) for name in ("lengths", "keep", "frames", "side")}
-        return identity.to_json() | told
+        settings = {name: getattr(self, name) for name in ("lengths", "keep", "frames", "side")}
+        return identity.to_json() | settings
 
 
 _lock = threading.Lock()
@@ -103,7 +103,7 @@ class _Open:
 
 
 def stop() -> None:
-    """Ends what this worker's captioners are doing, where that can be ended."""
+    """End what this worker's captioners are doing, where that can be ended."""
     with _lock:
         for each in _open.values():
             end = getattr(each.captioner, "stop", None)
@@ -120,12 +120,12 @@ class Caption(beam.PTransform):
         self._config, self._limits, self._folder = config, limits, folder
 
     def expand(self, staged: beam.PCollection) -> Any:
-        asked = (
+        captioned = (
             staged
             | "Together" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
             | "Ask" >> beam.ParDo(Ask(self._config, self._limits, self._folder)).with_outputs("decided", main="passed")
         )
-        return {"passed": asked.passed, "decided": asked.decided}
+        return {"passed": captioned.passed, "decided": captioned.decided}
 
 
 class Ask(beam.DoFn):
@@ -137,44 +137,44 @@ class Ask(beam.DoFn):
 
     def process(self, clips: Sequence[Staged]) -> Iterator[Any]:
         with _lock:
-            asked = _open.get(self._config) or _open.setdefault(self._config, _Open(self._config))
+            opened = _open.get(self._config) or _open.setdefault(self._config, _Open(self._config))
 
         def answer(clip: Staged) -> Answer:
-            return self._answer(clip, asked)
+            return self._answer(clip, opened)
 
         for clip, found in zip(clips, ordered_map(answer, clips, self._config.concurrency), strict=True):
             if not isinstance(found, Failure):
-                yield self._with(clip, found, asked.identity)
+                yield self._with(clip, found, opened.identity)
             elif any(clip.candidate.captions.texts):
                 yield clip
             else:
                 fate = clip.candidate.decided("caption", found.reason, detail=found.detail or None)
                 yield beam.pvalue.TaggedOutput("decided", fate)
 
-    def _answer(self, clip: Staged, asked: _Open) -> Answer:
-        about = [asked.identity.to_json(), self._config.lengths, dataclasses.asdict(self._look)]
+    def _answer(self, clip: Staged, opened: _Open) -> Answer:
+        about = [opened.identity.to_json(), self._config.lengths, dataclasses.asdict(self._look)]
         key = key_of(clip.candidate.id, clip.sha256, clip.candidate.captions.texts, about)
         note = file_system.join(self._folder, key + ".json")
         if file_system.exists(note):
             found = json.loads(file_system.read(note))
             return Failure(**found["failure"]) if "failure" in found else found["captions"]
         try:
-            seen = self._seen(clip)
+            frames = self._decode(clip)
         except VideoError as error:
             return Failure("not decodable", str(error))
-        with asked.room:
-            (answer,) = ask(asked.captioner, [seen], self._lengths)
+        with opened.room:
+            (answer,) = ask(opened.captioner, [frames], self._lengths)
         if isinstance(answer, Failure):
             if not answer.lasting:
                 raise RuntimeError(f"No captions for {clip.candidate.id} ({answer.reason}); run the command again.")
-            told: dict[str, Any] = {"failure": dataclasses.asdict(answer)}
+            result: dict[str, Any] = {"failure": dataclasses.asdict(answer)}
         else:
-            told = {"captions": dict(answer)}
-        file_system.write(note, json.dumps(told).encode(), once=True)
+            result = {"captions": dict(answer)}
+        file_system.write(note, json.dumps(result).encode(), once=True)
         return answer
 
-    def _seen(self, clip: Staged) -> Clip:
-        """What the captioner is shown; frames are decoded apart, with limits. VideoError as `stages.call`."""
+    def _decode(self, clip: Staged) -> Clip:
+        """Return what the captioner is shown; frames are decoded apart, with limits. VideoError as `stages.call`."""
         facts = {name: getattr(clip, name) for name in ("fps", "frames", "height", "width")}
         with file_system.here(clip.path) as path:
             shown = call(
@@ -186,7 +186,7 @@ class Ask(beam.DoFn):
 
     def _with(self, clip: Staged, answer: Answer, identity: Identity) -> Staged:
         captions = clip.candidate.captions
-        known = ("file",) * len(captions.texts)
-        texts, sources = merged(answer, identity, captions.texts, known, self._config.keep)
+        sources_before = ("file",) * len(captions.texts)
+        texts, sources = merged(answer, identity, captions.texts, sources_before, self._config.keep)
         candidate = replace(clip.candidate, captions=replace(captions, texts=texts))
         return replace(clip, candidate=candidate, caption_sources=sources)

@@ -45,7 +45,7 @@ class DropDuplicates(beam.PTransform):
         )
         earliest = found.matches | "Earliest" >> beam.CombinePerKey(_Earliest())
         split = (
-            {"candidate": candidates | "Key by id" >> beam.Map(lambda c: (c.id, c)), "twin": earliest}
+            {"candidate": candidates | "Key by id" >> beam.Map(lambda c: (c.id, c)), "duplicate": earliest}
             | "Join" >> beam.CoGroupByKey()
             | "Split" >> beam.ParDo(_Split(self._bits)).with_outputs("dropped", main="passed")
         )
@@ -102,18 +102,18 @@ class _Split(beam.DoFn):
     def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         _, joined = element
         (candidate,) = joined["candidate"]
-        twins = list(joined["twin"])
-        if not twins:
+        earlier = list(joined["duplicate"])
+        if not earlier:
             yield candidate
             return
-        twin = twins[0]
-        distance = fingerprint.distance(twin.fingerprint, candidate.clip.fingerprint)
+        duplicate = earlier[0]
+        distance = fingerprint.distance(duplicate.fingerprint, candidate.clip.fingerprint)
         yield beam.pvalue.TaggedOutput(
             "dropped",
             candidate.decided(
                 "duplicates",
                 "near-duplicate of another clip",
-                twin.spot,
+                duplicate.spot,
                 measure="distance",
                 value=distance,
                 threshold=self._bits,

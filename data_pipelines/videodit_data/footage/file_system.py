@@ -15,22 +15,22 @@ _AS_IT_IS = CompressionTypes.UNCOMPRESSED
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path names a file system of its own."""
+    """Return whether a path names a file system of its own."""
     return "://" in path
 
 
 def join(directory: str, *names: str) -> str:
-    """A path below a directory."""
+    """Return a path below a directory."""
     return FileSystems.join(directory, *names) if is_remote(directory) else os.path.join(directory, *names)
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file."""
+    """Return whether there is such a file."""
     return FileSystems.exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def state(path: str) -> str:
-    """What changes with a file: its size and time, or the checksum that another file system keeps."""
+    """Return what changes with a file: its size and time, or the checksum that another file system keeps."""
     if is_remote(path):
         return str(FileSystems.checksum(path))
     found = os.stat(path)
@@ -38,7 +38,7 @@ def state(path: str) -> str:
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder, where folders exist apart from files."""
+    """Make a folder, where folders exist apart from files."""
     if not is_remote(path):
         Path(path).mkdir(parents=True, exist_ok=True)
     elif not FileSystems.exists(path):
@@ -56,7 +56,7 @@ def files(folder: str) -> dict[str, str]:
 
 
 def read(path: str) -> bytes:
-    """All bytes of a file."""
+    """Return all bytes of a file."""
     if not is_remote(path):
         return Path(path).read_bytes()
     with FileSystems.open(path, compression_type=_AS_IT_IS) as file:
@@ -64,7 +64,7 @@ def read(path: str) -> bytes:
 
 
 def write(path: str, data: bytes, *, once: bool = False) -> None:
-    """Writes a file whole or not at all, as `writing`, but in the place of what is there unless `once`."""
+    """Write a file whole or not at all, as `writing`, but in the place of what is there unless `once`."""
     with writing(path, once=once) as scratch:
         scratch.write_bytes(data)
 
@@ -108,13 +108,13 @@ def here(path: str) -> Iterator[Path]:
 
 
 def delete(paths: list[str]) -> None:
-    """Deletes files."""
+    """Delete files."""
     for path in paths:
         os.unlink(path) if not is_remote(path) else FileSystems.delete([path])
 
 
 def rename(path: str, to: str) -> None:
-    """Renames a file, in the place of what is there."""
+    """Rename a file, in the place of what is there."""
     if not is_remote(path):
         os.replace(path, to)
         return

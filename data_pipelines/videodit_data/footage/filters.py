@@ -38,13 +38,13 @@ class Verdict:
 
 
 def named(filters: object) -> Iterator[tuple[str, Filter]]:
-    """The measures and their filters, in the order of the funnel: that of a dataclass of filters."""
+    """Return the measures and their filters, in the order of the funnel: that of a dataclass of filters."""
     for field in dataclasses.fields(filters):  # type: ignore[arg-type]
         yield field.name, getattr(filters, field.name)
 
 
 def judge(measures: Mapping[str, float | None], filters: object) -> Verdict | None:
-    """The first filter that a clip does not pass; None where it passes all.
+    """Return the first filter that a clip does not pass; None where it passes all.
 
     ValueError when a filter with thresholds is of something that was not measured.
     """

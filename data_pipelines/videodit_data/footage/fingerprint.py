@@ -22,19 +22,19 @@ _WEIGHTS = 1 << np.arange(BITS, dtype=np.uint64)
 
 
 def frame_hash(luma: UInt8[np.ndarray, "Y X"]) -> int:
-    """The 64-bit hash of a grey picture of any size."""
+    """Return the 64-bit hash of a grey picture of any size."""
     small = cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(cv2.GaussianBlur(small, (0, 0), 1.5))[:8, :8].ravel()
     return int(_WEIGHTS[low > np.median(low[1:])].sum())
 
 
 def spread(start: int, frames: int, count: int = FRAMES) -> list[int]:
-    """Which frames of a clip are hashed: the middles of `count` equal parts of it."""
+    """Return which frames of a clip are hashed: the middles of `count` equal parts of it."""
     return [start + (2 * part + 1) * frames // (2 * count) for part in range(count)]
 
 
 def distance(a: Sequence[int], b: Sequence[int]) -> float:
-    """Mean number of bits, 0 to 64, in which frames of the same place differ; ValueError for unlike lengths."""
+    """Return the mean number of bits, 0 to 64, in which corresponding frames differ; ValueError for unlike lengths."""
     if len(a) != len(b) or not a:
         raise ValueError(f"Fingerprints of {len(a)} and {len(b)} hashes cannot be compared.")
     return sum((one ^ two).bit_count() for one, two in zip(a, b, strict=True)) / len(a)
@@ -53,20 +53,22 @@ def banding(bits: int) -> tuple[int, int]:
 
 
 def bands(fingerprint: Sequence[int], bands: int = 32, rows: int = 20) -> tuple[tuple[int, int], ...]:
-    """Keys for banded locality-sensitive hashing: (band, `rows` bits taken from anywhere in the fingerprint).
+    """Return keys for banded locality-sensitive hashing: (band, `rows` bits taken from anywhere in the fingerprint).
 
     Fingerprints at `distance` d share a key with probability 1 - (1 - (1 - d / 64)^rows)^bands (bit sampling: Indyk and
     Motwani, "Approximate Nearest Neighbors", 1998). By default 1.00 at d = 4, 0.99 at 6, 0.90 at 8, 0.66 at 10, 0.40 at
     12 and 0.10 at 16; of unlike clips (d = 32) three in 100,000 pairs. `distance` decides on what shares a key.
     """
-    bits = [hash_ >> place & 1 for hash_ in fingerprint for place in range(BITS)]
-    taken = _places(len(bits), bands, rows)
-    return tuple((band, sum(bits[at] << row for row, at in enumerate(places))) for band, places in enumerate(taken))
+    bits = [hash_ >> bit & 1 for hash_ in fingerprint for bit in range(BITS)]
+    bits_of_bands = _choose_bits(len(bits), bands, rows)
+    return tuple(
+        (band, sum(bits[at] << row for row, at in enumerate(chosen))) for band, chosen in enumerate(bits_of_bands)
+    )
 
 
 @cache
-def _places(bits: int, bands: int, rows: int) -> tuple[tuple[int, ...], ...]:
-    """The bits of each band, in an order that is the same everywhere."""
+def _choose_bits(bits: int, bands: int, rows: int) -> tuple[tuple[int, ...], ...]:
+    """Return the bits of each band, in an order that is the same everywhere."""
 
     def order(band: int, bit: int) -> bytes:
         return hashlib.blake2b(f"{band} {bit}".encode(), digest_size=8).digest()

@@ -68,5 +68,5 @@ class Loudness:
 
 
 def _mean(levels: np.ndarray) -> float:
-    """Mean in energy."""
+    """Return the mean in energy."""
     return float(10 * np.log10(np.mean(10 ** (levels / 10))))

@@ -67,18 +67,18 @@ def bars(luma: UInt8[np.ndarray, "Y X"]) -> Bars:
 
 
 def _dark_ends(luma: UInt8[np.ndarray, "Y X"]) -> tuple[int, int]:
-    """How many rows at the beginning and at the end are dark; all of them count to the beginning."""
+    """Return how many rows at the beginning and at the end are dark; all of them count to the beginning."""
     bright = np.flatnonzero((luma > _BAR).mean(axis=1) > 1 - _QUIET)
     return (int(bright[0]), int(len(luma) - 1 - bright[-1])) if len(bright) else (len(luma), 0)
 
 
 def lasting_bars(seen: Sequence[Bars]) -> Bars:
-    """What stays black at each side over several pictures."""
+    """Return what stays black at each side over several pictures."""
     return Bars(*(min(getattr(one, side) for one in seen) for side in ("top", "bottom", "left", "right")))
 
 
 def change(before: UInt8[np.ndarray, "Y X"], after: UInt8[np.ndarray, "Y X"]) -> float:
-    """The largest change of level, of 255, of any spot of about a twentieth of the picture's height.
+    """Return the largest change of level, of 255, of any spot of about a twentieth of the picture's height.
 
     Differences are averaged over the spot, in which the noise of a camera or of coding goes down.
     """

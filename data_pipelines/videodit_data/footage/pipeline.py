@@ -31,7 +31,7 @@ _SOURCES_A_PART = 1024  # of the table of decisions
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the pipeline is told: the configuration, the partial directory with its lists, and where analyses lie."""
+    """The input of the pipeline: the configuration, the partial directory with its lists, and where analyses lie."""
 
     config: BuildConfig
     directory: str
@@ -39,12 +39,12 @@ class Plan:
     analyses: str
 
     def folder(self, name: str) -> str:
-        """A folder of the partial directory."""
+        """Return a folder of the partial directory."""
         return file_system.join(self.directory, name)
 
 
 def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
-    """Adds all stages to a pipeline."""
+    """Add all stages to a pipeline."""
     config = plan.config
     sources = pipeline | "Sources" >> _Lines(plan.folder(SOURCES)) | "Parse" >> beam.Map(Source.from_json)
     analysed = (
@@ -194,7 +194,7 @@ def _hash_of(fate: Fate) -> str:
 
 def _spots(group: tuple[Any, list[Fate]]) -> Iterator[tuple[str, Spot]]:
     for fate in group[1]:
-        for spot in filter(None, (fate.spot, fate.twin)):
+        for spot in filter(None, (fate.spot, fate.duplicate)):
             yield spot.clip, spot
 
 

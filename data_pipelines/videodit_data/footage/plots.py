@@ -39,7 +39,7 @@ def histogram(
     label: str,
     theme: Theme,
 ) -> bytes:
-    """A measure of clips that were kept, dropped for it, and dropped otherwise, stacked; thresholds as lines.
+    """Return a measure of clips that were kept, dropped for it, and dropped otherwise, stacked; thresholds as lines.
 
     What lies far outside of most values counts to the outermost bars.
     """
@@ -61,9 +61,9 @@ def histogram(
         if bound is not None:
             axes.axvline(bound, color=theme.ink, linestyle=(0, (3, 2)), linewidth=1.2)
             late = bound > low + 0.85 * (high - low)
-            place = {"xytext": (-3 if late else 3, -9), "ha": "right" if late else "left"}
+            alignment = {"xytext": (-3 if late else 3, -9), "ha": "right" if late else "left"}
             style = {"textcoords": "offset points", "color": theme.ink, "fontsize": 8.5}
-            axes.annotate(f"{bound:g}", (bound, 1), xycoords=("data", "axes fraction"), **place, **style)
+            axes.annotate(f"{bound:g}", (bound, 1), xycoords=("data", "axes fraction"), **alignment, **style)
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1.05 * below.max())
     axes.set_ylabel("clips")
@@ -78,18 +78,18 @@ def histogram(
 
 
 def funnel(steps: Sequence[tuple[str, float]], unit: str, theme: Theme) -> bytes:
-    """What is left after each step, from all to kept."""
+    """Return what is left after each step, from all to kept."""
     figure, axes = _figure(theme, (6.4, height := 0.6 + 0.34 * len(steps)), (0.19, 0.5 / height, 0.98, 0.97))
     names, left = zip(*steps, strict=True)
-    places = np.arange(len(steps))[::-1]
+    heights = np.arange(len(steps))[::-1]
     before = (left[0], *left[:-1])
-    axes.barh(places, before, 0.62, color=theme.mark, alpha=0.35)
-    axes.barh(places, left, 0.62, color=theme.kept)
+    axes.barh(heights, before, 0.62, color=theme.mark, alpha=0.35)
+    axes.barh(heights, left, 0.62, color=theme.kept)
     most = max(before) or 1.0
-    for place, value in zip(places, left, strict=True):
+    for y, value in zip(heights, left, strict=True):
         share = f"  {100 * value / most:.0f}%"
-        axes.annotate(share, (max(value, 0), place), va="center", color=theme.ink, fontsize=8.5)
-    axes.set_yticks(places, names)
+        axes.annotate(share, (max(value, 0), y), va="center", color=theme.ink, fontsize=8.5)
+    axes.set_yticks(heights, names)
     axes.set_xlim(0, 1.12 * most)
     axes.set_xlabel(unit)
     axes.grid(axis="y", visible=False)

@@ -39,7 +39,7 @@ class _Table:
 
 
 def write_report(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Writes the page of a data set that was built from footage to `path`, whole or not at all.
+    """Write the page of a data set that was built from footage to `path`, whole or not at all.
 
     ValueError when `directory` holds no such data set.
     """
@@ -49,7 +49,7 @@ def write_report(directory: str | os.PathLike[str], path: str | os.PathLike[str]
 
 
 def render(directory: Path) -> str:
-    """The page as HTML; every text is escaped."""
+    """Return the page as HTML; every text is escaped."""
     made, table = manifest.load(directory), _read(directory)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -128,7 +128,7 @@ def _steps(table: _Table) -> Iterator[_Step]:
 
 
 def _ordered(table: _Table) -> list[tuple[tuple[str, str, str | None], Tally]]:
-    order = {name: place for place, name in enumerate(table.values)}
+    order = {name: position for position, name in enumerate(table.values)}
     return sorted(
         table.tallies.items(), key=lambda item: (STAGES.index(item[0][0]), order.get(item[0][2] or "", -1), item[0][1])
     )

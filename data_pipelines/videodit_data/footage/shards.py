@@ -1,7 +1,7 @@
 """Kept clips to shards of even size, in an order that mixes sources and depends on nothing but the clips' ids.
 
-Clips are ordered by the hash of their id. To know a clip's place among all without sorting them in one memory, they are
-sorted by the hash's first digits apart, and the counts of these parts tell where each begins.
+Clips are ordered by the hash of their id. They are never sorted in one memory: each part, of one prefix of the hash, is
+sorted by itself, and the counts of the parts give the position where each begins.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class ShardConfig:
             raise ValueError(f"A shard holds at least one clip and one byte, not {self.clips} and {self.bytes}.")
 
     def count(self, clips: int, size: int) -> int:
-        """How many shards so many clips and bytes make; bytes are taken as even over clips."""
+        """Return how many shards so many clips and bytes make; bytes are taken as even over clips."""
         by_bytes = 1 if self.bytes is None else -(-size // self.bytes)
         return min(max(-(-clips // self.clips), by_bytes, 1), max(clips, 1))
 
@@ -53,7 +53,7 @@ class WriteShards(beam.PTransform):
         return (
             parts
             | "Gather part" >> beam.GroupByKey()
-            | "Place" >> beam.FlatMap(_place, beam.pvalue.AsSingleton(offsets), self._config)
+            | "Place" >> beam.FlatMap(_assign_shards, beam.pvalue.AsSingleton(offsets), self._config)
             | "Gather shard" >> beam.GroupByKey()
             | "Write" >> beam.Map(_write, self._folder, self._notes)
         )
@@ -66,29 +66,29 @@ def _sum_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return clips, size
 
 
-def _place(
+def _assign_shards(
     part: tuple[str, Iterable[Staged]], counts: Mapping[str, tuple[int, int]], config: ShardConfig
 ) -> Iterator[tuple[tuple[int, int], tuple[int, Staged]]]:
-    """Clips of a part with their shard and the number of shards, and their place among all clips."""
+    """Clips of a part with their shard and the number of shards, and their position among all clips."""
     total, size = _sum_pairs(counts.values())
     shards = config.count(total, size)
     first = sum(clips for prefix, (clips, _) in counts.items() if prefix < part[0])
-    for place, clip in enumerate(sorted(part[1], key=lambda clip: digest(clip.candidate.id)), first):
-        yield (shard_of(place, total, shards), shards), (place, clip)
+    for position, clip in enumerate(sorted(part[1], key=lambda clip: digest(clip.candidate.id)), first):
+        yield (shard_of(position, total, shards), shards), (position, clip)
 
 
-def shard_of(place: int, total: int, shards: int) -> int:
-    """Which of the `even_ranges` of `total` clips a place lies in."""
-    return -(-(place + 1) * shards // total) - 1
+def shard_of(position: int, total: int, shards: int) -> int:
+    """Return which of the `even_ranges` of `total` clips a position lies in."""
+    return -(-(position + 1) * shards // total) - 1
 
 
 def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder: str, notes: str) -> str:
-    """Writes a shard unless it is there, and the note of what it holds; returns its name."""
-    (index, shards), placed = element
+    """Write a shard unless it is there, and the note of what it holds; returns its name."""
+    (index, shards), numbered = element
     name = shard_name(NAME, index, shards)
     path, note = file_system.join(folder, name), file_system.join(notes, name + ".json")
     if not file_system.exists(path):
-        clips = [clip for _, clip in sorted(placed, key=lambda each: each[0])]
+        clips = [clip for _, clip in sorted(numbered, key=lambda each: each[0])]
         with file_system.writing(path) as local:
             write_shard(local, map(record_of, clips))
     if not file_system.exists(note):
@@ -100,7 +100,7 @@ def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder
 
 
 def described(notes: str) -> list[Described]:
-    """What the notes say of the shards, in order."""
+    """Return what the notes say of the shards, in order."""
     return [
         Described.from_json(json.loads(file_system.read(path))) for _, path in sorted(file_system.files(notes).items())
     ]

@@ -136,7 +136,7 @@ class ShotFinder:
         self._fed += 1
 
     def _settle(self, now: float) -> None:
-        """Judges the boundaries of which enough has been seen."""
+        """Judge the boundaries of which enough has been seen."""
         for candidate in [
             candidate for candidate in self._waiting if candidate.seconds + self._window <= now + _EPSILON
         ]:
@@ -159,7 +159,7 @@ class _Fade:
 
 
 def _same(before: list[Float32[np.ndarray, " N"]], after: list[Float32[np.ndarray, " N"]], fade: bool) -> bool:
-    """Whether pictures on both sides of a boundary are one scene's.
+    """Return whether pictures on both sides of a boundary are one scene's.
 
     Some are far nearer each other than the boundary's own two; around a fade, where they are dim, alike but for that.
     """

@@ -1,4 +1,4 @@
-"""What goes into a build: files that a glob or folder matches, their hashes, and the captions that lie beside them."""
+"""What goes into a build: files that a glob or folder matches, their hashes, and the captions that lie next to them."""
 
 import glob
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
-from videodit_data import caption_files as beside
+from videodit_data import caption_files
 from videodit_data.caption_files import Captions, Row
 from videodit_data.footage import file_system
 from videodit_data.storage.manifest import sha256
@@ -36,12 +36,12 @@ class Source:
     state: str = ""
 
     def to_json(self) -> str:
-        """One line, for `from_json`."""
+        """Return one line, for `from_json`."""
         return json.dumps(asdict(self))  # ASCII: paths need be no Unicode, and no letter ends a line
 
     @staticmethod
     def from_json(line: str) -> "Source":
-        """Undoes `to_json`."""
+        """Invert `to_json`."""
         values = json.loads(line)
         rows = tuple(
             Row(**row | {"captions": Captions(**row["captions"] | {"texts": tuple(row["captions"]["texts"])})})
@@ -56,13 +56,13 @@ class Source:
         """
         named = [row for row in self.rows if row.clip == clip]
         timed = [row for row in self.rows if _is_timed(row) and _share(row, start, stop) >= 0.5]
-        rows = named or timed or [row for row in self.rows if row.whole]
+        rows = named or timed or [row for row in self.rows if row.is_whole_file]
         texts = tuple(text for row in rows for text in row.captions.texts)
         first = rows[0].captions if rows else Captions(())
         return Captions(texts, first.source or self.source, first.licence or self.licence)
 
-    def unheard(self, clips: Mapping[str, tuple[float, float]]) -> list[tuple[Row, str]]:
-        """Rows that fit none of the source's clips (start and stop in seconds, by id), and why."""
+    def unmatched_rows(self, clips: Mapping[str, tuple[float, float]]) -> list[tuple[Row, str]]:
+        """Return rows that fit none of the source's clips (start and stop in seconds, by id), and why."""
         found = []
         for row in self.rows:
             if row.clip is not None and row.clip not in clips:
@@ -90,7 +90,7 @@ class Input:
 
 
 def _is_timed(row: Row) -> bool:
-    return row.clip is None and not row.whole
+    return row.clip is None and not row.is_whole_file
 
 
 def _share(row: Row, start: float, stop: float) -> float:
@@ -108,7 +108,7 @@ def gather(
     threads: int = 4,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Input:
-    """The sources that globs, folders or files match, apart from what lies in the folders `without`.
+    """Return the sources that globs, folders or files match, apart from what lies in the folders `without`.
 
     Args:
         captions: table; if None, captions.jsonl or .csv in each input's folder or the one above it.
@@ -160,7 +160,7 @@ class _Matched:
 def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched], list[tuple[str, str]]]:
     """The files that the inputs match, each once, and those that are another name of one. ValueError as `gather`."""
     names: dict[str, str] = {}
-    known: dict[str, _Matched] = {}  # by where they really are
+    first_of: dict[str, _Matched] = {}  # by where they really are
     links = []
     for pattern in inputs:
         root, paths = _match(pattern)
@@ -169,14 +169,14 @@ def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched],
             hidden = any(part.startswith(".") for part in name.split("/"))
             if hidden or any(path.startswith(folder.rstrip("/") + "/") for folder in without):
                 continue
-            first = known.setdefault(_real(path), _Matched(name, path, root))
+            first = first_of.setdefault(_real(path), _Matched(name, path, root))
             if not is_video(path):
                 continue
             if first.path != path:
                 links.append((printable(name), f"the same file as {printable(first.name)}"))
             elif first.root == root and names.setdefault(name, path) != path:
                 raise ValueError(f"{names[name]} and {path} would both be called {name}: build them apart.")
-    return list(known.values()), links
+    return list(first_of.values()), links
 
 
 def _real(path: str) -> str:
@@ -184,7 +184,7 @@ def _real(path: str) -> str:
 
 
 def _match(pattern: str) -> tuple[str, list[str]]:
-    """The folder that names are relative to, and the files."""
+    """Return the folder that names are relative to, and the files."""
     if file_system.is_remote(pattern):
         folder = not glob.has_magic(pattern) and not os.path.splitext(pattern)[1]
         root = pattern.rstrip("/") if folder else _fixed(pattern)
@@ -198,26 +198,26 @@ def _match(pattern: str) -> tuple[str, list[str]]:
 
 
 def _is_file(path: str) -> bool:
-    """Links that lead nowhere count: they are told of as what cannot be read."""
+    """Links that lead nowhere count: they are reported as files that cannot be read."""
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
 def _fixed(pattern: str) -> str:
-    """The folder before the first part with a wildcard."""
+    """Return the folder before the first part with a wildcard."""
     parts = pattern.split("/")
     magic = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     return "/".join(parts[: min(magic, len(parts) - 1)])
 
 
-def _table(root: str, given: str | None) -> str | None:
-    """The caption table, given or found beside the footage."""
-    if given is None and file_system.is_remote(root):
+def _table(root: str, requested: str | None) -> str | None:
+    """Return the caption table, given or found next to the footage."""
+    if requested is None and file_system.is_remote(root):
         return next(
-            (t for t in (file_system.join(root, name) for name in beside.TABLES) if file_system.exists(t)), None
+            (t for t in (file_system.join(root, name) for name in caption_files.TABLES) if file_system.exists(t)), None
         )
-    if given is not None and file_system.is_remote(given):
-        return given
-    found = beside.find_table(Path(root), None if given is None else Path(given))
+    if requested is not None and file_system.is_remote(requested):
+        return requested
+    found = caption_files.find_table(Path(root), None if requested is None else Path(requested))
     return None if found is None else os.path.abspath(found)
 
 
@@ -231,12 +231,12 @@ def _tabled(
     for table, roots in sorted(tables.items()):
         nowhere = set()
         with file_system.here(table) as local:
-            for row in beside.read_rows(local):
-                places = [file_system.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
-                name = next((names[place] for place in map(_real, places) if place in names), None)
+            for row in caption_files.read_rows(local):
+                paths = [file_system.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
+                name = next((names[path] for path in map(_real, paths) if path in names), None)
                 if name is not None:
                     tabled[name].append(row)
-                elif row.file not in nowhere and not any(file_system.exists(place) for place in places):
+                elif row.file not in nowhere and not any(file_system.exists(path) for path in paths):
                     nowhere.add(row.file)
         missing += [(file, f"named in {os.path.basename(table)}, but not there") for file in nowhere]
     return dict(tabled), missing
@@ -248,25 +248,31 @@ def _others(matched: Sequence[_Matched], tables: Set[str]) -> list[tuple[str, st
     others = []
     for each in matched:
         stem, suffix = os.path.splitext(each.path)
-        if not is_video(each.path) and each.path not in tables and not (suffix in beside.SIDECARS and stem in stems):
-            kind = "a caption file without a video of its name" if suffix in beside.SIDECARS else "not a video file"
+        if (
+            not is_video(each.path)
+            and each.path not in tables
+            and not (suffix in caption_files.SIDECARS and stem in stems)
+        ):
+            kind = (
+                "a caption file without a video of its name" if suffix in caption_files.SIDECARS else "not a video file"
+            )
             others.append((printable(each.name), kind))
     return others
 
 
 def _sidecar(path: str) -> tuple[Row, ...]:
     """Captions in a .json or .txt of the video's name. ValueError when they cannot be read."""
-    for suffix in beside.SIDECARS:
+    for suffix in caption_files.SIDECARS:
         file = os.path.splitext(path)[0] + suffix
         if file_system.exists(file):
             with file_system.here(file) as local:
-                found = beside.read_sidecar(local)
+                found = caption_files.read_sidecar(local)
                 return () if found is None else (Row("", found),)
     return ()
 
 
 def _hash(path: str) -> str:
-    """The hash of a local file; the checksum that another file system keeps."""
+    """Return the hash of a local file; the checksum that another file system keeps."""
     if file_system.is_remote(path):
         return hashlib.sha256(file_system.state(path).encode()).hexdigest()
     return sha256(Path(path))

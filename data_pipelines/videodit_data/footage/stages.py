@@ -27,7 +27,7 @@ from videodit_data.video.transcode import Recode
 
 
 def key_of(*parts: Any) -> str:
-    """A name for what is made from these plain values."""
+    """Return a name for what is made from these plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -42,13 +42,13 @@ def _isolated(limits: Limits) -> Isolated:
 
 
 def stop() -> None:
-    """Ends the processes of this worker's stages, and lets these stages raise what ends the pipeline."""
+    """End the processes of this worker's stages, and let these stages raise what ends the pipeline."""
     _stopped.set()
     end_processes()
 
 
 def end_processes() -> None:
-    """Ends the processes of this worker's stages; they are started anew when needed."""
+    """End the processes of this worker's stages; they are started anew when needed."""
     with _lock:
         for isolated in _processes.values():
             isolated.close()
@@ -56,17 +56,17 @@ def end_processes() -> None:
 
 
 def resume() -> None:
-    """Lets stages run again."""
+    """Let stages run again."""
     _stopped.clear()
 
 
 def stopped() -> bool:
-    """Whether stages are to end."""
+    """Return whether stages are to end."""
     return _stopped.is_set()
 
 
 def call(limits: Limits, function: str, path: str, name: str, **arguments: Any) -> Any:
-    """What a function of `work` gives; VideoError as it says, and when the limits are passed."""
+    """Return the result of a function of `worker`; VideoError as it raises, and when the limits are passed."""
     if not stopped():
         try:
             return _isolated(limits)(path, name=name, what=function, **arguments)
@@ -136,13 +136,13 @@ class Analyse(beam.DoFn):
                 notes=found.notes,
                 **facts,
             )
-        for row, why in source.unheard(spans):
+        for row, why in source.unmatched_rows(spans):
             about = row.clip or f"{row.start or 0:g} s to {'the end' if row.stop is None else f'{row.stop:g} s'}"
             decision = Decision(source.name, "captions", why, detail=f"{about}: {' / '.join(row.captions.texts)}")
             yield beam.pvalue.TaggedOutput("decided", Fate(decision))
 
     def _find(self, source: Source) -> Analysis | str:
-        """The analysis, or why there is none."""
+        """Return the analysis, or why there is none."""
         key = key_of(source.hash, self._config, dataclasses.asdict(self._limits), MADE_BY)
         note = file_system.join(self._folder, key + ".json")
         if file_system.exists(note):
@@ -180,7 +180,7 @@ _KINDS = {
 
 
 def _kind(reason: str) -> str:
-    """The same words for all that failed alike."""
+    """Return the same words for all that failed alike."""
     return next((kind for start, kind in _KINDS.items() if reason.startswith(start)), "cannot be decoded")
 
 
@@ -227,7 +227,7 @@ class Cut(beam.DoFn):
                 yield Staged(candidate, path, **found)
 
     def _noted(self, spot: Spot) -> tuple[str, Any]:
-        """Where the clip's file is to be, and what is known of it: facts, why it cannot be cut, or None."""
+        """Return where the clip's file is to be, and what is known of it: facts, why it cannot be cut, or None."""
         limits = dataclasses.asdict(self._limits)
         path = file_system.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode, limits))
         note = path + ".json"
@@ -236,8 +236,16 @@ class Cut(beam.DoFn):
     def _cut(self, source: str, spot: Spot, path: str) -> None:
         try:
             with file_system.writing(path) as out:
-                asked = {"path": source, "start": spot.start, "frames": spot.frames, "name": spot.name}
-                found = call(self._limits, "cut", **asked, recode=self._recode, out=str(out))
+                found = call(
+                    self._limits,
+                    "cut",
+                    source,
+                    spot.name,
+                    start=spot.start,
+                    frames=spot.frames,
+                    recode=self._recode,
+                    out=str(out),
+                )
                 _unchanged(spot)
         except VideoError as error:
             found = _reason(error, spot.name)
@@ -257,8 +265,15 @@ class Show(beam.DoFn):
         if not file_system.exists(path):
             try:
                 with file_system.here(spot.path) as source, file_system.writing(path) as out:
-                    asked = {"path": str(source), "start": spot.start, "frames": spot.frames, "name": spot.name}
-                    call(self._limits, "thumbnail", **asked, out=str(out))
+                    call(
+                        self._limits,
+                        "thumbnail",
+                        str(source),
+                        spot.name,
+                        start=spot.start,
+                        frames=spot.frames,
+                        out=str(out),
+                    )
             except VideoError as error:
                 logging.getLogger(__name__).warning("no thumbnail: %s", error)
                 return

@@ -18,7 +18,7 @@ class Strokes:
         self._seconds, self._seen = seconds, deque()
 
     def see(self, luma: UInt8[np.ndarray, "Y X"], at: int, seconds: float) -> tuple[int, float | None]:
-        """The frame since which strokes lasted, and the share of text; None until enough time has passed."""
+        """Return the frame since which strokes lasted, and the share of text; None until enough time has passed."""
         self._seen.append((at, seconds, edges(luma)))
         while len(self._seen) > 1 and self._seen[1][1] <= seconds - self._seconds + 1e-3:
             self._seen.popleft()
@@ -29,12 +29,12 @@ class Strokes:
 
 
 def edges(luma: UInt8[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X"]:
-    """How much levels differ around each pixel (the morphological gradient)."""
+    """Return how much levels differ around each pixel (the morphological gradient)."""
     return cv2.morphologyEx(luma, cv2.MORPH_GRADIENT, _KERNEL)
 
 
 def text_mask(lasting: UInt8[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
-    """Where lines of text are, by edges that lasted: strong strokes close beside each other, in rows."""
+    """Return where lines of text are, by edges that lasted: strong strokes close to each other, in rows."""
     height = lasting.shape[0]
     strokes = (lasting > _STROKE).astype(np.uint8)
     strokes[_tall(strokes, _TALLEST * height)] = 0
@@ -43,11 +43,11 @@ def text_mask(lasting: UInt8[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
     count, _, stats, _ = cv2.connectedComponentsWithStats(lines)
     mask = np.zeros(lasting.shape, bool)
     for x, y, w, h, area in stats[1:count]:
-        place = np.s_[y : y + h, x : x + w]
+        box = np.s_[y : y + h, x : x + w]
         if not (_LOWEST * height <= h <= _TALLEST * height and w >= 2.5 * h and area >= 0.5 * w * h):
             continue
-        if lasting[place][strokes[place] > 0].mean() >= _STRONG:
-            mask[place] = True
+        if lasting[box][strokes[box] > 0].mean() >= _STRONG:
+            mask[box] = True
     return mask
 
 

@@ -24,7 +24,7 @@ _watching: list[int] = []
 
 
 def run(path: str, *, name: str, what: str, **arguments: Any) -> Any:
-    """One of the functions below, so that they share processes."""
+    """Return one of the functions below, so that they share processes."""
     _end_with_parent()
     return {"analysis": analysis, "cut": cut, "thumbnail": thumbnail, "look": look}[what](path, name=name, **arguments)
 
@@ -48,7 +48,7 @@ def analysis(path: str, config: dict[str, Any], name: str, most_pixels: int) -> 
 
 
 def cut(path: str, start: int, frames: int, recode: dict[str, Any] | None, name: str, out: str) -> dict[str, Any]:
-    """Writes frames of a file (all of it, as it is, where `recode` is None) to `out`; facts of what was written.
+    """Write frames of a file (all of it, as it is, where `recode` is None) to `out`; facts of what was written.
 
     VideoError where they cannot be decoded.
     """
@@ -65,7 +65,7 @@ def cut(path: str, start: int, frames: int, recode: dict[str, Any] | None, name:
 
 
 def thumbnail(path: str, start: int, frames: int, name: str, out: str) -> None:
-    """Writes a JPEG to `out`: first, middle and last frame side by side. VideoError where they cannot be decoded."""
+    """Write a JPEG to `out`: first, middle and last frame side by side. VideoError where they cannot be decoded."""
     info = video.probe(path, name=name)
     size = cover_size(info.height, info.width, _HEIGHT, 1)
     moments = (start, start + frames // 2, start + frames - 1)
@@ -79,7 +79,7 @@ def thumbnail(path: str, start: int, frames: int, name: str, out: str) -> None:
 
 
 def look(path: str, facts: dict[str, Any], look: dict[str, Any], name: str) -> bytes:
-    """What a `Look` shows of a clip with these facts, as an .npy file. VideoError where it cannot be decoded."""
+    """Return what a `Look` shows of a clip with these facts, as an .npy file. VideoError where it cannot be decoded."""
     data = Path(path).read_bytes()
     record = Record(id=name, video=data, captions=("",), source="", licence="", sha256="", **facts)
     sink = io.BytesIO()

@@ -31,7 +31,7 @@ class TextInput(Protocol):
         ...
 
     def __call__(self, caption: str) -> Mapping[str, Shaped[np.ndarray, "..."]]:
-        """The arrays; "" is the empty caption."""
+        """Return the arrays; "" is the empty caption."""
         ...
 
 

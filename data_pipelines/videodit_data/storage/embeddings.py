@@ -1,4 +1,4 @@
-"""Embeddings of captions beside the clips that have them: each caption once, in shards, found by its key.
+"""Embeddings of captions, stored with the clips that have them: each caption once, in shards, found by its key.
 
 The first record of a shard is the keys of the others, in their order, which is that of all keys over all shards.
 """
@@ -48,7 +48,7 @@ def distinct(captions: Iterable[str], keys: Keys) -> list[str]:
 
 
 def shards_of(captions: Sequence[str]) -> dict[str, range]:
-    """The file names of the shards of so many captions, and which of them each holds."""
+    """Return the file names of the shards of so many captions, and which of them each holds."""
     parts = even_ranges(len(captions), -(-len(captions) // CAPTIONS))
     return {shard_name(NAME, index, len(parts)): part for index, part in enumerate(parts)}
 
@@ -69,7 +69,7 @@ def write(path: Path, captions: Sequence[str], embeddings: Iterable[Embedding], 
 
 
 def describe(path: Path) -> manifest.TextShard:
-    """Facts of a finished shard, read back from its file."""
+    """Return the facts of a finished shard, read back from its file."""
     captions = len(RecordSource([path])) - 1
     return manifest.TextShard(path.name, manifest.sha256(path), path.stat().st_size, captions)
 
@@ -99,12 +99,12 @@ class Embeddings:
     def __getitem__(self, caption: str) -> Embedding:
         """Of the tokens of a caption, as stored. KeyError when it is not here."""
         wanted, caption = np.frombuffer(self._keys(caption)[:8], ">u8").astype(np.uint64)[0], clean_caption(caption)
-        place = int(np.searchsorted(self._heads, wanted))
-        while place < len(self) and self._heads[place] == wanted:
-            shard = int(np.searchsorted(self._ends, place, side="right"))
+        index = int(np.searchsorted(self._heads, wanted))
+        while index < len(self) and self._heads[index] == wanted:
+            shard = int(np.searchsorted(self._ends, index, side="right"))
             first = self._ends[shard] - (len(self._shards[shard]) - 1)
-            found = msgpack.unpackb(self._shards[shard].packed(1 + place - int(first)))
+            found = msgpack.unpackb(self._shards[shard].packed(1 + index - int(first)))
             if found["caption"] == caption:
                 return unpack_floats(found["embedding"], found["shape"], found["dtype"])
-            place += 1
+            index += 1
         raise KeyError(caption)

@@ -85,7 +85,7 @@ class Manifest:
     shards: tuple[Shard, ...]
     origins: tuple[Origin, ...]
     left_out: tuple[LeftOut, ...] = ()
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     texts: tuple[TextShard, ...] = ()  # embeddings of the clips' captions, made by what `info["text"]` says
 
@@ -110,7 +110,7 @@ class Manifest:
         return sum(shard.bytes for shard in (*self.shards, *self.texts))
 
     def to_json(self) -> str:
-        """The text of manifest.json, one line a key."""
+        """Return the text of manifest.json, one line a key."""
         counts = {name: getattr(self, name) for name in ("clips", "frames", "seconds", "bytes")}
         values = {"format": FORMAT, "version": VERSION, "counts": counts} | dataclasses.asdict(self)
         lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
@@ -138,7 +138,7 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
 
 
 def parse(text: str, file: str | os.PathLike[str]) -> Manifest:
-    """Undoes `Manifest.to_json`. ValueError names the `file` when this version cannot read it."""
+    """Invert `Manifest.to_json`. ValueError names the `file` when this version cannot read it."""
     try:
         values = json.loads(text)
         if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
@@ -171,7 +171,7 @@ def records(directory: str | os.PathLike[str]) -> RecordSource:
 
 
 def damaged(directory: str | os.PathLike[str]) -> list[str]:
-    """Names of the shards whose bytes are not those that were written; reads every shard."""
+    """Return the names of shards whose bytes have changed since they were written; reads every shard."""
     manifest = load(directory)
     shards = (*manifest.shards, *manifest.texts)
     return [shard.name for shard in shards if sha256(Path(directory) / shard.name) != shard.sha256]
@@ -212,7 +212,7 @@ def build(
 
 
 def start(directory: Path, info: Mapping[str, Any]) -> Path:
-    """The partial directory, made if need be, without shards that other `info` left there."""
+    """Return the partial directory, made if need be, without shards that other `info` left there."""
     partial = partial_directory(directory)
     partial.mkdir(parents=True, exist_ok=True)
     note = partial / _INFO
@@ -235,13 +235,13 @@ class Described:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Described":
-        """Undoes `dataclasses.asdict`, and what JSON makes of it."""
+        """Invert `dataclasses.asdict`, and what JSON makes of it."""
         origins = tuple(Origin(**origin) for origin in values["origins"])
         return Described(_shard(values["shard"]), origins, values["content"])
 
 
 def describe(path: Path) -> Described:
-    """Facts of a finished shard, read back from its file. ValueError when it holds videos and latents."""
+    """Return the facts of a finished shard, read back from its file. ValueError when it holds videos and latents."""
     clips, origins, contents = [], Counter(), set()
     for record in RecordSource([path]):
         clips.append((record.frames, record.fps, record.height, record.width))
@@ -260,7 +260,7 @@ def compose(
     info: Mapping[str, Any],
     left_out: Sequence[LeftOut] = (),
 ) -> Manifest:
-    """The manifest of shards; `directory` is for errors. ValueError when they hold videos and latents."""
+    """Return the manifest of shards; `directory` is for errors. ValueError when they hold videos and latents."""
     contents = {each.content for each in described}
     if len(contents) != 1:
         raise ValueError(f"{directory}: a data set holds videos or latents, not both.")
@@ -278,16 +278,16 @@ def finish(
     *,
     info: Mapping[str, Any],
     left_out: Sequence[LeftOut] = (),
-    beside: Sequence[str] = (),
+    extra: Sequence[str] = (),
     texts: Sequence[TextShard] = (),
 ) -> Manifest:
-    """Turns the partial directory, whose shards are all there, into the data set, the manifest last.
+    """Turn the partial directory, whose shards are all there, into the data set, the manifest last.
 
-    Of what else lies there (the maker's notes, such as a journal) only the files and folders named in `beside` stay.
+    Of what else lies there (the maker's notes, such as a journal) only the files and folders named in `extra` stay.
     """
     manifest = dataclasses.replace(compose(directory, described, info=info, left_out=left_out), texts=tuple(texts))
     partial = partial_directory(directory)
-    kept = {*beside, *(shard.name for shard in (*manifest.shards, *manifest.texts))}
+    kept = {*extra, *(shard.name for shard in (*manifest.shards, *manifest.texts))}
     for leftover in partial.iterdir():
         if leftover.name not in kept and leftover.name != _INFO:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -298,30 +298,30 @@ def finish(
 
 
 def already_built(directory: Path, info: Mapping[str, Any]) -> Manifest | None:
-    """The finished data set in `directory` if it is that of `info`, None if there is nothing yet.
+    """Return the finished data set in `directory` if it is that of `info`, None if there is nothing yet.
 
     ValueError when there is something else, which is never overwritten.
     """
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return None
     if not (directory / FILE).exists():
-        raise ValueError(f"{directory} exists and is not a data set; choose another place, nothing was written.")
+        raise ValueError(f"{directory} exists and is not a data set; choose another directory, nothing was written.")
     return check_same(load(directory), info, directory)
 
 
 def check_same(manifest: Manifest, info: Mapping[str, Any], directory: str | os.PathLike[str]) -> Manifest:
-    """The manifest of a finished data set. ValueError unless it is that of `info`, naming what differs."""
+    """Return the manifest of a finished data set. ValueError unless it is that of `info`, naming what differs."""
     if manifest.info != info:
         changed = sorted(key for key in {*manifest.info, *info} if manifest.info.get(key) != info.get(key))
         raise ValueError(
             f"{directory} already holds a data set made from other input ({', '.join(changed)} differ); "
-            "choose another place or remove it, nothing was written."
+            "choose another directory or remove it, nothing was written."
         )
     return manifest
 
 
 def partial_directory(directory: Path) -> Path:
-    """Where a data set lies while it is being built."""
+    """Return where a data set lies while it is being built."""
     return directory.with_name(directory.name + ".partial")
 
 
@@ -344,7 +344,7 @@ def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], 
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file."""
+    """Return the hash of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 
 _OPTIONS = "group_size:1,uncompressed"  # every record readable alone; videos are compressed, latents hardly can be
 _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38}
@@ -50,11 +50,15 @@ class Record:
     source: str  # where the clip comes from
     licence: str
     sha256: str  # of the encoded file
-    truth: dict[str, Any] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
+    truth: dict[str, object] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
     latent: Latent | None = None
-    pictures: Sequence[Any] | np.ndarray | None = None  # uint8 [Y, X, 3] by number, where there is no file; not stored
+    pictures: Sequence[object] | UInt8[np.ndarray, "T Y X 3"] | None = (
+        None  # uint8 [Y, X, 3] by number, where there is no file; not stored
+    )
     caption_sources: tuple[str, ...] = ()  # what wrote each caption ("file", a model); empty when that is unknown
-    window: dict[str, Any] | None = None  # what part of which clip was encoded (`clip_window.Window`), where it was one
+    window: dict[str, object] | None = (
+        None  # what part of which clip was encoded (`clip_window.Window`), where it was one
+    )
 
     def __post_init__(self) -> None:
         if not self.id or not self.captions or self.frames < 1 or not self.fps > 0:
@@ -87,7 +91,7 @@ class Record:
 
 
 def unpack(data: bytes) -> Record:
-    """Undoes `Record.pack`. ValueError when the bytes are no such record."""
+    """Invert `Record.pack`. ValueError when the bytes are no such record."""
     try:
         values = msgpack.unpackb(data, strict_map_key=False)
         latent = values.pop("latent")
@@ -113,9 +117,21 @@ def from_video(
     truth: dict[str, Any] | None = None,
     caption_sources: Sequence[str] = (),
 ) -> Record:
-    """A record of an encoded video, with its hash taken."""
-    digest, told = hashlib.sha256(video).hexdigest(), {"caption_sources": tuple(caption_sources)}
-    return Record(id, video, tuple(captions), fps, height, width, frames, source, licence, digest, truth, **told)
+    """Return a record of an encoded video, with its hash taken."""
+    return Record(
+        id,
+        video,
+        tuple(captions),
+        fps,
+        height,
+        width,
+        frames,
+        source,
+        licence,
+        sha256=hashlib.sha256(video).hexdigest(),
+        truth=truth,
+        caption_sources=tuple(caption_sources),
+    )
 
 
 def with_latent(
@@ -129,7 +145,7 @@ def with_latent(
     width: int,
     dtype: str = "float16",
 ) -> Record:
-    """The record with latents in place of its video; the keywords describe the pixels that the VAE saw.
+    """Return the record with latents in place of its video; the keywords describe the pixels that the VAE saw.
 
     `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """
@@ -149,7 +165,7 @@ def pack_floats(values: Shaped[np.ndarray, "*shape"], dtype: str, what: str = "L
 
 
 def unpack_floats(data: bytes, shape: Sequence[int], dtype: str) -> Shaped[np.ndarray, "..."]:
-    """Undoes `pack_floats`: a view, nothing is copied."""
+    """Invert `pack_floats`: a view, nothing is copied."""
     return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
 
 
@@ -157,7 +173,7 @@ class RecordSource(Sequence[Record]):
     """Random access to the records of several shards, in order; safe to share between threads and to pickle."""
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
-        """ValueError when a shard is damaged where its index is; one damaged elsewhere is told when that is read."""
+        """ValueError when a shard is damaged where its index is; damage elsewhere is found when that is read."""
         self._paths = [os.fspath(path) for path in paths]
         try:
             self._data = ArrayRecordDataSource(self._paths)
@@ -175,7 +191,7 @@ class RecordSource(Sequence[Record]):
         return unpack(self.packed(index))
 
     def packed(self, index: int) -> bytes:
-        """The bytes of one record, for `unpack`."""
+        """Return the bytes of one record, for `unpack`."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"Record {index} of {len(self)}.")
         try:
@@ -185,7 +201,7 @@ class RecordSource(Sequence[Record]):
 
 
 def shard_name(name: str, index: int, count: int) -> str:
-    """The file name of one shard of several, `NAME-00000-of-00004.array_record`."""
+    """Return the file name of one shard of several, `NAME-00000-of-00004.array_record`."""
     return f"{name}-{index:05d}-of-{count:05d}.array_record"
 
 

@@ -26,7 +26,7 @@ def export(
     split: str = "train",
     root: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Describes the data set in `directory` to TFDS as one split; returns the directory that TFDS opens.
+    """Describe the data set in `directory` to TFDS as one split; returns the directory that TFDS opens.
 
     That is `directory` itself, or with `root` ROOT/NAME/1.0.0, where data sets of one kind can be splits of one name.
     The name is made from that of the directory if not given. The same input leaves the same files. ValueError, before
@@ -42,15 +42,15 @@ def export(
         )
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", split) or split == "all":
         raise ValueError(f"A split is named by letters, digits and _, a letter first, and not 'all'; not '{split}'.")
-    place = directory if root is None else Path(root) / name / VERSION
+    target = directory if root is None else Path(root) / name / VERSION
     features = _features(directory, described)
-    others = _described(place, features)  # a directory is one split, whatever it was called before
-    mine = _split(directory, described, split, place)
-    told = others.get(split, mine)["filepathTemplate"]
-    if root is not None and told != mine["filepathTemplate"]:
-        theirs = os.path.normpath(place.resolve() / told)
+    others = _described(target, features)  # a directory is one split, whatever it was called before
+    mine = _split(directory, described, split, target)
+    template = others.get(split, mine)["filepathTemplate"]
+    if root is not None and template != mine["filepathTemplate"]:
+        theirs = os.path.normpath(target.resolve() / template)
         raise ValueError(
-            f"{place} has a split '{split}' of another data set, {os.path.dirname(theirs)}; choose another split or "
+            f"{target} has a split '{split}' of another data set, {os.path.dirname(theirs)}; choose another split or "
             f"name, or remove {_INFO} and {_FEATURES} there."
         )
     splits = (others if root is not None else {}) | {split: mine}
@@ -62,30 +62,30 @@ def export(
         "description": "Captioned clips of a videodit data set; its manifest.json says where they come from.",
         "splits": [splits[key] for key in sorted(splits)],
     }
-    place.mkdir(parents=True, exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     for file, value in ((_FEATURES, features), (_INFO, info)):
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        if not (place / file).is_file() or (place / file).read_text(encoding="utf-8") != text:
-            manifest.write_whole(place / file, text)
-    return place
+        if not (target / file).is_file() or (target / file).read_text(encoding="utf-8") != text:
+            manifest.write_whole(target / file, text)
+    return target
 
 
 def _features(directory: Path, described: manifest.Manifest) -> dict[str, Any]:
     """features.json, as `Clips.to_json_content` has it."""
-    held = {"content": described.content, "dtype": "float16"}
+    content = {"content": described.content, "dtype": "float16"}
     if described.content == "latent":
         first = RecordSource([directory / described.shards[0].name])[0]
-        held["dtype"] = first.latent.dtype
-    return {"pythonClassName": _CLASS, "jsonFeature": {"json": json.dumps(held)}}
+        content["dtype"] = first.latent.dtype
+    return {"pythonClassName": _CLASS, "jsonFeature": {"json": json.dumps(content)}}
 
 
-def _split(directory: Path, described: manifest.Manifest, split: str, place: Path) -> dict[str, Any]:
-    """A split of dataset_info.json: where its shards are, seen from `place`, and how many clips they hold."""
+def _split(directory: Path, described: manifest.Manifest, split: str, target: Path) -> dict[str, Any]:
+    """Return a split of dataset_info.json: where its shards are, seen from `target`, and how many clips they hold."""
     names = [shard.name for shard in described.shards]
     prefix = names[0].rpartition("-of-")[0].rpartition("-")[0]
     if names != [shard_name(prefix, number, len(names)) for number in range(len(names))]:
         raise ValueError(f"{directory}: TFDS finds shards named NAME-00000-of-00004.array_record, not {names[0]}.")
-    below = Path(os.path.relpath(directory.resolve(), place.resolve()))
+    below = Path(os.path.relpath(directory.resolve(), target.resolve()))
     template = (below / prefix).as_posix()
     if "{" in template or "}" in template:
         raise ValueError(f"TFDS finds no shards whose path has braces, as {template} has: rename or move them.")
@@ -97,18 +97,18 @@ def _split(directory: Path, described: manifest.Manifest, split: str, place: Pat
     }
 
 
-def _described(place: Path, features: Mapping[str, Any]) -> dict[str, Any]:
-    """Splits that are described at `place` already, by name. ValueError when they are not of the same kind."""
-    told = {}
+def _described(target: Path, features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return splits that are described at `target` already, by name. ValueError when they are not of the same kind."""
+    files = {}
     for file in (_FEATURES, _INFO):
-        if (place / file).exists():
+        if (target / file).exists():
             try:
-                told[file] = json.loads((place / file).read_text(encoding="utf-8"))
+                files[file] = json.loads((target / file).read_text(encoding="utf-8"))
             except ValueError:
-                told[file] = None
-    if told and told.get(_FEATURES) != features:
+                files[file] = None
+    if files and files.get(_FEATURES) != features:
         raise ValueError(
-            f"{place} already describes another TFDS data set; remove {_INFO} and {_FEATURES} there, or choose another "
-            "name."
+            f"{target} already describes another TFDS data set; remove {_INFO} and {_FEATURES} there, or choose "
+            "another name."
         )
-    return {split["name"]: split for split in (told.get(_INFO) or {}).get("splits", [])}
+    return {split["name"]: split for split in (files.get(_INFO) or {}).get("splits", [])}

@@ -28,15 +28,15 @@ class EncodedVideo(tfds.features.FeatureConnector):
         return tfds.features.TensorInfo(shape=(), dtype=np.object_)
 
     def encode_example(self, data: bytes) -> bytes:
-        """The file as it is."""
+        """Return the file as it is."""
         return data
 
     def decode_example_np(self, data: bytes) -> UInt8[np.ndarray, "T Y X 3"]:
-        """All frames. VideoError when the file is damaged."""
+        """Return all frames. VideoError when the file is damaged."""
         return decode(data)
 
 
-class StoredMoments(tfds.features.FeatureConnector):
+class StoredLatents(tfds.features.FeatureConnector):
     """Means or log-variances of a VAE, [t, y, x, C], in the type that they are stored in."""
 
     def __init__(self, dtype: str):
@@ -48,11 +48,11 @@ class StoredMoments(tfds.features.FeatureConnector):
         return tfds.features.TensorInfo(shape=(None, None, None, None), dtype=self._dtype)
 
     def encode_example(self, values: LatentArray) -> LatentArray:
-        """The values as they are."""
+        """Return the values as they are."""
         return values
 
     def decode_example_np(self, values: LatentArray) -> LatentArray:
-        """The values as they are: a view of the record."""
+        """Return the values as they are: a view of the record."""
         return values
 
 
@@ -65,20 +65,20 @@ class Clips(tfds.features.FeaturesDict):
     def __init__(self, content: str = "video", dtype: str = "float16"):
         texts = dict.fromkeys(("id", "source", "licence", "sha256", "truth"), tfds.features.Text())
         numbers = dict.fromkeys(("height", "width", "frames"), tfds.features.Scalar(np.int64))
-        moments = {"mean": StoredMoments(dtype), "logvar": StoredMoments(dtype)}
-        held = {"latent": moments} if content == "latent" else {"video": EncodedVideo()}
+        posterior = {"mean": StoredLatents(dtype), "logvar": StoredLatents(dtype)}
+        payload = {"latent": posterior} if content == "latent" else {"video": EncodedVideo()}
         captions = tfds.features.Sequence(tfds.features.Text())
-        super().__init__({**texts, **numbers, "fps": tfds.features.Scalar(np.float64), "captions": captions, **held})
-        self._held = {"content": content, "dtype": dtype}
+        super().__init__({**texts, **numbers, "fps": tfds.features.Scalar(np.float64), "captions": captions, **payload})
+        self._content = {"content": content, "dtype": dtype}
 
     @classmethod
     def from_json_content(cls, value: dict[str, Any]) -> "Clips":
-        """Undoes `to_json_content`."""
+        """Invert `to_json_content`."""
         return cls(**value)
 
     def to_json_content(self) -> dict[str, Any]:
-        """What `__init__` takes."""
-        return dict(self._held)
+        """Return what `__init__` takes."""
+        return dict(self._content)
 
     @functools.cached_property
     def _example_parser_np(self) -> "_Parser":
@@ -95,11 +95,11 @@ class _Parser:
         texts["truth"] = json.dumps(record.truth, ensure_ascii=False)
         numbers = {name: getattr(record, name) for name in ("height", "width", "frames", "fps")}
         if record.latent is None:
-            held = {"video": record.video}
+            payload = {"video": record.video}
         else:
-            held = {"latent": dict(zip(("mean", "logvar"), record.latent.arrays(), strict=True))}
+            payload = {"latent": dict(zip(("mean", "logvar"), record.latent.arrays(), strict=True))}
         captions = [_utf8(caption) for caption in record.captions]
-        return {name: _utf8(text) for name, text in texts.items()} | numbers | {"captions": captions} | held
+        return {name: _utf8(text) for name, text in texts.items()} | numbers | {"captions": captions} | payload
 
 
 def _utf8(text: str) -> bytes:

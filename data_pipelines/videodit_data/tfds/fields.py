@@ -28,7 +28,7 @@ class Field:
     path: tuple[str, ...]
     kind: str
     is_a: str  # what TFDS calls it
-    json: Mapping[str, Any]
+    json: Mapping[str, object]
 
     @property
     def name(self) -> str:
@@ -46,12 +46,12 @@ class Chosen:
 
 
 def fields(features: Mapping[str, Any]) -> list[Field]:
-    """All features of a features.json, nested ones too, by name."""
+    """Return all features of a features.json, nested ones too, by name."""
     return sorted(_walk(features, (), False), key=lambda field: field.path)
 
 
 def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str) -> Chosen:
-    """The named features; where none is named, the only one that can be meant (for `id`, none).
+    """Return the named features; where none is named, the only one that can be meant (for `id`, none).
 
     ValueError, with all features listed, when a name is not there or of the wrong kind, or the choice is not clear.
     """
@@ -73,24 +73,26 @@ def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str)
             raise ValueError(f"{count} can be the video (uint8 frames of 1 or 3 channels): say video=NAME; {listed}.")
         clip = able[0]
     if captions:
-        told = tuple(get(name, ("text", "texts", "label"), "a caption (text or label)") for name in captions)
+        caption_fields = tuple(get(name, ("text", "texts", "label"), "a caption (text or label)") for name in captions)
     else:
-        told = tuple(field for field in found if field.kind in ("text", "texts", "label") and field.name != id)
-        if len(told) > 1:
+        caption_fields = tuple(
+            field for field in found if field.kind in ("text", "texts", "label") and field.name != id
+        )
+        if len(caption_fields) > 1:
             raise ValueError(f"several features can be the caption: say caption=NAME or caption=NAME+NAME; {listed}.")
-    return Chosen(clip, told, get(id, ("text", "number"), "the id (text or number)") if id else None)
+    return Chosen(clip, caption_fields, get(id, ("text", "number"), "the id (text or number)") if id else None)
 
 
 def reduced(features: Mapping[str, Any], chosen: Chosen) -> dict[str, Any]:
-    """The features.json of those that are served, images as byte strings."""
-    wanted = {field.path for field in (chosen.video, *chosen.captions, chosen.id) if field is not None}
-    kept = _keep(features, (), wanted)
-    assert kept is not None
-    return kept
+    """Return the features.json of those that are served, images as byte strings."""
+    paths = {field.path for field in (chosen.video, *chosen.captions, chosen.id) if field is not None}
+    reduced_features = _keep(features, (), paths)
+    assert reduced_features is not None
+    return reduced_features
 
 
 def value(example: Any, field: Field) -> Any:
-    """A field's value in an example. ValueError when it has none."""
+    """Return a field's value in an example. ValueError when it has none."""
     try:
         for name in field.path:
             example = example[name]
@@ -152,15 +154,15 @@ def _shape(content: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(size) for size in content.get("shape", {}).get("dimensions", ()))
 
 
-def _keep(feature: Mapping[str, Any], path: tuple[str, ...], wanted: set[tuple[str, ...]]) -> dict[str, Any] | None:
-    if not any(each[: len(path)] == path for each in wanted):
+def _keep(feature: Mapping[str, Any], path: tuple[str, ...], paths: set[tuple[str, ...]]) -> dict[str, Any] | None:
+    if not any(each[: len(path)] == path for each in paths):
         return None
     if "featuresDict" in feature:
-        kept = {name: _keep(each, (*path, name), wanted) for name, each in feature["featuresDict"]["features"].items()}
+        kept = {name: _keep(each, (*path, name), paths) for name, each in feature["featuresDict"]["features"].items()}
         inner = {name: each for name, each in kept.items() if each is not None}
         return {"pythonClassName": _DICT, "featuresDict": {"features": inner}}
     if "sequence" in feature:
-        sequence = feature["sequence"] | {"feature": _keep(feature["sequence"]["feature"], path, wanted)}
+        sequence = feature["sequence"] | {"feature": _keep(feature["sequence"]["feature"], path, paths)}
         return {"pythonClassName": _SEQUENCE, "sequence": sequence}
     if "video" in feature:
         length = (_shape(feature["video"]) or (-1,))[0]

@@ -1,6 +1,6 @@
 """What was found in a split of a TFDS data set when it was read once: its files' hashes, and every clip's size.
 
-Kept as JSON, and used again as long as the files have the size and time that they had, and the same is asked of them.
+Stored as JSON, and used again as long as the files have the same size and time, and features and options are the same.
 """
 
 import hashlib
@@ -53,27 +53,27 @@ def read_or_scan(
     *,
     progress: Progress | None = None,
 ) -> Index:
-    """The index that `folder` keeps, or else a new one, which it keeps then, if it can be written to.
+    """Return the index that `folder` keeps, or else a new one, which it keeps then, if it can be written to.
 
-    key: plain JSON, what the facts depend on beside the files. ValueError when two clips have one id.
+    key: plain JSON, what the facts depend on apart from the files. ValueError when two clips have one id.
     """
     rows = [[os.path.basename(part.file), part.skip, part.take] for part in parts]
-    told = json.loads(json.dumps({"rows": rows, **key}))
-    wanted = told | {"files": [_stamp(part.file) for part in parts]}
-    name = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    identity = json.loads(json.dumps({"rows": rows, **key}))
+    wanted = identity | {"files": [_stamp(part.file) for part in parts]}
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"videodit_index_{name}.json"
     if (known := _read(path, wanted)) is not None:
         return known
     total = sum(part.take for part in parts)
-    entries, said = [], time.monotonic()
-    for place in range(total):
-        entries.append(facts(place))
+    entries, last_message = [], time.monotonic()
+    for number in range(total):
+        entries.append(facts(number))
         if progress is not None:
-            progress("scan", place + 1, total)
-        elif time.monotonic() - said > _SILENCE:
-            said = time.monotonic()
+            progress("scan", number + 1, total)
+        elif time.monotonic() - last_message > _SILENCE:
+            last_message = time.monotonic()
             message = "%s: %d of %d examples read; this is done once, for the sizes of clips."
-            logging.getLogger(__name__).warning(message, folder, place + 1, total)
+            logging.getLogger(__name__).warning(message, folder, number + 1, total)
     index = Index(tuple(_sha256(part.file) for part in parts), tuple(entries))
     _check(index, folder)
     _write(path, wanted, index)
@@ -99,7 +99,7 @@ def _check(index: Index, folder: Path) -> None:
 
 
 def _read(path: Path, wanted: Mapping[str, Any]) -> Index | None:
-    """What is kept, unless it is of other files or cannot be read."""
+    """Return what is kept, unless it is of other files or cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if (values["format"], values["version"], values["of"]) != (FORMAT, VERSION, wanted):

@@ -46,57 +46,57 @@ class TfdsOptions:
 def parse(path: str) -> tuple[str, str, TfdsOptions]:
     """(name or directory, split, options) of a path. ValueError says what is missing or unknown."""
     where, _, query = path.removeprefix(PREFIX).partition("?")
-    place, _, split = where.rpartition("/")
-    if not place or not split:
+    location, _, split = where.rpartition("/")
+    if not location or not split:
         raise ValueError(f"'{path}' names no split: TFDS data sets are named like tfds:ucf101/train?fps=25.")
-    told = dict(parse_qsl(query, keep_blank_values=True))
+    values = dict(parse_qsl(query, keep_blank_values=True))
     known = [field.name for field in fields(TfdsOptions)]
-    for name in told:
+    for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; is {near[0]} meant?" if near else ""
             raise ValueError(f"'{path}': {name} is no option, those are {', '.join(known)}{hint}")
-    if "fps" not in told:
+    if "fps" not in values:
         raise ValueError(f"'{path}': TFDS stores no frame rate; say how many frames a second the videos have: ?fps=25.")
-    rate = told.pop("fps")
+    rate = values.pop("fps")
     try:
         fps = float(rate)
     except ValueError:
         fps = math.nan
     if not 0 < fps < math.inf:
         raise ValueError(f"'{path}': fps is frames a second, a number above 0 like ?fps=25, not '{rate}'.")
-    options = TfdsOptions(fps, caption=tuple(told.pop("caption", "").split()), **told)
+    options = TfdsOptions(fps, caption=tuple(values.pop("caption", "").split()), **values)
     try:
         options.template.format(label="", name="")
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(f"'{path}': the template may hold {{label}} and {{name}}, nothing else in braces.") from error
-    return place, split, options
+    return location, split, options
 
 
 @dataclass(frozen=True)
-class Layout:
+class DatasetFiles:
     """What TFDS's files say of a data set: its name, licence and features, and where the examples of a split are."""
 
     name: str
     licence: str
-    features: Mapping[str, Any]
+    features: Mapping[str, object]
     labels: Mapping[str, str]
     parts: tuple[Part, ...]
 
     @classmethod
-    def read(cls, directory: Path, split: str, path: str) -> "Layout":
+    def read(cls, directory: Path, split: str, path: str) -> "DatasetFiles":
         tfds = tensorflow_datasets()
         from google.protobuf import json_format
         from tensorflow_datasets.core.proto import dataset_info_pb2
 
         try:
             features = json.loads((directory / "features.json").read_text(encoding="utf-8"))
-            told = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
-            info = json_format.ParseDict(told, dataset_info_pb2.DatasetInfo(), ignore_unknown_fields=True)
+            described = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
+            info = json_format.ParseDict(described, dataset_info_pb2.DatasetInfo(), ignore_unknown_fields=True)
         except (OSError, ValueError, json_format.ParseError) as error:
             raise ValueError(f"{directory} is not a TFDS data set that can be read: {error}.") from error
         if str(features.get("pythonClassName")).startswith("videodit_data."):
-            raise ValueError(f"{path} is a data set of ours: name {_own(directory, told, split)} without 'tfds:'.")
+            raise ValueError(f"{path} is a data set of ours: name {_own(directory, described, split)} without 'tfds:'.")
         if "featuresDict" not in features:
             raise ValueError(f"{directory}: its features.json was written by TFDS 4.3 or older; prepare it again.")
         if "array_record" not in (info.file_format, *info.alternative_file_formats):
@@ -121,26 +121,28 @@ class Layout:
         return cls(name, info.redistribution_info.license.strip(), features, labels, parts)
 
 
-def _own(directory: Path, told: Mapping[str, Any], split: str) -> str:
-    """The directory of a data set of ours, which `export` may have described elsewhere."""
-    splits = {each["name"]: each.get("filepathTemplate", "") for each in told.get("splits", [])}
+def _own(directory: Path, described: Mapping[str, Any], split: str) -> str:
+    """Return the directory of a data set of ours, which `export` may have described elsewhere."""
+    splits = {each["name"]: each.get("filepathTemplate", "") for each in described.get("splits", [])}
     wanted = re.split(r"[\[+]", split)[0]
     return os.path.normpath((directory.resolve() / splits[wanted]).parent) if wanted in splits else "its directory"
 
 
-def find(place: str, options: TfdsOptions) -> Path:
-    """The directory of a data set that is given by it, or by name: NAME, NAME/CONFIG, NAME:VERSION."""
+def find_directory(location: str, options: TfdsOptions) -> Path:
+    """Return the directory of a data set that is given by it, or by name: NAME, NAME/CONFIG, NAME:VERSION."""
     root = Path(options.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-    for directory in (Path(place).expanduser(), root / place.replace(":", "/")):
+    for directory in (Path(location).expanduser(), root / location.replace(":", "/")):
         if (directory / "features.json").is_file():
             return directory
         if found := _versions_in(directory):
             return found[-1]
         if configs := sorted(each.name for each in directory.glob("*") if _versions_in(each)):
             if len(configs) > 1:
-                raise ValueError(f"{directory} has the configurations {', '.join(configs)}: name one, {place}/CONFIG.")
+                raise ValueError(
+                    f"{directory} has the configurations {', '.join(configs)}: name one, {location}/CONFIG."
+                )
             return _versions_in(directory / configs[0])[-1]
-    raise ValueError(f"No TFDS data set at {place}, nor one of that name in {root}; data_dir= says where else.")
+    raise ValueError(f"No TFDS data set at {location}, nor one of that name in {root}; data_dir= says where else.")
 
 
 def _versions_in(directory: Path) -> list[Path]:

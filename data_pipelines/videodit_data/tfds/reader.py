@@ -23,10 +23,10 @@ from videodit_data.video import VideoError
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads examples by their place in the split; safe to share between threads and to pickle."""
+    """Reads examples by their index in the split; safe to share between threads and to pickle."""
 
     parts: tuple[Part, ...]
-    features: Mapping[str, Any]
+    features: Mapping[str, object]
     directory: str
     chosen: Chosen
     options: TfdsOptions
@@ -36,11 +36,11 @@ class Reader:
 
     @functools.cached_property
     def _connector(self) -> Any:
-        made = tensorflow_datasets().features.FeatureConnector.from_json(
+        connector = tensorflow_datasets().features.FeatureConnector.from_json(
             tfds_fields.reduced(self.features, self.chosen)
         )
-        made.load_metadata(self.directory, feature_name=None)  # names of labels
-        return made
+        connector.load_metadata(self.directory, feature_name=None)  # names of labels
+        return connector
 
     @functools.cached_property
     def _data(self) -> ArrayRecordDataSource:
@@ -48,44 +48,44 @@ class Reader:
 
     @functools.cached_property
     def _starts(self) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
-        """For each part the place of its first example in the split, and in all its files together."""
+        """For each part the index of its first example in the split, and in all its files together."""
         takes = np.cumsum([0, *(part.take for part in self.parts)])[:-1]
         lengths = [len(ArrayRecordDataSource([part.file])) for part in self.parts]
         files = np.cumsum([0, *lengths])[:-1] + [part.skip for part in self.parts]
         return takes.astype(np.int64), files.astype(np.int64)
 
-    def name(self, place: int) -> str:
-        """What an example is called where it has no id: its file and its row there."""
-        part = int(np.searchsorted(self._starts[0], place, side="right")) - 1
-        row = self.parts[part].skip + place - int(self._starts[0][part])
+    def name(self, index: int) -> str:
+        """Return what an example is called where it has no id: its file and its row there."""
+        part = int(np.searchsorted(self._starts[0], index, side="right")) - 1
+        row = self.parts[part].skip + index - int(self._starts[0][part])
         return f"{Path(self.parts[part].file).name}:{row}"
 
-    def example(self, place: int) -> tuple[bytes, Mapping[str, Any]]:
-        """An example's bytes, and what is in them, images still encoded. ValueError when they are damaged."""
-        part = int(np.searchsorted(self._starts[0], place, side="right")) - 1
+    def example(self, index: int) -> tuple[bytes, Mapping[str, Any]]:
+        """Return an example's bytes, and what is in them, images still encoded. ValueError when they are damaged."""
+        part = int(np.searchsorted(self._starts[0], index, side="right")) - 1
         try:
-            data = self._data[int(self._starts[1][part]) + place - int(self._starts[0][part])]
+            data = self._data[int(self._starts[1][part]) + index - int(self._starts[0][part])]
             return data, self._connector.deserialize_example_np(data)
         except Exception as error:  # protobuf's and TFDS's own are many
-            raise ValueError(f"{self.name(place)} cannot be read ({str(error).strip():.200})") from error
+            raise ValueError(f"{self.name(index)} cannot be read ({str(error).strip():.200})") from error
 
-    def facts(self, place: int) -> Entry:
-        """An example's id and size, or why it cannot be served."""
-        id = self.name(place)
+    def facts(self, index: int) -> Entry:
+        """Return an example's id and size, or why it cannot be served."""
+        id = self.name(index)
         try:
-            _, example = self.example(place)
-            id = self.id(place, example)
+            _, example = self.example(index)
+            id = self.id(index, example)
             self.captions(example)
             return Entry(id, _size(self.pictures(id, example)))
         except ValueError as error:
             return Entry(id, str(error).removeprefix(f"clip {id}: ").rstrip("."))
 
-    def id(self, place: int, example: Mapping[str, Any]) -> str:
+    def id(self, index: int, example: Mapping[str, Any]) -> str:
         """Of a clip."""
         if self.chosen.id is None:
-            return self.name(place)
-        told = tfds_fields.value(example, self.chosen.id)
-        cleaned = texts.clean([told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)])
+            return self.name(index)
+        value = tfds_fields.value(example, self.chosen.id)
+        cleaned = texts.clean([value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)])
         if not cleaned:
             raise ValueError("the id is empty")
         return cleaned[0]
@@ -94,11 +94,11 @@ class Reader:
         """Of a clip: texts, and labels in the template. ValueError when there are features for them, but no text."""
         found: list[str] = []
         for field in self.chosen.captions:
-            told = tfds_fields.value(example, field)
+            value = tfds_fields.value(example, field)
             if field.kind == "label":
-                found += self._label(field, int(told))
+                found += self._label(field, int(value))
                 continue
-            for text in told if field.kind == "texts" else [told]:
+            for text in value if field.kind == "texts" else [value]:
                 try:
                     found.append(text.decode("utf-8"))
                 except UnicodeDecodeError:
@@ -118,10 +118,10 @@ class Reader:
 
     def pictures(self, id: str, example: Mapping[str, Any]) -> Sequence[Any] | np.ndarray:
         """Of a clip, uint8 [Y, X, 3] by number; images are decoded when they are asked for."""
-        told = tfds_fields.value(example, self.chosen.video)
+        value = tfds_fields.value(example, self.chosen.video)
         if self.chosen.video.kind == "array":
-            return np.broadcast_to(told, (*told.shape[:3], 3))  # grey as RGB
-        return Pictures(id, [told] if self.chosen.video.kind == "image" else list(told))
+            return np.broadcast_to(value, (*value.shape[:3], 3))  # grey as RGB
+        return Pictures(id, [value] if self.chosen.video.kind == "image" else list(value))
 
 
 class Pictures(Sequence[Any]):
@@ -159,5 +159,5 @@ def _size(pictures: Sequence[Any] | np.ndarray) -> tuple[int, int, int]:
 
 
 def in_words(label: str) -> str:
-    """A label's name in words: `ApplyEyeMakeup` and `apply_eye_makeup` are `apply eye makeup`."""
+    """Return a label's name in words: `ApplyEyeMakeup` and `apply_eye_makeup` are `apply eye makeup`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+", " ", label).strip().lower()

@@ -25,7 +25,7 @@ from videodit_data.storage.records import Record
 from videodit_data.tfds import fields as tfds_fields
 from videodit_data.tfds.fields import Chosen
 from videodit_data.tfds.index import Index, read_or_scan
-from videodit_data.tfds.paths import Layout, TfdsOptions, find, parse
+from videodit_data.tfds.paths import DatasetFiles, TfdsOptions, find_directory, parse
 from videodit_data.tfds.reader import Reader
 
 
@@ -35,24 +35,24 @@ def open_tfds(path: str, *, progress: Progress | None = None) -> Dataset:
     A shard's hash is over its bytes, the rows that the split takes, and all options that decide what is served.
     ValueError when it is not there, not prepared as array_record, or the options do not fit it.
     """
-    place, split, options = parse(path)
-    directory = find(place, options)
-    layout = Layout.read(directory, split, path)
+    location, split, options = parse(path)
+    directory = find_directory(location, options)
+    dataset_files = DatasetFiles.read(directory, split, path)
     try:
-        found = tfds_fields.fields(layout.features)
+        found = tfds_fields.fields(dataset_files.features)
         chosen = tfds_fields.choose(found, options.video, options.caption, options.id)
         if options.template and chosen.captions and all(field.kind != "label" for field in chosen.captions):
             raise ValueError("the template is for labels, and its captions are texts")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    read = Reader(layout.parts, layout.features, str(directory), chosen, options)
-    key = {"features": layout.features, "options": [options.video, options.caption, options.id]}
-    key["labels"] = layout.labels
+    read = Reader(dataset_files.parts, dataset_files.features, str(directory), chosen, options)
+    key = {"features": dataset_files.features, "options": [options.video, options.caption, options.id]}
+    key["labels"] = dataset_files.labels
     folder = Path(options.index).expanduser() if options.index else directory
-    index = read_or_scan(folder, layout.parts, key, read.facts, progress=progress)
+    index = read_or_scan(folder, dataset_files.parts, key, read.facts, progress=progress)
     if all(isinstance(entry.found, str) for entry in index.entries):
         raise ValueError(f"{path}: no clip can be used; the first: {index.entries[0].found}.")
-    manifest = _manifest(layout, index, chosen, options, split)
+    manifest = _manifest(dataset_files, index, chosen, options, split)
     kept = np.array([n for n, entry in enumerate(index.entries) if not isinstance(entry.found, str)], np.int64)
     log = logging.getLogger(__name__)
     for reason, count in Counter(left.reason for left in manifest.left_out).items():
@@ -73,12 +73,12 @@ class TfdsRecords(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def __getitem__(self, index: int) -> Record:  # type: ignore[override]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"Record {index} of {len(self)}.")
-        place = int(self._kept[index])
-        data, example = self._read.example(place)
-        id, (frames, height, width) = self._read.id(place, example), self._sizes[index]
+    def __getitem__(self, number: int) -> Record:  # type: ignore[override]
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"Record {number} of {len(self)}.")
+        index = int(self._kept[number])
+        data, example = self._read.example(index)
+        id, (frames, height, width) = self._read.id(index, example), self._sizes[number]
         return Record(
             id=id,
             video=b"",
@@ -94,18 +94,18 @@ class TfdsRecords(Sequence[Record]):
         )
 
 
-def _manifest(layout: Layout, index: Index, chosen: Chosen, options: TfdsOptions, split: str) -> Manifest:
+def _manifest(dataset_files: DatasetFiles, index: Index, chosen: Chosen, options: TfdsOptions, split: str) -> Manifest:
     entries, hashes = index.entries, index.hashes
     captions, id = [field.name for field in chosen.captions], chosen.id and chosen.id.name
     served = {"video": chosen.video.name, "captions": captions, "id": id, "template": options.template}
     served["fps"] = options.fps
     shards, start = [], 0
-    for part, digest in zip(layout.parts, hashes, strict=True):
+    for part, digest in zip(dataset_files.parts, hashes, strict=True):
         sizes = [e.found for e in entries[start : start + part.take] if not isinstance(e.found, str)]
         start += part.take
         if not sizes:
             continue
-        identity = json.dumps([digest, part.skip, part.take, served, layout.labels], sort_keys=True)
+        identity = json.dumps([digest, part.skip, part.take, served, dataset_files.labels], sort_keys=True)
         frames, heights, widths = zip(*sizes, strict=True)
         shards.append(
             Shard(
@@ -119,8 +119,10 @@ def _manifest(layout: Layout, index: Index, chosen: Chosen, options: TfdsOptions
             )
         )
     clips = sum(len(shard.frames) for shard in shards)
-    origin = Origin(f"tensorflow_datasets {layout.name}", layout.licence or options.licence or "unknown", clips)
+    licence = dataset_files.licence or options.licence or "unknown"
+    origin = Origin(f"tensorflow_datasets {dataset_files.name}", licence, clips)
     left_out = [LeftOut(entry.id, entry.found) for entry in entries if isinstance(entry.found, str)]
-    files = {Path(part.file).name: digest for part, digest in zip(layout.parts, hashes, strict=True)}
-    info = {"made_by": "tensorflow_datasets", "name": layout.name, "split": split, "served": served, "files": files}
+    files = {Path(part.file).name: digest for part, digest in zip(dataset_files.parts, hashes, strict=True)}
+    info = {"made_by": "tensorflow_datasets", "name": dataset_files.name, "split": split}
+    info |= {"served": served, "files": files}
     return Manifest("video", tuple(shards), (origin,), tuple(left_out), json.loads(json.dumps(info)), versions())

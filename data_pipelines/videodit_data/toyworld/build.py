@@ -60,7 +60,7 @@ def build(
     crf: int = 18,
     progress: manifest.Progress | None = None,
 ) -> manifest.Manifest:
-    """Writes the first `clips` clips of a seed and level as one data set; interrupted, it resumes by shard.
+    """Write the first `clips` clips of a seed and level as one data set; interrupted, it resumes by shard.
 
     The manifest's `info` holds the recipe and the `world` that judges need. More than one process means that the main
     module is imported by each (so a script needs its `if __name__ == "__main__"`). `ValueError`, before anything is

@@ -95,7 +95,7 @@ class Caption:
 
 
 def write(truth: Mapping[str, Any], rng: np.random.Generator, count: int = 4) -> list[Caption]:
-    """Words a clip's truth in `count` ways, each led by another pattern as long as they last."""
+    """Word a clip's truth in `count` ways, each led by another pattern as long as they last."""
     patterns = MOVING if truth["moving"] else STILL
     leading: list[str] = []
     while len(leading) < count:
@@ -104,7 +104,7 @@ def write(truth: Mapping[str, Any], rng: np.random.Generator, count: int = 4) ->
 
 
 def parse(text: str) -> list[Statement]:
-    """What a caption asserts, in the order of its words and the count last; case and a full stop do not matter.
+    """Return what a caption asserts, in the order of its words and the count last; case and a full stop do not matter.
 
     Raises `ValueError` for a text that the grammar does not make.
     """
@@ -113,8 +113,8 @@ def parse(text: str) -> list[Statement]:
     read = [_read_clause(clause) for clause in clauses]
     if found is None or any(clause is None for clause in read):
         raise ValueError(f"Not a toyworld caption: {text!r}; one is 'a small red circle moves left'.")
-    said = found["count"]
-    if said and _meaning(COUNTS, said) != str(len(clauses)):
+    count = found["count"]
+    if count and _meaning(COUNTS, count) != str(len(clauses)):
         raise ValueError(f"The toyworld caption {text!r} announces another number of objects than it describes.")
     statements = [
         Statement(kind, value, clause["colour"] if len(clauses) > 1 else None)
@@ -129,12 +129,12 @@ def _write(truth: Mapping[str, Any], rng: np.random.Generator, leading: str) -> 
     voice = next(slot for slot in FOLLOWING if slot in leading)
     clauses: list[str] = []
     statements: list[Statement] = []
-    for place, index in enumerate(rng.permutation(len(things))):
-        pattern = leading if place == 0 else _pick(rng, FOLLOWING[voice])
+    for position, index in enumerate(rng.permutation(len(things))):
+        pattern = leading if position == 0 else _pick(rng, FOLLOWING[voice])
         causes = [event["kind"] for event in truth["events"] if int(index) in event["objects"]]
-        clause, said = _write_clause(things[index], causes, rng, pattern)
+        clause, asserted = _write_clause(things[index], causes, rng, pattern)
         clauses.append(clause)
-        statements += [Statement(k, v, said["colour"] if len(things) > 1 else None) for k, v in said.items()]
+        statements += [Statement(k, v, asserted["colour"] if len(things) > 1 else None) for k, v in asserted.items()]
     statements.append(Statement("count", str(len(things))))
     text = clauses[0] + "".join(
         _pick(rng, JOINTS if voice == "{does}" else JOINTS[:1]) + clause for clause in clauses[1:]
@@ -153,31 +153,31 @@ def _write(truth: Mapping[str, Any], rng: np.random.Generator, leading: str) -> 
 def _write_clause(
     thing: Mapping[str, Any], causes: Sequence[str], rng: np.random.Generator, pattern: str
 ) -> tuple[str, dict[str, str]]:
-    """Fills a pattern's slots; returns the words and the kinds and values that they assert."""
-    said = {"colour": thing["colour"], "shape": thing["shape"]}
+    """Fill a pattern's slots; returns the words and the kinds and values that they assert."""
+    asserted = {"colour": thing["colour"], "shape": thing["shape"]}
     size = _pick(rng, SIZES[thing["size"]]) if "{sized}" in pattern or rng.random() < 0.6 else ""
     if size:
-        said["size"] = thing["size"]
+        asserted["size"] = thing["size"]
     motion = thing["motion"]
     verb, way = _pick(rng, VERBS.get(motion, STRAIGHT)), _pick(rng, WAYS[motion])
     if "{do" in pattern:
-        said["motion"] = motion
+        asserted["motion"] = motion
         if motion == "bounce" and rng.random() < 0.5:
             way = _pick(rng, OFF["collision" if "collision" in causes else "wall"])
         if thing["occluded"] and rng.random() < 0.7:
-            said["permanence"] = REAPPEARS
+            asserted["permanence"] = REAPPEARS
             way += _pick(rng, BEHIND)
     words = {"size": size and size + " ", "sized": size, "colour": thing["colour"]}
     words |= {"shape": _pick(rng, SHAPES[thing["shape"]]), "does": verb + way, "doing": PARTICIPLES[verb] + way}
-    return pattern.format(**words), said
+    return pattern.format(**words), asserted
 
 
 def _pick(rng: np.random.Generator, words: Sequence[str]) -> str:
     return words[int(rng.integers(len(words)))]
 
 
-def _meaning(words: Mapping[str, Sequence[str]], said: str) -> str:
-    return next(name for name, wordings in words.items() if said in wordings)
+def _meaning(words: Mapping[str, Sequence[str]], wording: str) -> str:
+    return next(name for name, wordings in words.items() if wording in wordings)
 
 
 def _either(words: Sequence[str]) -> str:
@@ -222,15 +222,15 @@ def _clause_patterns() -> tuple[re.Pattern[str], ...]:
 
 
 def _read_clause(clause: str) -> dict[str, str] | None:
-    """The kinds and values that a clause asserts, or None if no pattern makes it."""
+    """Return the kinds and values that a clause asserts, or None if no pattern makes it."""
     found = next((match for pattern in _clause_patterns() if (match := pattern.fullmatch(clause))), None)
     if found is None:
         return None
     words = {kind: word for kind, word in found.groupdict().items() if word is not None}
-    said = {"colour": _meaning(COLOURS, words["colour"]), "shape": _meaning(SHAPES, words["shape"])}
+    asserted = {"colour": _meaning(COLOURS, words["colour"]), "shape": _meaning(SHAPES, words["shape"])}
     if "size" in words:
-        said["size"] = _meaning(SIZES, words["size"])
-    said.update(("motion", motion) for motion in WAYS if motion in words)
+        asserted["size"] = _meaning(SIZES, words["size"])
+    asserted.update(("motion", motion) for motion in WAYS if motion in words)
     if "permanence" in words:
-        said["permanence"] = REAPPEARS
-    return said
+        asserted["permanence"] = REAPPEARS
+    return asserted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,7 +13,7 @@ from videodit_data.toyworld.render import render
 from videodit_data.toyworld.scene import Scene, frame_times, room_of
 from videodit_data.toyworld.scene_sampler import sample_scene
 from videodit_data.toyworld.truth import truth_of
-from videodit_data.toyworld.world import LEVELS, level_named
+from videodit_data.toyworld.world import LEVELS, get_level
 
 WORDINGS = 4
 
@@ -25,7 +24,7 @@ class Clip:
 
     frames: UInt8[np.ndarray, "T Y X 3"]
     captions: list[str]
-    truth: dict[str, Any]
+    truth: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Format:
 
 
 def scene_of(seed: int, level: str, index: int, *, height: int, width: int) -> Scene:
-    """The scene of one clip; of the frame's size only the aspect ratio counts."""
+    """Return the scene of one clip; of the frame's size only the aspect ratio counts."""
     rng = _generator(seed, level, index, 0)
-    return sample_scene(rng, level_named(level), room_of(height, width))
+    return sample_scene(rng, get_level(level), room_of(height, width))
 
 
 def make_clip(seed: int, level: str, index: int, format: Format = Format()) -> Clip:
@@ -68,7 +67,7 @@ def clips(
     stop: int | None = None,
     format: Format = Format(),
 ) -> Iterator[Clip]:
-    """The stream from clip `start` up to, not including, `stop` (for ever if None)."""
+    """Return the stream from clip `start` up to, not including, `stop` (for ever if None)."""
     index = start
     while stop is None or index < stop:
         yield make_clip(seed, level, index, format)
@@ -76,5 +75,5 @@ def clips(
 
 
 def _generator(seed: int, level: str, index: int, stream: int) -> np.random.Generator:
-    level_named(level)
+    get_level(level)
     return np.random.Generator(np.random.PCG64([seed, list(LEVELS).index(level), index, stream]))

@@ -52,12 +52,12 @@ class Stage:
     collides: bool
 
     def span(self, box: launches.Box) -> tuple[Vector, Vector]:
-        """Where a thing's centre is in view at every moment of the pan."""
+        """Return where a thing's centre is in view at every moment of the pan."""
         return launches.span_of(self.room, box, (abs(self.drift[0]) / 2, abs(self.drift[1]) / 2))
 
 
 def draw_stage(rng: np.random.Generator, level: Level, room: Vector, count: int) -> Stage:
-    """A stage for `count` things, by the level's chances."""
+    """Return a stage for `count` things, by the level's chances."""
     pan, drift = None, (0.0, 0.0)
     if rng.random() < level.pan:
         pan = str(rng.choice(list(launches.DIRECTIONS)))
@@ -70,7 +70,7 @@ def draw_stage(rng: np.random.Generator, level: Level, room: Vector, count: int)
 
 
 def draw_background(rng: np.random.Generator, level: Level) -> Background:
-    """A plain tone, or a texture for levels that have them."""
+    """Return a plain tone, or a texture for levels that have them."""
     tone = str(rng.choice(list(TONES)))
     if not level.textured:
         return Background("plain", tone)

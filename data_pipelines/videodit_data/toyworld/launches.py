@@ -1,4 +1,4 @@
-"""Where a motion may start: places and velocities that keep a thing in view and its motion plain to see."""
+"""Where a motion may start: positions and velocities that keep a thing in view and its motion plain to see."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TURNS = (0.75, 1.0)
 
 @dataclass(frozen=True)
 class Launch:
-    """A place and a velocity (units a clip)."""
+    """A position and a velocity (units per clip)."""
 
     position: Vector
     velocity: Vector
@@ -42,7 +42,7 @@ def _launch(axis: int, along: float, across: float, speed: float) -> Launch:
 
 
 def straight(rng: np.random.Generator, motion: str, span: tuple[Vector, Vector]) -> Launch:
-    """A straight motion of 0.36 to 0.5 units, or as far as there is room, that ends in view."""
+    """Return a straight motion of 0.36 to 0.5 units, or as far as there is room, that ends in view."""
     axis, sign = DIRECTIONS[motion]
     low, high = span[axis]
     travel = rng.uniform(min(TRAVEL[0], high - low), min(TRAVEL[1], high - low))
@@ -92,7 +92,7 @@ def collision(
 def behind(
     rng: np.random.Generator, motion: str, box: Box, reach: float, room: Vector, span: tuple[Vector, Vector]
 ) -> tuple[Launch, Occluder]:
-    """A straight motion across the room and an occluder that hides all of the thing at half time.
+    """Return a straight motion across the room and an occluder that hides all of the thing at half time.
 
     The occluder is a bar across the whole room or a block just tall enough.
     """

@@ -65,13 +65,13 @@ class Event:
     wall: str | None = None
 
     def json(self) -> dict[str, Any]:
-        """A JSON-able dict, without the keys that do not apply."""
+        """Return a JSON-able dict, without the keys that do not apply."""
         wall = {} if self.wall is None else {"wall": self.wall}
         return {"kind": self.kind, "time": self.time, "objects": list(self.objects), **wall}
 
 
 def simulate(bodies: Sequence[Body], room: Vector, duration: float = 1.0) -> tuple[list[Polyline], list[Event]]:
-    """Moves bodies through a room with four walls, bouncing elastically off the walls and each other.
+    """Move bodies through a room with four walls, bouncing elastically off the walls and each other.
 
     `room` is the far corner, the near one is (0, 0). Kinetic energy is conserved throughout, and momentum in every
     collision. Returns each body's path and the events in order of time. The bodies are left as they were.
@@ -111,11 +111,11 @@ def _next_event(bodies: Sequence[Body], room: Vector, now: float) -> Event | Non
     found: list[Event] = []
     for index, body in enumerate(bodies):
         for axis, (near, far) in enumerate((("left", "right"), ("up", "down"))):
-            speed, place = body.velocity[axis], body.position[axis]
+            speed, position = body.velocity[axis], body.position[axis]
             if speed > 0:
-                wait = (room[axis] - body.box[2 * axis + 1] - place) / speed
+                wait = (room[axis] - body.box[2 * axis + 1] - position) / speed
             elif speed < 0:
-                wait = (body.box[2 * axis] - place) / speed
+                wait = (body.box[2 * axis] - position) / speed
             else:
                 continue
             found.append(Event("wall", now + max(wait, 0.0), (index,), far if speed > 0 else near))
@@ -144,7 +144,7 @@ def _reflect(body: Body, wall: str | None) -> None:
 
 
 def _collide(one: Body, two: Body) -> None:
-    """Exchanges momentum along the line between the centres (an elastic collision of smooth discs)."""
+    """Exchange momentum along the line between the centres (an elastic collision of smooth discs)."""
     dx, dy = two.position[0] - one.position[0], two.position[1] - one.position[1]
     distance = math.hypot(dx, dy)
     nx, ny = dx / distance, dy / distance

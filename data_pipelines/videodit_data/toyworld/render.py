@@ -15,7 +15,7 @@ OCCLUDER_TONE = np.array([142.0, 138.0, 132.0], np.float32)
 
 
 def render(scene: Scene, times: Float[np.ndarray, " T"], height: int, width: int) -> UInt8[np.ndarray, "T Y X 3"]:
-    """The scene's frames at the given times; the frame's short side is one unit whatever its size in pixels."""
+    """Return the scene's frames at the given times; the frame's short side is one unit whatever its size in pixels."""
     pixels = min(height, width)
     camera = scene.camera(times).astype(np.float32)
     x_TX = (np.arange(width, dtype=np.float32) + 0.5) / pixels + camera[:, :1]
@@ -44,7 +44,7 @@ def _beyond(
     x: Float[np.ndarray, "*#dims"],
     y: Float[np.ndarray, "*#dims"],
 ) -> Float[np.ndarray, "*dims"]:
-    """How far points lie to the left of the line from `start` to `end`."""
+    """Return how far points lie to the left of the line from `start` to `end`."""
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     length = math.hypot(along_x, along_y)
     out_x, out_y = along_y / length, -along_x / length
@@ -86,7 +86,7 @@ def _paint_thing(
     y_TY: Float[np.ndarray, "T Y"],
     pixels: int,
 ) -> None:
-    """Paints in place, touching only the window of each frame that the thing can reach."""
+    """Paint in place, touching only the window of each frame that the thing can reach."""
     reach = thing.outline.reach * thing.radius + 2 / pixels
     colour = np.array(PALETTE[thing.colour], np.float32)
     for frame, (x, y) in enumerate(centre_T2):

@@ -59,17 +59,17 @@ class Scene:
     occluder: Occluder | None = None
 
     def camera(self, times: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
-        """Where the frame's near corner lies in the world; (0, 0) halfway through the clip."""
+        """Return where the frame's near corner lies in the world; (0, 0) halfway through the clip."""
         return np.outer(times - 0.5, self.drift)
 
 
 def frame_times(frames: int) -> Float[np.ndarray, " T"]:
-    """The moments of a clip's frames, from 0 to 1."""
+    """Return the moments of a clip's frames, from 0 to 1."""
     return np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1)
 
 
 def room_of(height: int, width: int) -> Vector:
-    """The far corner (x, y) of a frame in units of its short side; `ValueError` if there is no frame."""
+    """Return the far corner (x, y) of a frame in units of its short side; `ValueError` if there is no frame."""
     if height < 1 or width < 1:
         raise ValueError(f"Toyworld frames need a positive height and width, not {height} x {width}.")
     short = min(height, width)

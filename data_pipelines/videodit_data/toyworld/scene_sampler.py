@@ -28,30 +28,30 @@ class _Arrangement:
     stage: Stage
     drafts: list[Draft] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
-    places: list[Float[np.ndarray, "M 2"]] = field(default_factory=list)
+    positions: list[Float[np.ndarray, "M 2"]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     occluder: Occluder | None = None
 
     def admits(self, draft: Draft, path: Path) -> bool:
-        """Whether a thing on this path stays clear of everything here."""
+        """Return whether a thing on this path stays clear of everything here."""
         at = path.at(_MOMENTS)
         if self.occluder and _distance(at, self.occluder).min() < draft.reach + 0.015:
             return False
         return all(
             np.hypot(*(at - there).T).min() >= draft.reach + near.reach + GAP
-            for near, there in zip(self.drafts, self.places, strict=True)
+            for near, there in zip(self.drafts, self.positions, strict=True)
         )
 
     def add(self, drafts: list[Draft], paths: list[Path], events: list[Event]) -> None:
         first = len(self.drafts)
         self.drafts += drafts
         self.paths += paths
-        self.places += [path.at(_MOMENTS) for path in paths]
+        self.positions += [path.at(_MOMENTS) for path in paths]
         self.events += [replace(event, objects=tuple(first + k for k in event.objects)) for event in events]
 
 
 def sample_scene(rng: np.random.Generator, level: Level, room: Vector) -> Scene:
-    """Draws a scene of the level in a room whose far corner is `room`; the same generator state, the same scene."""
+    """Draw a scene of the level in a room whose far corner is `room`; the same generator state, the same scene."""
     count = int(rng.integers(1, level.most_objects + 1))
     stage = draw_stage(rng, level, room, count)
     background = draw_background(rng, level)
@@ -84,7 +84,7 @@ def _arrange(rng: np.random.Generator, stage: Stage, drafts: list[Draft]) -> _Ar
 
 
 def _wander(rng: np.random.Generator, stage: Stage, draft: Draft) -> tuple[Path, list[Event]]:
-    """A path for one thing by itself, as its motion says."""
+    """Return a path for one thing by itself, as its motion says."""
     span = stage.span(draft.box)
     if draft.motion == "clockwise":
         return launches.orbit(rng, span), []

@@ -24,19 +24,19 @@ class Statement:
     subject: str | None = None
 
     def json(self) -> dict[str, str | None]:
-        """A dict that `Statement(**...)` takes back."""
+        """Return a dict that `Statement(**...)` takes back."""
         return asdict(self)
 
 
 def about(thing: Mapping[str, Any], subject: str | None, *, motion: bool = True) -> list[Statement]:
-    """Every statement that holds of one object of a clip's truth, under the name `subject`."""
+    """Return every statement that holds of one object of a clip's truth, under the name `subject`."""
     kinds = ["colour", "shape", "size", *["motion"] * motion]
-    said = [Statement(kind, thing[kind], subject) for kind in kinds]
-    return said + [Statement("permanence", REAPPEARS, subject)] * bool(thing["occluded"])
+    statements = [Statement(kind, thing[kind], subject) for kind in kinds]
+    return statements + [Statement("permanence", REAPPEARS, subject)] * bool(thing["occluded"])
 
 
 def holds(statement: Statement, truth: Mapping[str, Any]) -> bool:
-    """Whether a statement is true of a clip, by the clip's own truth (`Clip.truth`)."""
+    """Return whether a statement is true of a clip, by the clip's own truth (`Clip.truth`)."""
     things = truth["objects"]
     if statement.kind == "count":
         return statement.value == str(len(things))

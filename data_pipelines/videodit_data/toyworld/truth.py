@@ -18,7 +18,7 @@ HIDDEN = 0.02
 
 
 def truth_of(scene: Scene, frames: int, fps: float) -> dict[str, Any]:
-    """The truth of a scene seen in `frames` frames at `fps`; lengths in units of the frame's short side.
+    """Return the truth of a scene seen in `frames` frames at `fps`; lengths in units of the frame's short side.
 
     objects: shape, colour, size, motion (of the object in the world), radius, `centre` [[x, y]] on the screen and
         `visible` [0..1] a frame, `mean_area` (seen, over the clip), `occluded` (hidden by the occluder in some frame)
@@ -47,7 +47,7 @@ def truth_of(scene: Scene, frames: int, fps: float) -> dict[str, Any]:
 
 
 def statements_of(truth: dict[str, Any]) -> list[Statement]:
-    """Every statement that holds of a clip; the only object is the main one, several are named by colour."""
+    """Return every statement that holds of a clip; the only object is the main one, several are named by colour."""
     objects = truth["objects"]
     found = [
         statement

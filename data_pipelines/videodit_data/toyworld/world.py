@@ -40,7 +40,7 @@ class Shape:
     corners: tuple[tuple[float, float], ...] = ()
 
     def outline(self, segments: int = 48) -> list[list[float]]:
-        """The corners [[x, y], ...]; a disc has `segments` of them."""
+        """Return the corners [[x, y], ...]; a disc has `segments` of them."""
         angles = (2 * math.pi * k / segments for k in range(segments))
         corners = self.corners or ((math.cos(angle), math.sin(angle)) for angle in angles)
         return [[round(x, 4), round(y, 4)] for x, y in corners]
@@ -58,7 +58,7 @@ class Shape:
 
 
 def _polygon(*corners: tuple[float, float]) -> Shape:
-    """The shape with these corners once it is scaled to the area of a disc of radius 1."""
+    """Return the shape with these corners once it is scaled to the area of a disc of radius 1."""
     ahead = corners[1:] + corners[:1]
     twice = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(corners, ahead, strict=True))
     scale = math.sqrt(2 * math.pi / twice)
@@ -116,22 +116,22 @@ LEVELS: dict[str, Level] = {
 }
 
 
-def level_named(name: str) -> Level:
-    """The level of that name; `ValueError` lists the names there are."""
+def get_level(name: str) -> Level:
+    """Return the level of that name; `ValueError` lists the names there are."""
     if name not in LEVELS:
         raise ValueError(f"Toyworld has no level {name!r}; its levels are {', '.join(LEVELS)}.")
     return LEVELS[name]
 
 
 def world(level: str) -> dict[str, Any]:
-    """The world of a level as a JSON-able dict, for whoever judges clips without importing this package.
+    """Return the world of a level as a JSON-able dict, for whoever judges clips without importing this package.
 
     Keys: `palette` {name: [r, g, b]}, `shapes` {name: outline [[x, y], ...] for an object of radius 1},
     `motions` [name], `sizes` {name: [smallest, largest radius in units of the frame's short side]}.
     """
     return {
         "palette": {name: list(rgb) for name, rgb in PALETTE.items()},
-        "shapes": {name: SHAPES[name].outline() for name in level_named(level).shapes},
-        "motions": list(level_named(level).motions),
-        "sizes": {name: list(span) for name, span in level_named(level).sizes.items()},
+        "shapes": {name: SHAPES[name].outline() for name in get_level(level).shapes},
+        "motions": list(get_level(level).motions),
+        "sizes": {name: list(span) for name, span in get_level(level).sizes.items()},
     }

@@ -11,7 +11,7 @@ SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.
 
 
 def scaled(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> UInt8[np.ndarray, "Y X 3"]:
-    """A decoded frame as it is displayed, at `size` = (height, width)."""
+    """Return a decoded frame as it is displayed, at `size` = (height, width)."""
     return cv2.merge(planes_of(frame, size, reformatter))
 
 

@@ -24,7 +24,7 @@ from videodit_data.video.opening import (
 
 
 def probe(source: Source, *, name: str = "") -> VideoInfo:
-    """Facts from the header, the packets and the first frame; damage further on goes unnoticed (see `verify`).
+    """Return facts from the header, the packets and the first frame; damage further on goes unnoticed (see `verify`).
 
     `name` stands for the source in errors. VideoError when it is not a video or holds no frames.
     """
@@ -51,10 +51,10 @@ def verify(
     """
     with opened(source, name, strict=True) as clip:
         ticks, shape, packets = [], (0, 0), 0
-        coded = clip.stream.codec_context
-        if most_pixels is not None and coded.width * coded.height > most_pixels:
+        codec = clip.stream.codec_context
+        if most_pixels is not None and codec.width * codec.height > most_pixels:
             raise VideoError(
-                f"{clip.label}: frames of {coded.width} x {coded.height} are more than {most_pixels} pixels."
+                f"{clip.label}: frames of {codec.width} x {codec.height} are more than {most_pixels} pixels."
             )
         sound = clip.container.streams.best("audio") if hear else None
         for packet in clip.container.demux(clip.stream, *([] if sound is None else [sound])):
@@ -104,7 +104,7 @@ def _check_whole(clip: Opened, packets: int, end: float, fps: float, source: Sou
 
 
 def _missing_matroska(source: Source) -> int:
-    """Bytes that a Matroska or WebM file's segment says it has and the file has not (RFC 8794 and 9559)."""
+    """Return bytes that a Matroska or WebM file's segment says it has and the file has not (RFC 8794 and 9559)."""
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         head = file.read(4096)
         length = file.seek(0, os.SEEK_END)
@@ -121,7 +121,7 @@ def _missing_matroska(source: Source) -> int:
 
 
 def _vint(data: bytes, at: int, *, keep_marker: bool) -> tuple[int | None, int]:
-    """A number of variable length, None where there is none or it says "unknown", and where the next one is."""
+    """Return a number of variable length, None where there is none or it says "unknown", and where the next one is."""
     if at >= len(data) or not data[at]:
         return None, at
     width = 9 - data[at].bit_length()

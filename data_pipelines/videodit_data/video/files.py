@@ -11,10 +11,10 @@ NOT_UNICODE = "its name is not UTF-8"
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's name ends as that of a video or picture."""
+    """Return whether a file's name ends as that of a video or picture."""
     return os.fspath(path).lower().endswith(VIDEOS)
 
 
 def printable(name: str) -> str:
-    """A file's name as text, whatever its bytes are: those that are not UTF-8 as their numbers."""
+    """Return a file's name as text, whatever its bytes are: those that are not UTF-8 as their numbers."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -17,7 +17,7 @@ from videodit_data.video.resampling import nearest
 def decode(
     source: Source, start: int = 0, count: int | None = None, *, size: tuple[int, int] | None = None, name: str = ""
 ) -> UInt8[np.ndarray, "T Y X 3"]:
-    """Frames `start` to `start + count` in the order they are shown (to the end when `count` is None).
+    """Return frames `start` to `start + count` in the order they are shown (to the end when `count` is None).
 
     Decoding begins at the keyframe before `start`. `size` = (height, width) scales by area averaging; a frame that
     has the size already is not touched. VideoError when the frames are not there or cannot be decoded.
@@ -95,7 +95,7 @@ def _scaled_picture(
 def _window(
     label: str, seconds: Float64[np.ndarray, " N"], rate: float | int, fps: float | int, frames: int, start: float | int
 ) -> Int64[np.ndarray, " T"]:
-    """Which frames, shown at `seconds`, are nearest to the times of a window."""
+    """Return which frames, shown at `seconds`, are nearest to the times of a window."""
     wanted = start + np.arange(frames) / fps
     if start < 0 or wanted[-1] > float(seconds[-1]) + 1 / rate + 1e-6:
         raise VideoError(
@@ -114,7 +114,7 @@ class Index:
 
 
 def index(source: Source, *, name: str = "") -> Index:
-    """Reads the packets of a source, nothing decoded; VideoError as from `probe`."""
+    """Read the packets of a source, nothing decoded; VideoError as from `probe`."""
     with opened(source, name) as clip:
         timeline = timeline_of(clip)
         return Index(timeline, rate_of(clip, timeline.seconds))
@@ -150,7 +150,7 @@ def _pictures(
     crop: tuple[int, int, int, int] | None = None,
     out: UInt8[np.ndarray, "T Y X 3"] | None = None,
 ) -> UInt8[np.ndarray, "T Y X 3"]:
-    """The frames at ascending `indices` of the timeline, each decoded and converted once."""
+    """Return the frames at ascending `indices` of the timeline, each decoded and converted once."""
     wanted, filled, reformatter = timeline.ticks[indices], 0, VideoReformatter()
     for tick, frame in frames_from(clip, timeline, int(wanted[0])):
         # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
@@ -174,7 +174,7 @@ def _pictures(
 
 
 def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Frames in presentation order from the keyframe at or before tick `first` on, each with its tick.
+    """Return frames in presentation order from the keyframe at or before tick `first` on, each with its tick.
 
     Before `first` those may be missing that no other frame is predicted from.
     """
@@ -212,7 +212,7 @@ def _beginning(clip: Opened, timeline: Timeline) -> int:
 
 
 def _timed(clip: Opened, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Frames with their ticks from where the container stands, as `frames_from`.
+    """Return frames with their ticks from where the container stands, as `frames_from`.
 
     Half of what x264 codes is predicted from and not predicted from in turn: not to decode it before the window saves a
     quarter of the time of a random read.

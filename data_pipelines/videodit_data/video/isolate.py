@@ -43,7 +43,7 @@ class Limits:
     seconds_per_mebibyte: float | int = 0.0
 
     def time(self, size: int) -> float:
-        """Seconds for a file of `size` bytes."""
+        """Return seconds for a file of `size` bytes."""
         return self.seconds + self.seconds_per_mebibyte * size / 2**20
 
 
@@ -60,7 +60,7 @@ class Isolated:
         self._all: list[_Worker] = []
 
     def __call__(self, path: str | os.PathLike[str], *, name: str = "", **arguments: Any) -> Any:
-        """What the function returns; VideoError when it raises anything or passes the limits.
+        """Return what the function returns; VideoError when it raises anything or passes the limits.
 
         RuntimeError when the file, or what the function writes, cannot be read or written as things are.
         """
@@ -75,7 +75,7 @@ class Isolated:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """Ends the processes."""
+        """End the processes."""
         for worker in self._all:
             worker.end()
 
@@ -93,7 +93,7 @@ class Verifier(Isolated):
         super().__init__("videodit_data.video:verify", limits)
 
     def __call__(self, path: str | os.PathLike[str], *, name: str = "") -> VideoInfo:
-        """Facts of a file as `video.verify` gives them; VideoError also when the limits are passed."""
+        """Return the facts of a file as `video.verify` gives them; VideoError also when the limits are passed."""
         return VideoInfo(**super().__call__(path, name=name, most_pixels=self.limits.pixels))
 
 
@@ -121,7 +121,7 @@ class _Worker:
         return base64.b64decode(answer["bytes"]) if "bytes" in answer else answer["json"]
 
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | str:
-        """The answer, or what became of the process."""
+        """Return the answer, or what became of the process."""
         process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -136,7 +136,7 @@ class _Worker:
         return json.loads(line)
 
     def _line(self, seconds: float) -> bytes | None:
-        """What the process says, b"" if it ended, None if it does not in time."""
+        """Return what the process says, b"" if it ended, None if it does not in time."""
         line, until = bytearray(), time.monotonic() + seconds
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
@@ -176,7 +176,7 @@ def _trouble(error: OSError) -> str:
 
 
 def _main() -> None:
-    """Answers requests, a line each, until there are no more."""
+    """Answer requests, a line each, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders' libraries may print
@@ -209,7 +209,7 @@ def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) ->
 
 
 def _not_of_the_file(error: Exception, path: str) -> OSError | None:
-    """What went wrong if it has nothing to do with what the file holds.
+    """Return what went wrong if it has nothing to do with what the file holds.
 
     FFmpeg has the system's errors for damage, too; they count as the system's where the file cannot be read to its end.
     """

@@ -67,7 +67,7 @@ def _write(
     pictures: Iterable[UInt8[np.ndarray, "Y X 3"]],
     size: tuple[int, int],
     rate: Fraction,
-    coding: dict[str, str],
+    encoder_options: dict[str, str],
     metadata: dict[str, str],
     seconds: Sequence[float] | None,
 ) -> None:
@@ -75,8 +75,8 @@ def _write(
     with av.open(str(file), "w", format="mp4", options=options) as container:
         container.metadata.update(metadata)
         # x264's macroblock tree reads memory that nobody wrote when frames are small: other bytes at every call.
-        coding = {"threads": "1", "x264-params": "mbtree=0"} | coding
-        stream = container.add_stream("libx264", rate=rate, options=coding)
+        encoder_options = {"threads": "1", "x264-params": "mbtree=0"} | encoder_options
+        stream = container.add_stream("libx264", rate=rate, options=encoder_options)
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         codec, reformatter = stream.codec_context, VideoReformatter()
         codec.thread_count = 1

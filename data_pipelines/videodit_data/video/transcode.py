@@ -1,4 +1,4 @@
-"""Parts of long footage cut out as files of their own, coded so that training reads them fast."""
+"""Parts of long footage cut out as files of their own, encoded so that training reads them fast."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 @dataclass(frozen=True)
 class Recode:
-    """How clips are coded (H.264).
+    """How clips are encoded (H.264).
 
     The defaults are for random reads: 16 frames from anywhere in real footage of 256p and 480p decoded 1.8 times as
     fast as at a gop of 32 without tune, and 2.7 times as fast as at x264's own 250, for 25% and 57% more bytes.
@@ -29,7 +29,7 @@ class Recode:
         gop: frames from one keyframe to the next at most: a random seek decodes half of them in the mean.
         tune: "fastdecode" leaves out CABAC and the deblocking filter; None does not.
         short_side: pixels of the shorter side of what is larger; never scaled up. None keeps the size.
-        preset: x264's, from ultrafast to veryslow: the time that coding takes against bytes.
+        preset: x264's, from ultrafast to veryslow: the time that encoding takes against bytes.
     """
 
     crf: int = 18
@@ -40,7 +40,7 @@ class Recode:
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 51 or self.gop < 1:
-            raise ValueError(f"Coding needs a crf of 0 to 51 and a gop of 1 or more, not {self.crf} and {self.gop}.")
+            raise ValueError(f"Encoding needs a crf of 0 to 51 and a gop of 1 or more, not {self.crf} and {self.gop}.")
         if self.tune not in ("fastdecode", None):
             raise ValueError(f"The tune of a recoding is fastdecode or None, not {self.tune!r}.")
         if self.preset not in PRESETS:
@@ -50,11 +50,11 @@ class Recode:
 
 
 def cut(source: video.Source, start: int, frames: int, recode: Recode, *, name: str = "") -> bytes:
-    """Frames `start` to `start + frames` as an mp4 of their own; the same bytes at every call.
+    """Return frames `start` to `start + frames` as an mp4 of their own; the same bytes at every call.
 
     One frame is held at a time. A rotation is applied, an odd row or column at the end is left out, and frames keep
     their distance in time: at the source's rate where it is constant. VideoError when the frames are not there, or
-    cannot be decoded or coded.
+    cannot be decoded or encoded.
     """
     where = _where(source, name)
     seconds = where.timeline.seconds[start : start + frames]

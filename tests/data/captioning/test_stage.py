@@ -228,7 +228,7 @@ def test_bad_requests_write_nothing(footage: Path, tmp_path: Path, bad: dict):
         caption_dataset(footage, tmp_path / "set", Mine(), ME, lengths=SHORT, hopeless=0)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "file").touch()
-    with pytest.raises(ValueError, match="is not a data set; choose another place"):
+    with pytest.raises(ValueError, match="is not a data set; choose another directory"):
         caption_dataset(footage, tmp_path / "notes", Mine(), ME, lengths=SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
@@ -353,7 +353,7 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
     process.send_signal(signal.SIGINT)
     interrupted.set()
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "the same command goes on" in said, said
+    assert process.returncode == 130 and "the same command resumes" in said, said
     first = asked_of(stub)
     assert 6 <= len(first) < 12
     stub.always(right)

@@ -65,7 +65,7 @@ def test_all_threads_of_a_worker_ask_a_captioner_about_so_many_clips_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = CaptionerConfig("tests.data.footage.captioner:crowd", lengths="short", concurrency=2)
-    monkeypatch.setattr(describe.Ask, "_seen", lambda self, clip: clip)
+    monkeypatch.setattr(describe.Ask, "_decode", lambda self, clip: clip)
     asks = [describe.Ask(config, Limits(), str(tmp_path)) for _ in range(4)]
     staged = clips(tmp_path, 16, ())
     monkeypatch.setattr(describe, "ask", lambda captioner, seen, lengths: captioner(seen, lengths))

@@ -94,7 +94,7 @@ def test_files_are_written_whole_and_found_again(toy: Path, tmp_path: Path, remo
 
 def test_what_other_input_left_on_another_file_system_is_replaced(toy: Path):
     for info in ({"input": "one"}, {"input": "two"}):
-        directory = build_directory.begin("toy://set", info)
+        directory = build_directory.open_partial("toy://set", info)
         file_system.write(file_system.join(directory, "sources.jsonl"), json.dumps(info).encode())
         assert json.loads((toy / "set.partial" / "info.json").read_text()) == info
         assert json.loads((toy / "set.partial" / "sources.jsonl").read_text()) == info
@@ -107,7 +107,7 @@ def test_a_data_set_half_moved_on_another_file_system_is_moved_to_its_end(
     info, real, calls = {"input": "one"}, file_system.rename, []
     names = ("clips-0.array_record", "clips-1.array_record", "decisions/part-0", "notes.json")
     for name in (*names, "clips/cut", "sources.jsonl"):
-        file_system.write(file_system.join(build_directory.begin("toy://set", info), name), name.encode())
+        file_system.write(file_system.join(build_directory.open_partial("toy://set", info), name), name.encode())
     shards = (Shard(name, "0" * 64, len(name), (8,), (8.0,), (32,), (48,)) for name in names[:2])
     described = [Described(shard, (Origin("tests", "CC0-1.0", 1),), "video") for shard in shards]
 
@@ -123,12 +123,12 @@ def test_a_data_set_half_moved_on_another_file_system_is_moved_to_its_end(
     monkeypatch.setattr(file_system, "rename", real)
     if stopped_at > 1:
         with pytest.raises(ValueError, match="holds part of a data set made from other input"):
-            build_directory.finished("toy://set", {"input": "two"})
+            build_directory.find_finished("toy://set", {"input": "two"})
     if stopped_at == 0:  # not even the manifest
-        assert build_directory.finished("toy://set", info) is None
+        assert build_directory.find_finished("toy://set", info) is None
         build_directory.finish("toy://set", described, info, [])
-    made = build_directory.finished("toy://set", info)
-    assert made is not None and made == build_directory.finished("toy://set", info)
+    made = build_directory.find_finished("toy://set", info)
+    assert made is not None and made == build_directory.find_finished("toy://set", info)
     there = {path.relative_to(toy).as_posix() for path in toy.rglob("*") if path.is_file()}
     assert there == {f"set/{name}" for name in (*names, "manifest.json")}
 

@@ -179,7 +179,7 @@ def test_no_clip_kept_is_one_sentence_and_other_thresholds_decode_nothing_again(
 ):
     nothing = dataclasses.replace(CONFIG, filters=Filters(luminance=Filter(least=0.99)), pictures=0)
     monkeypatch.setattr(stages, "call", None)
-    with pytest.raises(ValueError, match=r"No clip of 11 sources is kept; .*set\.partial tells of each:\n"):
+    with pytest.raises(ValueError, match=r"No clip of 11 sources is kept; .*set\.partial has the reason for each:\n"):
         again(footage, built, tmp_path / "set", nothing)
     assert not (tmp_path / "set").exists()
 
@@ -195,7 +195,7 @@ def test_sources_that_all_fail_are_told(tmp_path: Path):
 def test_another_thing_at_the_place_stays(footage: Path, tmp_path: Path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="exists and is not a data set; choose another place"):
+    with pytest.raises(ValueError, match="exists and is not a data set; choose another directory"):
         build([str(footage)], tmp_path / "set", CONFIG)
     assert [path.name for path in tmp_path.rglob("*")] == ["set", "mine.txt"]
 

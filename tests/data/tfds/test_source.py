@@ -361,7 +361,7 @@ def test_commands_take_them(theirs: str, tmp_path: Path, capsys: pytest.CaptureF
     assert "tensorflow_datasets made/1.0.0 (CC0-1.0): 11" in capsys.readouterr().out
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 900
-    shapes = ["--sides", "32", "--frames", "5,9", "--fps", "8", "--aspects", "1:1", "--tokens", "64"]
+    shapes = ["--resolutions", "32", "--frames", "5,9", "--fps", "8", "--aspects", "1:1", "--tokens", "64"]
     assert main(["data", "buckets", theirs, *shapes]) == 0
     assert "every clip is served" in capsys.readouterr().out
     assert main(["data", "inspect", "tfds:nowhere/train?fps=8"]) == 2

@@ -31,7 +31,7 @@ def test_errors_of_any_kind_name_the_file_and_keep_the_process(film):
     with Isolated("tests.data.video.isolated:cut") as cut:
         for arguments, told in (
             ({"start": 90, "frames": 5, "recode": {}}, r"^a film: has 12 frames, cannot give 5 from frame 90 on\.$"),
-            ({"start": 0, "frames": 5, "recode": {"crf": 99}}, r"^a film: ValueError, Coding needs a crf of 0 to 51"),
+            ({"start": 0, "frames": 5, "recode": {"crf": 99}}, r"^a film: ValueError, Encoding needs a crf of 0 to 51"),
             ({"start": 0}, r"^a film: TypeError, .*missing"),
         ):
             with pytest.raises(VideoError, match=told):

@@ -28,11 +28,11 @@ def test_a_window_that_is_covered_lies_inside_the_clip(frames: int, have: float,
         assert (count - 1) / fps > (frames - 1) / have
         return
     for rng in (None, np.random.default_rng(seed)):
-        start = resampling.start_seconds(frames, have, count, fps, rng)
+        start = resampling.choose_start(frames, have, count, fps, rng)
         assert start >= 0
         assert start + (count - 1) / fps <= (frames - 0.5) / have + 2e-6
 
 
 def test_random_windows_reach_both_ends():
-    starts = {round(8 * resampling.start_seconds(12, 8.0, 9, 8.0, np.random.default_rng(seed))) for seed in range(60)}
+    starts = {round(8 * resampling.choose_start(12, 8.0, 9, 8.0, np.random.default_rng(seed))) for seed in range(60)}
     assert starts == {0, 1, 2, 3}

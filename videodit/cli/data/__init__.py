@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   videodit data inspect data/footage --sheet sheet.png    a table, and a picture of some clips
   videodit data inspect 'tfds:ucf101/train?fps=25'        data sets of TFDS are inspected, encoded, trained on alike
   videodit data caption data/clips --out data/captioned --endpoint http://localhost:8000 --model NAME
-  videodit data buckets data/clips --sides 256,512 --frames 17,49,81      what shapes make of it, before training
+  videodit data buckets data/clips --resolutions 256,512 --frames 17,49,81   what shapes make of it, before training
   videodit data buckets data/clips-latents --length 16384                 rows that several clips share
   videodit data tokenizer data/toy --out tokenizer.model  a sentencepiece model of the captions
   videodit data encode data/toy --vae runs/vae --out data/toy-latents

@@ -16,10 +16,10 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action.add_argument("--tokens", type=int, default=32768, help="of a batch at most (default: %(default)s)")
     stride = "of the VAE: frames, pixels (default: that of latents, 4 8 for videos)"
     action.add_argument("--stride", type=int, nargs=2, metavar=("T", "S"), help=stride)
-    packing = action.add_argument_group("packing", "rows of one length that several clips share")
-    packing.add_argument("--length", type=int, help="tokens of a row; not packed if not given")
-    packing.add_argument("--clips", type=int, help="of a row at most (default: 16)")
-    packing.add_argument("--rows", type=int, help="of a batch (default: 8)")
+    packing = action.add_argument_group("packing", "sequences of one length that several clips share")
+    packing.add_argument("--length", type=int, help="tokens of a packed sequence; not packed if not given")
+    packing.add_argument("--clips", type=int, help="of a packed sequence at most (default: 16)")
+    packing.add_argument("--batch-size", type=int, help="packed sequences of a batch (default: 8)")
     packing.add_argument("--look-ahead", type=int, help="clips that a batch is filled from (default: 512)")
     action.set_defaults(command=run)
 
@@ -32,35 +32,33 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.reading.reader_config import ReaderConfig
 
     paths = [str(path) for path in args.dataset]
-    coded = latent_stride(paths)
-    time, space = _stride(args.stride, coded)
-    asked = shapes.given(args)
-    if coded and asked:
-        raise ValueError(f"--{next(iter(asked))} is for videos; latents keep the shapes that they were coded in.")
-    own = {"frames": (1,)} if coded else {}  # latents have their shapes, and their VAE may not take the usual lengths
-    buckets = Buckets(**own | asked, tokens=args.tokens, token=TokenSize(time, 2 * space))
-    served, how = (
-        buckets,
-        {name: getattr(args, name) for name in ("clips", "look_ahead") if getattr(args, name) is not None},
-    )
+    encoded = latent_stride(paths)
+    time, space = _stride(args.stride, encoded)
+    chosen = shapes.given(args)
+    if encoded and chosen:
+        option = next(iter(chosen)).replace("_", "-")
+        raise ValueError(f"--{option} is for videos; latents keep the shapes that they were encoded in.")
+    own = {"frames": (1,)} if encoded else {}  # latents have their shapes, and their VAE may not take the usual lengths
+    buckets = Buckets(**own | chosen, tokens=args.tokens, token=TokenSize(time, 2 * space))
+    options = {name: getattr(args, name) for name in ("clips", "look_ahead") if getattr(args, name) is not None}
     served = buckets
     if args.length is not None:
-        served = Packing(args.length, **how, stride=(time, space), buckets=buckets)
-    elif how or args.rows is not None:
-        raise ValueError("--rows, --clips and --look-ahead go with --length, the tokens of a row; without it, no rows.")
-    rows = 8 if args.rows is None else args.rows
-    print_bucket_stats(ReaderConfig(tuple(map(WeightedDataset, paths)), served, rows), Console())
+        served = Packing(args.length, **options, stride=(time, space), buckets=buckets)
+    elif options or args.batch_size is not None:
+        raise ValueError("--batch-size, --clips and --look-ahead go with --length, the tokens of a packed sequence.")
+    batch_size = 8 if args.batch_size is None else args.batch_size
+    print_bucket_stats(ReaderConfig(tuple(map(WeightedDataset, paths)), served, batch_size), Console())
     return 0
 
 
-def _stride(given: Sequence[int] | None, coded: tuple[int | None, int] | None) -> tuple[int, int]:
+def _stride(chosen: Sequence[int] | None, encoded: tuple[int | None, int] | None) -> tuple[int, int]:
     """Frames and pixels of a latent position. ValueError when those given are not those of the latents."""
-    time, space = coded or (None, 8)
+    time, space = encoded or (None, 8)
     own = 4 if time is None else time, space
-    if given is None:
+    if chosen is None:
         return own
-    if min(given) < 1:
-        raise ValueError(f"--stride is at least 1 frame and 1 pixel, not {given[0]} {given[1]}.")
-    if coded is not None and (given[1] != space or time not in (None, given[0])):
-        raise ValueError(f"These latents are of a VAE of --stride {own[0]} {own[1]}, not {given[0]} {given[1]}.")
-    return given[0], given[1]
+    if min(chosen) < 1:
+        raise ValueError(f"--stride is at least 1 frame and 1 pixel, not {chosen[0]} {chosen[1]}.")
+    if encoded is not None and (chosen[1] != space or time not in (None, chosen[0])):
+        raise ValueError(f"These latents are of a VAE of --stride {own[0]} {own[1]}, not {chosen[0]} {chosen[1]}.")
+    return chosen[0], chosen[1]

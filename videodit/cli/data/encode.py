@@ -21,7 +21,9 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action.add_argument("--text-length", type=int, default=512, help="tokens of a caption, as data.text_length")
     action.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16", help="to store")
     action.add_argument("--crops", type=int, default=1, help="different windows of each clip, each a clip of its own")
-    action.add_argument("--every-side", action="store_true", help="clips at each of --sides that they fill, not one")
+    action.add_argument(
+        "--every-resolution", action="store_true", help="clips at each of --resolutions that they fill, not one"
+    )
     shapes.add_options(
         action,
         "code clips in the best of many shapes, not all in the one that the VAE was trained at",
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from videodit.parallel.distributed import guard_peer_failures
 
     text = args.text and TextSource(args.text, args.tokenizer, args.text_length)
-    taken = Shapes(shapes.given(args) or None, args.every_side, args.crops)
+    taken = Shapes(shapes.given(args) or None, args.every_resolution, args.crops)
     with Bar(console) as bar, guard_peer_failures():
         encode_dataset(args.dataset, args.out, vae=args.vae, text=text, shapes=taken, dtype=args.dtype, progress=bar)
     return 0

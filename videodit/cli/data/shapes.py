@@ -12,15 +12,14 @@ def add_options(action: argparse.ArgumentParser, what: str, fps: str, else_: str
 
     group = action.add_argument_group("buckets", what)
     several = {"type": _integers, "metavar": "N,..."}
-    group.add_argument(
-        "--sides", **several, help=f"resolutions, as sides of squares of as many pixels{some('256,512')}"
-    )
+    resolutions = f"256 means about 256 x 256 pixels, whatever the aspect{some('256,512')}"
+    group.add_argument("--resolutions", **several, help=resolutions)
     ratios = f"width to height, like 16:9,1:1{some('9:16,3:4,1:1,4:3,16:9')}"
     group.add_argument("--aspects", type=_ratios, metavar="X:Y,...", help=ratios)
     lengths = f"lengths, each 1 + 4k; 1 is that of images{some('1,17,33,49,81')}"
     group.add_argument("--frames", **several, help=lengths)
-    group.add_argument("--fps", type=float, help=f"frames a second that clips are served at (default: {fps})")
-    group.add_argument("--upsample", type=float, help="how far a clip may be enlarged (default: 1, not at all)")
+    group.add_argument("--fps", type=float, help=f"frames per second that clips are served at (default: {fps})")
+    group.add_argument("--max-upscale", type=float, help="how far a clip may be enlarged (default: 1, not at all)")
 
 
 def _integers(text: str) -> tuple[int, ...]:
@@ -46,10 +45,10 @@ def _ratio(text: str) -> float:
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """Those that are given, by the names of their fields."""
     fields = {
-        "resolutions": args.sides,
+        "resolutions": args.resolutions,
         "aspects": args.aspects,
         "frames": args.frames,
         "fps": args.fps,
-        "max_upscale": args.upsample,
+        "max_upscale": args.max_upscale,
     }
     return {name: value for name, value in fields.items() if value is not None}

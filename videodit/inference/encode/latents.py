@@ -41,25 +41,25 @@ class Shapes:
 
     buckets: fields of `Buckets`: the best of many shapes, or none where a clip fills none. None takes all at the size
         and rate that the VAE was trained at.
-    every_side: in every resolution that a clip fills, not only the best.
+    every_resolution: in every resolution that a clip fills, not only the best.
     crops: different windows of a clip in each of these, if it has so many; the first is its beginning and centre.
     """
 
     buckets: Mapping[str, Any] | None = None
-    every_side: bool = False
+    every_resolution: bool = False
     crops: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return them as manifests hold them, by the names of the first release."""
         saved = {"resolutions": "sides", "max_upscale": "upsample"}
         buckets = self.buckets and {saved.get(name, name): value for name, value in self.buckets.items()}
-        return {"buckets": buckets, "every_side": self.every_side, "crops": self.crops}
+        return {"buckets": buckets, "every_side": self.every_resolution, "crops": self.crops}
 
     def __post_init__(self) -> None:
         if self.crops < 1:
             raise ValueError(f"{self.crops} crops of a clip: it must be at least 1")
-        if self.every_side and len((self.buckets or {}).get("resolutions", ())) < 2:
-            raise ValueError("to code clips at every side, name several sides")
+        if self.every_resolution and len((self.buckets or {}).get("resolutions", ())) < 2:
+            raise ValueError("to encode clips at every resolution, name several resolutions")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def takes(data: Dataset, run: VAERun, shapes: Shapes, vae_dir: Path) -> tuple[li
         for bucket in size:
             shape = bucket.frames, fps, bucket.height, bucket.width
             for crop, window in enumerate(choose_windows(clip, shape, shapes.crops, number)):
-                name = f"/{bucket.width}x{bucket.height}" * shapes.every_side + f"/{crop}" * (shapes.crops > 1)
+                name = f"/{bucket.width}x{bucket.height}" * shapes.every_resolution + f"/{crop}" * (shapes.crops > 1)
                 found.append(Take(number, bucket, window, name))
     if not found:
         raise ValueError(f"{data.path}: none of its {len(sizes)} clips fits the buckets")
@@ -110,7 +110,7 @@ def _buckets(data: Dataset, run: VAERun, shapes: Shapes) -> list[list[Bucket] | 
     """For every clip its shapes, or why it has none; sides are whole patches of two latents, as transformers have."""
     token = TokenSize(run.model.time_stride, 2 * run.model.space_stride)
     buckets = Buckets(**{"fps": run.data.fps, "token": token, "tokens": 2**62} | dict(shapes.buckets))
-    each = [replace(buckets, resolutions=(n,)) for n in buckets.resolutions] if shapes.every_side else [buckets]
+    each = [replace(buckets, resolutions=(n,)) for n in buckets.resolutions] if shapes.every_resolution else [buckets]
 
     @functools.cache
     def chosen(*clip: Any) -> list[Bucket] | str:
