@@ -1,4 +1,4 @@
-"""What `videodit data` says to mistakes, and what it never overwrites."""
+"""Mistakes on the command line of `videodit data`, and files that it never overwrites."""
 
 import subprocess
 import sys
@@ -10,15 +10,15 @@ from videodit_data.reading.packing import Packing
 from tests.data import conftest as data_fixtures
 from tests.data.captioning.stub import says, serving
 from tests.data.reading.test_bucket_stats import coded
-from videodit.cli.data import shapes
+from videodit.cli.data import bucket_options
 from videodit.cli.main import main
 
 numbered, data_set = data_fixtures.numbered, data_fixtures.data_set
 
 
 @pytest.fixture
-def said(capfd):
-    """said(*words) -> exit status, and what was written to the terminal, on one line."""
+def run_data(capfd):
+    """run_data(*words) -> exit status, and the output on one line."""
 
     def run(*words):
         capfd.readouterr()
@@ -43,37 +43,37 @@ def contents(directory):
 
 @pytest.mark.parametrize("action", ["tokenizer", "report"])
 @pytest.mark.parametrize("file", ["manifest.json", "*.array_record", "."])
-def test_nothing_but_its_own_kind_is_overwritten(clips, said, action, file):
+def test_nothing_but_its_own_kind_is_overwritten(clips, run_data, action, file):
     before = contents(clips)
-    status, told = said(action, clips, "--out", next(clips.glob(file)) if file != "." else clips)
-    assert status == 2 and "choose another place, nothing was written" in told
+    status, output = run_data(action, clips, "--out", next(clips.glob(file)) if file != "." else clips)
+    assert status == 2 and "choose another place, nothing was written" in output
     assert contents(clips) == before
 
 
-def test_a_tokenizer_is_never_replaced_by_another(clips, tmp_path, said):
+def test_a_tokenizer_is_never_replaced_by_another(clips, tmp_path, run_data):
     out = tmp_path / "tokenizer.model"
-    assert said("tokenizer", clips, "--out", out, "--vocabulary", 60)[0] == 0
+    assert run_data("tokenizer", clips, "--out", out, "--vocabulary", 60)[0] == 0
     before = out.read_bytes()
-    assert said("tokenizer", clips, "--out", out, "--vocabulary", 60)[0] == 0
-    status, told = said("tokenizer", clips, "--out", out, "--vocabulary", 50)
-    assert status == 2 and "is another tokenizer" in told and contents(tmp_path) == {out.name: before}
+    assert run_data("tokenizer", clips, "--out", out, "--vocabulary", 60)[0] == 0
+    status, output = run_data("tokenizer", clips, "--out", out, "--vocabulary", 50)
+    assert status == 2 and "is another tokenizer" in output and contents(tmp_path) == {out.name: before}
 
 
 @pytest.mark.parametrize(("pieces", "words"), [(2, "from 4 to"), (5, "it needs"), (2**40, "from 4 to")])
-def test_sizes_that_no_tokenizer_has(clips, tmp_path, said, pieces, words):
-    status, told = said("tokenizer", clips, "--out", tmp_path / "tokenizer.model", "--vocabulary", pieces)
-    assert status == 2 and words in told and "INTERNAL" not in told and not any(tmp_path.iterdir())
+def test_sizes_that_no_tokenizer_has(clips, tmp_path, run_data, pieces, words):
+    status, output = run_data("tokenizer", clips, "--out", tmp_path / "tokenizer.model", "--vocabulary", pieces)
+    assert status == 2 and words in output and "INTERNAL" not in output and not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("stride", [(4, 8), (2, 4), (8, 16)])
-def test_latents_are_forecast_by_their_own_stride(tmp_path, said, stride):
+def test_latents_are_forecast_by_their_own_stride(tmp_path, run_data, stride):
     latents = coded(tmp_path / "latents", [1 + 2 * stride[0]] * 8, stride, 96)
     tokens = 3 * (96 // stride[1] // 2) ** 2
-    status, told = said("buckets", latents, "--tokens", 1000)
-    assert status == 0 and f"│ 8 │ {tokens} │ {1000 // tokens} │" in told
-    assert said("buckets", latents, "--tokens", 1000, "--stride", *stride) == (status, told)
-    status, told = said("buckets", latents, "--stride", stride[0], 2 * stride[1])
-    assert status == 2 and f"a VAE of --stride {stride[0]} {stride[1]}, not {stride[0]} {2 * stride[1]}." in told
+    status, output = run_data("buckets", latents, "--tokens", 1000)
+    assert status == 0 and f"│ 8 │ {tokens} │ {1000 // tokens} │" in output
+    assert run_data("buckets", latents, "--tokens", 1000, "--stride", *stride) == (status, output)
+    status, output = run_data("buckets", latents, "--stride", stride[0], 2 * stride[1])
+    assert status == 2 and f"a VAE of --stride {stride[0]} {stride[1]}, not {stride[0]} {2 * stride[1]}." in output
 
 
 @pytest.mark.parametrize(
@@ -93,44 +93,44 @@ def test_latents_are_forecast_by_their_own_stride(tmp_path, said, stride):
         (["--resolutions", "32", "--frames", "1"], "4 videos where the only length is that of images"),
     ],
 )
-def test_a_mistake_gets_one_sentence(clips, said, options, words):
-    status, told = said("buckets", clips, *options)
-    assert status == 2 and words in told and "lambda" not in told and "Traceback" not in told
+def test_a_mistake_gets_one_sentence(clips, run_data, options, words):
+    status, output = run_data("buckets", clips, *options)
+    assert status == 2 and words in output and "lambda" not in output and "Traceback" not in output
 
 
-def test_defaults_in_help_are_those_taken(said):
-    told, buckets, packing = said("buckets", "--help")[1], Buckets(), Packing(1)
+def test_defaults_in_help_are_those_taken(run_data):
+    output, buckets, packing = run_data("buckets", "--help")[1], Buckets(), Packing(1)
     for value in (buckets.resolutions, buckets.frames, (packing.clips,), (packing.look_ahead,), (buckets.tokens,)):
-        assert f"(default: {','.join(map(str, value))})" in told
-    assert f"(default: {buckets.fps:g})" in told
+        assert f"(default: {','.join(map(str, value))})" in output
+    assert f"(default: {buckets.fps:g})" in output
     ratios = "9:16,3:4,1:1,4:3,16:9"
-    assert f"(default: {ratios})" in told and shapes._ratios(ratios) == buckets.aspects
+    assert f"(default: {ratios})" in output and bucket_options._parse_ratios(ratios) == buckets.aspects
 
 
-def test_a_server_of_rubbish_makes_no_success(clips, tmp_path, said):
+def test_a_server_of_rubbish_makes_no_success(clips, tmp_path, run_data):
     with serving() as stub:
         stub.always(says("no"))
         how = ["--endpoint", stub.url, "--model", "eyes", "--lengths", "short", "--attempts", 1]
-        status, told = said("caption", clips, "--out", tmp_path / "set", *how, "--dead-after", 3)
-        assert status == 2 and "all failed" in told and not (tmp_path / "set").exists()
-        status, told = said("caption", clips, "--out", tmp_path / "set", *how)
-    assert status == 1 and "0 of 4 clips captioned" in told and f"--reuse {tmp_path / 'set'}" in told
+        status, output = run_data("caption", clips, "--out", tmp_path / "set", *how, "--dead-after", 3)
+        assert status == 2 and "all failed" in output and not (tmp_path / "set").exists()
+        status, output = run_data("caption", clips, "--out", tmp_path / "set", *how)
+    assert status == 1 and "0 of 4 clips captioned" in output and f"--reuse {tmp_path / 'set'}" in output
 
 
 ACTIONS = ("build", "report", "ingest", "toyworld", "inspect", "caption", "buckets", "tokenizer", "encode", "tfds")
 
 
-def test_help_has_an_example_of_each_action_and_each_action_its_own(said):
-    assert all(f" videodit data {action} " in said("--help")[1] for action in ACTIONS)
+def test_help_has_an_example_of_each_action_and_each_action_its_own(run_data):
+    assert all(f" videodit data {action} " in run_data("--help")[1] for action in ACTIONS)
     for action in set(ACTIONS) - {"build", "report"}:
-        shown = said(action, "--help")[1].partition("examples: ")[2].split("videodit data ")[1:]
+        shown = run_data(action, "--help")[1].partition("examples: ")[2].split("videodit data ")[1:]
         assert shown and {line.split()[0] for line in shown} == {action}
 
 
-def test_an_unknown_option_is_of_the_action(said, tmp_path):
-    status, told = said("caption", tmp_path, "--out", tmp_path / "x", "--captioner", "a:b", "--fast")
+def test_an_unknown_option_is_of_the_action(run_data, tmp_path):
+    status, output = run_data("caption", tmp_path, "--out", tmp_path / "x", "--captioner", "a:b", "--fast")
     command = "`videodit data caption"
-    assert status == 2 and f"'--fast' is not an option of {command}`: see {command} --help`" in told
+    assert status == 2 and f"'--fast' is not an option of {command}`: see {command} --help`" in output
 
 
 def test_the_package_is_the_command():

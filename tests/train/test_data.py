@@ -132,7 +132,7 @@ def test_batches_of_several_shapes_go_on_exactly(root):
 @pytest.mark.slow
 def test_an_autoencoder_trains_on_clips_of_several_shapes(root):
     data = [f"--config.data.path={root / 'set0'},{root / 'set1'}:3", "--config.data.buckets.tokens=2048"]
-    data += ["--config.data.buckets.sides=16,32", "--config.data.buckets.aspects=1.0,2.0"]
+    data += ["--config.data.buckets.resolutions=16,32", "--config.data.buckets.aspects=1.0,2.0"]
     data += ["--config.data.buckets.frames=5,9", "--config.steps=3", f"--config.data.eval_path={root / 'set1'}"]
     assert run("train", "--config", f"{TINY}:vae", "--workdir", root / "vae-shapes", *data) == 0
     assert load_vae(root / "vae-shapes")[2] == 3

@@ -1,4 +1,4 @@
-"""`videodit COMMAND`: the parser, and the one place where errors become a sentence and an exit status."""
+"""`videodit COMMAND`: the parser, and the only place where errors become a sentence and an exit status."""
 
 import argparse
 import logging
@@ -22,16 +22,13 @@ COMMANDS = (quickstart, train, sample, evaluate, plan, data, weights)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 if it had no result, 2 for a mistake, 130 if interrupted."""
+    """Run a command; returns the exit status: 0, 1 if it had no result, 2 for a mistake, 130 if interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    args, rest = _parser().parse_known_args(argv)
     console = Console(stderr=True)
+    args, rest = _build_parser().parse_known_args(argv)
     try:
         if rest and not getattr(args, "takes_overrides", False):
-            if (option := next((each.partition("=")[0] for each in rest if each.startswith("--")), "")) in RENAMED:
-                raise ValueError(f"the option {option} is called {RENAMED[option]} now")
-            command = " ".join(filter(None, ("videodit", args.name, getattr(args, "action", None))))
-            raise ValueError(f"'{rest[0]}' is not an option of `{command}`: see `{command} --help`")
+            raise ValueError(_describe_unknown(rest, args))
         if rest:
             args.overrides = rest
         return args.command(args, console)
@@ -45,7 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
-def _parser() -> argparse.ArgumentParser:
+def _describe_unknown(rest: Sequence[str], args: argparse.Namespace) -> str:
+    """Return a sentence about arguments that a command does not have."""
+    option = next((each.partition("=")[0] for each in rest if each.startswith("--")), "")
+    if option in RENAMED:
+        return f"the option {option} is called {RENAMED[option]} now"
+    command = " ".join(filter(None, ("videodit", args.name, getattr(args, "action", None))))
+    return f"'{rest[0]}' is not an option of `{command}`: see `{command} --help`"
+
+
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="videodit", description="Train, sample and score video diffusion transformers in JAX."
     )

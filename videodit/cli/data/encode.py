@@ -7,28 +7,27 @@ from pathlib import Path
 from rich.console import Console
 
 from videodit.cli import processes
-from videodit.cli.data import shapes
+from videodit.cli.data import bucket_options
 from videodit.cli.data.progress import Bar
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
-    action = add("encode", help="code clips as latents and captions as embeddings, once")
+    action = add("encode", help="encode clips as latents and captions as embeddings, once")
     action.add_argument("dataset", type=Path)
     action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
-    action.add_argument("--vae", type=Path, help="workdir of the autoencoder; clips stay as they are if not given")
-    action.add_argument("--text", type=Path, help="directory of a text encoder, which training will not need then")
+    action.add_argument("--vae", type=Path, help="workdir of the autoencoder (default: clips are copied)")
+    action.add_argument("--text", type=Path, help="directory of a text encoder, which training does not need then")
     action.add_argument("--tokenizer", type=Path, help="its sentencepiece model, if not in that directory or above")
-    action.add_argument("--text-length", type=int, default=512, help="tokens of a caption, as data.text_length")
-    action.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16", help="to store")
+    action.add_argument("--text-length", type=int, default=512, help="tokens per caption, as data.text_length")
+    action.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16", help="stored type")
     action.add_argument("--crops", type=int, default=1, help="different windows of each clip, each a clip of its own")
-    action.add_argument(
-        "--every-resolution", action="store_true", help="clips at each of --resolutions that they fill, not one"
-    )
-    shapes.add_options(
+    every = "encode a clip at each of --resolutions that it fits, not only at the best"
+    action.add_argument("--every-resolution", action="store_true", help=every)
+    bucket_options.add_options(
         action,
-        "code clips in the best of many shapes, not all in the one that the VAE was trained at",
+        "encode clips in the best of several sizes, not all at the size that the VAE was trained at",
         "the VAE's",
-        ", if any of these is given",
+        ", with any of these options",
     )
     processes.add_options(action)
     action.set_defaults(command=run)
@@ -37,13 +36,13 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     processes.join_if_requested(args)
 
+    from videodit.inference.encode.clip_crops import CropConfig
     from videodit.inference.encode.dataset import encode_dataset
     from videodit.inference.encode.embeddings import TextSource
-    from videodit.inference.encode.latents import Shapes
     from videodit.parallel.distributed import guard_peer_failures
 
     text = args.text and TextSource(args.text, args.tokenizer, args.text_length)
-    taken = Shapes(shapes.given(args) or None, args.every_resolution, args.crops)
+    crops = CropConfig(bucket_options.parse_options(args), args.every_resolution, args.crops)
     with Bar(console) as bar, guard_peer_failures():
-        encode_dataset(args.dataset, args.out, vae=args.vae, text=text, shapes=taken, dtype=args.dtype, progress=bar)
+        encode_dataset(args.dataset, args.out, vae=args.vae, text=text, crops=crops, dtype=args.dtype, progress=bar)
     return 0

@@ -1,1 +1,1 @@
-"""Data sets coded once: clips as latents, captions as embeddings, by processes that share out the shards."""
+"""Encoding of data sets: clips to latents and captions to embeddings, by processes that share the shards."""

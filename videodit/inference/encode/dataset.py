@@ -1,19 +1,18 @@
-"""A data set coded once, clips as latents and captions as embeddings, so that training does neither again.
+"""Encode a data set once, clips as latents and captions as embeddings, so that training need not encode them.
 
-Processes share out the shards, never a batch, and each shard is the same whoever makes it, on machines of one kind
-(XLA for CPU rounds otherwise with other numbers of devices): what one that died left, any number of them go on with.
+Processes share the shards, never a batch. A shard has the same bytes whichever process writes it, on machines of one
+kind (XLA for CPU rounds differently with other numbers of devices), so any number of processes can resume.
 """
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 from videodit_data.formats import format_name, open_dataset
 from videodit_data.storage import embeddings, manifest
@@ -23,12 +22,15 @@ from videodit_data.tokenizer import clean_caption
 
 from videodit.checkpoint.identity import vae_identity
 from videodit.checkpoint.restore import load_vae
+from videodit.inference.encode.clip_crops import CropConfig, select_crops
 from videodit.inference.encode.embeddings import CaptionEncoder, TextSource
-from videodit.inference.encode.latents import LatentEncoder, Shapes, takes
-from videodit.inference.encode.work_sharing import each_its_share
+from videodit.inference.encode.latents import LatentEncoder
+from videodit.inference.encode.shard_notes import ShardNotes
+from videodit.inference.encode.work_sharing import share_work
 from videodit.parallel.distributed import barrier, on_main_process
+from videodit.provenance import JSON
 
-Make = Callable[[Path], None]
+WriteShard = Callable[[Path], None]
 T = TypeVar("T")
 
 
@@ -38,168 +40,164 @@ def encode_dataset(
     *,
     vae: Path | None = None,
     text: TextSource | None = None,
-    shapes: Shapes | None = None,
+    crops: CropConfig | None = None,
     dtype: str = "bfloat16",
     progress: manifest.Progress | None = None,
 ) -> manifest.Manifest:
-    """Writes the latents of a data set's clips, the embeddings of their captions, or both.
-
-    Interrupted, it goes on shard by shard; done already, it does nothing. Of several processes each makes its share.
+    """Write the latents of a data set's clips, the embeddings of their captions, or both; resumes where it stopped.
 
     Args:
-        vae: workdir of the autoencoder; None keeps the clips as they are, be they videos or latents.
-        text: the text encoder; None embeds no captions, but keeps embeddings that the data set carries.
-        shapes: what is taken of every clip.
-        dtype: to store, bfloat16 or float16.
+        vae: workdir of the autoencoder; None copies the clips, whether they are videos or latents.
+        text: the text encoder; None encodes no captions, but copies the embeddings that the data set has.
+        crops: the parts of every clip that are encoded.
+        dtype: the type that is stored, bfloat16 or float16.
 
     Raises:
-        ValueError: when there is no such data set or encoder, what is asked for does not fit, or `out` holds something
+        ValueError: if the data set or an encoder does not exist, options do not fit together, or `out` is something
             else.
     """
-    if vae is None and (text is None or shapes not in (None, Shapes())):
-        raise ValueError("name an autoencoder, a text encoder or both: shapes and crops are those of an autoencoder")
-    data, shapes = open_dataset(dataset), shapes or Shapes()
+    if vae is None and (text is None or crops not in (None, CropConfig())):
+        raise ValueError("pass an autoencoder, a text encoder or both: buckets and crops need an autoencoder")
+    data = open_dataset(dataset)
     if vae is not None and data.manifest.content == "latent":
-        raise ValueError(f"{dataset} holds latents already: an autoencoder codes videos")
+        raise ValueError(f"{dataset} holds latents already: an autoencoder encodes videos")
     progress = progress or (lambda *step: None)
     captions = None if text is None else text.open()
-    described = data.manifest
-    info: dict[str, Any] = {
-        "encoded": {"shards": [shard.sha256 for shard in described.shards], "info": described.info},
-        "vae": described.info.get("vae"),
-        "text": described.info.get("text") if captions is None else captions.identity,
-        "stored": dtype,
-        "world": described.info.get("world"),
-    }
     if vae is None:
-        clips, left_out = _kept(data, described.shards), []
+        clips = ClipShards(_copy_shards(data, data.manifest.shards), {}, [])
     else:
-        clips, told, left_out = _coded(data, vae, shapes, dtype, progress)
-        info |= told
-    info = json.loads(json.dumps(info))
+        clips = _encode_clips(data, vae, crops or CropConfig(), dtype, progress)
+    info = _build_info(data.manifest, captions, dtype, clips.info)
     finished = manifest.already_built(out, info)
-    barrier("looked for what is there")  # before one makes what another looks for
+    barrier("looked for a finished data set")  # before another process creates it
     if finished is not None:
         return finished
     on_main_process(lambda: manifest.start(out, info))
-    notes = Notes(manifest.partial_directory(out), info)
-    told_of = notes.shards(clips, functools.partial(_told, captions is not None))
-    made = [manifest.Described.from_json(told["described"]) for told in told_of]
+    notes = ShardNotes(manifest.partial_directory(out), info)
+    shards = notes.write(clips.write, functools.partial(_describe_shard, captions is not None))
     if captions is None:
-        texts = _carried(notes, data)
+        texts = _copy_texts(notes, data)
     else:
-        found = itertools.chain.from_iterable(told["captions"] for told in told_of)
-        texts = _texts(notes, found, captions, dtype, progress)
-    on_main_process(
-        lambda: manifest.finish(out, made, info=info, left_out=[*described.left_out, *left_out], texts=texts)
-    )
+        texts = _encode_captions(notes, (shard["captions"] for shard in shards), captions, dtype, progress)
+    described = [manifest.Described.from_json(shard["described"]) for shard in shards]
+    dropped = [*data.manifest.left_out, *clips.dropped]
+    on_main_process(lambda: manifest.finish(out, described, info=info, left_out=dropped, texts=texts))
     return manifest.load(out)
 
 
-class Notes:
-    """What has been found out about each shard of a partial data set, in a file a shard; of one `info` alone."""
-
-    def __init__(self, partial: Path, info: dict[str, Any]):
-        self.partial = partial
-        self._folder = partial / f"notes-{hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:16]}"
-        on_main_process(lambda: self._folder.mkdir(exist_ok=True))
-
-    def shards(self, make: Mapping[str, Make], describe: Callable[[Path], dict[str, Any]]) -> list[Any]:
-        """Makes the shards that are not there, and says of all what `describe` does, plain JSON."""
-
-        def there(name: str) -> bool:
-            return self._note(name).exists() and (self.partial / name).exists()
-
-        def one(name: str) -> None:
-            path = self.partial / name
-            if not path.exists():
-                make[name](path)
-            manifest.write_whole(self._note(name), json.dumps(describe(path)))
-
-        each_its_share(list(make), there, one)
-        return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in make]
-
-    def _note(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+def _build_info(
+    source: manifest.Manifest, captions: CaptionEncoder | None, dtype: str, clip_info: dict[str, JSON]
+) -> dict[str, JSON]:
+    """Return what the manifest records of the encoding."""
+    info = {
+        "encoded": {"shards": [shard.sha256 for shard in source.shards], "info": source.info},
+        "vae": source.info.get("vae"),
+        "text": source.info.get("text") if captions is None else captions.identity,
+        "stored": dtype,
+        "world": source.info.get("world"),
+    }
+    return json.loads(json.dumps(info | clip_info))
 
 
-def _kept(data: Dataset, shards: Iterable[manifest.Shard | manifest.TextShard]) -> dict[str, Make]:
-    """Shards of a data set as they are: other names of the same files, where the disc is the same.
+class ClipShards(NamedTuple):
+    """The shards of clips of an encoded data set.
+
+    Attributes:
+        write: functions that write them, by name.
+        info: what the manifest records of them.
+        dropped: the clips that are in no shard.
+    """
+
+    write: dict[str, WriteShard]
+    info: dict[str, JSON]
+    dropped: list[manifest.LeftOut]
+
+
+def _copy_shards(data: Dataset, shards: Iterable[manifest.Shard | manifest.TextShard]) -> dict[str, WriteShard]:
+    """Return functions that copy shards of a data set, by hard links on the same file system.
 
     Raises:
-        ValueError: when it has no shards of its own.
+        ValueError: if the data set has no shards.
     """
     if format_name(data.path):
-        raise ValueError(f"{data.path} has no shards to keep: name an autoencoder to code its clips with")
+        raise ValueError(f"{data.path} has no shards to copy: pass an autoencoder to encode its clips")
 
-    def make(shard: str, path: Path) -> None:
-        source, scratch = Path(data.path) / shard, path.with_name(path.name + ".tmp")
-        scratch.unlink(missing_ok=True)
+    def copy(shard: str, path: Path) -> None:
+        source, partial = Path(data.path) / shard, path.with_name(path.name + ".tmp")
+        partial.unlink(missing_ok=True)
         try:
-            os.link(source.resolve(), scratch)  # of a link, what it is to
+            os.link(source.resolve(), partial)
         except OSError:
-            shutil.copyfile(source, scratch)
-        scratch.replace(path)
+            shutil.copyfile(source, partial)
+        partial.replace(path)
 
-    return {shard.name: functools.partial(make, shard.name) for shard in shards}
+    return {shard.name: functools.partial(copy, shard.name) for shard in shards}
 
 
-def _coded(
-    data: Dataset, vae_dir: Path, shapes: Shapes, dtype: str, progress: manifest.Progress
-) -> tuple[dict[str, Make], dict[str, Any], list[manifest.LeftOut]]:
-    """The shards of latents to be made, what the manifest says of them, and the clips that are not among them."""
+def _encode_clips(
+    data: Dataset, vae_dir: Path, config: CropConfig, dtype: str, progress: manifest.Progress
+) -> ClipShards:
+    """Return the shards of latents."""
     vae, run, step = load_vae(vae_dir)
-    fps = (shapes.buckets or {}).get("fps", run.data.fps)
-    some, without = takes(data, run, shapes, vae_dir)
-    coder = LatentEncoder(vae, fps, dtype)
+    fps = config.choose_fps(run)
+    crops, dropped = select_crops(data, run, config, vae_dir)
+    encoder = LatentEncoder(vae, fps, dtype)
 
-    def make(part: range, path: Path) -> None:
-        counted = _counted(coder(data.records, some[part.start : part.stop]), part, len(some), "clips", progress)
-        write_shard(path, counted)
+    def write(part: range, path: Path) -> None:
+        records = encoder(data.records, crops[part.start : part.stop])
+        write_shard(path, _report(records, part, len(crops), "clips", progress))
 
-    # As many records a shard as the clips have, however many are taken of each.
-    count = -(-len(data.manifest.shards) * len(some) // data.manifest.clips)
-    parts = even_ranges(len(some), count)
-    one = None if shapes.buckets else f"{run.data.frames} x {run.data.height} x {run.data.width}"
-    told = {"vae": vae_identity(vae_dir, vae, step), "shape": shapes.to_json() | {"fps": fps, "one": one}}
-    left_out = [manifest.LeftOut(data.records[n].id, f"{reason} for the buckets") for n, reason in without.items()]
-    named = {shard_name("latents", i, len(parts)): functools.partial(make, part) for i, part in enumerate(parts)}
-    return named, told, left_out
+    # As many records per shard as the source has, however many crops a clip has.
+    count = -(-len(data.manifest.shards) * len(crops) // data.manifest.clips)
+    parts = even_ranges(len(crops), count)
+    size = None if config.buckets else f"{run.data.frames} x {run.data.height} x {run.data.width}"
+    return ClipShards(
+        write={shard_name("latents", i, len(parts)): functools.partial(write, part) for i, part in enumerate(parts)},
+        info={"vae": vae_identity(vae_dir, vae, step), "shape": config.to_json() | {"fps": fps, "one": size}},
+        dropped=[
+            manifest.LeftOut(data.records[index].id, f"{reason} for the buckets") for index, reason in dropped.items()
+        ],
+    )
 
 
-def _carried(notes: Notes, data: Dataset) -> Sequence[manifest.TextShard]:
-    """The embeddings that a data set carries, as they are."""
-    kept = _kept(data, data.manifest.texts) if data.manifest.texts else {}
-    places = {name: notes.partial / name for name in kept}
-    each_its_share(list(kept), lambda name: places[name].exists(), lambda name: kept[name](places[name]))
+def _copy_texts(notes: ShardNotes, data: Dataset) -> Sequence[manifest.TextShard]:
+    """Copy the embeddings that a data set has."""
+    copies = _copy_shards(data, data.manifest.texts) if data.manifest.texts else {}
+    paths = {name: notes.partial / name for name in copies}
+    share_work(list(copies), lambda name: paths[name].exists(), lambda name: copies[name](paths[name]))
     return data.manifest.texts
 
 
-def _told(captions: bool, path: Path) -> dict[str, Any]:
-    """What the manifest says of a shard, and its `captions` if wanted, which are read while the file is in memory."""
-    some = RecordSource([path]) if captions else []
-    distinct = sorted({clean_caption(caption) for record in some for caption in record.captions})
-    return {"described": dataclasses.asdict(manifest.describe(path)), "captions": distinct}
+def _describe_shard(with_captions: bool, path: Path) -> dict[str, JSON]:
+    """Return what the manifest records of a shard, and its distinct captions, read while the file is in memory."""
+    records = RecordSource([path]) if with_captions else []
+    captions = sorted({clean_caption(caption) for record in records for caption in record.captions})
+    return {"described": dataclasses.asdict(manifest.describe(path)), "captions": captions}
 
 
-def _texts(
-    notes: Notes, found: Iterable[str], coder: CaptionEncoder, dtype: str, progress: manifest.Progress
+def _encode_captions(
+    notes: ShardNotes,
+    captions_of_shards: Iterable[Sequence[str]],
+    encoder: CaptionEncoder,
+    dtype: str,
+    progress: manifest.Progress,
 ) -> list[manifest.TextShard]:
-    """Makes the shards of embeddings: each distinct caption once, whatever clips it is of."""
-    keys = embeddings.Keys(coder.identity)
-    captions = embeddings.distinct(found, keys)
+    """Write the shards of embeddings, with each distinct caption once."""
+    keys = embeddings.Keys(encoder.identity)
+    captions = embeddings.distinct(itertools.chain.from_iterable(captions_of_shards), keys)
 
-    def make(part: range, path: Path) -> None:
-        some = captions[part.start : part.stop]
-        counted = _counted(coder(some), part, len(captions), "captions", progress)
-        embeddings.write(path, some, counted, keys, dtype)
+    def write(part: range, path: Path) -> None:
+        chunk = captions[part.start : part.stop]
+        encoded = _report(encoder(chunk), part, len(captions), "captions", progress)
+        embeddings.write(path, chunk, encoded, keys, dtype)
 
-    shards = {name: functools.partial(make, part) for name, part in embeddings.shards_of(captions).items()}
-    told_of = notes.shards(shards, lambda path: dataclasses.asdict(embeddings.describe(path)))
-    return [manifest.TextShard(**told) for told in told_of]
+    shards = {name: functools.partial(write, part) for name, part in embeddings.shards_of(captions).items()}
+    described = notes.write(shards, lambda path: dataclasses.asdict(embeddings.describe(path)))
+    return [manifest.TextShard(**fields) for fields in described]
 
 
-def _counted(items: Iterable[T], part: range, total: int, what: str, progress: manifest.Progress) -> Iterator[T]:
+def _report(items: Iterable[T], part: range, total: int, what: str, progress: manifest.Progress) -> Iterator[T]:
+    """Yield items and report each to a progress bar."""
     for done, item in enumerate(items, part.start + 1):
         yield item
         progress(what, done, total)

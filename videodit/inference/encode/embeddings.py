@@ -1,10 +1,9 @@
-"""Captions encoded once by a frozen text encoder, each distinct one, over the devices of a process."""
+"""Captions encoded by a frozen text encoder, batch by batch over the devices of a process."""
 
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,28 +18,35 @@ from videodit.models.text import TextEncoder
 from videodit.nn.state import abstract_arrays, shardings_of, split_model
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.parallel.rules import sharding_for
+from videodit.provenance import JSON
 from videodit.shapes import TextIds, TextMask
 
-CAPTIONS_PER_DEVICE = 8  # at a time, so that what is computed is the same for any number of devices
+CAPTIONS_PER_DEVICE = 8  # of a batch, so that results do not depend on the number of devices
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """A text encoder's directory, its tokenizer's file, and the tokens that captions are padded or cut to."""
+    """A text encoder on disk.
+
+    Attributes:
+        workdir: its directory.
+        tokenizer: its sentencepiece model; None for the one in that directory or above it.
+        length: the number of tokens that captions are padded or cut to.
+    """
 
     workdir: Path
     tokenizer: Path | None = None
     length: int = 512
 
     def open(self) -> "CaptionEncoder":
-        """Open the encoder; ValueError when there is no such encoder or tokenizer, or they do not fit."""
+        """Open the encoder; ValueError if encoder or tokenizer do not exist, or do not fit together."""
         candidates = self.workdir / "tokenizer.model", self.workdir.parent / "tokenizer.model"
-        found = self.tokenizer or next((path for path in candidates if path.is_file()), candidates[0])
+        path = self.tokenizer or next((path for path in candidates if path.is_file()), candidates[0])
         model, config, step = load_text_encoder_on_host(self.workdir)
-        tokenizer = Tokenizer(found)
+        tokenizer = Tokenizer(path)
         if tokenizer.size > config.model.vocab_size:
             raise ValueError(
-                f"the text encoder of {self.workdir} has {config.model.vocab_size} token ids, but {found} makes "
+                f"the text encoder of {self.workdir} has {config.model.vocab_size} token ids, but {path} makes "
                 f"{tokenizer.size}"
             )
         identity = text_encoder_identity(model, config, step, tokenizer.model, self.length)
@@ -48,17 +54,19 @@ class TextSource:
 
 
 class CaptionEncoder:
-    """Encodes captions a full batch at a time. The encoder's weights are on the devices only while it does so.
+    """Encodes captions in full batches; the encoder's weights are on the devices only during a call.
 
-    `identity` is what the embeddings depend on, as a manifest records it.
+    Args:
+        length: the number of tokens that captions are padded or cut to.
+        identity: what embeddings depend on, as a manifest records it.
     """
 
-    def __init__(self, model: TextEncoder, tokenizer: Tokenizer, length: int, identity: dict[str, Any]):
+    def __init__(self, model: TextEncoder, tokenizer: Tokenizer, length: int, identity: dict[str, JSON]):
         self._model, self._tokenizer, self._length, self.identity = model, tokenizer, length, identity
-        self._mesh = _mesh(model)
+        self._mesh = _choose_mesh(model)
 
     def __call__(self, captions: Sequence[str]) -> Iterator[Float[np.ndarray, "s E"]]:
-        """Yield for each caption, in order, the embeddings of the tokens that it has."""
+        """Yield the embeddings of each caption's tokens, without padding, in order."""
         graphdef, *variables = split_model(self._model)
         shardings = shardings_of(list(abstract_arrays(self._model, self._mesh)[1:]))
         with jax.set_mesh(self._mesh):
@@ -77,8 +85,8 @@ class CaptionEncoder:
 
     def _encode(self, graphdef: nnx.GraphDef, state: PyTree, ids_BS: np.ndarray, mask_BS: np.ndarray) -> Array:
         with jax.set_mesh(self._mesh):
-            rows = sharding_for(("batch",), ids_BS.shape[:1], self._mesh)
-            return _encode(graphdef, state, *jax.device_put((ids_BS, mask_BS), rows))
+            batch_sharding = sharding_for(("batch",), ids_BS.shape[:1], self._mesh)
+            return _encode(graphdef, state, *jax.device_put((ids_BS, mask_BS), batch_sharding))
 
 
 def _unpad(embeddings: Array, mask_BS: np.ndarray, count: int) -> Iterator[Float[np.ndarray, "s E"]]:
@@ -91,12 +99,12 @@ def _encode(graphdef: nnx.GraphDef, state: PyTree, ids_BS: TextIds, mask_BS: Tex
     return nnx.merge(graphdef, *state)(ids_BS, mask_BS)
 
 
-def _mesh(model: TextEncoder) -> Mesh:
-    """Return the mesh of this process's devices, which share the weights where these divide, or have a copy each."""
+def _choose_mesh(model: TextEncoder) -> Mesh:
+    """Return a mesh of the devices of this process, which shards the weights if their sizes divide."""
     devices = jax.local_devices()
-    shared = make_mesh(MeshConfig(data=1, fsdp=-1), devices)
+    sharded = make_mesh(MeshConfig(data=1, fsdp=-1), devices)
     try:
-        abstract_arrays(model, shared)
+        abstract_arrays(model, sharded)
     except ValueError:
         return make_mesh(MeshConfig(), devices)
-    return shared
+    return sharded

@@ -1,4 +1,4 @@
-"""Files that several processes make together, each its share, in a directory that all of them see."""
+"""Files that several processes write, each its share, to a directory on a shared file system."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,18 +7,20 @@ import jax
 from videodit.parallel.distributed import barrier, broadcast_from_main, is_main_process
 
 
-def each_its_share(names: Sequence[str], made: Callable[[str], bool], make: Callable[[str], None]) -> None:
-    """Makes what has not been made yet, and returns when all of it has.
+def share_work(names: Sequence[str], exists: Callable[[str], bool], make: Callable[[str], None]) -> None:
+    """Make the missing files, each in one process, and return when all of them exist.
 
-    Shares are even in number, whatever has been made before. When a process ends early, those that wait for it do.
+    If a process fails, the others end too.
 
     Args:
-        names: of all, the same in every process. made: whether one is there. make: makes it, whole or not at all.
+        names: of all files, the same in every process.
+        exists: returns whether a file exists.
+        make: writes a file, which must not exist before it is complete.
     """
-    barrier("came to look for what is there")  # before devices wait for what the first one says
-    # The first one looks for all: on a network's disc others may not see the same, or not for a while see what comes.
-    there = broadcast_from_main([is_main_process() and made(name) for name in names])
-    pending = [name for name, done in zip(names, there, strict=True) if not done]
-    for name in pending[jax.process_index() :: jax.process_count()]:
+    barrier("before looking for existing files")  # before devices wait for the broadcast
+    # The main process looks for all files: on a network file system, others may see new ones later.
+    existing = broadcast_from_main([is_main_process() and exists(name) for name in names])
+    missing = [name for name, name_exists in zip(names, existing, strict=True) if not name_exists]
+    for name in missing[jax.process_index() :: jax.process_count()]:
         make(name)
-    barrier("made what was not there")
+    barrier("wrote missing files")
