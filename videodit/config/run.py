@@ -11,6 +11,7 @@ from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 from videodit.models.vision import VisionConfig
+from videodit.nn.attention_spec import describe_packing_obstacle
 from videodit.nn.lora import LoRAConfig
 from videodit.parallel.mesh import MeshConfig
 
@@ -121,6 +122,11 @@ class DiTRun(Run):
     latent_sampling: LatentSampling = "mean"
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.data.packed and (obstacle := describe_packing_obstacle(self.model.attention)):
+            raise ValueError(f"model.attention does not go with data.packing: {obstacle}")
 
     @property
     def heads(self) -> int:

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int
+from videodit_kernels.attention import Padded
+from videodit_kernels.attention.tiles import Grid
 
 from videodit.nn.attention import Attention, QKNorm, Rope, segment_mask
+from videodit.nn.attention_spec import AttentionSpec, Mask, describe_packing_obstacle
 from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token_grid, unpatchify
 from videodit.nn.linear import Linear
 from videodit.nn.mlp import MLP, MLPKind
@@ -37,6 +40,7 @@ class DiTConfig:
         attend_padding: whether the padding of a text is attended to, as zeros, which Wan learnt with.
         image_width: size of an image encoder's tokens, which blocks attend to as well as to the text; None for none.
         image_tokens: how many of them have a learned position embedding; 0 for none.
+        attention: which tokens of a clip attend to each other in self-attention; all by default.
         qk_norm: RMS norm of queries and keys over each "head", over all heads ("full") or "none".
         cross_attn_norm: whether an affine LayerNorm comes before cross-attention.
         pooled_text: whether the mean of the text tokens modulates the blocks along with time (Esser et al. 2024), a
@@ -61,6 +65,7 @@ class DiTConfig:
     attend_padding: bool = False
     image_width: int | None = None
     image_tokens: int = 0
+    attention: AttentionSpec = dataclasses.field(default_factory=AttentionSpec)
     qk_norm: QKNorm = "head"
     cross_attn_norm: bool = False
     pooled_text: bool = False
@@ -200,11 +205,12 @@ class Block(nnx.Module):
         text_segments_BS: TextSegments,
         image_BID: Float[Array, "B I D"] | None = None,
         image_segments_BI: Int[Array, "B I"] | None = None,
+        mask: Mask | None = None,
     ) -> Tokens:
         modulation = jnp.moveaxis(time_Bl6D + gather_param(self.modulation), -2, 0)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
         _, y = adaptive_norm(x_BLD, scale, shift, eps=self.eps)
-        y = self.attention(y, rope=rope, q_segments=segments_BL)
+        y = self.attention(y, rope=rope, q_segments=segments_BL, mask=mask)
         x_BLD = (x_BLD + gate * y).astype(x_BLD.dtype)
         y = x_BLD if self.cross_norm is None else self.cross_norm(x_BLD)
         y = self.cross_attention(
@@ -261,6 +267,7 @@ class DiT(nnx.Module):
         segments_BL: Segments | None = None,
         image_BIE: Float[Array, "B I E2"] | None = None,
         image_segments_BI: Int[Array, "B I"] | None = None,
+        grid: Grid | None = None,
     ) -> Float[Array, "B L P2"]:
         """Predict the velocity of sequences of tokens, in which several clips may be packed.
 
@@ -273,17 +280,23 @@ class DiT(nnx.Module):
             segments_BL: the clip that a token belongs to, from 1; 0 is padding. None: one clip per sequence, segment 1.
             image_BIE: outputs of an image encoder, of models with an `image_width`; None if there is no image.
             image_segments_BI: the segment whose tokens attend to a token of them; None: all in segment 1.
+            grid: tokens of a clip along (t, y, x), in raster order, where sequences hold one clip; models whose
+                attention is not full need it.
 
         Returns:
             float32 velocities; those of padding are undefined.
 
         Raises:
-            ValueError: for an image where the model has no `image_width`.
+            ValueError: for an image where the model has no `image_width`, and for packed sequences where its attention
+                is not full.
         """
         if image_BIE is not None and self.image_embedding is None:
             raise ValueError("the model attends to no image: its image_width is None")
-        dtype = jnp.dtype(self.cfg.dtype)
-        sharding = TokenSharding.for_length(x_BLP.shape[1], packed=segments_BL is not None)
+        dtype, attention = jnp.dtype(self.cfg.dtype), self.cfg.attention
+        if not attention.is_full and (grid is None or segments_BL is not None):
+            raise ValueError(describe_packing_obstacle(attention))
+        tiles = None if attention.order is None else (grid, attention.order)
+        sharding = TokenSharding.for_length(x_BLP.shape[1], packed=segments_BL is not None, tiles=tiles)
         if sharding.padded > sharding.length and segments_BL is None:
             segments_BL = jnp.ones(x_BLP.shape[:2], jnp.int32)
         segments_BL = None if segments_BL is None else sharding.shard_tokens(segments_BL)
@@ -295,10 +308,25 @@ class DiT(nnx.Module):
         x_BLD = self.patch_embedding(constrain(sharding.shard_tokens(x_BLP.astype(dtype)), ("batch", "stream", None)))
         image_BID = None if image_BIE is None else self.image_embedding(image_BIE.astype(dtype))
         x_BLD = self.stack(
-            x_BLD, time_Bl6D, text_BSD, rope, segments_BL, text_segments_BS, image_BID, image_segments_BI
+            x_BLD,
+            time_Bl6D,
+            text_BSD,
+            rope,
+            segments_BL,
+            text_segments_BS,
+            image_BID,
+            image_segments_BI,
+            pattern=() if attention.is_full else self._build_masks(grid, sharding),
         )
         v_BLP = constrain(self.head(x_BLD, embedding_BlD), ("batch", None, None))
         return sharding.gather_tokens(v_BLP)
+
+    def _build_masks(self, grid: Grid, sharding: TokenSharding) -> tuple[Mask | None, ...]:
+        """Build the masks of consecutive blocks, for tokens as devices hold them."""
+        masks = self.cfg.attention.build_masks(grid)
+        if sharding.padded == sharding.length:
+            return masks
+        return tuple(None if mask is None else Padded(mask, sharding.length) for mask in masks)
 
     def __call__(
         self,
@@ -335,5 +363,6 @@ class DiT(nnx.Module):
             text_BSE,
             text_mask_BS.astype(jnp.int32),
             image_BIE=image_BIE,
+            grid=grid,
         )
         return unpatchify(v_BLP, grid, cfg.patch)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import math
+
+from videodit_kernels.attention.tiles import Grid
 
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
@@ -46,8 +49,12 @@ def _attention(width: int, inner: int, queries: int, keys: int, bias: bool = Tru
 
 
 @functools.lru_cache  # a search for meshes repeats the same thousands of times
-def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 0) -> Cost:
-    """Count a `DiT` on one clip of so many tokens, with one time for the clip."""
+def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 0, *, grid: Grid | None = None) -> Cost:
+    """Count a `DiT` on one clip of so many tokens, with one time for the clip.
+
+    Of self-attention, the pairs that attend to each other are counted; where that is not all, `grid` has to say how
+    many tokens a clip has along (t, y, x).
+    """
     width = cfg.width
     qk_scales = Cost(params={"head": 2 * cfg.head_dim, "full": 2 * width, "none": 0}[cfg.qk_norm])
     block = (
@@ -70,20 +77,36 @@ def dit_cost(cfg: DiTConfig, tokens: int, text_tokens: int, image_tokens: int = 
         block += 2 * _linear(width, width, image_tokens) + Cost(
             qk_scales.params // 2, 2 * tokens * image_tokens * width
         )
-    return _linear(cfg.patch_features, width, tokens) + time + text + cfg.depth * block + head
+    masked = Cost(macs=2 * width * (count_attended_pairs(cfg, tokens, grid) - cfg.depth * tokens**2))
+    return _linear(cfg.patch_features, width, tokens) + time + text + cfg.depth * block + masked + head
 
 
-def adapted_train_flops(cfg: DiTConfig, tokens: int, text_tokens: int, adapters: int) -> int:
+def count_attended_pairs(cfg: DiTConfig, tokens: int, grid: Grid | None = None) -> int:
+    """Count the pairs of a clip's tokens that attend to each other, summed over blocks.
+
+    Raises:
+        ValueError: where attention is not full, and the grid is missing or has another number of tokens.
+    """
+    if cfg.attention.is_full:
+        return cfg.depth * tokens**2
+    if grid is None or math.prod(grid) != tokens:
+        raise ValueError(f"which of {tokens} tokens attend to each other depends on their grid, got {grid}")
+    return cfg.attention.count_pairs(grid, cfg.depth)
+
+
+def adapted_train_flops(
+    cfg: DiTConfig, tokens: int, text_tokens: int, adapters: int, *, grid: Grid | None = None
+) -> int:
     """Count FLOPs of training adapters of so many parameters on one clip, all else of a `DiT` frozen.
 
     The forward pass, and of the backward pass what leads to the adapters: through the blocks and the head, but not to
     the weights of those, the text or the patches.
     """
     width, head = cfg.width, cfg.velocity_features
-    products = 2 * tokens * (tokens + text_tokens) * width
+    products = 2 * (count_attended_pairs(cfg, tokens, grid) + cfg.depth * tokens * text_tokens) * width
     linear = 6 * width**2 + (3 if cfg.mlp == "gated" else 2) * width * cfg.mlp_width
-    through = cfg.depth * (tokens * linear + 2 * products) + tokens * width * head
-    return 2 * (dit_cost(cfg, tokens, text_tokens).macs + through + 3 * tokens * adapters)
+    through = cfg.depth * tokens * linear + 2 * products + tokens * width * head
+    return 2 * (dit_cost(cfg, tokens, text_tokens, grid=grid).macs + through + 3 * tokens * adapters)
 
 
 @functools.lru_cache

@@ -1,5 +1,6 @@
 """The text-to-video model: a transformer, and its text encoder where that is trained along."""
 
+import math
 from typing import Literal
 
 import jax.numpy as jnp
@@ -83,8 +84,7 @@ class TextToVideo(nnx.Module):
 
 def count_tokens(cfg: DiTConfig, latent_shape: tuple[int, int, int, int]) -> int:
     """Return the number of tokens of a clip whose latent has the shape (T, Y, X, C)."""
-    t, y, x = token_grid(latent_shape[:3], cfg.patch)
-    return t * y * x
+    return math.prod(token_grid(latent_shape[:3], cfg.patch))
 
 
 def empty_captions(text_ids: TextIds) -> tuple[TextIds, TextMask]:

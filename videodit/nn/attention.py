@@ -151,12 +151,14 @@ class Attention(nnx.Module):
         q_segments: Int[Array, "B L"] | None = None,
         kv_segments: Int[Array, "B S"] | None = None,
         bias_NLS: Float[Array, "N L S"] | None = None,
+        mask: kernels.Mask | None = None,
         image_BID: Float[Array, "B I D"] | None = None,
         image_segments: Int[Array, "B I"] | None = None,
     ) -> Tokens:
         """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys; the others are as in `attention`.
 
-        Of self-attention, `q_segments` are those of the keys too where `kv_segments` is None. `image` is the second
+        Of self-attention, `q_segments` are those of the keys too where `kv_segments` is None, and `mask` says which
+        tokens attend to which. `image` is the second
         sequence, and may be left out.
         """
         x_BLD = constrain(x_BLD, ("batch", "tokens", None))
@@ -165,8 +167,9 @@ class Attention(nnx.Module):
         q, k, v = self.q(x_BLD), self.k(kv_BSD), self.v(kv_BSD)
         q, k = self._norm_rope(self.q_norm, q, rope), self._norm_rope(self.k_norm, k, rope)
         if is_self_attention and bias_NLS is None and kv_segments is None:
-            y_BLNH = self_attention(q, k, v, q_segments, scale=self.scale)
+            y_BLNH = self_attention(q, k, v, q_segments, mask=mask, scale=self.scale)
         else:
+            assert mask is None, "masks are for self-attention within a clip"
             y_BLNH = attention(
                 q, k, v, q_segments=q_segments, kv_segments=kv_segments, bias_NLS=bias_NLS, scale=self.scale
             )

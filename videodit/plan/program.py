@@ -19,6 +19,7 @@ from videodit.models.flops import dit_cost
 from videodit.models.text import TextEncoder
 from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE, VAEConfig
+from videodit.nn.embed import token_grid
 from videodit.nn.stack import Remat
 from videodit.nn.state import abstract_arrays, abstract_module, matrix_axes_of, shardings_of
 from videodit.parallel.mesh import parse_mesh
@@ -176,7 +177,8 @@ def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
     conditioning = Conditioning(text, array(jnp.bool_, length), array(jnp.float32))
     keys = array(jax.random.key(0).dtype)
     calls = run.sampler.steps * (1 if run.sampler.guidance == 1 else 2)
-    flops = clips * calls * dit_cost(run.model, task.tokens_per_clip, length).forward_flops
+    grid = token_grid(task.latent_shape[:3], run.model.patch)
+    flops = clips * calls * dit_cost(run.model, task.tokens_per_clip, length, grid=grid).forward_flops
     arguments = params, buffers, keys, conditioning, conditioning
     return _inference_program(jax.jit(denoise), arguments, run, task, float(flops))
 

@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from videodit_kernels.attention.tiles import Grid
+
 from videodit.config.run import DiTRun, Run, VAERun
 from videodit.models.dit import DiTConfig
-from videodit.models.flops import Cost, dit_cost, text_cost
-from videodit.models.text_to_video import count_tokens
+from videodit.models.flops import Cost, count_attended_pairs, dit_cost, text_cost
+from videodit.nn.embed import token_grid
 from videodit.parallel.chips import Chip
 from videodit.parallel.mesh import MeshConfig
 from videodit.plan.compile import compile_plan
@@ -108,13 +110,13 @@ def rank(plan: Plan) -> tuple[bool, float]:
 def list_candidates(run: DiTRun, topology: Topology, vae: VAERun | None = None) -> list[Candidate]:
     """Return all meshes with every remat policy except offload, each with the fewest micro-batches that seem to fit."""
     clip = (run.data.frames, run.data.height, run.data.width)
-    tokens = count_tokens(run.model, (vae.model if vae else default_vae(run)).latent_shape(*clip))
+    grid = token_grid((vae.model if vae else default_vae(run)).latent_shape(*clip)[:3], run.model.patch)
     candidates = []
     for mesh in list_meshes(run, topology):
         clips = run.data.batch_size // (mesh.data * mesh.fsdp)
         for remat in STORED_VALUES:
             for micro_batches in _divisors(clips):
-                candidate = estimate(_replace(run, mesh, remat, micro_batches), topology, tokens)
+                candidate = estimate(_replace(run, mesh, remat, micro_batches), topology, grid)
                 if candidate.memory <= topology.chip.hbm_bytes:
                     break
             candidates.append(candidate)
@@ -144,14 +146,15 @@ def _divide_devices(run: DiTRun, topology: Topology) -> Iterator[MeshConfig]:
                     yield MeshConfig(data=data, fsdp=replicas // data, context=context, tensor=tensor)
 
 
-def estimate(run: DiTRun, topology: Topology, tokens: int) -> Candidate:
+def estimate(run: DiTRun, topology: Topology, grid: Grid) -> Candidate:
     """Estimate memory and time of a run from its configuration, to rank candidates.
 
     Args:
-        tokens: of a clip.
+        grid: tokens of a clip along (t, y, x).
     """
     chip, mesh, model, text = topology.chip, run.mesh, run.model, run.data.text_length
-    dit, encoder = dit_cost(model, tokens, text), text_cost(run.text, text)
+    tokens = math.prod(grid)
+    dit, encoder = dit_cost(model, tokens, text, grid=grid), text_cost(run.text, text)
     cost, replicas = dit + encoder, mesh.data * mesh.fsdp
     trained = dit.params * (run.lora is None) + encoder.params * (run.text_encoder is None)
     shards = mesh.fsdp * mesh.context * mesh.tensor
@@ -162,7 +165,7 @@ def estimate(run: DiTRun, topology: Topology, tokens: int) -> Candidate:
     stored = 2 * model.depth * local_tokens * values / mesh.tensor
     state = (trained * _bytes_per_parameter(run) + 4 * (cost.params - trained)) / shards
     memory = chip.devices * (state + stored + WORKING_BYTES * local_tokens * model.width / mesh.tensor)
-    compute = _compute_seconds(model, tokens, cost, chip) * run.data.batch_size / topology.num_chips
+    compute = _compute_seconds(model, grid, cost, chip) * run.data.batch_size / topology.num_chips
     return Candidate(run, memory, compute + _link_seconds(run, chip, cost.params, local_tokens))
 
 
@@ -173,9 +176,9 @@ def _bytes_per_parameter(run: DiTRun) -> int:
     return 2 * size[run.optim.params] + moments + 4 * (run.ema > 0)
 
 
-def _compute_seconds(model: DiTConfig, tokens: int, cost: Cost, chip: Chip) -> float:
+def _compute_seconds(model: DiTConfig, grid: Grid, cost: Cost, chip: Chip) -> float:
     """Return the seconds of a clip's training step on one chip, with recomputation."""
-    attention = 4 * model.depth * tokens**2 * model.width
+    attention = 4 * count_attended_pairs(model, math.prod(grid), grid) * model.width
     matmul = cost.forward_flops - attention
     matmul_recomputed, attention_recomputed = RECOMPUTED[model.remat]
     share = ATTENTION_SHARE[256 if chip.name in WIDE_MATRIX_UNIT else 128]

@@ -20,9 +20,9 @@ def build_mask(
     parts = []
     if mask is not None:
         labels = mask.labels(*((q_len, kv_len) if offsets is None else (offsets.q_len, offsets.kv_len)))
-        parts.append(
-            jnp.asarray(materialize_rule(mask.rule, *slice_labels(labels, offsets, q_len, kv_len)))[None, None]
-        )
+        # As arrays: in numpy, the mask written out would be a constant of the program.
+        q_labels, kv_labels = map(jnp.asarray, slice_labels(labels, offsets, q_len, kv_len))
+        parts.append(materialize_rule(mask.rule, q_labels, kv_labels)[None, None])
     if segments is not None:
         parts.append((segments[0][:, :, None] == segments[1][:, None, :])[:, None])
     return None if not parts else parts[0] if len(parts) == 1 else parts[0] & parts[1]

@@ -7,6 +7,20 @@ from jax import Array
 from videodit_kernels.attention.masks import Mask, SequenceOffsets
 from videodit_kernels.attention.reference import build_mask, softmax
 
+# Of a mask written out, one byte for each pair.
+MAX_MASK_BYTES = 2 * 2**30
+
+
+def find_mask_obstacle(q_len: int, kv_len: int) -> str | None:
+    """Say why a mask for these lengths is too large to be written out; None if it is not."""
+    size = q_len * kv_len
+    if size <= MAX_MASK_BYTES:
+        return None
+    return (
+        f"writes masks out, and one for {q_len} queries and {kv_len} keys has {size / 2**30:.1f} GiB, more than "
+        f"{MAX_MASK_BYTES / 2**30:.0f}: take fewer tokens, full attention, or a TPU, whose kernel writes no mask out"
+    )
+
 
 def attention(
     q: Array,
@@ -22,7 +36,13 @@ def attention(
     """As `reference.attention`, by `jax.nn.dot_product_attention`; the mask is written out.
 
     Its own residual is rounded and has no gradient, so that the log-sum-exp, where it is requested, is computed here.
+
+    Raises:
+        ValueError: for a mask that is too large to be written out.
     """
+    obstacle = None if mask is None else find_mask_obstacle(q.shape[1], k.shape[1])
+    if obstacle:
+        raise ValueError(f"implementation 'xla' {obstacle}")
     allowed = build_mask(mask, segments, q.shape[1], k.shape[1], offsets)
     out = jax.nn.dot_product_attention(q, k, v, mask=allowed, scale=scale, implementation="xla")
     if allowed is not None:

@@ -20,6 +20,7 @@ from videodit.models.conditioning import Conditioning
 from videodit.models.flops import adapted_train_flops, dit_cost, text_cost
 from videodit.models.text_to_video import TextToVideo, count_tokens, empty_captions
 from videodit.models.vae import VAEConfig
+from videodit.nn.embed import token_grid
 from videodit.nn.state import abstract_module, split_model
 from videodit.shapes import RandomKey, Video
 from videodit.train.batch import Batch
@@ -143,12 +144,13 @@ class TextToVideoTask:
     def _train_flops(self, *, encodes_text: bool) -> float:
         """Return the FLOPs of training on one clip."""
         run, length = self.run, self.run.data.text_length
+        grid = token_grid(self.latent_shape[:3], run.model.patch)
         if run.lora is None:
-            flops = dit_cost(run.model, self.tokens_per_clip, length).train_flops
+            flops = dit_cost(run.model, self.tokens_per_clip, length, grid=grid).train_flops
         else:
             adapters = split_model(abstract_module(self.init))[1]
             count = sum(math.prod(x.shape) for x in jax.tree.leaves(adapters))
-            flops = adapted_train_flops(run.model, self.tokens_per_clip, length, count)
+            flops = adapted_train_flops(run.model, self.tokens_per_clip, length, count, grid=grid)
         if encodes_text:  # a frozen encoder only runs forward
             text = text_cost(run.text, length)
             flops += text.forward_flops if "text" in self._frozen else text.train_flops

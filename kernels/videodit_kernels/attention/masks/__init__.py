@@ -16,5 +16,7 @@ from videodit_kernels.attention.masks.base import slice_labels as slice_labels
 from videodit_kernels.attention.masks.factorized import SpatialOnly as SpatialOnly
 from videodit_kernels.attention.masks.factorized import TemporalOnly as TemporalOnly
 from videodit_kernels.attention.masks.frame_causal import FrameCausal as FrameCausal
+from videodit_kernels.attention.masks.rearranged import Padded as Padded
+from videodit_kernels.attention.masks.rearranged import TileOrdered as TileOrdered
 from videodit_kernels.attention.masks.windows import LocalWindow as LocalWindow
 from videodit_kernels.attention.masks.windows import SlidingTiles as SlidingTiles

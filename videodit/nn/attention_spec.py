@@ -1,0 +1,124 @@
+"""Which tokens of a clip attend to each other: a mask for each block, from a configuration and the grid of tokens.
+
+A new variant: its rule in `videodit_kernels.attention.masks`; here its name, its options and its entry in `_MASKS`.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from videodit_kernels import attention as kernels
+from videodit_kernels.attention.tiles import Grid
+
+BlockKind = Literal["full", "frame_causal", "spatial", "temporal", "local_window", "sliding_tiles"]
+Kind = Literal[BlockKind, "factorized"]
+Mask = kernels.Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionSpec:
+    """Self-attention of a model's blocks: all pairs of a clip's tokens, or those that a mask allows.
+
+    Attributes:
+        kind: of all blocks. "full": all pairs. "frame_causal": a latent frame attends to itself and to those before it.
+            "spatial": within a frame; "temporal": along time at one (y, x); "factorized": the two in turn, block by
+            block. "local_window": to the neighbourhood of a token; "sliding_tiles": to the tiles around its own.
+        pattern: kinds of consecutive blocks, repeated over the depth, in place of one kind for all: `("frame_causal",
+            "frame_causal", "frame_causal", "full")` has every fourth block full.
+        window: of "frame_causal", latent frames that a frame attends to, itself included; None for all before it.
+        sinks: of "frame_causal", first frames that all later ones attend to besides (StreamingLLM, arXiv:2309.17453).
+        tile: tokens (t, y, x) of a tile. Where there are tiles or local windows, tokens are put in tile order, so that
+            the kernels skip whole blocks.
+        local_window: of "local_window", tokens (t, y, x) of the neighbourhood (arXiv:2204.07143).
+        tile_window: of "sliding_tiles", tiles (t, y, x) that a token attends to (arXiv:2502.04507).
+    """
+
+    kind: Kind = "full"
+    pattern: tuple[BlockKind, ...] = ()
+    window: int | None = None
+    sinks: int = 0
+    tile: Grid = (2, 8, 8)
+    local_window: Grid = (3, 9, 9)
+    tile_window: Grid = (3, 3, 3)
+
+    def __post_init__(self):
+        for name in ("tile", "local_window", "tile_window"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"attention.{name} is (t, y, x), each at least 1; got {getattr(self, name)}")
+        if (self.window is not None and self.window < 1) or self.sinks < 0:
+            raise ValueError(f"attention.window is at least 1 and sinks at least 0; got {self.window} and {self.sinks}")
+
+    @property
+    def kinds(self) -> tuple[BlockKind, ...]:
+        """Kinds of consecutive blocks, which repeat over the depth."""
+        if self.pattern:
+            return self.pattern
+        return ("spatial", "temporal") if self.kind == "factorized" else (self.kind,)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every token of a clip attends to every other in every block."""
+        return set(self.kinds) == {"full"}
+
+    @property
+    def order(self) -> Grid | None:
+        """The tile in whose order the model holds its tokens; None for raster order."""
+        return self.tile if {"local_window", "sliding_tiles"} & set(self.kinds) else None
+
+    def build_masks(self, grid: Grid) -> tuple[Mask | None, ...]:
+        """Build the masks of consecutive blocks, for a clip's tokens in the model's order; None where there is no mask.
+
+        Args:
+            grid: tokens of a clip along (t, y, x).
+        """
+        return tuple(_MASKS[kind](self, grid) for kind in self.kinds)
+
+    def count_pairs(self, grid: Grid, depth: int) -> int:
+        """Count the pairs of tokens that attend to each other, summed over `depth` blocks."""
+        return _count_pairs(self, grid, depth)
+
+    def _reorder(self, mask: Mask, grid: Grid) -> Mask:
+        """Return a mask of tokens in raster order for the model's order."""
+        return mask if self.order is None else kernels.TileOrdered(mask, grid, self.order)
+
+
+def describe_packing_obstacle(spec: AttentionSpec) -> str | None:
+    """Say why packed sequences cannot have this attention; None if they can."""
+    if spec.is_full:
+        return None
+    kinds = ", ".join(sorted(set(spec.kinds) - {"full"}))
+    return (
+        f"packed sequences have full attention only: a mask ({kinds}) is built when tracing, from the one grid of a "
+        "batch's clips, and the clips of a packed sequence have grids of their own; use buckets"
+    )
+
+
+def _frame_causal(spec: AttentionSpec, grid: Grid) -> Mask:
+    return spec._reorder(kernels.FrameCausal(math.prod(grid[1:]), window=spec.window, sinks=spec.sinks), grid)
+
+
+def _spatial(spec: AttentionSpec, grid: Grid) -> Mask:
+    return spec._reorder(kernels.SpatialOnly(math.prod(grid[1:])), grid)
+
+
+def _temporal(spec: AttentionSpec, grid: Grid) -> Mask:
+    return spec._reorder(kernels.TemporalOnly(math.prod(grid[1:])), grid)
+
+
+_MASKS: dict[BlockKind, Callable[[AttentionSpec, Grid], Mask | None]] = {
+    "full": lambda spec, grid: None,
+    "frame_causal": _frame_causal,
+    "spatial": _spatial,
+    "temporal": _temporal,
+    "local_window": lambda spec, grid: kernels.LocalWindow(grid, spec.tile, spec.local_window),
+    "sliding_tiles": lambda spec, grid: kernels.SlidingTiles(grid, spec.tile, spec.tile_window),
+}
+
+
+@functools.lru_cache
+def _count_pairs(spec: AttentionSpec, grid: Grid, depth: int) -> int:
+    tokens = math.prod(grid)
+    pairs = [tokens**2 if mask is None else mask.count_pairs(tokens, tokens) for mask in spec.build_masks(grid)]
+    return sum(pairs[block % len(pairs)] for block in range(depth))
