@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import os
 import pkgutil
+import sys
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -13,7 +15,8 @@ class Registry(Generic[T]):
     """Named things of one kind.
 
     A name is one that was registered, or `MODULE:ATTRIBUTE`, which is imported: so what lies outside of this package
-    is found again by every process that reads the same configuration.
+    is found again by every process that reads the same configuration. The module may lie in the working directory, as
+    for `python -m`.
 
     Args:
         kind: what they are, for errors, as "metric".
@@ -38,6 +41,8 @@ class Registry(Generic[T]):
         """Return what has the name; ValueError when nothing has, with the nearest name."""
         if ":" in name:
             module, _, attribute = name.partition(":")
+            if (here := os.getcwd()) not in sys.path:
+                sys.path.append(here)
             try:
                 return getattr(importlib.import_module(module), attribute)
             except (ImportError, AttributeError) as error:
