@@ -22,7 +22,7 @@ def test_a_module_in_the_working_directory_is_imported(registry, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path])
     assert registry.get("own_colors:blue") == 3
-    with pytest.raises(ValueError, match="color 'own_colors:pink' cannot be imported: .*no attribute 'pink'"):
+    with pytest.raises(ValueError, match=r"color 'own_colors:pink' cannot be imported: .*no attribute 'pink'"):
         registry.get("own_colors:pink")
     with pytest.raises(ValueError, match="color 'nowhere:pink' cannot be imported: No module named 'nowhere'"):
         registry.get("nowhere:pink")
