@@ -6,9 +6,27 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def import_attribute(name: str, kind: str) -> Any:
+    """Import `MODULE:ATTRIBUTE`; the module may lie in the working directory, as for `python -m`.
+
+    Args:
+        kind: what it is, for errors.
+
+    Raises:
+        ValueError: when there is no such module or attribute.
+    """
+    module, _, attribute = name.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{kind} '{name}' cannot be imported: {error}") from error
 
 
 class Registry(Generic[T]):
@@ -40,13 +58,7 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """Return what has the name; ValueError when nothing has, with the nearest name."""
         if ":" in name:
-            module, _, attribute = name.partition(":")
-            if (here := os.getcwd()) not in sys.path:
-                sys.path.append(here)
-            try:
-                return getattr(importlib.import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
-                raise ValueError(f"{self._kind} '{name}' cannot be imported: {error}") from error
+            return import_attribute(name, self._kind)
         if name not in self.names():
             near = difflib.get_close_matches(name, self._entries, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(self.names())}, or MODULE:ATTRIBUTE"

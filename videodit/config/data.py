@@ -58,6 +58,8 @@ class DataConfig:
     eval_clips: held-out clips of one evaluation.
     text_length: tokens of a caption, padded or cut.
     caption_dropout: share of captions left empty, so that the model learns to do without (guidance needs that).
+    conditions: further inputs that batches carry for the model: names, or NAME=MODULE:FUNCTION of your own
+        (`videodit_data.reading.conditions`).
     num_threads, prefetch: threads that read and decode, and batches that they may be ahead.
     """
 
@@ -71,6 +73,7 @@ class DataConfig:
     eval_clips: int = 64
     text_length: int = 32
     caption_dropout: float = 0.1
+    conditions: tuple[str, ...] = ()
     num_threads: int = 4
     prefetch: int = 4
     buckets: BucketsConfig = field(default_factory=BucketsConfig)

@@ -4,6 +4,8 @@ A reader computes those that its configuration names for every clip, and `Batch.
 conditioning input needs one function here or in any module that is imported before the reader is made.
 """
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,6 +39,7 @@ class SampledClip:
 ConditionFn = Callable[[SampledClip], Float32[np.ndarray, "..."] | Int32[np.ndarray, "..."]]
 
 _CONDITIONS: dict[str, ConditionFn] = {}
+_PACKAGE = "videodit_data.conditions"  # whose modules register a function of their own name
 
 
 def register_condition(name: str, fn: ConditionFn) -> None:
@@ -55,11 +58,13 @@ def register_condition(name: str, fn: ConditionFn) -> None:
 
 
 def get_condition(name: str) -> ConditionFn:
-    """Return the function registered under a name.
+    """Return the function registered under a name, or that of a module of `videodit_data.conditions`.
 
     Raises:
         ValueError: when there is none; the message lists the registered names.
     """
+    if name not in _CONDITIONS and importlib.util.find_spec(f"{_PACKAGE}.{name}"):
+        importlib.import_module(f"{_PACKAGE}.{name}")
     if name not in _CONDITIONS:
         registered = ", ".join(sorted(_CONDITIONS)) or "none"
         raise ValueError(f"No condition {name!r} is registered; registered conditions: {registered}.")

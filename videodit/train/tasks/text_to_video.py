@@ -121,9 +121,11 @@ class TextToVideoTask:
 
     def _condition(self, model: TextToVideo, frozen: PyTree, batch: Batch) -> Conditioning:
         if batch.text is not None:
-            return Conditioning(batch.text.astype(self.run.text.dtype), batch.text_mask, batch.fps)
+            text = batch.text.astype(self.run.text.dtype)
+            return Conditioning(text, batch.text_mask, batch.fps, batch.conditions)
         encoder = self._frozen.merge("text", frozen) if "text" in self._frozen else None
         conditioning = model.encode_text(batch.text_ids, batch.text_mask, batch.fps, encoder)
+        conditioning = conditioning.with_inputs(batch.conditions)
         return conditioning if encoder is None else jax.lax.stop_gradient(conditioning)
 
     def _unconditional_batch(self, frozen: PyTree, batch: Batch) -> Batch:
