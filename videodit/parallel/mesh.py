@@ -64,6 +64,12 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None, *, h
     return Mesh(_arrange_devices(shape, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def mesh_sizes(mesh: Mesh) -> dict[str, int]:
+    """Return the sizes of a mesh by the names of `MeshConfig`."""
+    axes = dict(mesh.shape)
+    return {name: axes[name] if name in axes else axes["ring"] * axes["ulysses"] for name in (*SIZES, "ulysses")}
+
+
 def _choose_group(context: int, ulysses: int, heads: int, tensor: int) -> int:
     """Choose how many devices exchange tokens for heads."""
     most = math.gcd(context, heads // tensor) if heads % tensor == 0 else 1

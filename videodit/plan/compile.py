@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from videodit.config.io import from_json, to_json
 from videodit.config.run import Run
 from videodit.models.vae import VAEConfig
-from videodit.parallel.mesh import make_mesh
+from videodit.parallel.mesh import make_mesh, mesh_sizes
 from videodit.plan.hlo_counts import Counts, count_operations
 from videodit.plan.memory import measure_memory, parse_out_of_memory
 from videodit.plan.network import Network
@@ -114,7 +114,7 @@ def _compile_here(
         what=what,
         topology=topology.name,
         chips=topology.num_chips,
-        mesh=_mesh_sizes(mesh),
+        mesh=mesh_sizes(mesh),
         batch=run.data.batch_size,
         tokens_per_clip=program.task.tokens_per_clip,
         micro_batches=run.optim.micro_batches,
@@ -138,18 +138,6 @@ def _read_hlo(folder: Path, program: Program) -> str | None:
     files = folder.glob(f"*jit_{program.fn.__name__}.*after_optimizations.txt")
     largest = max(files, key=lambda file: file.stat().st_size, default=None)
     return largest and largest.read_text()
-
-
-def _mesh_sizes(mesh: Mesh) -> dict[str, int]:
-    """Return the sizes of a mesh with the axes of a configuration."""
-    axes = dict(mesh.shape)
-    return {
-        "data": axes["data"],
-        "fsdp": axes["fsdp"],
-        "context": axes["ring"] * axes["ulysses"],
-        "tensor": axes["tensor"],
-        "ulysses": axes["ulysses"],
-    }
 
 
 class Speed(NamedTuple):
