@@ -35,6 +35,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", default="", help="what to lead away from; nothing if not given")
     parser.add_argument("--image", type=Path, help="first frame, of models that take one")
     parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
+    parser.add_argument(
+        "--condition",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER[,...]",
+        help="value of a further input that the model was trained with; may be given several times",
+    )
     parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
     for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
         parser.add_argument(f"--{name}", type=kind, help="as in training if not given")
@@ -86,6 +93,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         negative_prompt=args.negative_prompt,
         image=args.image,
         last_image=args.last_image,
+        conditions=dict(map(_parse_condition, args.condition)),
         seed=args.seed,
         batch=args.batch,
         tile=args.tile,
@@ -95,6 +103,15 @@ def command(args: argparse.Namespace, console: Console) -> int:
             video.save(path)
             console.print(f"{path}: {prompt}", highlight=False, markup=False)
     return 0
+
+
+def _parse_condition(text: str) -> tuple[str, float | list[float]]:
+    name, _, value = text.partition("=")
+    try:
+        numbers = [float(part) for part in value.split(",")]
+    except ValueError:
+        raise ValueError(f"--condition is NAME=NUMBER or NAME=NUMBER,NUMBER,..., not '{text}'") from None
+    return name, numbers if "," in value else numbers[0]
 
 
 def _prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:

@@ -6,7 +6,9 @@ passes the variant, `--config.model.depth=12` overrides one key. Each class of t
 
 import difflib
 import importlib.util
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,8 @@ def _get_config(file: Path) -> Callable[..., Any]:
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # as for `python -m`, for what the file imports
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -15,7 +15,9 @@ from videodit.diffusion.sample import SamplerConfig
 from videodit.evals.evaluator import EVALUATORS, Evaluation, Samples
 from videodit.evals.html_report import Clip, LossCurves, ReportData, write_report
 from videodit.inference.clip_files import write_clip
+from videodit.inference.conditions import measure_conditions
 from videodit.inference.pipeline import Pipeline
+from videodit.models.condition_embedder import parse_condition
 
 DEFAULT_METRICS = ("reconstruction", "toyworld")
 BATCH = 32
@@ -46,7 +48,7 @@ def evaluate(
     evaluators = [EVALUATORS.get(name)() for name in metrics]
     for evaluator in evaluators:
         evaluator.check(str(dataset), load(dataset).info)
-    samples = sample_clips(pipeline, dataset, clips=clips, seed=seed, sampler=sampler, console=console)
+    samples = sample_clips(pipeline, dataset, count=clips, seed=seed, sampler=sampler, console=console)
     for index, (frames, prompt) in enumerate(zip(samples.generated, samples.prompts, strict=True)):
         provenance = pipeline.provenance(prompt=prompt, seed=seed, index=index)
         write_clip(out / "samples" / f"{index:03d}.mp4", frames, pipeline.run.data.fps, provenance)
@@ -61,19 +63,22 @@ def evaluate(
 
 
 def sample_clips(
-    pipeline: Pipeline, dataset: Path, *, clips: int, seed: int, sampler: SamplerConfig | None, console: Console
+    pipeline: Pipeline, dataset: Path, *, count: int, seed: int, sampler: SamplerConfig | None, console: Console
 ) -> Samples:
     """Generate a clip for the first caption of each of the first clips of a data set."""
     data, info = pipeline.run.data, load(dataset).info
     shape = ClipShape(data.frames, data.height, data.width, data.fps)
-    chosen = list(itertools.islice(records(dataset), clips))
+    chosen = list(itertools.islice(records(dataset), count))
     prompts = [record.captions[0] for record in chosen]
     size = (shape.frames, shape.height, shape.width)
+    real = [decode_pixels(record, shape) for record in chosen]
+    names = {parse_condition(entry)[0] for entry in pipeline.run.model.conditions}
+    entries = [entry for entry in data.conditions if entry.partition("=")[0] in names]
+    conditions = measure_conditions(entries, chosen, real, data.fps)
     with console.status(f"sampling {len(prompts)} clips"):
-        generated = list(pipeline.generate(prompts, size=size, seed=seed, sampler=sampler, batch=BATCH))
-    return Samples(
-        pipeline, str(dataset), info, prompts, generated, [decode_pixels(record, shape) for record in chosen]
-    )
+        clips = pipeline.generate(prompts, size=size, seed=seed, sampler=sampler, conditions=conditions, batch=BATCH)
+        generated = list(clips)
+    return Samples(pipeline, str(dataset), info, prompts, generated, real)
 
 
 def summarize(scores: dict[str, Any]) -> str:

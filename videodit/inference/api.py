@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from numpy.typing import ArrayLike
 
 from videodit.checkpoint.checkpoints import Weights
 from videodit.checkpoint.workdir import read_config
@@ -102,6 +103,7 @@ class TextToVideoModel(Model):
         negative_prompt: str = "",
         image: ImageLike | None = None,
         last_image: ImageLike | None = None,
+        conditions: Mapping[str, ArrayLike] | None = None,
         seed: int = 0,
         batch: int = 8,
         tile: int | None = None,
@@ -121,6 +123,7 @@ class TextToVideoModel(Model):
             steps, solver, guidance: of the sampler; as configured if None.
             negative_prompt: what guidance leads away from.
             image, last_image: the first and the last frame, of models that take them.
+            conditions: values of the model's further inputs by name, one for all prompts or one for each.
             seed: of the noise, together with a prompt's index in the list.
             batch: videos generated at a time.
             tile: side of the tiles that frames are decoded in, latents, which saves memory; None decodes them whole.
@@ -155,6 +158,7 @@ class TextToVideoModel(Model):
                 negative_prompt=negative_prompt,
                 image=image,
                 last_image=last_image,
+                conditions=conditions,
                 seed=seed,
                 batch=batch,
                 tile=tile,
@@ -177,6 +181,7 @@ class TextToVideoModel(Model):
         negative_prompt: str = "",
         image: ImageLike | None = None,
         last_image: ImageLike | None = None,
+        conditions: Mapping[str, ArrayLike] | None = None,
         seed: int = 0,
         batch: int = 8,
         tile: int | None = None,
@@ -191,6 +196,8 @@ class TextToVideoModel(Model):
         fps = fps or run.data.fps
         options: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
         options |= {name: str(path) for name, path in (("image", image), ("last_image", last_image)) if _is_path(path)}
+        if conditions:
+            options["conditions"] = {name: np.asarray(value).tolist() for name, value in conditions.items()}
         clips = self.pipeline.generate(
             [text.text for text in texts],
             size=size,
@@ -200,6 +207,7 @@ class TextToVideoModel(Model):
             batch=batch,
             negative_prompt=negative_prompt,
             images=ConditionImages.open(image, last_image),
+            conditions=conditions,
             tile=tile,
         )
         for index, (prompt, text, array) in enumerate(zip(prompts, texts, clips, strict=True)):

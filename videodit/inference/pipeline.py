@@ -1,6 +1,6 @@
 """A trained text-to-video model with everything it needs to make clips: text encoder, autoencoder, image encoder."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, UInt8
+from numpy.typing import ArrayLike
 from videodit_data.tokenizer import Tokenizer
 
 from videodit import provenance
@@ -33,6 +34,7 @@ from videodit.inference.caption_embeddings import CaptionEmbeddings
 from videodit.inference.generate import encode_condition_frames, generate
 from videodit.inference.images import ConditionImages, crop_square, resize
 from videodit.inference.tokenizer import open_tokenizer
+from videodit.models.condition_embedder import find_embedder, parse_condition
 from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, IMAGE, Conditioning
 from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE
@@ -106,6 +108,7 @@ class Pipeline:
         batch: int = 8,
         negative_prompt: str = "",
         images: ConditionImages | None = None,
+        conditions: Mapping[str, ArrayLike] | None = None,
         tile: int | None = None,
     ) -> Iterator[Frames]:
         """Generate a clip for each prompt, `batch` at a time.
@@ -118,24 +121,28 @@ class Pipeline:
             sampler: the run's own if None.
             negative_prompt: what guidance leads away from.
             images: the first frame, or the first and the last, of every clip.
+            conditions: values of the model's further inputs by name, one for all prompts or one for each.
             tile: side of the tiles that frames are decoded in, latents; None decodes them whole.
 
         Raises:
-            ValueError: when the model takes no image and is given one, or needs one.
+            ValueError: when the model lacks an image or another input that it needs, or is given one it does not take.
         """
+        values = self._condition_values(conditions or {}, len(prompts))
         batch = min(batch, len(prompts))
         fps_B = np.full(batch, fps or self.run.data.fps, np.float32)
         with self._on_mesh():
             if self.captions is not None:
                 self.captions.prepare([*prompts, "", negative_prompt])
             inputs = self._encode_images(images, size, batch)
-            uncond = self._condition([negative_prompt] * batch, fps_B).with_inputs(inputs)
+            negative = self._condition([negative_prompt] * batch, fps_B)
         key = np.asarray(jax.random.key_data(jax.random.key(seed)))
         for start in range(0, len(prompts), batch):
             chunk = list(prompts[start : start + batch])
             indices = np.minimum(np.arange(start, start + batch), len(prompts) - 1)
             with self._on_mesh():
-                cond = self._condition(chunk + [""] * (batch - len(chunk)), fps_B).with_inputs(inputs)
+                chunk_inputs = {**inputs, **{name: value[indices] for name, value in values.items()}}
+                cond = self._condition(chunk + [""] * (batch - len(chunk)), fps_B).with_inputs(chunk_inputs)
+                uncond = negative.with_inputs(chunk_inputs)
                 latents = self._denoise(sampler or self.run.sampler, size, key, indices, cond, uncond)
             yield from self.autoencoder.decode(latents, tile=tile)[: len(chunk)]
 
@@ -187,6 +194,23 @@ class Pipeline:
         compiled = jax.jit(denoise, static_argnums=(0, 1))
         return lambda cfg, size, *arrays: compiled(cfg, size, state, *arrays)
 
+    def _condition_values(self, conditions: Mapping[str, ArrayLike], count: int) -> dict[str, np.ndarray]:
+        """Return the values of the model's further inputs for every prompt."""
+        embedders = {parse_condition(entry)[0]: find_embedder(entry) for entry in self.run.model.conditions}
+        if unknown := sorted(conditions.keys() - embedders.keys()):
+            raise ValueError(f"{self.workdir} takes no condition {unknown[0]}: it takes {_list(embedders)}")
+        if lacking := sorted(embedders.keys() - conditions.keys()):
+            raise ValueError(f"{self.workdir} needs the conditions {_list(embedders)}: {lacking[0]} is not given")
+        values = {}
+        for name, embedder in embedders.items():
+            value = np.asarray(conditions[name], np.float32)
+            if value.shape not in (embedder.shape, (count, *embedder.shape)):
+                raise ValueError(
+                    f"the condition {name} has the shape {embedder.shape}, or one for each prompt, not {value.shape}"
+                )
+            values[name] = np.broadcast_to(value, (count, *embedder.shape))
+        return values
+
     def _encode_images(
         self, images: ConditionImages | None, size: tuple[int, int, int], batch: int
     ) -> Mapping[str, Array]:
@@ -234,3 +258,7 @@ class Pipeline:
         pixels = jnp.concatenate([crop_square(image, side) for image in present])
         tokens = nnx.jit(VisionEncoder.penultimate)(encoder, normalize(pixels))
         return tokens.reshape(1, -1, tokens.shape[-1])
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -11,7 +11,6 @@ from videodit_data.formats import open_dataset
 from videodit_data.reading.batch import HostBatch
 from videodit_data.reading.batch_iterator import BatchIterator, LocalBatchIndices
 from videodit_data.reading.buckets import Buckets, OneSize, TokenSize
-from videodit_data.reading.conditions import register_condition
 from videodit_data.reading.mixture import WeightedDataset
 from videodit_data.reading.packing import Packing
 from videodit_data.reading.reader_config import ReaderConfig
@@ -21,8 +20,8 @@ from videodit_data.tokenizer import NoTokenizer, Tokenizer
 from videodit.checkpoint.identity import text_encoder_identity
 from videodit.checkpoint.restore import NEEDS_VAE, load_text_encoder_on_host, read_config_of
 from videodit.config.run import Run, VAERun
+from videodit.inference.conditions import register_conditions
 from videodit.models.vae import VAEConfig
-from videodit.registry import import_attribute
 
 ENCODED = {"vae": ("latents", "autoencoder", "clips"), "text": ("embeddings", "text encoder", "captions")}
 """By what a manifest calls it: what was encoded, by what, from what."""
@@ -47,7 +46,7 @@ def training_config(run: Run, multiple: int = 1) -> ReaderConfig:
         seed=run.seed,
         num_threads=data.num_threads,
         prefetch=data.prefetch,
-        conditions=tuple(map(_register_condition, data.conditions)),
+        conditions=register_conditions(data.conditions),
     )
 
 
@@ -56,14 +55,6 @@ def heldout_config(run: Run, multiple: int = 1) -> ReaderConfig | None:
     if not run.data.eval_path:
         return None
     return replace(training_config(run, multiple).as_evaluation(), datasets=parse_datasets(run.data.eval_path))
-
-
-def _register_condition(entry: str) -> str:
-    """Register the function of `NAME=MODULE:FUNCTION`; returns the name, which may also stand alone."""
-    name, _, function = entry.partition("=")
-    if function:
-        register_condition(name, import_attribute(function, "condition"))
-    return name
 
 
 def _shapes(run: Run) -> OneSize | Buckets | Packing:
