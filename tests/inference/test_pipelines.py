@@ -25,6 +25,7 @@ from videodit.inference.images import ConditionImages, resize
 from videodit.inference.pipeline import Pipeline
 from videodit.interop import schedulers
 from videodit.interop.safetensors import Weights
+from videodit.models.conditioning import Conditioning
 from videodit.models.pixels import to_uint8
 from videodit.parallel.mesh import MeshConfig
 
@@ -80,7 +81,7 @@ def test_text_to_video_is_its_parts_put_together(t2v):
     @nnx.jit
     def by_hand(model, vae, noise):
         def velocity(x, t, text):
-            return model.dit(x, t, text, jnp.ones(text.shape[:2], bool))
+            return model.dit(x, t, Conditioning(text, jnp.ones(text.shape[:2], bool)))
 
         cond, uncond = jnp.asarray(text[:2]), jnp.broadcast_to(text[2], text[:2].shape)
         return vae.decode(vae.denormalize(sample_conditioned(cfg, velocity, noise, cond, uncond)))
@@ -263,7 +264,7 @@ def test_released_weights_go_on_and_come_out_as_the_reference_reads_them(t2v, tm
     assert run("import", "--kind", "wan2.1-t2v", "--from", tmp_path / "params", "--to", exported) == 0
     graph, state = nnx.split(restore_over_devices(exported).dit)
     x, text = jnp.ones((1, 3, 8, 8, 4)), jnp.ones((1, 4, 16))
-    call = (x, jnp.array([0.5]), text, jnp.ones((1, 4), bool))
+    call = (x, jnp.array([0.5]), Conditioning(text, jnp.ones((1, 4), bool)))
     np.testing.assert_allclose(nnx.merge(graph, state)(*call), pipeline.model.dit(*call), rtol=1e-4, atol=1e-5)
 
 

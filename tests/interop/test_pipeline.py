@@ -10,6 +10,7 @@ from tests.interop.test_wan import load_dit
 from tests.interop.test_wan_vae import load_vae
 from videodit.diffusion.sample import sample_conditioned
 from videodit.interop import schedulers
+from videodit.models.conditioning import Conditioning
 
 
 @pytest.mark.parametrize("name", ["unipc", pytest.param("euler", marks=pytest.mark.slow)])
@@ -26,7 +27,7 @@ def test_clips_are_those_of_the_reference(golden, name):
         dit, vae = nnx.merge(graph, state)
 
         def velocity(x, t, text):
-            return dit(x, t, text, jnp.ones(text.shape[:2], bool))
+            return dit(x, t, Conditioning(text, jnp.ones(text.shape[:2], bool)))
 
         latents = sample_conditioned(cfg, velocity, noise, cond, uncond)
         return latents, vae.decode(vae.denormalize(latents), chunk=1)

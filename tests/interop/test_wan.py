@@ -18,6 +18,7 @@ from videodit.interop import mapping, wan
 from videodit.interop.kinds import KINDS
 from videodit.interop.parts import find_parts
 from videodit.interop.safetensors import INDEX, Tensor
+from videodit.models.conditioning import IMAGE, Conditioning
 from videodit.models.dit import DiT
 from videodit.models.flops import dit_cost
 from videodit.nn.state import abstract_arrays, abstract_module
@@ -35,7 +36,12 @@ def arguments(case):
     # The reference has the two images of a clip one after the other in the batch.
     image = None if image is None else jnp.asarray(image.reshape(len(text), -1, image.shape[-1]))
     time = jnp.asarray(case.io["in.timestep"] / 1000)
-    return case.channels_last("in.hidden_states"), time, text, jnp.ones(text.shape[:2], bool), None, image
+    inputs = {} if image is None else {IMAGE: image}
+    return (
+        case.channels_last("in.hidden_states"),
+        time,
+        Conditioning(text, jnp.ones(text.shape[:2], bool), None, inputs),
+    )
 
 
 @pytest.mark.parametrize("name", ["wan_t2v", "wan_i2v", "wan_flf2v", "wan22_ti2v"])
@@ -56,7 +62,7 @@ def test_a_training_step_is_the_reference_s(golden):
         model = nnx.merge(graph, state)
 
         def velocity(x, t):
-            return model(x, t, text, jnp.ones(text.shape[:2], bool))
+            return model(x, t, Conditioning(text, jnp.ones(text.shape[:2], bool)))
 
         return compute_loss(ObjectiveConfig(), velocity, data, noise, t, mean_per_clip).mean()
 
@@ -139,12 +145,13 @@ def test_an_image_adds_nothing_at_first_and_needs_a_model_that_knows_of_one(gold
     cfg = wan.parse_config(case.fields)
     plain = dataclasses.replace(cfg, image_width=None, in_channels=36)
     args = arguments(case)
-    with pytest.raises(ValueError, match="attends to no image"):
+    with pytest.raises(ValueError, match="takes no conditioning input 'image', only text"):
         DiT(plain, rngs=nnx.Rngs(0))(*args)
     fresh = DiT(cfg, rngs=nnx.Rngs(0))
     fresh.head.out.kernel[...] += 1.0
     fresh.stack.blocks.cross_attention.out.kernel[...] += 0.1
-    np.testing.assert_array_equal(fresh(*args), fresh(*args[:-1]))
+    x, t, conditioning = args
+    np.testing.assert_array_equal(fresh(*args), fresh(x, t, conditioning.with_inputs({})))
 
 
 def test_options_that_are_not_wan_s_are_refused(golden):

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from tests.train.toy import fresh
+from videodit.models.conditioning import Conditioning
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.flops import adapted_train_flops, dit_cost
 from videodit.nn.attention_spec import AttentionSpec, Mask
@@ -47,11 +48,12 @@ def graph(cfg: DiTConfig) -> nnx.GraphDef:
 
 
 def inputs(clips: int = 2):
-    """Noisy latents, a time for every token, text and its mask."""
+    """Noisy latents, a time for every token, and text."""
     rng = np.random.default_rng(2)
     shape = clips, GRID[0], 2 * GRID[1], 2 * GRID[2], 2
     arrays = rng.normal(size=shape), rng.uniform(size=(clips, math.prod(GRID))), rng.normal(size=(clips, 3, 4))
-    return (*(jnp.asarray(x, jnp.float32) for x in arrays), jnp.ones((clips, 3), bool))
+    x, t, text = (jnp.asarray(x, jnp.float32) for x in arrays)
+    return x, t, Conditioning(text, jnp.ones((clips, 3), bool))
 
 
 def written_out(spec: AttentionSpec, kind: str, grid=GRID) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from tests.train.toy import fresh
+from videodit.models.conditioning import Conditioning
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.embed import grid_positions, patchify
 
@@ -34,7 +35,7 @@ def clip(shape, text=4, seed=0, channels=3):
     keys = jax.random.split(jax.random.key(seed), 3)
     x = jax.random.normal(keys[0], (*shape, channels))
     t = jax.random.uniform(keys[1], shape[:1])
-    return x, t, jax.random.normal(keys[2], (shape[0], text, 5)), jnp.ones((shape[0], text), bool)
+    return x, t, Conditioning(jax.random.normal(keys[2], (shape[0], text, 5)), jnp.ones((shape[0], text), bool))
 
 
 def test_every_block_is_the_identity_at_first_and_the_velocity_is_zero():
@@ -45,7 +46,7 @@ def test_every_block_is_the_identity_at_first_and_the_velocity_is_zero():
     _, modulation = model.time_embedding(inputs[1][:, None], None)
     ones = jnp.ones((1, 4), jnp.int32)
     rope = (jnp.ones((1, 4, 6)), jnp.zeros((1, 4, 6)))
-    text = model.text_embedding(inputs[2])
+    text = model.text_embedding(inputs[2].text)
     np.testing.assert_array_equal(jax.jit(model.stack.__call__)(x, modulation, text, rope, None, ones), x)
 
 
@@ -62,7 +63,7 @@ def tokens_grad(state, ct, *args):
 RANDOM = random_model(TINY)
 
 
-def row(x, t, text, mask, time_step=1.0):
+def row(x, t, conditioning, time_step=1.0):
     """Arguments of `tokens` for one clip in a row of its own."""
     grid = x.shape[1], x.shape[2] // 2, x.shape[3] // 2
     positions = grid_positions(grid, jnp.full(x.shape[:1], time_step))
@@ -71,8 +72,8 @@ def row(x, t, text, mask, time_step=1.0):
         patchify(x, (1, 2, 2)),
         jnp.broadcast_to(t[:, None], (x.shape[0], length)),
         positions,
-        text,
-        mask.astype(jnp.int32),
+        conditioning.text,
+        conditioning.text_mask.astype(jnp.int32),
         jnp.ones((x.shape[0], length), jnp.int32),
     )
 

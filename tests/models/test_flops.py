@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from videodit.models.conditioning import Conditioning
 from videodit.models.dit import SIZES, DiT
 from videodit.models.flops import class_dit_macs, dit_cost, text_cost
 from videodit.models.text import TextConfig, TextEncoder
@@ -55,8 +56,7 @@ def test_macs_are_those_of_the_program(options):
     args = (
         jax.ShapeDtypeStruct((1, 3, 4, 8, cfg.in_channels), jnp.float32),
         jax.ShapeDtypeStruct((1,), jnp.float32),
-        jax.ShapeDtypeStruct((1, 7, 128), jnp.float32),
-        jax.ShapeDtypeStruct((1, 7), jnp.bool_),
+        Conditioning(jax.ShapeDtypeStruct((1, 7, 128), jnp.float32), jax.ShapeDtypeStruct((1, 7), jnp.bool_)),
     )
     program = jax.make_jaxpr(lambda state, *args: nnx.merge(graph, state)(*args))(state, *args)
     cost = dit_cost(cfg, tokens=24, text_tokens=7)

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.train.toy import built
+from videodit.models.conditioning import Conditioning
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.lora import Frozen, LoRAConfig, adapt, merge
 from videodit.nn.state import split_model
@@ -22,7 +23,7 @@ def random_model():
 
 @nnx.jit
 def velocity(model):
-    return model(X, T, TEXT, jnp.ones((1, 3), bool))
+    return model(X, T, Conditioning(TEXT, jnp.ones((1, 3), bool)))
 
 
 def test_an_adapter_changes_nothing_at_first_and_is_all_that_is_trained():

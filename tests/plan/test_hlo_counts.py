@@ -9,6 +9,7 @@ from flax import nnx
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
+from videodit.models.conditioning import Conditioning
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.flops import dit_cost
 from videodit.parallel.mesh import MeshConfig, make_mesh
@@ -85,7 +86,7 @@ def test_flops_of_a_transformer_are_those_counted_from_its_configuration():
     shapes = [(2, 2, 4, 4, 3), (2,), (2, 6, 5)]
 
     def velocity(state, x, t, text):
-        return nnx.merge(graph, state)(x, t, text, jnp.ones(text.shape[:2], bool))
+        return nnx.merge(graph, state)(x, t, Conditioning(text, jnp.ones(text.shape[:2], bool)))
 
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     cost = 2 * dit_cost(cfg, tokens=8, text_tokens=6)  # two clips

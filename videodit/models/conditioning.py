@@ -24,7 +24,7 @@ class Conditioning(Generic[ArrayT]):
     Attributes:
         text: outputs of the text encoder.
         text_mask: which text tokens are real; a clip may have none.
-        fps: frames per second of every clip.
+        fps: frames per second of every clip; None is the model's `fps_reference`.
         inputs: further inputs by name. `first_frames` [B, t, Y, X, C] are the first latent frames, given instead of
             generated; `concat_channels` [B, T, Y, X, C] go with the noisy latents as further channels; `image`
             [B, I, E] are the tokens of an image encoder; others are those of the model's condition embedders.
@@ -32,7 +32,7 @@ class Conditioning(Generic[ArrayT]):
 
     text: Float[ArrayT, "B S E"]
     text_mask: Bool[ArrayT, "B S"]
-    fps: Float[ArrayT, " B"]
+    fps: Float[ArrayT, " B"] | None = None
     inputs: Mapping[str, Shaped[ArrayT, "B ..."]] = field(default_factory=dict)
 
     def with_inputs(self, inputs: Mapping[str, Shaped[ArrayT, "B ..."]]) -> "Conditioning[ArrayT]":

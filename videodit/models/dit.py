@@ -2,16 +2,19 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 from videodit_kernels.attention import Padded
 from videodit_kernels.attention.tiles import Grid
 
+from videodit.models.condition_embedder import ConditionEmbedder, find_embedder, parse_condition
+from videodit.models.conditioning import IMAGE, Conditioning
 from videodit.nn.attention import Attention, QKNorm, Rope, segment_mask
 from videodit.nn.attention_spec import AttentionSpec, Mask, describe_packing_obstacle
 from videodit.nn.embed import Patch, grid_positions, patchify, sinusoidal, token_grid, unpatchify
@@ -23,7 +26,7 @@ from videodit.nn.rope import Split, default_split, rope_tables
 from videodit.nn.stack import Remat, Stack
 from videodit.parallel.context import TokenSharding
 from videodit.parallel.rules import constrain
-from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextMask, TextSegments, Tokens, Video
+from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextSegments, Tokens, Video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,8 @@ class DiTConfig:
         attend_padding: whether the padding of a text is attended to, as zeros, which Wan learnt with.
         image_width: size of an image encoder's tokens, which blocks attend to as well as to the text; None for none.
         image_tokens: how many of them have a learned position embedding; 0 for none.
+        conditions: further conditioning inputs: names of embedders, or NAME=MODULE:CLASS of your own
+            (`models.condition_embedder`). What they cost is not counted.
         attention: which tokens of a clip attend to each other in self-attention; all by default.
         qk_norm: RMS norm of queries and keys over each "head", over all heads ("full") or "none".
         cross_attn_norm: whether an affine LayerNorm comes before cross-attention.
@@ -65,6 +70,7 @@ class DiTConfig:
     attend_padding: bool = False
     image_width: int | None = None
     image_tokens: int = 0
+    conditions: tuple[str, ...] = ()
     attention: AttentionSpec = dataclasses.field(default_factory=AttentionSpec)
     qk_norm: QKNorm = "head"
     cross_attn_norm: bool = False
@@ -204,7 +210,6 @@ class Block(nnx.Module):
         segments_BL: Segments | None,
         text_segments_BS: TextSegments,
         image_BID: Float[Array, "B I D"] | None = None,
-        image_segments_BI: Int[Array, "B I"] | None = None,
         mask: Mask | None = None,
     ) -> Tokens:
         modulation = jnp.moveaxis(time_Bl6D + gather_param(self.modulation), -2, 0)
@@ -219,7 +224,6 @@ class Block(nnx.Module):
             q_segments=segments_BL,
             kv_segments=text_segments_BS,
             image_BID=image_BID,
-            image_segments=image_segments_BI,
         )
         x_BLD, y = adaptive_norm(x_BLD, mlp_scale, mlp_shift, y, eps=self.eps)
         return (x_BLD + mlp_gate * self.mlp(y)).astype(x_BLD.dtype)
@@ -256,6 +260,10 @@ class DiT(nnx.Module):
         self.image_embedding = ImageEmbedding(cfg, rngs=rngs) if cfg.image_width else None
         self.stack = Stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, remat=cfg.remat, rngs=rngs)
         self.head = Head(cfg, rngs=rngs)
+        if cfg.conditions:
+            self.conditions = nnx.Dict(
+                {parse_condition(entry)[0]: find_embedder(entry)(cfg.width, rngs=rngs) for entry in cfg.conditions}
+            )
 
     def tokens(
         self,
@@ -265,8 +273,8 @@ class DiT(nnx.Module):
         text_BSE: Text,
         text_segments_BS: TextSegments,
         segments_BL: Segments | None = None,
-        image_BIE: Float[Array, "B I E2"] | None = None,
-        image_segments_BI: Int[Array, "B I"] | None = None,
+        *,
+        inputs: Mapping[str, Shaped[Array, "B ..."]] | None = None,
         grid: Grid | None = None,
     ) -> Float[Array, "B L P2"]:
         """Predict the velocity of sequences of tokens, in which several clips may be packed.
@@ -278,8 +286,8 @@ class DiT(nnx.Module):
             text_BSE: outputs of the text encoder.
             text_segments_BS: the segment whose tokens attend to a text token; 0 is padding.
             segments_BL: the clip that a token belongs to, from 1; 0 is padding. None: one clip per sequence, segment 1.
-            image_BIE: outputs of an image encoder, of models with an `image_width`; None if there is no image.
-            image_segments_BI: the segment whose tokens attend to a token of them; None: all in segment 1.
+            inputs: further conditioning inputs by name, where sequences hold one clip: `image`, outputs of an image
+                encoder [B, I, E], of models with an `image_width`; and those of `conditions`.
             grid: tokens of a clip along (t, y, x), in raster order, where sequences hold one clip; models whose
                 attention is not full need it.
 
@@ -287,11 +295,10 @@ class DiT(nnx.Module):
             float32 velocities; those of padding are undefined.
 
         Raises:
-            ValueError: for an image where the model has no `image_width`, and for packed sequences where its attention
-                is not full.
+            ValueError: for an input that the model does not take, or one that it lacks; and for packed sequences where
+                its attention is not full.
         """
-        if image_BIE is not None and self.image_embedding is None:
-            raise ValueError("the model attends to no image: its image_width is None")
+        inputs = self._check_inputs(inputs or {})
         dtype, attention = jnp.dtype(self.cfg.dtype), self.cfg.attention
         if not attention.is_full and (grid is None or segments_BL is not None):
             raise ValueError(describe_packing_obstacle(attention))
@@ -303,10 +310,14 @@ class DiT(nnx.Module):
         t_Bl = t[:, None] if t.ndim == 1 else sharding.shard_tokens(t)
         text_BSD = constrain(self.text_embedding(text_BSE.astype(dtype)), ("batch", None, None))
         pooled_BlD = pool(text_BSD, text_segments_BS, segments_BL) if self.cfg.pooled_text else None
+        for name in self._conditions:
+            pooled_BlD, text_BSD, text_segments_BS = self._add_condition(
+                self.conditions[name], inputs[name], pooled_BlD, text_BSD, text_segments_BS
+            )
         embedding_BlD, time_Bl6D = self.time_embedding(t_Bl, pooled_BlD)
         rope = rope_tables(sharding.shard_tokens(positions_BL3), self.cfg.split, self.cfg.rope_theta)
         x_BLD = self.patch_embedding(constrain(sharding.shard_tokens(x_BLP.astype(dtype)), ("batch", "stream", None)))
-        image_BID = None if image_BIE is None else self.image_embedding(image_BIE.astype(dtype))
+        image_BID = self.image_embedding(inputs[IMAGE].astype(dtype)) if IMAGE in inputs else None
         x_BLD = self.stack(
             x_BLD,
             time_Bl6D,
@@ -315,11 +326,42 @@ class DiT(nnx.Module):
             segments_BL,
             text_segments_BS,
             image_BID,
-            image_segments_BI,
             pattern=() if attention.is_full else self._build_masks(grid, sharding),
         )
         v_BLP = constrain(self.head(x_BLD, embedding_BlD), ("batch", None, None))
         return sharding.gather_tokens(v_BLP)
+
+    def _check_inputs(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the inputs; ValueError for one that the model does not take, or one that it lacks."""
+        takes = {*self._conditions} | ({IMAGE} if self.image_embedding is not None else set())
+        if unknown := sorted(inputs.keys() - takes):
+            raise ValueError(f"the model takes no conditioning input '{unknown[0]}', only {', '.join(takes) or 'text'}")
+        if lacking := sorted({*self._conditions} - inputs.keys()):
+            raise ValueError(f"the model needs the conditioning input '{lacking[0]}'")
+        return inputs
+
+    @staticmethod
+    def _add_condition(
+        embedder: ConditionEmbedder,
+        value: Shaped[Array, "B ..."],
+        pooled_BlD: Float[Array, "B l D"] | None,
+        text_BSD: Float[Array, "B S D"],
+        text_segments_BS: TextSegments,
+    ) -> tuple[Float[Array, "B l D"] | None, Float[Array, "B S2 D"], Int[Array, "B S2"]]:
+        """Add what an embedder makes of its input to the vectors beside time, and to the tokens of the text."""
+        vector_BD, tokens_BID = embedder.embed_global(value), embedder.embed_tokens(value)
+        if vector_BD is not None:
+            vector_B1D = vector_BD.astype(jnp.float32)[:, None]
+            pooled_BlD = vector_B1D if pooled_BlD is None else pooled_BlD + vector_B1D
+        if tokens_BID is not None:
+            text_BSD = jnp.concatenate([text_BSD, tokens_BID.astype(text_BSD.dtype)], axis=1)
+            first = jnp.ones(tokens_BID.shape[:2], text_segments_BS.dtype)
+            text_segments_BS = jnp.concatenate([text_segments_BS, first], axis=1)
+        return pooled_BlD, text_BSD, text_segments_BS
+
+    @property
+    def _conditions(self) -> tuple[str, ...]:
+        return tuple(parse_condition(entry)[0] for entry in self.cfg.conditions)
 
     def _build_masks(self, grid: Grid, sharding: TokenSharding) -> tuple[Mask | None, ...]:
         """Build the masks of consecutive blocks, for tokens as devices hold them."""
@@ -332,25 +374,20 @@ class DiT(nnx.Module):
         self,
         x_BTYXC: Video,
         t: PerClip | Float[Array, "B L"],
-        text_BSE: Text,
-        text_mask_BS: TextMask,
-        fps_B: PerClip | None = None,
-        image_BIE: Float[Array, "B I E2"] | None = None,
+        conditioning: Conditioning,
     ) -> Float[Array, "B T Y X C2"]:
         """Predict the velocity of noisy clips of latents, one clip per sequence.
 
         Args:
             x_BTYXC: noisy latents, followed by conditioning channels if the model has such.
             t: time in [0, 1] of every clip, or of every token in raster order; 0 is data, 1 is noise.
-            text_BSE: outputs of the text encoder.
-            text_mask_BS: which text tokens are real; a clip may have none.
-            fps_B: frames per second of every clip, `fps_reference` by default.
-            image_BIE: outputs of an image encoder, of models with an `image_width`.
+            conditioning: text, frame rate, and the inputs that `tokens` takes.
 
         Raises:
-            ValueError: when a side of the latents is not a multiple of the patch.
+            ValueError: when a side of the latents is not a multiple of the patch, and as `tokens`.
         """
-        cfg = self.cfg
+        cfg, fps_B = self.cfg, conditioning.fps
+        text_BSE, text_mask_BS = conditioning.text, conditioning.text_mask
         grid = token_grid(x_BTYXC.shape[1:4], cfg.patch)
         time_step_B = jnp.ones(len(t)) if fps_B is None else cfg.fps_reference / fps_B
         if cfg.attend_padding:
@@ -362,7 +399,7 @@ class DiT(nnx.Module):
             grid_positions(grid, time_step_B),
             text_BSE,
             text_mask_BS.astype(jnp.int32),
-            image_BIE=image_BIE,
+            inputs=conditioning.inputs,
             grid=grid,
         )
         return unpatchify(v_BLP, grid, cfg.patch)

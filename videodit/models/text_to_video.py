@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, IMAGE, Conditioning, replace_first_frames
+from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, Conditioning, replace_first_frames
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.text import TextConfig, TextEncoder
 from videodit.nn.embed import token_grid
@@ -59,7 +59,8 @@ class TextToVideo(nnx.Module):
             t = t_B[:, None] * jnp.repeat(noisy_T, height * width)
         if CONCAT_CHANNELS in inputs:
             x_BTYXC = jnp.concatenate([x_BTYXC, inputs[CONCAT_CHANNELS]], axis=-1)
-        output = self.dit(x_BTYXC, t, conditioning.text, conditioning.text_mask, conditioning.fps, inputs.get(IMAGE))
+        remaining = {name: x for name, x in inputs.items() if name not in (FIRST_FRAMES, CONCAT_CHANNELS)}
+        output = self.dit(x_BTYXC, t, conditioning.with_inputs(remaining))
         return self._to_velocity(x_BTYXC, output, t_B)
 
     def token_velocity(

@@ -153,7 +153,6 @@ class Attention(nnx.Module):
         bias_NLS: Float[Array, "N L S"] | None = None,
         mask: kernels.Mask | None = None,
         image_BID: Float[Array, "B I D"] | None = None,
-        image_segments: Int[Array, "B I"] | None = None,
     ) -> Tokens:
         """Attend from `x` to `kv`, or to itself; `rope` rotates queries and keys; the others are as in `attention`.
 
@@ -175,7 +174,7 @@ class Attention(nnx.Module):
             )
         if image_BID is not None:
             k, v = self._norm_rope(self.beside_k_norm, self.beside_k(image_BID), None), self.beside_v(image_BID)
-            y_BLNH += attention(q, k, v, q_segments=q_segments, kv_segments=image_segments, scale=self.scale)
+            y_BLNH += attention(q, k, v, q_segments=q_segments, scale=self.scale)
         return constrain(self.out(y_BLNH), ("batch", "stream", None))
 
     def _norm_rope(self, norm: RMSNorm | None, x_BLNH: Heads, rope: Rope | None) -> Heads:

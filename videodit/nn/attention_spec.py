@@ -1,20 +1,26 @@
 """Which tokens of a clip attend to each other: a mask for each block, from a configuration and the grid of tokens.
 
-A new variant: its rule in `videodit_kernels.attention.masks`; here its name, its options and its entry in `_MASKS`.
+A new variant: its rule in `videodit_kernels.attention.masks`; here its name, its options and what builds its mask; or a
+function elsewhere, named as `MODULE:FUNCTION`.
 """
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal
 
 from videodit_kernels import attention as kernels
 from videodit_kernels.attention.tiles import Grid
 
-BlockKind = Literal["full", "frame_causal", "spatial", "temporal", "local_window", "sliding_tiles"]
-Kind = Literal[BlockKind, "factorized"]
+from videodit.registry import Registry
+
 Mask = kernels.Mask
+FACTORIZED = "factorized"
+
+
+MaskBuilder = Callable[["AttentionSpec", Grid], Mask | None]
+ATTENTION_KINDS: Registry[MaskBuilder] = Registry("kind of attention")
+"""From a specification and a clip's grid of tokens to the mask of a block; None for all pairs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +28,10 @@ class AttentionSpec:
     """Self-attention of a model's blocks: all pairs of a clip's tokens, or those that a mask allows.
 
     Attributes:
-        kind: of all blocks. "full": all pairs. "frame_causal": a latent frame attends to itself and to those before it.
-            "spatial": within a frame; "temporal": along time at one (y, x); "factorized": the two in turn, block by
-            block. "local_window": to the neighbourhood of a token; "sliding_tiles": to the tiles around its own.
+        kind: of all blocks, or `MODULE:FUNCTION` of your own (`ATTENTION_KINDS`). "full": all pairs. "frame_causal": a
+            latent frame attends to itself and to those before it. "spatial": within a frame; "temporal": along time at
+            one (y, x); "factorized": the two in turn, block by block. "local_window": to the neighborhood of a token;
+            "sliding_tiles": to the tiles around its own.
         pattern: kinds of consecutive blocks, repeated over the depth, in place of one kind for all: `("frame_causal",
             "frame_causal", "frame_causal", "full")` has every fourth block full.
         window: of "frame_causal", latent frames that a frame attends to, itself included; None for all before it.
@@ -35,8 +42,8 @@ class AttentionSpec:
         tile_window: of "sliding_tiles", tiles (t, y, x) that a token attends to (arXiv:2502.04507).
     """
 
-    kind: Kind = "full"
-    pattern: tuple[BlockKind, ...] = ()
+    kind: str = "full"
+    pattern: tuple[str, ...] = ()
     window: int | None = None
     sinks: int = 0
     tile: Grid = (2, 8, 8)
@@ -44,6 +51,8 @@ class AttentionSpec:
     tile_window: Grid = (3, 3, 3)
 
     def __post_init__(self):
+        for kind in self.kinds:
+            ATTENTION_KINDS.get(kind)
         for name in ("tile", "local_window", "tile_window"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"attention.{name} is (t, y, x), each at least 1; got {getattr(self, name)}")
@@ -51,11 +60,11 @@ class AttentionSpec:
             raise ValueError(f"attention.window is at least 1 and sinks at least 0; got {self.window} and {self.sinks}")
 
     @property
-    def kinds(self) -> tuple[BlockKind, ...]:
+    def kinds(self) -> tuple[str, ...]:
         """Kinds of consecutive blocks, which repeat over the depth."""
         if self.pattern:
             return self.pattern
-        return ("spatial", "temporal") if self.kind == "factorized" else (self.kind,)
+        return ("spatial", "temporal") if self.kind == FACTORIZED else (self.kind,)
 
     @property
     def is_full(self) -> bool:
@@ -73,13 +82,13 @@ class AttentionSpec:
         Args:
             grid: tokens of a clip along (t, y, x).
         """
-        return tuple(_MASKS[kind](self, grid) for kind in self.kinds)
+        return tuple(ATTENTION_KINDS.get(kind)(self, grid) for kind in self.kinds)
 
     def count_pairs(self, grid: Grid, depth: int) -> int:
         """Count the pairs of tokens that attend to each other, summed over `depth` blocks."""
         return _count_pairs(self, grid, depth)
 
-    def _reorder(self, mask: Mask, grid: Grid) -> Mask:
+    def reorder(self, mask: Mask, grid: Grid) -> Mask:
         """Return a mask of tokens in raster order for the model's order."""
         return mask if self.order is None else kernels.TileOrdered(mask, grid, self.order)
 
@@ -95,26 +104,40 @@ def describe_packing_obstacle(spec: AttentionSpec) -> str | None:
     )
 
 
-def _frame_causal(spec: AttentionSpec, grid: Grid) -> Mask:
-    return spec._reorder(kernels.FrameCausal(math.prod(grid[1:]), window=spec.window, sinks=spec.sinks), grid)
+@ATTENTION_KINDS.register("full")
+def build_full(spec: AttentionSpec, grid: Grid) -> None:
+    """Every token attends to every other."""
+    return None
 
 
-def _spatial(spec: AttentionSpec, grid: Grid) -> Mask:
-    return spec._reorder(kernels.SpatialOnly(math.prod(grid[1:])), grid)
+@ATTENTION_KINDS.register("frame_causal")
+def build_frame_causal(spec: AttentionSpec, grid: Grid) -> Mask:
+    """A frame attends to itself and to those before it."""
+    return spec.reorder(kernels.FrameCausal(math.prod(grid[1:]), window=spec.window, sinks=spec.sinks), grid)
 
 
-def _temporal(spec: AttentionSpec, grid: Grid) -> Mask:
-    return spec._reorder(kernels.TemporalOnly(math.prod(grid[1:])), grid)
+@ATTENTION_KINDS.register("spatial")
+def build_spatial(spec: AttentionSpec, grid: Grid) -> Mask:
+    """A token attends to its own frame."""
+    return spec.reorder(kernels.SpatialOnly(math.prod(grid[1:])), grid)
 
 
-_MASKS: dict[BlockKind, Callable[[AttentionSpec, Grid], Mask | None]] = {
-    "full": lambda spec, grid: None,
-    "frame_causal": _frame_causal,
-    "spatial": _spatial,
-    "temporal": _temporal,
-    "local_window": lambda spec, grid: kernels.LocalWindow(grid, spec.tile, spec.local_window),
-    "sliding_tiles": lambda spec, grid: kernels.SlidingTiles(grid, spec.tile, spec.tile_window),
-}
+@ATTENTION_KINDS.register("temporal")
+def build_temporal(spec: AttentionSpec, grid: Grid) -> Mask:
+    """A token attends to those at its own (y, x)."""
+    return spec.reorder(kernels.TemporalOnly(math.prod(grid[1:])), grid)
+
+
+@ATTENTION_KINDS.register("local_window")
+def build_local_window(spec: AttentionSpec, grid: Grid) -> Mask:
+    """A token attends to its neighborhood."""
+    return kernels.LocalWindow(grid, spec.tile, spec.local_window)
+
+
+@ATTENTION_KINDS.register("sliding_tiles")
+def build_sliding_tiles(spec: AttentionSpec, grid: Grid) -> Mask:
+    """A token attends to the tiles around its own."""
+    return kernels.SlidingTiles(grid, spec.tile, spec.tile_window)
 
 
 @functools.lru_cache

@@ -14,6 +14,7 @@ from jaxtyping import Array, DTypeLike, Float, Key, PyTree
 
 from videodit.config.run import DiTRun, Run, VAERun
 from videodit.inference.generate import decode_latents, generate
+from videodit.models.condition_embedder import find_embedder, parse_condition
 from videodit.models.conditioning import Conditioning
 from videodit.models.flops import dit_cost
 from videodit.models.text import TextEncoder
@@ -253,6 +254,10 @@ def abstract_batch(run: Run, task: Task, sharding: Sharding) -> Batch:
         valid=array(jnp.bool_, *clips),
         segments=array(jnp.int32, packing.length) if data.packed else None,
         positions=array(jnp.int32, packing.length, 3) if data.packed else None,
+        conditions={
+            parse_condition(entry)[0]: array(jnp.float32, *find_embedder(entry).shape)
+            for entry in getattr(run.model, "conditions", ())
+        },
     )
 
 

@@ -99,7 +99,7 @@ def trained_params(workdir: Path, run: DiTRun, weights: Weights = "ema") -> Init
     differing = [
         f"{name} is {there!r} there and {here!r} here"
         for name, there in vars(source.model).items()
-        if name not in ("remat", "dtype") and there != (here := getattr(run.model, name))
+        if name not in ("remat", "dtype", "conditions") and there != (here := getattr(run.model, name))
     ]
     if differing:
         raise ValueError(f"the transformer of {workdir} is another one than the run's: {'; '.join(differing)}")
