@@ -125,8 +125,9 @@ def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(t2v):
         clips(pipeline, images=ConditionImages(picture(0)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "parts"), [("wan2.1-i2v", IMAGE), ("wan2.1-flf2v", BOTH)])
+@pytest.mark.parametrize(
+    ("kind", "parts"), [pytest.param("wan2.1-i2v", IMAGE, marks=pytest.mark.slow), ("wan2.1-flf2v", BOTH)]
+)
 def test_images_are_seen(imported, kind, parts):
     pipeline = Pipeline.load(imported(kind, TEXT_ONLY | parts))
     last = picture(1) if kind == "wan2.1-flf2v" else None
@@ -155,7 +156,6 @@ def test_a_clip_goes_on_from_its_first_frame(imported):
         clips(pipeline, images=ConditionImages(image, image))
 
 
-@pytest.mark.slow
 def test_two_experts_share_the_times(imported):
     """All times of one expert are that expert alone; in between both matter."""
     folder = imported("wan2.2-t2v", TWO, index={"boundary_ratio": 0.8})

@@ -4,7 +4,6 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 
 from tests.train.toy import fresh
@@ -88,7 +87,6 @@ def packed(first, second, padding=2):
     ]
 
 
-@pytest.mark.slow
 def test_two_clips_in_one_row_are_two_clips_alone():
     first, second = row(*clip((1, 3, 4, 4), seed=1)), row(*clip((1, 1, 2, 6), text=3, seed=2), time_step=2.0)
     together = packed(first, second)

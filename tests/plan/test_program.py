@@ -41,13 +41,13 @@ def test_flops_of_a_step_are_those_of_the_configuration():
     assert counted == pytest.approx(model, rel=0.05)
 
 
-@pytest.mark.slow
-def test_flops_of_adapters():
+@pytest.mark.parametrize("adapters", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_flops_of_adapters(adapters):
     """With adapters and without, the model's FLOPs are those that XLA counts."""
     run = from_config_dict(get_config("lora"))
     wide = dataclasses.replace(run.model, depth=4, width=64, mlp_width=256)
     mesh, vae = make_mesh(MeshConfig(), jax.devices()[:1]), releases.VAE
-    for lora in (run.lora, None):
-        program = build_train_program(dataclasses.replace(run, model=wide, lora=lora), mesh, vae)
-        counted = count_operations(program.compile(mesh).as_text()).matmul_flops
-        assert counted == pytest.approx(program.model_flops, rel=0.1)
+    lora = run.lora if adapters else None
+    program = build_train_program(dataclasses.replace(run, model=wide, lora=lora), mesh, vae)
+    counted = count_operations(program.compile(mesh).as_text()).matmul_flops
+    assert counted == pytest.approx(program.model_flops, rel=0.1)

@@ -75,7 +75,10 @@ class Topology:
         libtpu_folder = Path(sys.prefix, "libtpu")  # `make test` installs it there
         if not Path(libtpu_folder, "libtpu").exists() and importlib.util.find_spec("libtpu") is None:
             raise ValueError("planning for TPUs needs the compiler libtpu, which is not installed: pip install libtpu")
+        # libtpu stops at flags that only the compiler for CPUs knows.
+        flags = [flag for flag in environment.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_cpu_")]
         return environment | {
+            "XLA_FLAGS": " ".join(flags),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
             "TPU_SKIP_MDS_QUERY": "1",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
