@@ -155,5 +155,5 @@ def test_a_failed_report_leaves_the_old_one(tmp_path):
 
 
 def test_media_that_no_browser_plays_are_refused():
-    with pytest.raises(ValueError, match="'video/avi' cannot be shown"):
+    with pytest.raises(ValueError, match="'video/avi' is not supported"):
         Clip("a prompt", MEDIA, "video/avi")

@@ -3,7 +3,16 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from videodit.evals.plots import DARK, LIGHT, adherence_chart, bucket_chart, bucket_names, loss_chart, series, smooth
+from videodit.evals.plots import (
+    DARK,
+    LIGHT,
+    adherence_chart,
+    bucket_chart,
+    bucket_names,
+    loss_chart,
+    select_series,
+    smooth,
+)
 
 RECORDS = [
     {"step": 1, "loss": 2.0},
@@ -25,10 +34,10 @@ def labels(svg):
 
 
 def test_a_series_is_what_is_finite_at_a_known_step():
-    steps, values = series(RECORDS, "loss")
+    steps, values = select_series(RECORDS, "loss")
     assert steps.tolist() == [1, 4] and values.tolist() == [2, 1]
-    assert series(RECORDS, "eval/loss")[1].tolist() == [1.5]
-    assert len(series(RECORDS, "nothing")[0]) == 0
+    assert select_series(RECORDS, "eval/loss")[1].tolist() == [1.5]
+    assert len(select_series(RECORDS, "nothing")[0]) == 0
 
 
 def test_buckets_are_the_names_that_go_on():

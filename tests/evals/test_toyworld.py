@@ -21,14 +21,14 @@ NEUTRAL = np.array([40.0, 41.0, 44.0])
 @lru_cache
 def real_clips(level: str, side: int, count: int):
     """(frames after H.264, captions, truth) of some clips."""
-    found = []
+    clips = []
     for clip in toyworld.clips(11, level, stop=count, format=toyworld.Format(side, side, 9, 8.0)):
-        found.append((video.decode(video.encode(None, clip.frames, 8.0)), clip.captions, clip.truth))
-    return found
+        clips.append((video.decode(video.encode(None, clip.frames, 8.0)), clip.captions, clip.truth))
+    return clips
 
 
 def true_statements(truth):
-    return [toyworld.Statement(**said) for said in truth["statements"]]
+    return [toyworld.Statement(**fields) for fields in truth["statements"]]
 
 
 def blurred(frames, sigma=1.0):
@@ -71,8 +71,8 @@ def test_other_clips_captions_are_denied(level):
             others += toyworld.parse(clips[(index + step) % len(clips)][1][0])
         false = [statement for statement in others if not toyworld.holds(statement, truth)]
         verdicts += [(index, verdict) for verdict in verify(frames, false, WORLDS[level])]
-    asked = Counter(verdict.kind for _, verdict in verdicts)
-    assert set(asked) >= {"colour", "shape", "size", "motion", "permanence"} and min(asked.values()) >= 20
+    counts = Counter(verdict.kind for _, verdict in verdicts)
+    assert set(counts) >= {"colour", "shape", "size", "motion", "permanence"} and min(counts.values()) >= 20
     granted = adherence(verdict for _, verdict in verdicts)
     assert max(granted.values()) <= 0.02, (granted, [pair for pair in verdicts if pair[1].holds])
 
@@ -114,7 +114,7 @@ def easy(index):
     return clip.frames, clip.truth["objects"][0]
 
 
-def seen(frames, level="easy"):
+def observe_one(frames, level="easy"):
     (thing,) = observe(frames, WORLDS[level])
     return thing
 
@@ -125,10 +125,10 @@ def test_reversed_mirrored_and_halted_clips_move_otherwise():
     for index in range(12):
         frames, thing = easy(index)
         motion = thing["motion"]
-        assert seen(frames[::-1]).motion[0] == backwards.get(motion, motion)
-        assert seen(frames[:, :, ::-1]).motion[0] == mirrored.get(motion, motion)
-        assert seen(frames[:1].repeat(9, axis=0)).motion[0] == "still"
-        assert seen(frames[[4, 0, 7, 2, 8, 1, 5, 3, 6]]).motion[0] not in WORLDS["easy"].motions
+        assert observe_one(frames[::-1]).motion[0] == backwards.get(motion, motion)
+        assert observe_one(frames[:, :, ::-1]).motion[0] == mirrored.get(motion, motion)
+        assert observe_one(frames[:1].repeat(9, axis=0)).motion[0] == "still"
+        assert observe_one(frames[[4, 0, 7, 2, 8, 1, 5, 3, 6]]).motion[0] not in WORLDS["easy"].motions
 
 
 def test_exchanged_channels_change_the_colour_and_nothing_else():
@@ -137,9 +137,9 @@ def test_exchanged_channels_change_the_colour_and_nothing_else():
     for index in range(30):
         frames, thing = easy(index)
         if thing["colour"] in turned:
-            found = seen(frames[..., [2, 0, 1]])
-            assert found.colour[0] == turned[thing["colour"]]
-            assert (found.shape[0], found.motion[0]) == (thing["shape"], thing["motion"])
+            sighting = observe_one(frames[..., [2, 0, 1]])
+            assert sighting.colour[0] == turned[thing["colour"]]
+            assert (sighting.shape[0], sighting.motion[0]) == (thing["shape"], thing["motion"])
             checked += 1
     assert checked > 5
 
@@ -169,29 +169,29 @@ def test_permanence_wants_the_same_thing_behind_something_and_out_on_the_far_sid
     def shown(scene=scene, times=times):
         return render(scene, times, 64, 64)
 
-    def told(frames):
-        said = toyworld.Statement("permanence", "reappears")
-        verdict = verify(frames, [said], WORLDS["hard"])[0]
+    def judge(frames):
+        statement = toyworld.Statement("permanence", "reappears")
+        verdict = verify(frames, [statement], WORLDS["hard"])[0]
         return verdict.holds, verdict.measured
 
-    assert told(shown()) == (True, "reappears")
+    assert judge(shown()) == (True, "reappears")
     bare = replace(scene, occluder=None)
-    assert told(shown(bare)) == (False, "always in view")
+    assert judge(shown(bare)) == (False, "always in view")
     gone = shown(replace(scene, things=()))
-    assert told(np.concatenate([shown()[:5], gone[5:]]))[0] is False
-    assert told(np.concatenate([shown()[:4], shown()[3::-1]]))[0] is False
+    assert judge(np.concatenate([shown()[:5], gone[5:]]))[0] is False
+    assert judge(np.concatenate([shown()[:4], shown()[3::-1]]))[0] is False
     nothing = shown(replace(bare, things=()))
     flicker = shown(bare)
     flicker[4:6] = nothing[4:6]
-    assert told(flicker) == (False, "vanishes with nothing before it")
+    assert judge(flicker) == (False, "vanishes with nothing before it")
     for changed in (
         replace(thing, colour="red" if thing.colour != "red" else "blue"),
         replace(thing, shape="diamond" if thing.shape != "diamond" else "square"),
     ):
-        assert told(np.concatenate([shown()[:5], shown(replace(scene, things=(changed,)))[5:]]))[0] is False
+        assert judge(np.concatenate([shown()[:5], shown(replace(scene, things=(changed,)))[5:]]))[0] is False
 
 
-def test_verdicts_say_what_was_seen():
+def test_verdicts_have_the_measurement():
     frames, thing = easy(3)
     world = WORLDS["easy"]
     wrong = next(name for name in world.palette if name != thing["colour"])
@@ -222,12 +222,12 @@ def test_errors_name_what_is_known():
 @pytest.mark.parametrize("seed", range(4))
 def test_any_clip_gets_an_answer(seed):
     rng = np.random.default_rng(seed)
-    said = [toyworld.Statement(kind, "red") for kind in toyworld.KINDS]
+    statements = [toyworld.Statement(kind, "red") for kind in toyworld.KINDS]
     for _ in range(15):
         frames, block = int(rng.choice([1, 2, 5, 9])), int(rng.choice([1, 4, 8]))
         height, width = (int(side) * 8 for side in rng.integers(1, 5, 2))
         coarse = rng.integers(0, 256, (frames, height // block, width // block, 3))
         coarse[rng.random(coarse.shape[:3]) < 0.7] = rng.integers(0, 256)
         clip = np.kron(coarse, np.ones((1, block, block, 1), int)).astype(np.uint8)
-        for verdict in verify(clip, said, WORLDS["easy"]):
+        for verdict in verify(clip, statements, WORLDS["easy"]):
             assert 0 <= verdict.confidence <= 1 and verdict.measured

@@ -1,1 +1,1 @@
-"""Scores of generated clips, and the report that shows them."""
+"""Metrics of generated clips, and their report."""

@@ -4,7 +4,6 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from videodit_data.reading.sample import ClipShape, decode_pixels
@@ -18,6 +17,7 @@ from videodit.inference.clip_files import write_clip
 from videodit.inference.conditions import measure_conditions
 from videodit.inference.pipeline import Pipeline
 from videodit.models.condition_embedder import parse_condition
+from videodit.provenance import JSON
 
 DEFAULT_METRICS = ("reconstruction", "toyworld")
 BATCH = 32
@@ -34,16 +34,20 @@ def evaluate(
     console: Console,
     sampler: SamplerConfig | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
-) -> dict[str, Any]:
-    """Sample, score and report; returns what `metrics.json` holds.
+) -> dict[str, JSON]:
+    """Generate clips, compute metrics, and write `metrics.json`, the clips and a report.
 
     Args:
-        clips: prompts: the first caption of as many clips.
-        sampler: the run's own if None.
-        metrics: names of evaluators (`EVALUATORS`).
+        out: directory of the results.
+        clips: the number of clips; the first caption of as many clips is used.
+        sampler: the run's if None.
+        metrics: names in `EVALUATORS`.
+
+    Returns:
+        The content of `metrics.json`.
 
     Raises:
-        ValueError: for an unknown metric, and for a data set that a metric is not for.
+        ValueError: for an unknown metric, and for a metric that does not apply to the data set.
     """
     evaluators = [EVALUATORS.get(name)() for name in metrics]
     for evaluator in evaluators:
@@ -53,7 +57,7 @@ def evaluate(
         provenance = pipeline.provenance(prompt=prompt, seed=seed, index=index)
         write_clip(out / "samples" / f"{index:03d}.mp4", frames, pipeline.run.data.fps, provenance)
     evaluations = [evaluator.evaluate(samples) for evaluator in evaluators]
-    scores: dict[str, Any] = {"prompts": len(samples.prompts), "weights": pipeline.weights}
+    scores: dict[str, JSON] = {"prompts": len(samples.prompts), "weights": pipeline.weights}
     for evaluation in evaluations:
         scores |= evaluation.scores
     scores["provenance"] = pipeline.provenance(seed=seed, data=str(dataset), metrics=list(metrics))
@@ -68,20 +72,20 @@ def sample_clips(
     """Generate a clip for the first caption of each of the first clips of a data set."""
     data, info = pipeline.run.data, load(dataset).info
     shape = ClipShape(data.frames, data.height, data.width, data.fps)
-    chosen = list(itertools.islice(records(dataset), count))
-    prompts = [record.captions[0] for record in chosen]
+    selected = list(itertools.islice(records(dataset), count))
+    prompts = [record.captions[0] for record in selected]
     size = (shape.frames, shape.height, shape.width)
-    real = [decode_pixels(record, shape) for record in chosen]
+    real = [decode_pixels(record, shape) for record in selected]
     names = {parse_condition(entry)[0] for entry in pipeline.run.model.conditions}
     entries = [entry for entry in data.conditions if entry.partition("=")[0] in names]
-    conditions = measure_conditions(entries, chosen, real, data.fps)
+    conditions = measure_conditions(entries, selected, real, data.fps)
     with console.status(f"sampling {len(prompts)} clips"):
         clips = pipeline.generate(prompts, size=size, seed=seed, sampler=sampler, conditions=conditions, batch=BATCH)
         generated = list(clips)
     return Samples(pipeline, str(dataset), info, prompts, generated, real)
 
 
-def summarize(scores: dict[str, Any]) -> str:
+def summarize(scores: dict[str, JSON]) -> str:
     """Return the key figures on one line."""
     parts = []
     if "caption_adherence" in scores:
@@ -92,23 +96,23 @@ def summarize(scores: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation], provenance: dict[str, Any]) -> None:
+def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation], provenance: dict[str, JSON]) -> None:
     pipeline = samples.pipeline
-    verdicts = next((found.verdicts for found in evaluations if found.verdicts), [()] * len(samples.prompts))
+    verdicts = next((each.verdicts for each in evaluations if each.verdicts), [()] * len(samples.prompts))
     shown = list(zip(samples.prompts, verdicts, strict=True))[:SHOWN_CLIPS]
     report = ReportData(
         title="Text to video in a toy world" if samples.info.get("world") else "Text to video",
         summary=f"{len(samples.prompts)} held-out prompts, sampled with the {pipeline.weights} weights of step "
-        f"{pipeline.step}. The oracle reads each clip and says which statements of its prompt hold.",
-        figures=[figure for found in evaluations for figure in found.figures],
-        adherence=[share for found in evaluations for share in found.adherence],
+        f"{pipeline.step}. The oracle checks which statements of its prompt hold for each clip.",
+        figures=[figure for each in evaluations for figure in each.figures],
+        adherence=[share for each in evaluations for share in each.adherence],
         losses=[
             LossCurves("Transformer", read_metrics(pipeline.workdir)),
             LossCurves("Autoencoder", read_metrics(Path(pipeline.run.vae)), heldout="eval/l1"),
         ],
         clips=[
-            Clip(prompt, (out / "samples" / f"{index:03d}.mp4").read_bytes(), verdicts=found)
-            for index, (prompt, found) in enumerate(shown)
+            Clip(prompt, (out / "samples" / f"{index:03d}.mp4").read_bytes(), verdicts=verdicts)
+            for index, (prompt, verdicts) in enumerate(shown)
         ],
         provenance=provenance,
     )

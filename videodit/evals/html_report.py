@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that holds everything it shows and needs nothing else."""
+"""The report of an evaluation: a self-contained HTML file."""
 
 import base64
 import json
@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jinja2
 
 from videodit.evals.plots import DARK, LIGHT, Theme, adherence_chart, bucket_chart, bucket_names, loss_chart
+from videodit.provenance import JSON
 
 Plot = tuple[str, str]  # for a light page and for a dark one
 MEDIA_TYPES = ("video/mp4", "video/webm", "image/gif", "image/png")
@@ -20,7 +21,7 @@ MEDIA_TYPES = ("video/mp4", "video/webm", "image/gif", "image/png")
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A number that the report opens with; `at_least` is the value that it should reach, if any."""
+    """A number at the top of the report; `at_least` is its target, if any."""
 
     name: str
     value: float
@@ -33,8 +34,11 @@ class KeyFigure:
 class Adherence:
     """The share (0 to 1) of the statements of one kind that hold.
 
-    generated, real: for generated clips, and for real clips under the same oracle. chance: by guessing.
-    statements: how many statements of generated clips were checked.
+    Attributes:
+        generated: of generated clips.
+        real: of real clips, judged by the same oracle.
+        chance: of random guesses.
+        statements: the number of statements of generated clips that were checked.
     """
 
     kind: str
@@ -46,23 +50,29 @@ class Adherence:
 
 @dataclass(frozen=True)
 class LossCurves:
-    """The loss of one run, read from its metric records (the lines of a `metrics.jsonl`; each has a `step`).
+    """The losses of a run.
 
-    train, heldout: names of the numbers; names that begin with `heldout` are its time buckets, one curve each.
+    Attributes:
+        records: the lines of its `metrics.jsonl`; each has a `step`.
+        train: the name of the training loss.
+        heldout: the name of the held-out loss; longer names that start with it are its buckets of time.
     """
 
     title: str
-    records: Sequence[Mapping[str, Any]]
+    records: Sequence[Mapping[str, JSON]]
     train: str = "loss"
     heldout: str = "eval/loss"
 
 
 @runtime_checkable
 class Verdict(Protocol):
-    """What an oracle says of one statement of a prompt.
+    """An oracle's verdict on a statement of a prompt.
 
-    kind, value: what is stated, such as colour and red. subject: what it is stated of; None for the main object.
-    holds: whether it does. measured: what was seen.
+    Attributes:
+        kind, value: the statement, such as colour and red.
+        subject: the object that it is about; None for the main object.
+        holds: whether it is true.
+        measured: what the clip shows.
     """
 
     @property
@@ -79,7 +89,7 @@ class Verdict(Protocol):
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip beside its prompt. media: the bytes of a file of type `media_type`, one of `MEDIA_TYPES`."""
+    """A clip and its prompt. media: the bytes of a file of type `media_type`, one of `MEDIA_TYPES`."""
 
     prompt: str
     media: bytes
@@ -88,17 +98,20 @@ class Clip:
 
     def __post_init__(self):
         if self.media_type not in MEDIA_TYPES:
-            raise ValueError(f"media type {self.media_type!r} cannot be shown: use one of {MEDIA_TYPES}")
+            raise ValueError(f"media type {self.media_type!r} is not supported: use one of {MEDIA_TYPES}")
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a report shows; sections without content are left out.
+    """The content of a report; empty sections are omitted.
 
-    title, summary: heading and opening paragraph.
-    figures: key figures, in order. adherence: by kind of statement. losses: one plot a run.
-    clips: samples with prompts and verdicts. provenance: config, versions, checkpoint and so on; values are scalars or
-        anything that JSON can hold, which is folded away.
+    Attributes:
+        title, summary: heading and first paragraph.
+        figures: key figures, in order.
+        adherence: by kind of statement.
+        losses: a plot per run.
+        clips: samples with prompts and verdicts.
+        provenance: configuration, versions, checkpoint and so on; values other than scalars are collapsed.
     """
 
     title: str
@@ -107,11 +120,11 @@ class ReportData:
     adherence: Sequence[Adherence] = ()
     losses: Sequence[LossCurves] = ()
     clips: Sequence[Clip] = ()
-    provenance: Mapping[str, Any] | None = None
+    provenance: Mapping[str, JSON] | None = None
 
 
 def write_report(path: Path, data: ReportData) -> None:
-    """Writes the report to `path` as one self-contained HTML file, whole or not at all; makes missing folders."""
+    """Write the report as a self-contained HTML file, atomically; creates missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     partial.write_text(render(data), encoding="utf-8")
@@ -119,11 +132,11 @@ def write_report(path: Path, data: ReportData) -> None:
 
 
 def render(data: ReportData) -> str:
-    """The report as HTML; every text from `data` is escaped."""
+    """Return the report as HTML, with all text escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "percent": _percent, "json": _json, "data_uri": data_uri}
+    environment.filters |= {"number": _number, "percent": _percent, "json": _json, "data_uri": to_data_uri}
     template = resources.files("videodit.evals").joinpath("html_report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         data=data,
@@ -134,8 +147,8 @@ def render(data: ReportData) -> str:
     )
 
 
-def data_uri(content: bytes, media_type: str) -> str:
-    """`content` as an address that holds it."""
+def to_data_uri(content: bytes, media_type: str) -> str:
+    """Return `content` as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -153,10 +166,10 @@ def _loss_plots(curves: LossCurves) -> list[Plot]:
 
 
 def _plot(chart: Callable[[Theme], bytes]) -> Plot:
-    return data_uri(chart(LIGHT), "image/svg+xml"), data_uri(chart(DARK), "image/svg+xml")
+    return to_data_uri(chart(LIGHT), "image/svg+xml"), to_data_uri(chart(DARK), "image/svg+xml")
 
 
-def _is_scalar(value: Any) -> bool:
+def _is_scalar(value: JSON | Path) -> bool:
     return value is None or isinstance(value, str | int | float | bool | Path)
 
 
@@ -170,5 +183,5 @@ def _percent(share: float | None) -> str:
     return "n/a" if share is None else f"{100 * share:.1f}%"
 
 
-def _json(value: Any) -> str:
+def _json(value: JSON | Path) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

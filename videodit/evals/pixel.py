@@ -9,29 +9,32 @@ _TAPS, _STD, _K1, _K2 = 11, 1.5, 0.01, 0.03  # of Wang et al. 2004
 
 
 def psnr(a: Clips, b: Clips, data_range: float) -> Float[np.ndarray, "B"]:
-    """Peak signal-to-noise ratio of every clip in dB, from its mean squared error over all frames.
+    """Return the PSNR of every clip in dB, from its mean squared error over all frames; inf for equal clips.
 
-    data_range: distance between the smallest and the largest value possible: 255 for bytes, 2 for [-1, 1].
-    Equal clips have inf.
+    Args:
+        data_range: the largest possible value minus the smallest: 255 for uint8, 2 for [-1, 1].
     """
     return _decibel(_squared_error(a, b).mean((1, 2, 3, 4)), data_range)
 
 
 def psnr_per_frame(a: Clips, b: Clips, data_range: float) -> Float[np.ndarray, "B T"]:
-    """Peak signal-to-noise ratio of every frame in dB; see `psnr`."""
+    """Return the PSNR of every frame in dB; arguments as for `psnr`."""
     return _decibel(_squared_error(a, b).mean((2, 3, 4)), data_range)
 
 
 def ssim(a: Clips, b: Clips, data_range: float) -> Float[np.ndarray, "B"]:
-    """Structural similarity of every clip, at most 1: the mean over its frames; see `ssim_per_frame`."""
+    """Return the SSIM of every clip, at most 1: the mean over its frames; see `ssim_per_frame`."""
     return ssim_per_frame(a, b, data_range).mean(1)
 
 
 def ssim_per_frame(a: Clips, b: Clips, data_range: float) -> Float[np.ndarray, "B T"]:
-    """Structural similarity of every frame, over windows that lie within it, then over channels.
+    """Return the SSIM of every frame, a mean over windows inside the frame and over channels.
 
     Gaussian window of 11 x 11 with standard deviation 1.5 (Wang et al. 2004, "Image Quality Assessment: From Error
-    Visibility to Structural Similarity"). Raises `ValueError` for frames smaller than the window.
+    Visibility to Structural Similarity").
+
+    Raises:
+        ValueError: for frames smaller than the window.
     """
     if min(a.shape[2:4]) < _TAPS:
         raise ValueError(f"frames of {a.shape[2]} x {a.shape[3]} are too small for SSIM: it needs {_TAPS} x {_TAPS}")

@@ -1,4 +1,4 @@
-"""How well the autoencoder reconstructs the real clips: the ceiling of what a model in its latents can show."""
+"""PSNR of the autoencoder on real clips: an upper bound for models of its latents."""
 
 import numpy as np
 

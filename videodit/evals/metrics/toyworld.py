@@ -1,7 +1,6 @@
-"""Caption adherence in the toy world: the share of a prompt's statements that the oracle finds in the clip."""
+"""Caption adherence in the toy world: the share of a prompt's statements that the oracle finds true."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from videodit_data import toyworld
 
@@ -9,17 +8,16 @@ from videodit.evals.evaluator import EVALUATORS, Evaluation, Evaluator, Samples
 from videodit.evals.html_report import Adherence, KeyFigure
 from videodit.evals.toyworld import World
 from videodit.evals.toyworld.scores import judge, score_verdicts
+from videodit.provenance import JSON
 
 
 @EVALUATORS.register("toyworld")
 class ToyworldAdherence(Evaluator):
     """The shares of statements that hold, by kind, of generated and of real clips."""
 
-    def check(self, dataset: str, info: Mapping[str, Any]) -> None:
+    def check(self, dataset: str, info: Mapping[str, JSON]) -> None:
         if not info.get("world"):
-            raise ValueError(
-                f"{dataset} is no toyworld data set, and only toyworld captions can be checked by the oracle"
-            )
+            raise ValueError(f"{dataset} is no toyworld data set: the oracle can check toyworld captions only")
 
     def evaluate(self, samples: Samples) -> Evaluation:
         world = World(**samples.info["world"])

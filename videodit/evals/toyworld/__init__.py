@@ -1,4 +1,4 @@
-"""The toyworld oracle: reads a clip in plain numpy and says which statements of its caption hold."""
+"""The toyworld oracle: checks which statements of a caption hold for a clip, in numpy."""
 
 from videodit.evals.toyworld.judge import Sighting, adherence, observe, verify
 from videodit.evals.toyworld.world import Statement, Verdict, World

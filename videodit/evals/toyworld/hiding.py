@@ -1,4 +1,4 @@
-"""Object permanence: whether a thing passes behind something and comes out on the far side as the same thing."""
+"""Object permanence: whether an object passes behind an occluder and reappears unchanged on the far side."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from videodit.evals.toyworld.shape import shape_of
 from videodit.evals.toyworld.track import Track
 from videodit.evals.toyworld.world import World
 
-Frames = Int[np.ndarray, " _"]  # some frames' numbers, ascending
+Frames = Int[np.ndarray, " _"]  # indices of frames, ascending
 
 REAPPEARS = "reappears"
 
-# A thing is hidden where no more than this share of it shows.
+# An object is hidden in frames that show at most this share of it.
 HIDDEN = 0.08
-# What hides it is this much lighter or darker than the background, in [0, 1].
+# An occluder is this much lighter or darker than the background, in [0, 1].
 CONTRAST = 0.1
 SAME_HUE = 30.0
 
 
 def permanence_of(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world: World) -> str:
-    """ "reappears" if the object hides behind something and comes out on the far side as it was, else what is amiss."""
+    """Return "reappears" if an object passes behind an occluder and reappears unchanged, otherwise what is wrong."""
     hidden = track.area < HIDDEN * track.typical
     shown = np.flatnonzero(~hidden)
     inside = np.flatnonzero(hidden[shown[0] : shown[-1]]) + shown[0]
@@ -33,9 +33,9 @@ def permanence_of(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world:
             return "does not come back"
         return "always in view" if shown[0] == 0 else "not there at first"
     before, after = shown[shown < inside[0]], shown[shown > inside[-1]]
-    if not _goes_on(track, before, after):
+    if not _continues(track, before, after):
         return "does not come out on the far side"
-    if not _something_before_it(track, video_TYXC, before, inside, after):
+    if not _has_occluder(track, video_TYXC, before, inside, after):
         return "vanishes with nothing before it"
     if not _same_hue(track, video_TYXC, before, after):
         return "comes back in another colour"
@@ -45,30 +45,30 @@ def permanence_of(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world:
     return REAPPEARS
 
 
-def _goes_on(track: Track, before: Frames, after: Frames) -> bool:
-    """Whether the object comes back farther along the way it went, and goes on so."""
+def _continues(track: Track, before: Frames, after: Frames) -> bool:
+    """Return whether the object reappears farther along its path, and moves in the same direction."""
     jump = track.centre[after[0]] - track.centre[before[-1]]
     if np.hypot(*jump) < math.sqrt(track.typical / math.pi):
         return False
-    ways = (track.centre[side[-1]] - track.centre[side[0]] for side in (before, after) if len(side) > 1)
-    return all(float(jump @ way) >= 0.7 * np.hypot(*jump) * np.hypot(*way) for way in ways)
+    steps = (track.centre[side[-1]] - track.centre[side[0]] for side in (before, after) if len(side) > 1)
+    return all(float(jump @ step) >= 0.7 * np.hypot(*jump) * np.hypot(*step) for step in steps)
 
 
-def _something_before_it(
+def _has_occluder(
     track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], before: Frames, hidden: Frames, after: Frames
 ) -> bool:
-    """Whether the place where the object must be while hidden looks unlike the background."""
+    """Return whether the position of the hidden object differs from the background."""
     _, height, width, _ = video_TYXC.shape
     middle = (track.centre[before[-1]] + track.centre[after[0]]) / 2
     y, x = np.mgrid[:height, :width] + 0.5
-    there = np.hypot(x - middle[0], y - middle[1]) < max(1.0, 0.6 * math.sqrt(track.typical / math.pi))
-    if not there.any():
+    disc = np.hypot(x - middle[0], y - middle[1]) < max(1.0, 0.6 * math.sqrt(track.typical / math.pi))
+    if not disc.any():
         return False
     grey = video_TYXC.mean(axis=-1)
     neutral = np.ptp(video_TYXC, axis=-1) < 0.2
     if not neutral.any():
         return False
-    return bool(abs(grey[hidden][:, there].mean() - np.median(grey[neutral])) > CONTRAST)
+    return bool(abs(grey[hidden][:, disc].mean() - np.median(grey[neutral])) > CONTRAST)
 
 
 def _same_hue(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], before: Frames, after: Frames) -> bool:

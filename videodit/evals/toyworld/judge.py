@@ -1,4 +1,4 @@
-"""The oracle: what a clip shows, and which statements hold of it."""
+"""The oracle: the objects of a clip, and which statements hold for it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ NOTHING = "nothing"
 
 @dataclass(frozen=True)
 class Sighting:
-    """One object as seen: each property with a confidence from 0 to 1; "unclear" where there is no telling.
+    """An object as observed: each property with a confidence from 0 to 1; "unclear" if it cannot be determined.
 
-    centre: (x, y) a frame in units of the short side, not a number where it is not seen. area: seen, in square units.
+    Attributes:
+        centre: (x, y) per frame, in units of the short side; NaN in frames that do not show it.
+        area: visible area per frame, in square units.
     """
 
     colour: tuple[str, float]
@@ -36,7 +38,7 @@ class Sighting:
 
 
 def observe(frames: UInt8[np.ndarray, "T Y X 3"] | Float[np.ndarray, "T Y X 3"], world: World) -> list[Sighting]:
-    """All objects in a clip (uint8, or floats in [-1, 1]), the one that takes most room first."""
+    """Return the objects in a clip (uint8, or floats in [-1, 1]), the largest first."""
     video_TYXC = as_unit(frames)
     tracks = tracks_of(hues_of(video_TYXC, world), world)
     return [_sighting(track, video_TYXC, world) for track in tracks]
@@ -47,39 +49,40 @@ def verify(
     statements: Sequence[Statement],
     world: World,
 ) -> list[Verdict]:
-    """One verdict a statement on a clip (uint8, or floats in [-1, 1]); a clip without any object gets False for all.
+    """Return a verdict on each statement about a clip (uint8, or floats in [-1, 1]); all are False without an object.
 
-    Raises `ValueError` for a kind of statement that the oracle does not know.
+    Raises:
+        ValueError: for an unknown kind of statement.
     """
-    seen = observe(frames, world)
-    return [_judge(statement, seen) for statement in statements]
+    sightings = observe(frames, world)
+    return [_judge(statement, sightings) for statement in statements]
 
 
 def adherence(verdicts: Iterable[Verdict]) -> dict[str, float]:
-    """Of each kind of statement the share that holds."""
-    held: dict[str, list[bool]] = {}
+    """Return the share of statements that hold, by kind."""
+    holds: dict[str, list[bool]] = {}
     for verdict in verdicts:
-        held.setdefault(verdict.kind, []).append(verdict.holds)
-    return {kind: float(np.mean(answers)) for kind, answers in held.items()}
+        holds.setdefault(verdict.kind, []).append(verdict.holds)
+    return {kind: float(np.mean(values)) for kind, values in holds.items()}
 
 
-def _judge(statement: Statement, seen: Sequence[Sighting]) -> Verdict:
-    asked = (statement.kind, statement.value, statement.subject)
+def _judge(statement: Statement, sightings: Sequence[Sighting]) -> Verdict:
+    stated = (statement.kind, statement.value, statement.subject)
     if statement.kind not in ("colour", "shape", "size", "motion", "count", "permanence"):
         raise ValueError(f"The oracle cannot judge statements of kind {statement.kind!r}.")
-    if not seen:
-        return Verdict(*asked, False, NOTHING, 1.0)
+    if not sightings:
+        return Verdict(*stated, False, NOTHING, 1.0)
     if statement.kind == "count":
-        return Verdict(*asked, statement.value == str(len(seen)), str(len(seen)), 1.0)
+        return Verdict(*stated, statement.value == str(len(sightings)), str(len(sightings)), 1.0)
     if statement.subject is None:
-        subject = seen[0]
+        subject = sightings[0]
     else:
-        subject = next((thing for thing in seen if thing.colour[0] == statement.subject), None)
+        subject = next((each for each in sightings if each.colour[0] == statement.subject), None)
     if subject is None:
-        colours = ", ".join(thing.colour[0] for thing in seen)
-        return Verdict(*asked, False, f"no {statement.subject} object, only {colours}", 1.0)
+        colours = ", ".join(each.colour[0] for each in sightings)
+        return Verdict(*stated, False, f"no {statement.subject} object, only {colours}", 1.0)
     measured, confidence = getattr(subject, statement.kind)
-    return Verdict(*asked, measured == statement.value, measured, confidence)
+    return Verdict(*stated, measured == statement.value, measured, confidence)
 
 
 def _sighting(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world: World) -> Sighting:
@@ -87,12 +90,12 @@ def _sighting(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world: Wor
     time = np.linspace(0.0, 1.0, len(track.area))
     seen = track.seen & ~np.isnan(track.centre[:, 0])
     shape, margin = shape_of(track, world, seen)
-    motion, surely = motion_of(time[seen], track.centre[seen] / short)
+    motion, confidence = motion_of(time[seen], track.centre[seen] / short)
     return Sighting(
         (track.hue.name, track.hue.margin),
         (shape or "unclear", min(1.0, margin / 0.05)),
         _size(track, shape, short, world),
-        (motion or "unclear", surely),
+        (motion or "unclear", confidence),
         (permanence_of(track, video_TYXC, world), 1.0),
         track.centre / short,
         track.area / short**2,
@@ -100,7 +103,7 @@ def _sighting(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world: Wor
 
 
 def _size(track: Track, shape: str | None, short: int, world: World) -> tuple[str, float]:
-    """The size whose range of radii is nearest, by ratio, to the radius that the shape's area implies."""
+    """Return the size whose range of radii is nearest, by ratio, to the radius that the shape's area implies."""
     coefficient = world.areas[shape] if shape else float(np.median(list(world.areas.values())))
     radius = math.sqrt(track.typical / coefficient) / short
     off = {name: max(math.log(low / radius), math.log(radius / high), 0.0) for name, (low, high) in world.sizes.items()}

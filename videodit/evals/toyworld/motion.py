@@ -1,4 +1,4 @@
-"""How an object moves: which of line, turning point and circle its path is, and whether it came back from hiding."""
+"""The motion of an object: whether its path is a line, has a turning point, or is a circle."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ HALF_TURN = 0.8 * math.pi
 ROUGH = 0.16
 
 
-def motion_of(time: Float[np.ndarray, " N"], place: Float[np.ndarray, "N 2"]) -> tuple[str | None, float]:
-    """The motion along observed places (x, y; y downwards) at observed times, and a confidence from 0 to 1.
+def motion_of(time: Float[np.ndarray, " N"], position: Float[np.ndarray, "N 2"]) -> tuple[str | None, float]:
+    """Return the motion along observed positions (x, y; y downwards), and a confidence from 0 to 1.
 
-    None for too few places. Besides the motions of the world: "still", "anticlockwise", "diagonal", "unclear".
+    None for fewer than four positions. Other motions than the world's are "still", "anticlockwise", "diagonal" and
+    "unclear".
     """
     if len(time) < 4:
         return None, 0.0
-    path = place[:, 0] + 1j * place[:, 1]
-    extent = float(np.ptp(place, axis=0).max())
+    path = position[:, 0] + 1j * position[:, 1]
+    extent = float(np.ptp(position, axis=0).max())
     if extent < STILL:
         return "still", 1 - extent / STILL
     ahead = path[-1] - path[0]
@@ -44,7 +45,7 @@ def motion_of(time: Float[np.ndarray, " N"], place: Float[np.ndarray, "N 2"]) ->
 
 
 def _smooth(path: Complex[np.ndarray, " N"]) -> Complex[np.ndarray, " N"]:
-    """A little averaging of neighbours, so that jitter does not lengthen the path."""
+    """Average neighbors slightly, so that jitter does not lengthen the path."""
     inner = (path[:-2] + 2 * path[1:-1] + path[2:]) / 4
     return np.concatenate([path[:1], inner, path[-1:]])
 
@@ -60,9 +61,10 @@ def _direction(ahead: complex) -> str:
 def _fits(
     time: Float[np.ndarray, " N"], path: Complex[np.ndarray, " N"], extra: Shaped[np.ndarray, "K N"]
 ) -> tuple[Float[np.ndarray, " K"], Complex[np.ndarray, "K 3"]]:
-    """Least squares of the path by a constant velocity plus one more term, for each of K such terms.
+    """Fit the path by a constant velocity plus an extra term, by least squares, for each of K extra terms.
 
-    Root mean square deviations, and the complex coefficients: place, velocity, and the term's.
+    Returns:
+        Root mean square deviations, and the complex coefficients: position, velocity, and that of the extra term.
     """
     plain = np.broadcast_to(np.stack([np.ones_like(time), time], axis=-1), (len(extra), len(time), 2))
     basis = np.concatenate([plain, extra[..., None]], axis=-1)
@@ -71,9 +73,9 @@ def _fits(
 
 
 def _best_bend(time: Float[np.ndarray, " N"], path: Complex[np.ndarray, " N"]) -> tuple[float, bool]:
-    """Two constant velocities, one before and one after a moment: the deviation, and whether that is a reversal.
+    """Fit two constant velocities, before and after a moment; returns the deviation, and whether it is a reversal.
 
-    A reversal has a clear leg on either side of the moment.
+    A reversal has a long enough leg on either side of the moment.
     """
     moments = np.linspace(time[1], time[-2], 25)
     errors, weights = _fits(time, path, np.abs(time - moments[:, None]))
@@ -86,7 +88,7 @@ def _best_bend(time: Float[np.ndarray, " N"], path: Complex[np.ndarray, " N"]) -
 
 
 def _best_circle(time: Float[np.ndarray, " N"], path: Complex[np.ndarray, " N"]) -> tuple[float, float, float]:
-    """A constant speed on a circle, whose centre may drift with the camera: deviation, radians a clip, radius."""
+    """Fit a circle at constant speed with a drifting center; returns deviation, radians per clip, radius."""
     turns = np.linspace(0.45, 1.3, 18) * 2 * math.pi
     turns = np.concatenate([turns, -turns])
     errors, weights = _fits(time, path, np.exp(1j * turns[:, None] * time))

@@ -1,4 +1,4 @@
-"""Clips scored against their captions: verdicts to shares by kind of statement."""
+"""Scores of clips against their captions: the shares of statements that hold, by kind."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +13,13 @@ from videodit.evals.toyworld.world import Statement, Verdict, World
 
 @dataclass(frozen=True)
 class Scores:
-    """How many statements of each kind were checked, and what share of them held.
+    """Shares of statements that hold.
 
-    share, count: by kind. all: the share of clips of which every statement held. clips: how many were judged.
+    Attributes:
+        share: by kind.
+        count: the number of statements, by kind.
+        all: the share of clips for which every statement holds.
+        clips: the number of clips.
     """
 
     share: Mapping[str, float]
@@ -27,7 +31,7 @@ class Scores:
 def judge(
     clips: Iterable[UInt8[np.ndarray, "T Y X 3"]], statements: Iterable[Sequence[Statement]], world: World
 ) -> list[list[Verdict]]:
-    """Return the oracle's verdicts on each clip's own statements."""
+    """Return the oracle's verdicts on the statements of each clip."""
     return [verify(clip, stated, world) for clip, stated in zip(clips, statements, strict=True)]
 
 
@@ -35,7 +39,7 @@ def score_verdicts(verdicts: Sequence[Sequence[Verdict]]) -> Scores:
     """Return the shares of the statements that hold, by kind.
 
     Raises:
-        ValueError: when there is no clip.
+        ValueError: if there is no clip.
     """
     if not verdicts:
         raise ValueError("there are no clips to score: give at least one")

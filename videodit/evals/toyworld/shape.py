@@ -1,4 +1,4 @@
-"""What shape an object has: its cover, averaged over frames in a frame of its own, against a template of each shape."""
+"""The shape of an object: its mean cover over frames, centered and scaled, compared with a template of each shape."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from videodit.evals.toyworld.world import World, polygon_area
 GRID, EXTENT, FINE = 24, 2.1, 4
 TURNS = (-12.0, -6.0, 0.0, 6.0, 12.0)
 BLURS = (0.06, 0.15, 0.25, 0.4)
-# Correlations below this are no shape of the world's.
+# Correlations below this match no shape.
 LIKE = 0.85
 
 
 def shape_of(track: Track, world: World, among: Bool[np.ndarray, " T"]) -> tuple[str | None, float]:
-    """The shape an object has in those of some frames that show it whole, and the margin over the next likely.
+    """Return the shape of an object, and the margin over the next likely one, a difference of correlations.
 
-    None if there is no such frame or it resembles no shape. The margin is a difference of correlations.
+    Args:
+        among: the frames to use, of which those that show the whole object count.
+
+    Returns:
+        None as the shape if there is no such frame or no shape matches.
     """
     frames = track.whole(among)
     if not frames.any():
@@ -52,20 +56,20 @@ def _offsets() -> Float[np.ndarray, " G"]:
 def _patch(
     cover_YX: Float[np.ndarray, "Y X"], centre: Float[np.ndarray, " 2"], area: float
 ) -> Float[np.ndarray, "G G"]:
-    """The cover around a centre, sampled bilinearly on a grid that scales with the object."""
+    """Sample the cover around a center bilinearly on a grid that scales with the object."""
     reach = _offsets() * math.sqrt(area / math.pi)
     columns, rows = _taps(centre[0] + reach, cover_YX.shape[1]), _taps(centre[1] + reach, cover_YX.shape[0])
     return rows @ cover_YX @ columns.T
 
 
 def _taps(at: Float[np.ndarray, " G"], size: int) -> Float[np.ndarray, "G N"]:
-    """Linear interpolation at positions along one axis as a matrix, zero outside; pixel k is centred at k + 1/2."""
+    """Return linear interpolation along an axis as a matrix, zero outside; pixel k is centered at k + 1/2."""
     return np.maximum(0.0, 1.0 - np.abs(at[:, None] - 0.5 - np.arange(size)))
 
 
 @lru_cache(maxsize=8)
 def _templates(world: World) -> tuple[list[str], Float[np.ndarray, "K N"]]:
-    """Every shape, turned a little and blurred, as standardised patches."""
+    """Return every shape, rotated a little and blurred, as standardized patches."""
     names, patches = [], []
     blurs = [_blur(width) for width in BLURS]
     for name, corners in world.outlines.items():
@@ -87,7 +91,7 @@ def _centroid(corners: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, " 2"]:
 
 
 def _filled(corners: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "F F"]:
-    """1 inside a polygon and 0 outside, on the fine grid (by counting the edges to the right of each point)."""
+    """Rasterize a polygon on the fine grid: 1 inside, 0 outside, by counting the edges to the right of each point."""
     at = (np.arange(GRID * FINE) + 0.5) * (2 * EXTENT / (GRID * FINE)) - EXTENT
     x, y = at[None, :, None], at[:, None, None]
     (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
@@ -97,7 +101,7 @@ def _filled(corners: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "F F"]:
 
 
 def _blur(width: float) -> Float[np.ndarray, "F F"]:
-    """A Gaussian of this standard deviation (in radii) along one axis, as a matrix."""
+    """Return a Gaussian blur along an axis as a matrix; `width` is its standard deviation in radii."""
     at = np.arange(GRID * FINE) * (2 * EXTENT / (GRID * FINE))
     weights = np.exp(-0.5 * ((at[:, None] - at) / width) ** 2)
     return weights / weights.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""From colours to objects: pieces of one colour followed over the frames."""
+"""Objects of a clip: components of one hue tracked over frames."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from videodit.evals.toyworld.segment import Hue, grown, labelled
+from videodit.evals.toyworld.segment import Hue, dilate, label_components
 from videodit.evals.toyworld.world import World
 
-# Shares of an object's typical area: what a second object of the same colour must have, and what is no mere speck.
+# Shares of an object's typical area: at least that of a second object of the same hue, and of a component at all.
 ANOTHER, SPECK = 0.4, 0.05
-# An object is at least this share of the smallest there is (its edges may fade), at most this multiple of the largest.
+# Limits of an object's area, in units of the world's smallest object (edges may fade) and of its largest.
 LEAST, MOST = 0.35, 2.0
-# In this share of the frames an object must be seen.
+# An object must be visible in this share of the frames.
 PRESENT = 0.3
 
 
 @dataclass(frozen=True)
 class Track:
-    """One object over a clip; lengths in pixels.
+    """An object over a clip; lengths in pixels.
 
-    area: covered area a frame, 0 where it is not seen. centre: (x, y), not a number where it is not seen.
-    cut: whether it touches the frame's border. typical: its area when wholly seen.
+    Attributes:
+        area: covered area per frame, 0 if it is not visible.
+        centre: (x, y) per frame, NaN if it is not visible.
+        cut: whether it touches the border of the frame.
+        typical: its area when it is wholly visible.
     """
 
     hue: Hue
@@ -35,13 +38,13 @@ class Track:
 
     @property
     def seen(self) -> Bool[np.ndarray, " T"]:
-        """The frames that show at least half of it."""
+        """Which frames show at least half of it."""
         return self.area >= 0.5 * self.typical
 
     def whole(self, among: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
-        """Of some frames those that show all of it and nothing else, as far as its area among them tells.
+        """Return those of some frames that show the whole object, judged by its area.
 
-        Clear of the border, if any are; none if all show much less than the clip's other frames.
+        Frames in which it does not touch the border are preferred. None if all of them show much less than others.
         """
         full = min(self.typical, float(self.area[among].max(initial=0)))
         if full < 0.65 * self.typical:
@@ -51,14 +54,14 @@ class Track:
 
 
 def tracks_of(hues: list[Hue], world: World) -> list[Track]:
-    """All objects of a clip, the one that takes most room first."""
+    """Return the objects of a clip, the largest first."""
     found = [track for hue in hues for track in _of_one_hue(hue, world)]
     return sorted(found, key=lambda track: -float(track.area.mean()))
 
 
 def _of_one_hue(hue: Hue, world: World) -> list[Track]:
-    """Usually one object; several where many frames show several pieces of similar size."""
-    pieces = labelled(hue.mask)
+    """Return the objects of a hue: usually one, several if many frames have several components of similar size."""
+    pieces = label_components(hue.mask)
     _, height, width = pieces.shape
     counts = np.bincount(pieces.ravel())
     in_frame = [np.unique(piece[piece > 0]) for piece in pieces]
@@ -76,14 +79,14 @@ def _of_one_hue(hue: Hue, world: World) -> list[Track]:
     several = max(k for k in range(1, similar.max() + 1) if k == 1 or (similar >= k).mean() >= PRESENT)
     chosen = [labels[counts[labels] >= SPECK * typical][:several] for labels in in_frame]
     tracks = [_track(hue, pieces, chain) for chain in _chains(pieces, chosen, several)]
-    # What hardly differs from its background has a hue, but covers nothing.
+    # Objects that hardly differ from the background have a hue, but cover nothing.
     return [track for track in tracks if track.typical > LEAST * least]
 
 
 def _chains(
     pieces: Int[np.ndarray, "T Y X"], chosen: list[Int[np.ndarray, " _"]], several: int
 ) -> Int[np.ndarray, "K T"]:
-    """Which piece each of several like-coloured objects is in each frame (0: none), each nearest to where it was."""
+    """Return the component of each object in each frame (0: none), the nearest to its last position."""
     chains = np.zeros((several, len(pieces)), np.int64)
     last: list[Float[np.ndarray, " 2"] | None] = [None] * several
     for frame, labels in enumerate(chosen):
@@ -102,7 +105,7 @@ def _chains(
 def _track(hue: Hue, pieces: Int[np.ndarray, "T Y X"], chain: Int[np.ndarray, " T"]) -> Track:
     mine = (pieces == chain[:, None, None]) & (chain > 0)[:, None, None]
     others = (pieces > 0) & ~mine
-    cover = hue.cover * (grown(mine) & ~others)
+    cover = hue.cover * (dilate(mine) & ~others)
     _, height, width = cover.shape
     area = cover.sum(axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
