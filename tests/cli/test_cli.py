@@ -59,6 +59,24 @@ def test_a_run_leaves_metrics_pictures_and_a_checkpoint(root):
         assert (workdir / "checkpoints" / "2").is_dir()
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "frame_causal",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("factorized", "local_window", "sliding_tiles")),
+    ],
+)
+def test_a_transformer_with_masked_attention_trains_and_samples(root, kind):
+    flags = [f"attention.kind={kind}", "attention.window=2", "attention.tile=(1,1,2)", "attention.local_window=(2,1,1)"]
+    flags = [*(f"--config.model.{flag}" for flag in flags), "--config.model.depth=2", "--config.sample_every=0"]
+    workdir, out = root / kind, root / "made" / f"{kind}.mp4"
+    assert train(root, "dit", "train-latents", "held-latents", "--workdir", workdir, *flags) == 0
+    losses = [json.loads(line).get("loss", 0.0) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite(losses).all() and any(losses)
+    assert run("sample", "--checkpoint", workdir, "--prompt", "a red circle", "--out", out) == 0
+    assert video.probe(out).frames == 9
+
+
 def test_samples_play_and_say_where_they_come_from(root):
     out = root / "made" / "red.mp4"
     prompt = "a small red circle moves left"

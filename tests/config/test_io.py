@@ -12,6 +12,7 @@ from videodit.diffusion.timesteps import TimestepConfig
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
+from videodit.nn.attention_spec import AttentionSpec
 
 DATA = DataConfig(path="data", frames=5, height=16, width=16, fps=8.0, batch_size=4)
 VAE_RUN = VAERun(steps=100, data=DATA, model=VAEConfig(channels=(8, 8), strides=((2, 2),), time_kernel=(3, 1)))
@@ -84,6 +85,17 @@ def test_a_file_a_variant_and_overrides_make_a_run(config):
     assert load(config, ["--config.steps=5", "--config.steps=6"]).steps == 6, "the last one counts"
 
 
+def test_attention_is_set_by_flags(config):
+    flags = ["kind=frame_causal", "window=4", "sinks=1"]
+    spec = load(config, [f"--config.model.attention.{flag}" for flag in flags]).model.attention
+    assert spec == AttentionSpec(kind="frame_causal", window=4, sinks=1)
+    spec = load(config, ["--config.model.attention.pattern=('spatial','full')"]).model.attention
+    assert spec == AttentionSpec(pattern=("spatial", "full")) and not spec.is_full
+    packed = ["--config.model.attention.kind=spatial", "--config.data.packing.length=64"]
+    with pytest.raises(ValueError, match=r"packed sequences have full attention only: a mask \(spatial\)"):
+        load(config, packed)
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -105,6 +117,7 @@ def test_a_file_a_variant_and_overrides_make_a_run(config):
         ("--config.model.patch=(1,2)", r"^model.patch must be a tuple of 3 \(an int, an int, an int\), not \(1, 2\)$"),
         ("--config.model.patch=(1,2", r"^model.patch must be a tuple of 3 \(an int, an int, an int\), not '\(1,2'$"),
         ("--config.optim.schedule=cosin", "^optim.schedule must be one of .*, not 'cosin': did you mean 'cosine'"),
+        ("--config.model.attention.kind=causal", "^model.attention.kind must be one of .*mean 'frame_causal'"),
         ("--config.model.width=30", "^model: width 30 does not split into 2 heads of an even size$"),
         ("--config.data.frames=0", "^data: frames is 0: it must be above 0$"),
         ("--config.optim.warmup=200", "^config: 200 steps of warm-up and 0 of decay do not fit in a run of 100 steps$"),

@@ -1,5 +1,6 @@
 """Every implementation against the reference: values, log-sum-exp and gradients, over the shared specs."""
 
+import functools
 import importlib.util
 import itertools
 
@@ -309,6 +310,15 @@ def test_cudnn_says_what_it_cannot():
     assert "takes bfloat16, got float32" in gpu.find_obstacle(q, None, None)
     assert "no masks" in gpu.find_obstacle(q, FrameCausal(4), None)
     assert "up to 128, got 256" in gpu.find_obstacle(jnp.zeros((1, 8, 2, 256), jnp.bfloat16), None, None)
+
+
+def test_a_mask_that_is_too_large_to_be_written_out_is_refused_before_compiling():
+    assert xla.find_mask_obstacle(2**15, 2**16) is None
+    q = jax.ShapeDtypeStruct((1, 60_000, 1, 64), jnp.bfloat16)
+    call = functools.partial(attention, mask=FrameCausal(1500), implementation="xla")
+    with pytest.raises(ValueError, match="one for 60000 queries and 60000 keys has 3.4 GiB, more than 2"):
+        jax.eval_shape(call, q, q, q)
+    assert jax.eval_shape(functools.partial(call, mask=None), q, q, q).shape == q.shape
 
 
 @pytest.mark.parametrize("name", ["packed cross", "streaming"])

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from videodit_kernels.attention import (
     FrameCausal,
     LocalWindow,
+    Padded,
     SequenceOffsets,
     SlidingTiles,
     SpatialOnly,
     TemporalOnly,
+    TileOrdered,
     from_tiles,
     to_tiles,
 )
@@ -99,6 +101,19 @@ def test_pairs_are_counted_as_the_mask_written_out_has_them(grid, tile, window, 
     for mask in (*windows, frames, SpatialOnly(frames.frame), TemporalOnly(frames.frame), windows[1] & frames):
         assert mask.count_pairs(tokens, tokens) == materialize(mask, tokens, tokens).sum()
     assert frames.count_pairs(30, 70) == materialize(frames, 30, 70).sum()
+
+
+@given(dims, dims, frame_masks, st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_a_mask_follows_its_tokens_into_tile_order_and_behind_padding(grid, tile, mask, padding):
+    tokens, order = math.prod(grid), tile_order(grid, tile)
+    want = materialize(mask, tokens, tokens)[np.ix_(order, order)]
+    ordered = TileOrdered(mask, grid, tile)
+    np.testing.assert_array_equal(materialize(ordered, tokens, tokens), want)
+    padded = materialize(Padded(ordered, tokens), tokens + padding, tokens + padding)
+    np.testing.assert_array_equal(padded[:tokens, :tokens], want)
+    with pytest.raises(ValueError, match=f"is for {tokens} tokens, got {tokens + 1} queries"):
+        ordered.labels(tokens + 1, tokens)
 
 
 def test_both_masks_hold_when_joined():
