@@ -316,7 +316,7 @@ def test_a_mask_that_is_too_large_to_be_written_out_is_refused_before_compiling(
     assert xla.find_mask_obstacle(2**15, 2**16) is None
     q = jax.ShapeDtypeStruct((1, 60_000, 1, 64), jnp.bfloat16)
     call = functools.partial(attention, mask=FrameCausal(1500), implementation="xla")
-    with pytest.raises(ValueError, match="one for 60000 queries and 60000 keys has 3.4 GiB, more than 2"):
+    with pytest.raises(ValueError, match=r"one for 60000 queries and 60000 keys has 3\.4 GiB, more than 2"):
         jax.eval_shape(call, q, q, q)
     assert jax.eval_shape(functools.partial(call, mask=None), q, q, q).shape == q.shape
 
