@@ -117,7 +117,7 @@ def test_attention_is_set_by_flags(config):
         ("--config.model.patch=(1,2)", r"^model.patch must be a tuple of 3 \(an int, an int, an int\), not \(1, 2\)$"),
         ("--config.model.patch=(1,2", r"^model.patch must be a tuple of 3 \(an int, an int, an int\), not '\(1,2'$"),
         ("--config.optim.schedule=cosin", "^optim.schedule must be one of .*, not 'cosin': did you mean 'cosine'"),
-        ("--config.model.attention.kind=causal", "^model.attention.kind must be one of .*mean 'frame_causal'"),
+        ("--config.model.attention.kind=causal", "^model.attention: .*causal.*did you mean.*frame_causal"),
         ("--config.model.width=30", "^model: width 30 does not split into 2 heads of an even size$"),
         ("--config.data.frames=0", "^data: frames is 0: it must be above 0$"),
         ("--config.optim.warmup=200", "^config: 200 steps of warm-up and 0 of decay do not fit in a run of 100 steps$"),

@@ -26,9 +26,9 @@ SPECS = {
     "factorized": AttentionSpec(kind="factorized"),
     "local_window": AttentionSpec(kind="local_window", **WINDOWS),
     "sliding_tiles": AttentionSpec(kind="sliding_tiles", **WINDOWS),
-    "mixed": AttentionSpec(pattern=("frame_causal", "sliding_tiles", "temporal", "full"), **WINDOWS),
+    "mixed": AttentionSpec(pattern=("frame_causal", "sliding_tiles", "full"), **WINDOWS),
 }
-FULL = DiTConfig(depth=5, width=32, num_heads=4, mlp_width=16, in_channels=2, text_width=4, time_freq_dim=8)
+FULL = DiTConfig(depth=3, width=32, num_heads=4, mlp_width=16, in_channels=2, text_width=4, time_freq_dim=8)
 
 
 def with_attention(spec: AttentionSpec, **changes) -> DiTConfig:
