@@ -170,7 +170,7 @@ def test_what_verify_refuses_is_refused(joined, tmp_path):
         analyse(file, CONFIG, name="a film")
 
 
-@pytest.mark.parametrize("size", [(2, 2), (2, 600), (600, 2), (16, 16)])
+@pytest.mark.parametrize("size", [(2, 2), (2, 600), (600, 2)])
 def test_odd_shapes_and_single_frames_are_analysed(size, tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (30, *size, 3), np.uint8)
     found = coded(frames, tmp_path / "odd.mp4")
@@ -186,7 +186,7 @@ def test_damaged_files_are_refused_by_name_or_analysed(kind, joined, write_file,
     limits = Limits(seconds=60, mebibytes=3072)
     asked = {"what": "analysis", "config": CONFIG.to_json(), "most_pixels": 2**22}
     with Isolated("videodit_data.footage.worker:run", limits) as analyser:
-        for case in range(16):
+        for case in range(9):
             bad, at = bytearray(data), rng.randrange(len(data))
             if case % 3 == 0:
                 bad = bad[:at]
@@ -205,14 +205,14 @@ def test_damaged_files_are_refused_by_name_or_analysed(kind, joined, write_file,
                 refused += 1
                 continue
             assert found.shots[-1].stop == found.info.frames
-        assert 0 < refused <= 16
+        assert 0 < refused <= 9
 
 
 def test_what_is_kept_of_a_frame_does_not_grow_with_its_size(still, tmp_path):
     small, large = cv2.resize(still, (320, 180)), still
-    video.encode(tmp_path / "small.mp4", np.stack([small] * 12), 12)
-    video.encode(tmp_path / "large.mp4", np.stack([large] * 12), 12)
-    video.encode(tmp_path / "long.mp4", np.stack([small] * 72), 12)
+    video.encode(tmp_path / "small.mp4", np.stack([small] * 8), 12)
+    video.encode(tmp_path / "large.mp4", np.stack([large] * 8), 12)
+    video.encode(tmp_path / "long.mp4", np.stack([small] * 48), 12)
     analyse(tmp_path / "small.mp4", CONFIG)
     peaks = []
     for name in ("small", "large", "long"):
