@@ -36,7 +36,7 @@ def test_a_registered_format_is_served_like_a_directory(
         for path in (str(tmp_path / "set"), "mirror:set")
     ]
     assert batches[0].clip_ids == batches[1].clip_ids
-    np.testing.assert_array_equal(batches[0].video, batches[1].video)
+    np.testing.assert_array_equal(batches[0].arrays.video, batches[1].arrays.video)
 
 
 def test_names_are_one_functions_and_identifiers(formats: None) -> None:
