@@ -36,9 +36,9 @@ def test_the_last_checkpoint_comes_back_bit_for_bit_and_older_ones_go(tmp_path, 
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.restore(abstract) is None
         for step in (2, 4, 6):
-            checkpoints.save(at(state, step), {"number": step})
-        checkpoints.save(at(state, 6), {"number": "this step has been saved"})
-        assert checkpoints.latest() == 6
+            checkpoints.save(step, at(state, step), {"number": step})
+        checkpoints.save(6, at(state, 6), {"number": "this step has been saved"})
+        assert checkpoints.latest_step() == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "6"]
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         restored, loader_state = checkpoints.restore(abstract)
@@ -51,13 +51,13 @@ def test_the_last_checkpoint_comes_back_bit_for_bit_and_older_ones_go(tmp_path, 
 def test_a_checkpoint_that_was_cut_off_is_not_seen_and_goes(tmp_path, sharded):
     abstract, state = sharded
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        checkpoints.save(at(state, 2), {"number": 2})
+        checkpoints.save(2, at(state, 2), {"number": 2})
     cut = tmp_path / "4.orbax-checkpoint-tmp-123"
     shutil.copytree(tmp_path / "2", cut)
     (cut / "state" / "_METADATA").unlink()
     assert checkpoint_step(tmp_path) == 2
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        assert checkpoints.latest() == 2
+        assert checkpoints.latest_step() == 2
         assert checkpoints.restore(abstract)[1] == {"number": 2}
     assert not cut.exists()
 
@@ -65,7 +65,7 @@ def test_a_checkpoint_that_was_cut_off_is_not_seen_and_goes(tmp_path, sharded):
 def test_weights_alone_open_on_another_number_of_devices(tmp_path, sharded):
     _, state = sharded
     with Checkpoints(tmp_path, keep=1) as checkpoints:
-        checkpoints.save(at(state, 3), None)
+        checkpoints.save(3, at(state, 3), None)
     for mesh in (None, make_mesh(MeshConfig(data=1, fsdp=2), jax.devices()[:2])):
         graphdef, params, buffers = abstract_arrays(abstract_module(ToyTask().init), mesh)
         for which, expected in (("ema", state.ema), ("params", state.params)):
@@ -80,7 +80,7 @@ def test_what_is_not_there_is_named(tmp_path, sharded):
     with pytest.raises(ValueError, match="there is no checkpoint in"):
         checkpoint_step(tmp_path / "nowhere")
     with Checkpoints(tmp_path, keep=1) as checkpoints:
-        checkpoints.save(at(sharded[1], 3), None)
+        checkpoints.save(3, at(sharded[1], 3), None)
     assert checkpoint_step(tmp_path, 3) == 3
     with pytest.raises(ValueError, match=r"no checkpoint of step 5 in .*, only of 3"):
         checkpoint_step(tmp_path, 5)

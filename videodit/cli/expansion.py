@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--expand-length", choices=("short", "medium", "long"), default="medium", help="(default: %(default)s)"
     )
-    group.add_argument("--expand-deadline", type=float, default=60, help="seconds of a request (default: %(default)s)")
+    group.add_argument("--expand-deadline", type=float, default=60.0, help="seconds of a request (default: 60)")
     group.add_argument(
         "--expand-or-plain", action="store_true", help="take the prompt as it is where it cannot be expanded"
     )
