@@ -6,12 +6,12 @@ import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from videodit.inference.clip_files import write_clip
+from videodit.provenance import JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Video:
 
     array: UInt8[np.ndarray, "T Y X 3"]
     fps: int | float
-    provenance: Mapping[str, Any] = field(repr=False)
+    provenance: Mapping[str, JSON] = field(repr=False)
 
     def save(self, path: str | Path) -> Path:
         """Write the video as mp4, gif or png (a contact sheet), by the suffix, with its provenance; return the path."""
