@@ -4,7 +4,7 @@ Command:   videodit train --config configs/dit.py:B --workdir runs/dit-B --confi
              --config.tokenizer=TOKENIZER --config.vae=VAE_WORKDIR
 Hardware:  S and B one chip of 16 GiB with --config.optim.micro_batches=8 and =16; L and XL 8 of them, =4; 1.3b 16, =4;
            14b 64 of 95 GiB (docs/plan.md has the meshes).
-Result:    none is published yet; every variant is traced abstractly by the tests.
+Result:    not published yet; the tests trace every variant abstractly.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ DEFAULT_CLIP = (17, 256, 256, 8.0, 256)
 
 
 def get_config(variant: str = "B") -> ConfigDict:
-    """The configuration of one size."""
+    """Return the configuration of a size."""
     if variant not in SIZES:
         raise ValueError(f"configs/dit.py has the variants {', '.join(SIZES)}, not '{variant}'")
     frames, height, width, fps, batch_size = CLIPS.get(variant, DEFAULT_CLIP)

@@ -5,7 +5,7 @@ Command:   videodit data ingest FOLDER --out runs/footage/data
            videodit train --config configs/footage.py:vae --workdir runs/footage/vae
            videodit train --config configs/footage.py:dit --workdir runs/footage/dit
 Hardware:  2 CPU cores, or any accelerator.
-Result:    proof that the way is open, not a model: a few clips teach nothing general.
+Result:    a test of the pipeline, not a model: a few clips are too little data.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ WORKDIR = "runs/footage"
 
 
 def data(batch_size: int) -> DataConfig:
-    """Clips of 9 frames at 8 a second, from anywhere in the footage."""
+    """Return the data: clips of 9 frames at 8 fps."""
     return DataConfig(
         path=f"{WORKDIR}/data",
         eval_path=f"{WORKDIR}/data",
@@ -72,7 +72,7 @@ def dit() -> DiTRun:
 
 
 def get_config(variant: str = "dit") -> ConfigDict:
-    """The configuration of one stage."""
+    """Return the configuration of a stage."""
     variants = {"vae": vae, "dit": dit}
     if variant not in variants:
         raise ValueError(f"configs/footage.py has the variants {' and '.join(variants)}, not '{variant}'")

@@ -1,4 +1,4 @@
-"""Toyworld, end to end, on two CPU cores: an autoencoder, then a transformer on its latents.
+"""The toy world on two CPU cores: an autoencoder, then a transformer on its latents.
 
 Command:   make quickstart   (or: videodit quickstart --workdir runs/quickstart)
 One stage: videodit train --config configs/quickstart.py:vae --workdir runs/quickstart/vae
@@ -21,19 +21,21 @@ from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
 
 WORKDIR = "runs/quickstart"
-CLIP = {"frames": 9, "height": 32, "width": 32, "fps": 8.0}
 
 
 def vae() -> VAERun:
-    """4x4 pixels and 4 frames to a latent of 12 channels: clips of 9 x 32 x 32 become 3 x 8 x 8."""
+    """Return the autoencoder: clips of 9 x 32 x 32 become latents of 3 x 8 x 8 with 12 channels."""
     return VAERun(
         steps=440,
         data=DataConfig(
             path=f"{WORKDIR}/data/train",
             eval_path=f"{WORKDIR}/data/heldout",
+            frames=9,
+            height=32,
+            width=32,
+            fps=8.0,
             batch_size=4,
             num_threads=1,
-            **CLIP,
         ),
         model=VAEConfig(
             latent_channels=12,
@@ -47,7 +49,7 @@ def vae() -> VAERun:
         ),
         optim=OptimConfig(kind="muon", muon_rms=1.0, lr=2e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.0),
         l2=1.0,
-        # A broad posterior makes a decoder that forgives what the transformer gets slightly wrong.
+        # A broad posterior makes the decoder robust to small errors of the transformer.
         kl=1e-2,
         latent_scale="global",
         ema=0.99,
@@ -60,16 +62,19 @@ def vae() -> VAERun:
 
 
 def dit() -> DiTRun:
-    """48 tokens of 2 x 2 latents; the text encoder is trained along."""
+    """Return the transformer of 48 tokens of 2 x 2 latents, trained with its text encoder."""
     return DiTRun(
         steps=640,
         data=DataConfig(
             path=f"{WORKDIR}/data/train-latents",
             eval_path=f"{WORKDIR}/data/heldout-latents",
+            frames=9,
+            height=32,
+            width=32,
+            fps=8.0,
             batch_size=32,
             text_length=20,
             num_threads=1,
-            **CLIP,
         ),
         model=DiTConfig(
             depth=6,
@@ -85,7 +90,7 @@ def dit() -> DiTRun:
         text=TextConfig(vocab_size=256, width=128, depth=1, num_heads=4, head_dim=32, mlp_width=256),
         tokenizer=f"{WORKDIR}/data/tokenizer.model",
         vae=f"{WORKDIR}/vae",
-        # What moves, and how, is settled while there is more noise than signal: train and sample there.
+        # Objects and motions are determined at high noise levels: shift training and sampling there.
         objective=ObjectiveConfig(timesteps=TimestepConfig(shift=5.5, std=1.2)),
         sampler=SamplerConfig(steps=12, guidance=3.0, shift=5.5),
         optim=OptimConfig(kind="muon", muon_rms=1.0, lr=1.9e-3, warmup=50, final=0.02, b2=0.99, weight_decay=0.01),
@@ -99,7 +104,7 @@ def dit() -> DiTRun:
 
 
 def get_config(variant: str = "dit") -> ConfigDict:
-    """The configuration of one stage."""
+    """Return the configuration of a stage."""
     variants = {"vae": vae, "dit": dit}
     if variant not in variants:
         raise ValueError(f"configs/quickstart.py has the variants {' and '.join(variants)}, not '{variant}'")

@@ -2,7 +2,7 @@
 
 Command:   videodit train --config configs/vae.py --workdir runs/vae --config.data.path=DATA
 Hardware:  8 chips of 16 GiB with --config.optim.micro_batches=4 (docs/plan.md).
-Result:    none is published yet; traced abstractly by the tests.
+Result:    not published yet; the tests trace it abstractly.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from videodit.models.vae import VAEConfig
 
 
 def get_config() -> ConfigDict:
-    """The configuration."""
+    """Return the configuration."""
     return to_config_dict(
         VAERun(
             steps=200_000,

@@ -1,12 +1,12 @@
-"""Wan 2.1's shapes trained from scratch: its transformer, clips of 81 frames at 16 a second, captions of 512 tokens.
+"""Wan 2.1's shapes trained from scratch: its transformer, clips of 81 frames at 16 fps, captions of 512 tokens.
 
-With `_tune` or `_lora` its released weights go on: `videodit import`ed, with their text encoder, which stays as it is.
+`_tune` and `_lora` fine-tune the released weights (`videodit import`) with their frozen text encoder.
 
 Command:   videodit train --config configs/wan.py:1.3b --workdir runs/wan-1.3b --config.data.path=LATENTS \
              --config.tokenizer=TOKENIZER --config.vae=VAE_WORKDIR
            videodit train --config configs/wan.py:1.3b_lora --init CKPT --workdir runs/lora --config.data.path=LATENTS
 Hardware:  1.3b (480 x 832, 32,760 tokens) 4 chips of 16 GiB and up; 14b (720 x 1280, 75,600 tokens) 4 of 95 GiB and up.
-Result:    none is published yet; traced abstractly by the tests.
+Result:    not published yet; the tests trace it abstractly.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from videodit.parallel.mesh import MeshConfig
 CLIPS = {"1.3b": (480, 832, 3.0), "14b": (720, 1280, 5.0)}
 VARIANTS = [f"{size}{how}" for how in ("", "_tune", "_lora") for size in CLIPS]
 
-# Of the transformer that is trained from scratch, and UMT5-XXL.
+# The text encoder of training from scratch, and UMT5-XXL.
 TEXT = TextConfig(vocab_size=32128, width=4096, depth=2, num_heads=16, head_dim=64, mlp_width=4096, remat="full")
 UMT5 = TextConfig(
     vocab_size=256384, width=4096, depth=24, num_heads=64, head_dim=64, mlp_width=10240, shared_bias=False
@@ -37,7 +37,7 @@ UMT5 = TextConfig(
 
 
 def get_config(variant: str = "1.3b") -> ConfigDict:
-    """The configuration of one size, from scratch, or from released weights: all of them, or with adapters."""
+    """Return the configuration of a size: from scratch, fine-tuning all released weights, or training adapters."""
     if variant not in VARIANTS:
         raise ValueError(f"configs/wan.py has the variants {', '.join(VARIANTS)}, not '{variant}'")
     size, _, how = variant.partition("_")
@@ -64,11 +64,11 @@ def get_config(variant: str = "1.3b") -> ConfigDict:
         mesh=MeshConfig(data=1, fsdp=-1),
         ema=0.9999,
     )
-    return to_config_dict(_continued(run, how) if how else run)
+    return to_config_dict(_fine_tune(run, how) if how else run)
 
 
-def _continued(run: DiTRun, how: str) -> DiTRun:
-    """The run as one of the released weights, whose directory `--init` names."""
+def _fine_tune(run: DiTRun, how: str) -> DiTRun:
+    """Return the run for fine-tuning the released weights of `--init`."""
     lora = LoRAConfig(rank=32, alpha=32.0) if how == "lora" else None
     sampler = SamplerConfig(
         steps=50, guidance=5.0, shift=run.objective.timesteps.shift, t_min=0.001, quantize_timesteps=True

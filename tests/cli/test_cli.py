@@ -15,7 +15,7 @@ from videodit_data.storage.manifest import records
 
 from tests.data.captioning.stub import asked_lengths, sends, serving
 from videodit.cli import main
-from videodit.cli.expansion import expansion_of
+from videodit.cli.expansion import parse_expansion
 from videodit.cli.main import _build_parser
 from videodit.inference.pipeline import Pipeline
 from videodit.inference.prompt_expansion import expand_prompts
@@ -114,7 +114,7 @@ def test_prompts_are_expanded_and_both_are_kept(root, monkeypatch, capsys):
         said = capsys.readouterr().err
         assert "cannot be expanded" in said and "refuses the key" in said and "Traceback" not in said
         args = _build_parser().parse_args([str(arg) for arg in (*sample, *ask, "--expand-or-plain")])
-        plain = expand_prompts(expansion_of(args), [prompt, "a cat"])
+        plain = expand_prompts(parse_expansion(args), [prompt, "a cat"])
         assert [text.text for text in plain] == [prompt, "a cat"] and all(text.reason for text in plain)
 
 
@@ -249,7 +249,7 @@ def test_help_has_examples(command, capsys):
 
 
 def test_help_is_quick_because_it_loads_no_jax():
-    code = "import sys; from videodit.cli.main import _build_parser; _parser(); sys.exit('jax' in sys.modules)"
+    code = "import sys; from videodit.cli.main import _build_parser; _build_parser(); sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""The one front door, and the only place of the library where data and model meet."""
+"""The command line: argparse and messages only."""
 
 from videodit.cli.main import main
 

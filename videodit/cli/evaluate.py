@@ -1,4 +1,4 @@
-"""`videodit eval`: samples for held-out prompts, scored, in metrics.json and one HTML report."""
+"""`videodit eval`: score samples for held-out prompts; writes metrics.json and an HTML report."""
 
 import argparse
 import dataclasses
@@ -25,19 +25,24 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
     parser.add_argument("--data", type=Path, required=True, help="held-out data set; of the toy world for its oracle")
-    parser.add_argument("--out", type=Path, required=True, help="where metrics.json, report.html and samples/ go")
-    parser.add_argument("--clips", type=int, default=64, help="prompts: the first caption of as many clips")
+    parser.add_argument("--out", type=Path, required=True, help="directory of metrics.json, report.html and samples/")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=64,
+        help="number of prompts: the first captions of as many clips (default: %(default)s)",
+    )
     parser.add_argument(
         "--metrics",
         default="reconstruction,toyworld",
         metavar="NAME,...",
         help="names, or MODULE:CLASS of your own (default: %(default)s)",
     )
-    parser.add_argument("--step", type=int, help="checkpoint to take; the last one if not given")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
     parser.add_argument("--weights", choices=("ema", "params"), default="ema")
-    parser.add_argument("--steps", type=int, help="solver steps; as configured if not given")
-    parser.add_argument("--solver", help="unipc, euler or heun; as configured if not given")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance; as configured if not given")
+    parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
+    parser.add_argument("--solver", help="unipc, euler or heun (default: as configured)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(command=command)
 

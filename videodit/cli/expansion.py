@@ -1,4 +1,4 @@
-"""The options of `videodit sample` for prompts that a model expands."""
+"""The options of `videodit sample` that expand prompts with a language model."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add `--expand` and the options that go with it."""
     group = parser.add_argument_group(
-        "expansion", "let a model turn short prompts into what training captions look like"
+        "expansion", "expand short prompts to the style of training captions with a language model"
     )
     group.add_argument("--expand", metavar="URL", help="server with an OpenAI-style chat API")
-    group.add_argument("--expand-model", metavar="NAME", help="the model to ask there")
+    group.add_argument("--expand-model", metavar="NAME", help="name of the model there")
     group.add_argument("--expand-key-env", metavar="NAME", help="environment variable that holds the key")
     group.add_argument(
         "--expand-length", choices=("short", "medium", "long"), default="medium", help="(default: %(default)s)"
     )
     group.add_argument("--expand-deadline", type=float, default=60.0, help="seconds of a request (default: 60)")
     group.add_argument(
-        "--expand-or-plain", action="store_true", help="take the prompt as it is where it cannot be expanded"
+        "--expand-or-plain", action="store_true", help="use the prompt unchanged if it cannot be expanded"
     )
 
 
-def expansion_of(args: argparse.Namespace) -> "PromptExpansion | None":
-    """Return how prompts are expanded, None where they are not; ValueError for options without those they go with."""
+def parse_expansion(args: argparse.Namespace) -> "PromptExpansion | None":
+    """Return the prompt expansion, None without `--expand`; ValueError if a required option is missing."""
     if args.expand is None:
         if args.expand_model or args.expand_key_env or args.expand_or_plain:
             raise ValueError(
@@ -33,7 +33,7 @@ def expansion_of(args: argparse.Namespace) -> "PromptExpansion | None":
             )
         return None
     if args.expand_model is None:
-        raise ValueError("--expand goes with --expand-model, the name of the model to ask there")
+        raise ValueError("--expand goes with --expand-model, the name of the model there")
     from videodit.inference.prompt_expansion import PromptExpansion
 
     return PromptExpansion(

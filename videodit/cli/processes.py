@@ -1,4 +1,4 @@
-"""The options with which the same command, started on every host, becomes one."""
+"""The options of commands that run in several processes, one per host."""
 
 import argparse
 
@@ -6,17 +6,19 @@ import argparse
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add `--distributed`, or `--coordinator`, `--processes` and `--process`."""
     several = parser.add_argument_group("several processes", "start the same command on every host")
-    several.add_argument("--distributed", action="store_true", help="join the others, as the cluster says")
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, where no cluster says it")
-    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0 up")
+    several.add_argument(
+        "--distributed", action="store_true", help="join the other processes, as the cluster is configured"
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, without a cluster")
+    several.add_argument("--processes", type=int, metavar="N", help="number of processes")
+    several.add_argument("--process", type=int, metavar="I", help="index of this process, from 0 up")
 
 
 def join_if_requested(args: argparse.Namespace) -> bool:
-    """Join the other processes if the options say that there are some; returns whether they do.
+    """Join the other processes if the options request it; returns whether they do.
 
     Raises:
-        ValueError: when an option lacks the others that go with it.
+        ValueError: if only some of `--coordinator`, `--processes` and `--process` are passed.
         RuntimeError: as `distributed.join`.
     """
     from videodit.parallel.distributed import join
@@ -24,7 +26,7 @@ def join_if_requested(args: argparse.Namespace) -> bool:
     address = args.coordinator, args.processes, args.process
     if any(x is not None for x in address):
         if None in address:
-            raise ValueError("--coordinator, --processes and --process go together: give all three")
+            raise ValueError("--coordinator, --processes and --process go together: pass all three")
         join(*address)
     elif args.distributed:
         join(None, None, None)

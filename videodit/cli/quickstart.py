@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "quickstart",
         parents=[common],
-        help="the whole way on two CPU cores, in about ten minutes",
+        help="run every stage on two CPU cores, in about ten minutes",
         description="Build a captioned video data set, train on it, sample, score, and leave a report.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,7 +43,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
-    # XLA for CPU compiles in two thirds of the time, and what it makes runs as fast. It reads this when it is loaded.
+    # XLA for CPU compiles in two thirds of the time, to equally fast programs. It reads the flag when it is loaded.
     os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
 
     from videodit_data.toyworld import build
@@ -56,24 +57,17 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.train.run import run_training
 
     workdir, data = args.workdir, args.workdir / "data"
-    vae = _with_paths(load(f"{args.config}:vae"), workdir)
-    dit = _with_paths(load(f"{args.config}:dit"), workdir)
+    vae = _move_paths(load(f"{args.config}:vae"), workdir)
+    dit = _move_paths(load(f"{args.config}:dit"), workdir)
 
     console.rule("1/5  captioned clips")
-    size = {"height": vae.data.height, "width": vae.data.width, "frames": vae.data.frames, "fps": vae.data.fps}
+    build_clips = functools.partial(
+        build, level="easy", height=vae.data.height, width=vae.data.width, frames=vae.data.frames, fps=vae.data.fps
+    )
     with Bar(console) as bar:
-        build(
-            data / "train",
-            clips=args.clips,
-            level="easy",
-            seed=0,
-            shards=4,
-            processes=args.workers,
-            progress=bar,
-            **size,
-        )
+        build_clips(data / "train", clips=args.clips, seed=0, shards=4, processes=args.workers, progress=bar)
     with Bar(console) as bar:
-        build(data / "heldout", clips=args.heldout_clips, level="easy", seed=1, progress=bar, **size)
+        build_clips(data / "heldout", clips=args.heldout_clips, seed=1, progress=bar)
     if not Path(dit.tokenizer).exists():
         train_tokenizer(data / "train", Path(dit.tokenizer), dit.text.vocab_size)
 
@@ -84,7 +78,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     console.rule("3/5  latents")
     for split in ("train", "heldout"):
         with Bar(console) as bar:
-            # Eight times finer than bfloat16 at the same size, and these latents are far within its range.
+            # Eight times as precise as bfloat16, and these latents are well within its range.
             out = data / f"{split}-latents"
             encode_dataset(data / split, out, vae=workdir / "vae", dtype="float16", progress=bar)
 
@@ -100,8 +94,8 @@ def command(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _with_paths(run: "Run", workdir: Path) -> "Run":
-    """Return the run with its paths below `workdir`, instead of where the configuration file puts them."""
+def _move_paths(run: "Run", workdir: Path) -> "Run":
+    """Return the run with its paths below `workdir`, in place of those of the configuration file."""
     from videodit.config.run import DiTRun
 
     suffix = "-latents" if isinstance(run, DiTRun) else ""

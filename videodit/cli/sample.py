@@ -27,12 +27,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
-    parser.add_argument("--step", type=int, help="checkpoint to take; the last one if not given")
-    parser.add_argument("--weights", choices=("ema", "params"), default="ema", help="averaged weights or the last ones")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "params"),
+        default="ema",
+        help="EMA weights or the parameters (default: %(default)s)",
+    )
     prompts = parser.add_mutually_exclusive_group(required=True)
-    prompts.add_argument("--prompt", help="what to show")
-    prompts.add_argument("--prompts", type=Path, help="file with one prompt a line; --out is a folder then")
-    parser.add_argument("--negative-prompt", default="", help="what to lead away from; nothing if not given")
+    prompts.add_argument("--prompt", help="text of the clip")
+    prompts.add_argument("--prompts", type=Path, help="file with a prompt per line; --out is a folder then")
+    parser.add_argument("--negative-prompt", default="", help="guide away from this text (default: empty)")
     parser.add_argument("--image", type=Path, help="first frame, of models that take one")
     parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
     parser.add_argument(
@@ -44,16 +49,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
     for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
-        parser.add_argument(f"--{name}", type=kind, help="as in training if not given")
-    parser.add_argument("--steps", type=int, help="solver steps; as configured if not given")
-    parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun; as configured if not given")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance; as configured if not given")
+        parser.add_argument(f"--{name}", type=kind, help="(default: as in training)")
+    parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
+    parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun (default: as configured)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=8, help="clips generated at a time")
-    parser.add_argument(
-        "--tile", type=int, metavar="N", help="decode frames in tiles of N latents a side, in less memory"
-    )
-    parser.add_argument("--mesh", metavar="AXIS=N,...", help="over which devices: data, fsdp, context, tensor")
+    parser.add_argument("--batch", type=int, default=8, help="clips per batch (default: %(default)s)")
+    parser.add_argument("--tile", type=int, metavar="N", help="decode frames in tiles of N x N latents, to save memory")
+    parser.add_argument("--mesh", metavar="AXIS=N,...", help="mesh of devices: data, fsdp, context, tensor")
     expansion.add_options(parser)
     processes.add_options(parser)
     parser.set_defaults(command=command)
@@ -67,18 +70,18 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.parallel.distributed import is_main_process
     from videodit.parallel.mesh import parse_mesh
 
-    prompts, paths = _prompts(args)
+    prompts, paths = _read_prompts(args)
     for path in paths:
         check_suffix(path)
     ConditionImages.open(args.image, args.last_image)
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
     if processes.join_if_requested(args) and mesh is None:
-        raise ValueError("several processes share the devices of one mesh: give --mesh")
-    expand = expansion.expansion_of(args)
+        raise ValueError("several processes need a mesh over their devices: pass --mesh")
+    expand = expansion.parse_expansion(args)
     texts = [ExpandedPrompt(prompt) for prompt in prompts] if expand is None else expand_prompts(expand, prompts)
     if expand is not None and is_main_process():
         for prompt, text in zip(prompts, texts, strict=True):
-            shown = text.text if text.reason is None else f"taken as it is ({text.reason})"
+            shown = text.text if text.reason is None else f"unchanged ({text.reason})"
             console.print(f"{prompt}\n  -> {shown}", highlight=False, markup=False, soft_wrap=True)
     videos = load_text_to_video(args.checkpoint, step=args.step, weights=args.weights, mesh=mesh).iterate(
         prompts,
@@ -114,10 +117,10 @@ def _parse_condition(text: str) -> tuple[str, float | list[float]]:
     return name, numbers if "," in value else numbers[0]
 
 
-def _prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
+def _read_prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
     if args.prompt is not None:
         return [args.prompt], [args.out]
     prompts = [line.strip() for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not prompts:
-        raise ValueError(f"{args.prompts} holds no prompt: write one a line")
+        raise ValueError(f"{args.prompts} has no prompts: write one per line")
     return prompts, [args.out / f"{index:04d}.mp4" for index in range(len(prompts))]

@@ -1,4 +1,4 @@
-"""`videodit train`: a configuration, its data and a workdir to a trained model."""
+"""`videodit train`: train a model of a configuration in a workdir."""
 
 import argparse
 from pathlib import Path
@@ -26,9 +26,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configuration file")
-    parser.add_argument("--workdir", required=True, type=Path, help="where checkpoints, metrics and pictures go")
+    parser.add_argument("--workdir", required=True, type=Path, help="directory of checkpoints, metrics and samples")
     parser.add_argument(
-        "--init", type=Path, metavar="WORKDIR", help="trained transformer to begin with (import, train)"
+        "--init", type=Path, metavar="WORKDIR", help="initialize from a trained or imported transformer"
     )
     processes.add_options(parser)
     parser.set_defaults(command=command, takes_overrides=True, overrides=[])

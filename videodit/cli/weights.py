@@ -1,4 +1,4 @@
-"""`videodit import` and `videodit export`: open weights into a run's directory, and ours back into open files."""
+"""`videodit import` and `videodit export`: open weights into a run's directory, and back to safetensors files."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ IMPORT_EXAMPLES = """examples:
   videodit import --kind umt5-xxl --from umt5-xxl/model.safetensors.index.json --to ckpt/umt5 --dtype bfloat16
 """
 EXPORT_EXAMPLES = """examples:
-  videodit export --checkpoint runs/wan-1.3b --to out            (out/transformer, as diffusers reads it)
+  videodit export --checkpoint runs/wan-1.3b --to out            (for diffusers)
   videodit export --checkpoint ckpt/wan-1.3b/vae --to out/vae --dtype bfloat16
 """
 PARTS = ("transformer_2", "vae", "text_encoder", "image_encoder")
@@ -25,7 +25,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "import",
         parents=[common],
-        help="open the weights of Wan, T5 or CLIP",
+        help="import the weights of Wan, T5 or CLIP",
         description="Read safetensors, in diffusers' layout or of the original release, into a run's directory.",
         epilog=IMPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -35,24 +35,29 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", type=Path, required=True, help="new directory")
     for name in PARTS:
         option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=Path, help="where this is, if not in the release's folder")
+        parser.add_argument(option, type=Path, help="its path, if not in the release's folder")
     parser.add_argument("--tokenizer", type=Path, help="sentencepiece model, if not in the release's folder")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="to store the weights in")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="stored type (default: %(default)s)")
     parser.set_defaults(command=run_import)
 
     parser = commands.add_parser(
         "export",
         parents=[common],
-        help="write weights as the reference reads them",
+        help="write weights in the layout of diffusers",
         description="Write the weights of a run's directory as safetensors and config.json in diffusers' layout.",
         epilog=EXPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="the directory of a run or of one network")
     parser.add_argument("--to", type=Path, required=True, help="new folder")
-    parser.add_argument("--step", type=int, help="checkpoint to take; the last one if not given")
-    parser.add_argument("--weights", choices=("ema", "params"), default="ema", help="averaged weights or the last ones")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="to write")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "params"),
+        default="ema",
+        help="EMA weights or the parameters (default: %(default)s)",
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="written type (default: %(default)s)")
     parser.set_defaults(command=run_export)
 
 

@@ -1,1 +1,1 @@
-"""Rectified flow: the path, its timesteps, the objective, guidance, the solvers. A model is only `velocity(x, t)`."""
+"""Rectified flow: the path, its timesteps, the objective, guidance, solvers. A model is a function `velocity(x, t)`."""

@@ -1,9 +1,9 @@
-"""Classifier-free guidance: two velocities, with and without the condition, made into one.
+"""Classifier-free guidance: extrapolate from the unconditional velocity through the conditional one.
 
     v = v_uncond + scale (v_cond - v_uncond)        (Ho and Salimans 2022)
 
-Two functions do the same with different shapes: `guided` runs the model once on a doubled batch (faster where memory
-allows), `guided_in_turn` runs it twice. Both return a plain `velocity(x, t)`.
+`guided` runs the model once on a doubled batch, which is faster if memory allows; `guided_in_turn` runs it twice. Both
+return a function `velocity(x, t)`.
 """
 
 from collections.abc import Callable
@@ -31,15 +31,18 @@ def guided(
     interval: tuple[float, float] = (0.0, 1.0),
     rescale: float = 0.0,
 ) -> VelocityFn:
-    """The guided velocity, from one call on a batch of twice the size.
+    """Return the guided velocity, which calls the model once on a batch of twice the size.
 
-    cond, uncond: pytrees of equal structure; their arrays are stacked along the first dim, conditional half first.
-    scale: 1 is the conditional model alone, and costs no more than it.
-    interval: guide only at times in [lo, hi]; outside, only the conditional half runs (Kynkaanniemi et al. 2024,
-        "Applying Guidance in a Limited Interval", there stated in noise levels t / (1 - t)).
-    rescale: how far to bring each clip's standard deviation back to that of the conditional velocity, 0 to 1
-        (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq. 15 and 16).
-    Raises `ValueError` for an interval or a rescale out of range.
+    Args:
+        cond, uncond: pytrees of equal structure; their arrays are stacked along the first dim, conditional half first.
+        scale: guidance scale; 1 is the conditional model, without further cost.
+        interval: guide only at times in [lo, hi]; outside, only the conditional half runs (Kynkaanniemi et al. 2024,
+            "Applying Guidance in a Limited Interval", there in noise levels t / (1 - t)).
+        rescale: how far to rescale each clip's standard deviation to that of the conditional velocity, 0 to 1
+            (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq. 15 and 16).
+
+    Raises:
+        ValueError: for an interval or a rescale out of range.
     """
 
     def pair(x, t_B):
@@ -59,7 +62,7 @@ def guided_in_turn(
     interval: tuple[float, float] = (0.0, 1.0),
     rescale: float = 0.0,
 ) -> VelocityFn:
-    """The guided velocity, from two calls on the batch as it is; arguments as for `guided`."""
+    """Return the guided velocity, which calls the model twice on the batch; arguments as for `guided`."""
 
     def pair(x, t_B):
         return velocity_fn(x, t_B, cond), velocity_fn(x, t_B, uncond)
@@ -90,7 +93,7 @@ def _guided(pair: Pair, cond_fn: VelocityFn, scale: float, interval: tuple[float
 
 
 def match_std(v: Float[Array, "B *dims"], reference: Float[Array, "B *dims"], amount: float) -> Float[Array, "B *dims"]:
-    """`v` scaled, clip by clip, part (`amount` of 0 to 1) of the way to the standard deviation of `reference`."""
+    """Rescale each clip of `v` towards the standard deviation of `reference`; `amount` is 0 (not) to 1 (fully)."""
     if amount == 0:
         return v
     dims = tuple(range(1, v.ndim))

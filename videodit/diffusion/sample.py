@@ -1,4 +1,4 @@
-"""Sample: from noise to data by a solver on a schedule of times, with guidance."""
+"""Sampling: integrate from noise to data with a solver, a schedule of times and guidance."""
 
 import functools
 from dataclasses import dataclass
@@ -19,15 +19,18 @@ SOLVERS = ("unipc", "unipc_bh1", "dpmpp", "euler", "heun")
 class SamplerConfig:
     """Solver, schedule and guidance of a sampler.
 
-    steps: solver steps; a step of Heun costs two evaluations of the model, one of the others one.
-    shift, base_tokens: as in training (`TimestepConfig`): more of the steps near the noise.
-    t_min, t_max, closed: see `schedule`.
-    quantize_timesteps: whether times are rounded down to thousandths for the model, as diffusers' samplers but Euler
-        do.
-    solver: one of `SOLVERS`; order: of UniPC, 1 to 3.
-    guidance: classifier-free guidance scale, 1 is none; interval and rescale as in `guided`.
-    expert_boundary: time below which the low-noise expert is used, of models that have two; low_noise_guidance: its
-        guidance scale, that above if None.
+    Attributes:
+        steps: solver steps; a step of Heun evaluates the model twice, a step of the others once.
+        shift, base_tokens: as in training (`TimestepConfig`): more of the steps near the noise.
+        t_min, t_max, closed: as in `schedule`.
+        quantize_timesteps: whether the model gets times rounded down to multiples of 0.001, as in diffusers' samplers
+            other than Euler.
+        solver: one of `SOLVERS`.
+        order: of UniPC, 1 to 3.
+        guidance: classifier-free guidance scale; 1 is no guidance.
+        guidance_interval, guidance_rescale: as in `guided`.
+        expert_boundary: the time below which the low-noise expert is used, for models with two experts.
+        low_noise_guidance: the guidance scale of the low-noise expert; `guidance` if None.
     """
 
     steps: int = 30
@@ -95,11 +98,13 @@ def sample_conditioned(
     num_tokens: int | None = None,
     low_noise_expert: ConditionalVelocityFn | None = None,
 ) -> Float[Array, "B *dims"]:
-    """Integrate from noise to data under a conditioning, as `cfg` says.
+    """Integrate from noise to data with conditioning.
 
-    velocity_fn: `velocity(x, t, condition)`. cond, uncond: pytrees of equal structure with the batch first.
-    num_tokens: tokens of a clip, needed if `cfg.base_tokens` is set.
-    low_noise_expert: the velocity at times below `cfg.expert_boundary`, if it is not `velocity_fn`'s.
+    Args:
+        velocity_fn: `velocity(x, t, condition)`.
+        cond, uncond: pytrees of equal structure with the batch first.
+        num_tokens: tokens of a clip, needed if `cfg.base_tokens` is set.
+        low_noise_expert: the velocity at times below `cfg.expert_boundary`; `velocity_fn` if None.
     """
     guide = functools.partial(
         guided, cond=cond, uncond=uncond, interval=cfg.guidance_interval, rescale=cfg.guidance_rescale
@@ -118,5 +123,5 @@ def sample_conditioned(
 
 
 def quantize_timesteps(times: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
-    """Round times down to thousandths; 1 becomes 0.999, the last of the thousand steps of training."""
+    """Round times down to multiples of 0.001; 1 becomes 0.999, the last of 1000 training steps."""
     return np.floor(1000 * np.minimum(times, 1 - 1e-6)) / 1000

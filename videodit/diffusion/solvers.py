@@ -1,32 +1,32 @@
 """Solvers of dx/dt = v(x, t) from noise (t = 1) to data (t = 0), each run by one `lax.scan`.
 
-A solver is three pure functions. `table(times)` turns the host's times into rows of constants, one a step, in float64;
-`init(x)` makes the carry, whose first entry is the sample; `step(velocity, carry, row)` moves it on. What differs from
-step to step (order, step size, the ends of the path) lives in the rows, so that the step has no branches.
+A solver is three pure functions: `table(times)` returns rows of constants, one per step, in float64 on the host;
+`init(x)` returns the carry, whose first entry is the sample; `step(velocity, carry, row)` returns the next carry.
+Order, step size and the ends of the path are in the rows, so that the step has no branches.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from videodit.diffusion.path import VelocityFn, alpha, data_from_velocity, half_log_snr, sigma
 
 Times = Float[np.ndarray, "points"]
-Rows = tuple[Any, ...]
-Carry = tuple[Any, ...]
+Rows = PyTree[Float[Array, "..."] | Float[np.ndarray, "..."]]
+Carry = PyTree[Float[Array, "..."]]
 
-# Half log-SNR is infinite at t = 0 and t = 1: it is read this far inside, as far as 1 - 1e-6 is from 1 in float32. With
-# few steps it matters: the reference has that number (diffusers' UniPC).
+# Half log-SNR is infinite at t = 0 and t = 1: times are clipped by the distance of 1 - 1e-6 from 1 in float32, like in
+# diffusers' UniPC. The value matters for few steps.
 _T_EDGE = 1.0 - float(np.float32(1 - 1e-6))
 
 
 class Solver(NamedTuple):
-    """How to cross one grid of times; see the head of this file."""
+    """A solver; see the docstring of this module."""
 
     table: Callable[[Times], Rows]
     init: Callable[[Array], Carry]
@@ -42,9 +42,12 @@ def integrate(
 ) -> Float[Array, "B *dims"]:
     """Integrate `x` from `times[0]` to `times[-1]`; the state is float32 (float64 if `x` is).
 
-    times: falling numbers in [0, 1] on the host, one more than there are steps; they are compiled in.
-    model_timesteps: passed to the model in place of each of them, where it was trained at rounded times.
-    Raises `ValueError` if the times do not fall.
+    Args:
+        times: decreasing, in [0, 1], one more than there are steps; constants of the program.
+        model_timesteps: passed to the model in place of `times`, for models trained at rounded times.
+
+    Raises:
+        ValueError: if the times do not decrease.
     """
     times = np.asarray(times, np.float64)
     if len(times) < 2 or np.any(np.diff(times) >= 0) or times[0] > 1 or times[-1] < 0:
@@ -64,7 +67,7 @@ def integrate(
 
 
 def euler() -> Solver:
-    """First order, one evaluation a step: x + dt v. Exact where the path is straight."""
+    """Return the Euler solver: first order, one evaluation per step. Exact for straight paths."""
 
     def step(velocity, carry, row):
         (x,), (t, t_next) = carry, row
@@ -74,7 +77,7 @@ def euler() -> Solver:
 
 
 def heun() -> Solver:
-    """Second order, two evaluations a step: the mean of the velocities at both ends of an Euler step."""
+    """Return the Heun solver: second order, two evaluations per step, at both ends of an Euler step."""
 
     def step(velocity, carry, row):
         (x,), (t, t_next) = carry, row
@@ -90,18 +93,21 @@ Variant = Literal["bh1", "bh2"]
 
 
 def unipc(order: int = 2, variant: Variant = "bh2") -> Solver:
-    """UniPC of order 1 to 3, one evaluation a step (Zhao et al. 2023, "UniPC", data prediction).
+    """Return UniPC: order 1 to 3, one evaluation per step (Zhao et al. 2023, "UniPC", data prediction).
 
-    Its B(h) is h ("bh1") or e^h - 1 ("bh2").
+    The evaluation of step n at its predicted sample first corrects that sample (UniC), then predicts the next one
+    (UniP). Both are linear in samples and data predictions, so a step is two weighted sums. Corrected samples have one
+    order more than predicted ones (ibid., theorem 3.1 and corollary 3.2). The order rises from 1 over the first steps,
+    and falls back to 1 at the end of a grid that ends at t = 0, where the half log-SNR is infinite.
 
-    The evaluation that step n makes at its predicted sample first corrects that sample (UniC), then predicts the next
-    one (UniP). Both are linear in the samples and data predictions at hand, so a step is two weighted sums.
-    Corrected samples have one order more than the predictor's (there, theorem 3.1 and corollary 3.2).
-    The order rises from 1 over the first steps, and falls back to 1 at the end of a grid that ends at t = 0, where the
-    half log-SNR is infinite. Raises `ValueError` for another order.
+    Args:
+        variant: B(h) is h ("bh1") or e^h - 1 ("bh2").
+
+    Raises:
+        ValueError: for another order.
     """
     if order not in (1, 2, 3):
-        raise ValueError(f"UniPC of order {order} was asked for: orders are 1, 2 and 3")
+        raise ValueError(f"there is no UniPC of order {order}: orders are 1, 2 and 3")
 
     def init(x):
         return x, x, (jnp.zeros_like(x),) * order  # predicted sample, last corrected sample, past data predictions
@@ -117,9 +123,9 @@ def unipc(order: int = 2, variant: Variant = "bh2") -> Solver:
 
 
 def dpmpp() -> Solver:
-    """DPM-Solver++ (2M), one evaluation a step (Lu et al. 2022, "DPM-Solver++", algorithm 2).
+    """Return DPM-Solver++ (2M): one evaluation per step (Lu et al. 2022, "DPM-Solver++", algorithm 2).
 
-    It is the predictor of UniPC's second order (with B(h) = e^h - 1) and no corrector.
+    It is UniPC's second-order predictor with B(h) = e^h - 1, without the corrector.
     """
     solver = unipc(2)
 
@@ -139,12 +145,12 @@ def _weighted(weights: Float[Array, "n"], values: tuple[Float[Array, "*dims"], .
 
 
 def _unipc_table(times: Times, order: int, variant: Variant) -> Rows:
-    """Rows (t, weights of the corrector at t, weights of the predictor from t); lists of weights end in zeros."""
+    """Return rows (t, weights of the corrector at t, weights of the predictor from t), padded with zeros."""
     steps = len(times) - 1
-    left = np.arange(steps, 0, -1) if times[-1] == 0 else np.full(steps, order)
-    orders = np.minimum(np.minimum(np.arange(steps) + 1, left), order).tolist()
+    remaining = np.arange(steps, 0, -1) if times[-1] == 0 else np.full(steps, order)
+    orders = np.minimum(np.minimum(np.arange(steps) + 1, remaining), order).tolist()
     correct, predict = np.zeros((steps, order + 2)), np.zeros((steps, order + 1))
-    correct[0, 0] = 1  # nothing to correct yet: the sample itself
+    correct[0, 0] = 1  # the first sample is not corrected
     for n, p in enumerate(orders):
         x_weight, data_weights = _unipc_step(times, n, p, variant, corrector=False)
         predict[n, : p + 1] = [x_weight, *data_weights]
@@ -155,10 +161,10 @@ def _unipc_table(times: Times, order: int, variant: Variant) -> Rows:
 
 
 def _unipc_step(times: Times, n: int, order: int, variant: Variant, *, corrector: bool) -> tuple[float, list[float]]:
-    """Weights of one step from times[n]: of the sample there, and of the data predictions, newest first.
+    """Return the weights of a step from times[n]: of the sample, and of the data predictions, newest first.
 
-    With m_j the data prediction at times[j], D_j = m_j - m_n, r_j = (lambda_j - lambda_n) / h, and a dash for the next
-    time (the data-prediction form of Zhao et al. 2023, whose z = -h):
+    With m_j the data prediction at times[j], D_j = m_j - m_n, r_j = (lambda_j - lambda_n) / h, and a prime for the next
+    time (the data-prediction form of Zhao et al. 2023, where z = -h):
 
         x' = (sigma' / sigma) x - alpha' (e^z - 1) m_n - alpha' B(z) sum_j rho_j D_j / r_j,    B(z) = z or e^z - 1
 
@@ -181,10 +187,13 @@ def _unipc_step(times: Times, n: int, order: int, variant: Variant, *, corrector
 
 
 def _unipc_coefficients(ratios: Float[np.ndarray, "k"], h: float, scale: float) -> Float[np.ndarray, "k"]:
-    """The rho that match the Taylor series of the data prediction at k points: R(r) rho = b(h), R_ij = r_j^(i - 1),
-    with B(-h) the `scale` of b.
+    """Return the rho that match the Taylor series of the data prediction at k points.
 
-    For a single point 1/2 keeps the order whatever h is, and is the paper's choice.
+    They solve R(r) rho = b(h), R_ij = r_j^(i - 1). For a single point, 1/2 preserves the order for any h, and is the
+    paper's choice.
+
+    Args:
+        scale: B(-h), which divides b.
     """
     if len(ratios) < 2:
         return np.full(len(ratios), 0.5)

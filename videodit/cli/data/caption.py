@@ -1,4 +1,4 @@
-"""`videodit data caption`: a model that looks at clips writes their captions."""
+"""`videodit data caption`: caption clips with a vision-language model."""
 
 import argparse
 from collections.abc import Callable
@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   videodit data caption data/footage --out data/captioned --endpoint https://api.example.com --model NAME \\
     --key-env API_KEY --per-minute 60 --concurrency 8 --lengths short,long --keep none
   videodit data caption data/footage --out data/captioned --captioner mymodule:caption --batch 8
-  Ctrl-C stops it; the same command goes on and asks nothing twice
+  Ctrl-C stops it; the same command resumes without repeating requests
 """
 
 NOTHING_CAPTIONED = 1  # exit status
@@ -43,19 +43,19 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--keep",
         choices=("before", "after", "none"),
         default="after",
-        help="where a clip's present captions stay: before the new ones, after (default), or nowhere",
+        help="where the present captions of a clip go: before the new ones, after (default), or none",
     )
-    action.add_argument("--frames", type=int, default=8, help="of a clip that are shown (default: %(default)s)")
+    action.add_argument("--frames", type=int, default=8, help="frames of a clip for the model (default: %(default)s)")
     action.add_argument("--side", type=int, default=512, help="pixels of their longer side (default: %(default)s)")
-    action.add_argument("--reuse", type=Path, metavar="DATASET", help="take good answers of this earlier result")
+    action.add_argument("--reuse", type=Path, metavar="DATASET", help="reuse the captions of this earlier result")
     action.add_argument("--batch", type=int, default=8, help="clips of one call of --captioner (default: %(default)s)")
     dead = "failed requests in a row, or failed clips before a good one, that end the run (default: %(default)s)"
     action.add_argument("--dead-after", type=int, default=12, metavar="N", help=dead)
     group = action.add_argument_group("endpoint")
-    group.add_argument("--model", help="its name there")
+    group.add_argument("--model", help="name of the model there")
     group.add_argument("--key-env", metavar="NAME", help="environment variable that holds the key")
     group.add_argument("--concurrency", type=int, default=4, help="requests in flight (default: %(default)s)")
-    group.add_argument("--per-minute", type=float, help="requests a minute at most (default: as many as go)")
+    group.add_argument("--per-minute", type=float, help="requests per minute at most (default: no limit)")
     group.add_argument("--attempts", type=int, default=5, help="at a clip (default: %(default)s)")
     group.add_argument("--deadline", type=float, default=120, help="seconds of a request (default: %(default)s)")
     action.set_defaults(command=run)
@@ -68,10 +68,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     lengths = parse_lengths(args.lengths)
     captioner, identity = _captioner(args)
-    # An endpoint's answers are noted one by one; what a callable can do side by side it does in its batch.
+    # The answers of an endpoint are stored one by one; a callable gets batches.
     batch, threads = (1, args.concurrency) if args.endpoint else (args.batch, 1)
     with Bar(console) as bar:
-        made = caption_dataset(
+        manifest = caption_dataset(
             args.dataset,
             args.out,
             captioner,
@@ -85,19 +85,19 @@ def run(args: argparse.Namespace, console: Console) -> int:
             reuse=args.reuse,
             progress=bar,
         )
-    console.print(summary(made, args.out), markup=False, highlight=False, soft_wrap=True)
-    if made.info["captions"]["captioned"]:
+    console.print(summarize(manifest, args.out), markup=False, highlight=False, soft_wrap=True)
+    if manifest.info["captions"]["captioned"]:
         return 0
-    console.print(f"once the captioner answers, ask again with --reuse {args.out} and another --out", soft_wrap=True)
+    console.print(f"when the captioner works, run again with --reuse {args.out} and another --out", soft_wrap=True)
     return NOTHING_CAPTIONED
 
 
-def summary(made: "Manifest", out: Path) -> str:
-    """How many clips got captions, and why others did not."""
-    told = made.info["captions"]
-    failed = ", ".join(f"{count} {reason}" for reason, count in told["failed"].items())
-    named = f"; the others keep theirs ({failed}), named in {out / 'captioning.jsonl'}" if failed else ""
-    return f"{told['captioned']} of {made.clips} clips captioned{named}"
+def summarize(manifest: "Manifest", out: Path) -> str:
+    """Return how many clips have new captions, and why others do not."""
+    info = manifest.info["captions"]
+    failed = ", ".join(f"{count} {reason}" for reason, count in info["failed"].items())
+    named = f"; the others keep their captions ({failed}), listed in {out / 'captioning.jsonl'}" if failed else ""
+    return f"{info['captioned']} of {manifest.clips} clips captioned{named}"
 
 
 def _captioner(args: argparse.Namespace) -> "tuple[Captioner, Identity]":
@@ -107,7 +107,7 @@ def _captioner(args: argparse.Namespace) -> "tuple[Captioner, Identity]":
     if args.captioner is not None:
         return load(args.captioner)
     if args.model is None:
-        raise ValueError("--endpoint goes with --model, the name of the model to ask there")
+        raise ValueError("--endpoint goes with --model, the name of the model there")
     config = EndpointConfig(
         args.endpoint,
         args.model,

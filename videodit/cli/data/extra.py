@@ -7,10 +7,10 @@ from types import ModuleType
 EXTRA = "Footage is built with packages that reading needs not: pip install 'videodit[footage]' ({error})."
 
 
-def needed(module: str) -> ModuleType:
-    """A module that needs the extra. ValueError says how to install it."""
+def import_footage(module: str) -> ModuleType:
+    """Import a module that needs the extra; ValueError explains how to install it."""
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    logging.disable(logging.WARNING)  # Beam tells of clouds that are not installed
+    logging.disable(logging.WARNING)  # Beam warns of clouds that are not installed
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

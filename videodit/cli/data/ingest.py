@@ -10,12 +10,12 @@ from videodit.cli.data.progress import Bar
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
-    action = add("ingest", help="a folder of captioned videos to a data set")
-    action.add_argument("folder", type=Path, help="folder of videos, with captions beside them")
+    action = add("ingest", help="convert a folder of captioned videos to a data set")
+    action.add_argument("folder", type=Path, help="folder of videos, with caption files")
     action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
-    action.add_argument("--captions", type=Path, help="captions.jsonl or .csv, where it is not in the folder")
-    action.add_argument("--source", help="where the videos come from, where the captions do not say")
-    action.add_argument("--licence", default="unknown", help="their licence, where the captions do not say")
+    action.add_argument("--captions", type=Path, help="captions.jsonl or .csv, if it is not in the folder")
+    action.add_argument("--source", help="source of the videos, if the caption files have none")
+    action.add_argument("--licence", default="unknown", help="their licence, if the caption files have none")
     action.set_defaults(command=run)
 
 

@@ -1,4 +1,4 @@
-"""`videodit data inspect`: what a data set holds, as a table and a picture."""
+"""`videodit data inspect`: the contents of a data set, as a table and a contact sheet."""
 
 import argparse
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from rich.console import Console
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
-    action = add("inspect", help="what a data set holds, and what was left out")
+    action = add("inspect", help="show the contents of a data set, and dropped clips")
     action.add_argument("dataset", type=Path)
-    action.add_argument("--sheet", type=Path, help="contact sheet; DATASET/contact_sheet.png if not given")
+    action.add_argument("--sheet", type=Path, help="contact sheet (default: DATASET/contact_sheet.png)")
     action.set_defaults(command=run)
 
 

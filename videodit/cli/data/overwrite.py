@@ -1,11 +1,11 @@
-"""What commands write over: only what they would have written."""
+"""Protection of existing files: commands overwrite only files of their own kind."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 
 def check_out(out: Path, what: str, ours: Callable[[bytes], bool]) -> None:
-    """ValueError when something else than `ours` is at `out` already."""
+    """Raise ValueError if `out` exists and `ours` is False for its first bytes."""
     if not out.exists():
         return
     head = b""

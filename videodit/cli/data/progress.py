@@ -1,18 +1,16 @@
-"""The progress of long work."""
-
-from typing import Any
+"""Progress bars."""
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
 class Bar:
-    """A progress bar that `videodit_data` can call: what is being done, how many are done, of how many."""
+    """A progress bar, called with the name of the work, the number of items done, and the total."""
 
     def __init__(self, console: Console):
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         self._bar = Progress(*columns, console=console)
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Bar":
         return self

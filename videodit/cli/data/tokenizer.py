@@ -1,4 +1,4 @@
-"""`videodit data tokenizer`: a sentencepiece model of a data set's captions."""
+"""`videodit data tokenizer`: train a sentencepiece model on captions."""
 
 import argparse
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
-    """Writes a sentencepiece model of a data set's captions. ValueError when `out` is any other file."""
+    """Train a sentencepiece model on the captions of a data set; ValueError if `out` is another file."""
     from videodit_data.formats import open_dataset
     from videodit_data.tokenizer import is_model, train
 

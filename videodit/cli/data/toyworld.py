@@ -1,4 +1,4 @@
-"""`videodit data toyworld`: clips made with their ground truth."""
+"""`videodit data toyworld`: generate captioned clips with ground truth."""
 
 import argparse
 from collections.abc import Callable
@@ -26,7 +26,18 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.toyworld import build
 
-    names = ("clips", "level", "seed", "height", "width", "frames", "fps", "processes")
     with Bar(console) as bar:
-        build(args.out, shards=-(-args.clips // 1024), progress=bar, **{name: getattr(args, name) for name in names})
+        build(
+            args.out,
+            clips=args.clips,
+            level=args.level,
+            seed=args.seed,
+            height=args.height,
+            width=args.width,
+            frames=args.frames,
+            fps=args.fps,
+            processes=args.processes,
+            shards=-(-args.clips // 1024),
+            progress=bar,
+        )
     return 0
