@@ -59,6 +59,12 @@ def t2v(imported):
     return imported("wan2.1-t2v", TEXT_ONLY, scheduler={"_class_name": schedulers.UNIPC, "flow_shift": 3.0})
 
 
+@pytest.fixture(scope="module")
+def pipeline(t2v):
+    """One pipeline for the tests that change nothing of it: it compiles a shape once."""
+    return Pipeline.load(t2v)
+
+
 def clips(pipeline, **given):
     sampler = dataclasses.replace(pipeline.run.sampler, steps=3)
     return np.stack(list(pipeline.generate(PROMPTS, size=SIZE, **({"sampler": sampler, "seed": 1} | given))))
@@ -69,9 +75,8 @@ def picture(seed):
     return Image.fromarray(pixels)
 
 
-def test_text_to_video_is_its_parts_put_together(t2v):
+def test_text_to_video_is_its_parts_put_together(pipeline):
     """As the reference does it (`tests/interop/test_pipeline.py`): text padded with zeros, all of it attended to."""
-    pipeline = Pipeline.load(t2v)
     text, mask = pipeline.captions([*PROMPTS, ""])
     assert text.shape == (3, 512, 16) and not text[~mask].any() and mask.sum(1).min() >= 1
     cfg = dataclasses.replace(pipeline.run.sampler, steps=3)
@@ -111,14 +116,13 @@ def test_texts_are_encoded_once(t2v, tmp_path):
     [{"data": 2, "context": 2, "fsdp": 2}, pytest.param({"data": 1, "context": 8}, marks=pytest.mark.slow)],
     ids=str,
 )
-def test_a_mesh_makes_the_same_clips(t2v, sizes):
-    here = clips(Pipeline.load(t2v))
+def test_a_mesh_makes_the_same_clips(t2v, pipeline, sizes):
+    here = clips(pipeline)
     there = clips(Pipeline.load(t2v, mesh=MeshConfig(**sizes)))
     assert np.abs(here.astype(int) - there).max() <= 1
 
 
-def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(t2v):
-    pipeline = Pipeline.load(t2v)
+def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(pipeline):
     first = clips(pipeline)
     assert (clips(pipeline, negative_prompt="snow") != first).any() and (clips(pipeline, seed=2) != first).any()
     with pytest.raises(ValueError, match="makes clips of text alone: it takes no --image"):
@@ -147,7 +151,8 @@ def test_a_clip_goes_on_from_its_first_frame(imported):
     vae = dataclasses.replace(releases.VAE, shortcuts="levels", upsample_to="same", **levels)
     pipeline = Pipeline.load(imported("wan2.2-ti2v", TEXT_ONLY | {"vae": vae}))
     image = picture(0)
-    coded = pipeline.vae.decode(pipeline.vae.encode(jnp.asarray(resize(image, 16, 16))[:, None])[0])
+    reconstruct = nnx.jit(lambda vae, frames: vae.decode(vae.encode(frames)[0]))
+    coded = reconstruct(pipeline.vae, jnp.asarray(resize(image, 16, 16))[:, None])
     expected = to_uint8(np.asarray(coded))[0, 0]
     made = clips(pipeline, images=ConditionImages(image))
     assert np.abs(made[:, 0].astype(int) - expected).max() <= 1 and (made[0, 1:] != made[1, 1:]).any()
