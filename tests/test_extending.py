@@ -95,8 +95,8 @@ def test_a_change_works_as_it_stands_there(section, project):
         scores = json.loads((project / "scores" / "metrics.json").read_text())
         assert 0 <= scores["flicker"] <= 1 and "caption_adherence" in scores
     if section == "A conditioning input":
-        facts = json.loads((project / "bright.json").read_text())
-        assert facts["conditions"] == {"brightness": 0.8}
+        facts = json.loads((project / "wide.json").read_text())
+        assert facts["conditions"] == {"aspect": 1.5}
 
 
 def write_videos(folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from videodit.models.vae import VAE, VAEConfig, fold_shortcut, kl_divergence, sample_posterior, unfold_shortcut
+from videodit.models.vae import VAE, VAEConfig, fold_shortcut, kl_divergence, unfold_shortcut
 from videodit.parallel.mesh import MeshConfig, make_mesh
 
 PLAIN = VAEConfig(channels=(4, 8, 8), strides=((1, 2), (2, 2)), latent_channels=4, blocks=1, time_kernel=(3, 3, 3))
@@ -163,12 +163,10 @@ def test_statistics_normalize():
     np.testing.assert_allclose(vae.denormalize(normal), z, atol=1e-5)
 
 
-def test_divergence_of_the_prior_is_zero_and_draws_have_its_spread():
+def test_divergence_of_the_prior_is_zero():
     mean, logvar = jnp.full((2, 4000), 1.5), jnp.full((2, 4000), jnp.log(0.25))
     np.testing.assert_allclose(kl_divergence(jnp.zeros_like(mean), jnp.zeros_like(mean)), 0.0)
     np.testing.assert_allclose(kl_divergence(mean, logvar), 0.5 * (1.5**2 + 0.25 - 1 - np.log(0.25)), rtol=1e-5)
-    drawn = sample_posterior(jax.random.key(0), mean, logvar)
-    np.testing.assert_allclose([drawn.mean(), drawn.std()], [1.5, 0.5], rtol=0.05)
 
 
 @pytest.mark.parametrize(

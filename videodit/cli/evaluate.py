@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from videodit.cli import conditions
+
 EXAMPLES = """examples:
   videodit eval --checkpoint runs/quickstart/dit --data runs/quickstart/data/heldout --out runs/quickstart
   videodit eval --checkpoint runs/quickstart/dit --data data/toy --out scores --clips 256 --guidance 4
@@ -44,6 +46,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--solver", help="unipc, euler or heun (default: as configured)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
     parser.add_argument("--seed", type=int, default=0)
+    conditions.add_option(parser)
     parser.set_defaults(command=command)
 
 
@@ -64,6 +67,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         seed=args.seed,
         console=console,
         sampler=sampler,
+        conditions=conditions.parse_conditions(args),
         metrics=args.metrics.split(","),
     )
     console.print(summarize(scores), highlight=False)

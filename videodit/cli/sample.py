@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from videodit.cli import expansion, processes
+from videodit.cli import conditions, expansion, processes
 
 EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
@@ -40,13 +40,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative-prompt", default="", help="guide away from this text (default: empty)")
     parser.add_argument("--image", type=Path, help="first frame, of models that take one")
     parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
-    parser.add_argument(
-        "--condition",
-        action="append",
-        default=[],
-        metavar="NAME=NUMBER[,...]",
-        help="value of a further input that the model was trained with; may be given several times",
-    )
+    conditions.add_option(parser)
     parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
     for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
         parser.add_argument(f"--{name}", type=kind, help="(default: as in training)")
@@ -96,7 +90,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         negative_prompt=args.negative_prompt,
         image=args.image,
         last_image=args.last_image,
-        conditions=dict(map(_parse_condition, args.condition)),
+        conditions=conditions.parse_conditions(args),
         seed=args.seed,
         batch=args.batch,
         tile=args.tile,
@@ -106,15 +100,6 @@ def command(args: argparse.Namespace, console: Console) -> int:
             video.save(path)
             console.print(f"{path}: {prompt}", highlight=False, markup=False)
     return 0
-
-
-def _parse_condition(text: str) -> tuple[str, float | list[float]]:
-    name, _, value = text.partition("=")
-    try:
-        numbers = [float(part) for part in value.split(",")]
-    except ValueError:
-        raise ValueError(f"--condition is NAME=NUMBER or NAME=NUMBER,NUMBER,..., not '{text}'") from None
-    return name, numbers if "," in value else numbers[0]
 
 
 def _read_prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:

@@ -2,9 +2,10 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from numpy.typing import ArrayLike
 from rich.console import Console
 from videodit_data.reading.sample import ClipShape, decode_pixels
 from videodit_data.storage.manifest import load, records
@@ -14,9 +15,7 @@ from videodit.diffusion.sample import SamplerConfig
 from videodit.evals.evaluator import EVALUATORS, Evaluation, Samples
 from videodit.evals.html_report import Clip, LossCurves, ReportData, write_report
 from videodit.inference.clip_files import write_clip
-from videodit.inference.conditions import measure_conditions
 from videodit.inference.pipeline import Pipeline
-from videodit.models.condition_embedder import parse_condition
 from videodit.provenance import JSON
 
 DEFAULT_METRICS = ("reconstruction", "toyworld")
@@ -34,6 +33,7 @@ def evaluate(
     console: Console,
     sampler: SamplerConfig | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    conditions: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, JSON]:
     """Generate clips, compute metrics, and write `metrics.json`, the clips and a report.
 
@@ -42,6 +42,7 @@ def evaluate(
         clips: the number of clips; the first caption of as many clips is used.
         sampler: the run's if None.
         metrics: names in `EVALUATORS`.
+        conditions: values of the model's further inputs by name, the same for all clips.
 
     Returns:
         The content of `metrics.json`.
@@ -52,7 +53,9 @@ def evaluate(
     evaluators = [EVALUATORS.get(name)() for name in metrics]
     for evaluator in evaluators:
         evaluator.check(str(dataset), load(dataset).info)
-    samples = sample_clips(pipeline, dataset, count=clips, seed=seed, sampler=sampler, console=console)
+    samples = sample_clips(
+        pipeline, dataset, count=clips, seed=seed, sampler=sampler, conditions=conditions, console=console
+    )
     for index, (frames, prompt) in enumerate(zip(samples.generated, samples.prompts, strict=True)):
         provenance = pipeline.provenance(prompt=prompt, seed=seed, index=index)
         write_clip(out / "samples" / f"{index:03d}.mp4", frames, pipeline.run.data.fps, provenance)
@@ -67,7 +70,14 @@ def evaluate(
 
 
 def sample_clips(
-    pipeline: Pipeline, dataset: Path, *, count: int, seed: int, sampler: SamplerConfig | None, console: Console
+    pipeline: Pipeline,
+    dataset: Path,
+    *,
+    count: int,
+    seed: int,
+    sampler: SamplerConfig | None,
+    conditions: Mapping[str, ArrayLike] | None,
+    console: Console,
 ) -> Samples:
     """Generate a clip for the first caption of each of the first clips of a data set."""
     data, info = pipeline.run.data, load(dataset).info
@@ -76,9 +86,6 @@ def sample_clips(
     prompts = [record.captions[0] for record in selected]
     size = (shape.frames, shape.height, shape.width)
     real = [decode_pixels(record, shape) for record in selected]
-    names = {parse_condition(entry)[0] for entry in pipeline.run.model.conditions}
-    entries = [entry for entry in data.conditions if entry.partition("=")[0] in names]
-    conditions = measure_conditions(entries, selected, real, data.fps)
     with console.status(f"sampling {len(prompts)} clips"):
         clips = pipeline.generate(prompts, size=size, seed=seed, sampler=sampler, conditions=conditions, batch=BATCH)
         generated = list(clips)
@@ -93,7 +100,13 @@ def summarize(scores: dict[str, JSON]) -> str:
         parts.append(f"caption adherence over {scores['prompts']} prompts: {shares}")
     if "vae_psnr" in scores:
         parts.append(f"VAE {scores['vae_psnr']:.1f} dB")
+    known = {"caption_adherence", "vae_psnr", "prompts", "all_statements"}
+    parts += [f"{name} {score:.4g}" for name, score in scores.items() if name not in known and _is_number(score)]
     return "; ".join(parts)
+
+
+def _is_number(score: JSON) -> bool:
+    return isinstance(score, int | float) and not isinstance(score, bool)
 
 
 def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation], provenance: dict[str, JSON]) -> None:
@@ -103,7 +116,7 @@ def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation]
     report = ReportData(
         title="Text to video in a toy world" if samples.info.get("world") else "Text to video",
         summary=f"{len(samples.prompts)} held-out prompts, sampled with the {pipeline.weights} weights of step "
-        f"{pipeline.step}. The oracle checks which statements of its prompt hold for each clip.",
+        f"{pipeline.step}." + " The oracle checks which statements of its prompt hold for each clip." * any(verdicts),
         figures=[figure for each in evaluations for figure in each.figures],
         adherence=[share for each in evaluations for share in each.adherence],
         losses=[

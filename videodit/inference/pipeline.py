@@ -95,6 +95,7 @@ class Pipeline:
             captions = CaptionEmbeddings(
                 encoder, tokenizer, run.data.text_length, lambda: load_text_encoder(encoder, run, devices)
             )
+        weights = weights if run.ema else "params"  # a run without an average has the last weights alone
         return cls(workdir, run, step, weights, tokenizer, model, vae, expert, captions, devices)
 
     def generate(

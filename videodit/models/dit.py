@@ -53,7 +53,7 @@ class DiTConfig:
         time_freq_dim: size of the sinusoidal embedding of time.
         rope_theta, rope_split: rotary base, and a head's dimensions that rotate with (t, y, x); None is Wan's split.
         fps_reference: frames per second at which the temporal position of a frame is its index.
-        remat: what the backward pass keeps rather than computes again (`nn.stack.rematerialise`).
+        remat: what the backward pass keeps rather than computes again (`nn.stack.rematerialize`).
         dtype: type of activations; parameters, norms, softmax and the residual additions are float32.
         eps: of every norm.
     """
@@ -245,7 +245,9 @@ class Head(nnx.Module):
 
 
 class DiT(nnx.Module):
-    """Diffusion transformer that predicts the velocity of noisy latents from time and text.
+    """Diffusion transformer over noisy latents, given time and text.
+
+    Its output is what the objective predicts (`ObjectiveConfig.prediction`): by default the velocity.
 
     At initialisation every block is the identity and the velocity is zero (adaLN-Zero, Peebles and Xie 2023). Time
     enters through one network for all blocks plus a table for each (Chen et al. 2023); positions are rotary over
@@ -277,7 +279,7 @@ class DiT(nnx.Module):
         inputs: Mapping[str, Shaped[Array, "B ..."]] | None = None,
         grid: Grid | None = None,
     ) -> Float[Array, "B L P2"]:
-        """Predict the velocity of sequences of tokens, in which several clips may be packed.
+        """Predict the output for sequences of tokens, in which several clips may be packed.
 
         Args:
             x_BLP: noisy patches, features in the order (t, y, x, channel).
@@ -292,7 +294,7 @@ class DiT(nnx.Module):
                 attention is not full need it.
 
         Returns:
-            float32 velocities; those of padding are undefined.
+            float32 outputs; those of padding are undefined.
 
         Raises:
             ValueError: for an input that the model does not take, or one that it lacks; and for packed sequences where
@@ -376,7 +378,7 @@ class DiT(nnx.Module):
         t: PerClip | Float[Array, "B L"],
         conditioning: Conditioning,
     ) -> Float[Array, "B T Y X C2"]:
-        """Predict the velocity of noisy clips of latents, one clip per sequence.
+        """Predict the output for noisy clips of latents, one clip per sequence.
 
         Args:
             x_BTYXC: noisy latents, followed by conditioning channels if the model has such.

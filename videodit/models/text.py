@@ -31,7 +31,7 @@ class TextConfig:
         max_distance: distance from which on all positions share a bucket.
         shared_bias: one table of position biases for all layers (T5), or one for each (UMT5).
         eps: of every norm.
-        remat: what the backward pass keeps rather than computes again (`nn.stack.rematerialise`).
+        remat: what the backward pass keeps rather than computes again (`nn.stack.rematerialize`).
         dtype: type of activations; parameters, norms and softmax are float32.
     """
 

@@ -322,7 +322,10 @@ class Decoder(nnx.Module):
 
 
 class VAE(nnx.Module):
-    """Causal video autoencoder; clips are [B, 1 + 4k, Y, X, 3] in [-1, 1], latents [B, 1 + k, Y/8, X/8, C]."""
+    """Causal video autoencoder.
+
+    Clips are [B, 1 + 4k, Y, X, 3] in [-1, 1], latents [B, 1 + k, Y / space_stride, X / space_stride, C].
+    """
 
     def __init__(self, cfg: VAEConfig, *, rngs: nnx.Rngs):
         self.cfg = cfg
@@ -356,10 +359,11 @@ class VAE(nnx.Module):
         )
 
     def normalize(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
-        """Normalize latents to zero mean and unit variance per channel, as diffusion takes them."""
+        """Normalize latents as diffusion takes them: less the mean of each channel, divided by `latent_std`."""
         return (z - self.latent_mean[...]) / self.latent_std[...]
 
     def denormalize(self, z: Float[Array, "*dims C"]) -> Float[Array, "*dims C"]:
+        """Invert `normalize`."""
         return z * self.latent_std[...] + self.latent_mean[...]
 
     @staticmethod
@@ -392,8 +396,3 @@ def kl_divergence(mean: Float[Array, "B *D"], logvar: Float[Array, "B *D"]) -> F
     """Compute KL(N(mean, exp(logvar)) || N(0, 1)) of each sample, averaged over latent values, nats (Kingma 2014)."""
     kl = 0.5 * (jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar)
     return jnp.mean(kl, axis=tuple(range(1, kl.ndim)))
-
-
-def sample_posterior(key: Array, mean: Float[Array, "*D"], logvar: Float[Array, "*D"]) -> Float[Array, "*D"]:
-    """Sample from the posterior by the reparametrisation trick."""
-    return mean + jnp.exp(0.5 * logvar) * jax.random.normal(key, mean.shape, mean.dtype)

@@ -58,7 +58,7 @@ def get_dims(state: PyTree) -> PyTree:
 def matrix_axes(state: PyTree) -> PyTree:
     """Return the input and output axes of every variable that is the matrix of a linear map; None for all others.
 
-    The axis that stacks a matrix over layers is neither. The axes are tuples: see `dims_of` about mapping over them.
+    The axis that stacks a matrix over layers is neither. The axes are tuples: see `get_dims` about mapping over them.
     """
 
     def axes(variable: nnx.Variable) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

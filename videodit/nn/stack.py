@@ -52,7 +52,7 @@ class Stack(nnx.Module):
     Args:
         make_block: builds one block from its `rngs`.
         depth: number of blocks; zero is the identity.
-        remat: what the backward pass keeps (see `rematerialise`).
+        remat: what the backward pass keeps (see `rematerialize`).
     """
 
     def __init__(self, make_block: Callable[[nnx.Rngs], nnx.Module], depth: int, *, remat: Remat, rngs: nnx.Rngs):

@@ -20,8 +20,8 @@ from videodit_data.tokenizer import NoTokenizer, Tokenizer
 from videodit.checkpoint.identity import text_encoder_identity
 from videodit.checkpoint.restore import NEEDS_VAE, load_text_encoder_on_host, read_config_of
 from videodit.config.run import Run, VAERun
-from videodit.inference.conditions import register_conditions
 from videodit.models.vae import VAEConfig
+from videodit.train.conditions import register_conditions
 
 ENCODED = {"vae": ("latents", "autoencoder", "clips"), "text": ("embeddings", "text encoder", "captions")}
 """By what a manifest calls it: what was encoded, by what, from what."""

@@ -1,4 +1,4 @@
-"""PSNR of the autoencoder on real clips: an upper bound for models of its latents."""
+"""PSNR of the autoencoder's reconstruction of real clips."""
 
 import numpy as np
 

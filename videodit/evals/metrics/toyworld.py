@@ -17,7 +17,10 @@ class ToyworldAdherence(Evaluator):
 
     def check(self, dataset: str, info: Mapping[str, JSON]) -> None:
         if not info.get("world"):
-            raise ValueError(f"{dataset} is no toyworld data set: the oracle can check toyworld captions only")
+            raise ValueError(
+                f"{dataset} is no toyworld data set: the oracle can check toyworld captions only; "
+                "--metrics reconstruction takes any data set"
+            )
 
     def evaluate(self, samples: Samples) -> Evaluation:
         world = World(**samples.info["world"])
