@@ -158,8 +158,14 @@ def test_other_sizes_lengths_and_kinds_of_file(root):
 
 def test_scores_and_report(root):
     out = root / "scores"
-    assert run("eval", "--checkpoint", root / "dit", "--data", root / "held", "--out", out, "--clips", 8) == 0
+    assert (
+        run(
+            "eval", "--checkpoint", root / "dit", "--data", root / "held", "--out", out, "--clips", 8, "--guidance", 2.5
+        )
+        == 0
+    )
     metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["provenance"]["sampler"]["guidance"] == 2.5
     assert {"colour", "shape", "motion"} <= set(metrics["caption_adherence"])
     assert metrics["prompts"] == 8
     assert set(metrics["oracle_on_real_clips"]) == set(metrics["caption_adherence"])

@@ -113,11 +113,11 @@ def test_the_cost_of_steps(capsys, monkeypatch):
     ("args", "sentence"),
     [
         (("--topology", "v9:2x2"), "there is no topology 'v9:2x2'"),
-        (("--topology", "cpu:8", "--mesh", "rows=2"), "--mesh is AXIS=N,... with axes data, fsdp, context, tensor"),
+        (("--topology", "cpu:8", "--mesh", "rows=2"), "a mesh is AXIS=N,... with axes data, fsdp, context, tensor"),
         (("--topology", "cpu:8", "--batch", 0), "batch_size is 0: it must be above 0"),
         (
             ("--topology", "cpu:8", "--remat", "some"),
-            "--remat is one of none, full, dots, attention, offload, not 'some'",
+            "remat is one of none, full, dots, attention, offload, not 'some'",
         ),
         (("--topology", "v5e:2x2", "--search", "--mesh", "fsdp=4"), "--search chooses mesh and remat"),
         (("--topology", "cpu:8", "--search"), "a search is for training a transformer on TPUs"),
@@ -125,8 +125,8 @@ def test_the_cost_of_steps(capsys, monkeypatch):
             ("--topology", "cpu:8", "--price-per-chip-hour", -1),
             "--price-per-chip-hour is -1: it must be a price above 0",
         ),
-        (("--topology", "cpu:8", "--mesh", "fsdp=2,fsdp=4"), "--mesh is AXIS=N,... with axes data, fsdp"),
-        (("--topology", "cpu:8", "--mesh", "fsdp=--1"), "--mesh is AXIS=N,... with axes data, fsdp"),
+        (("--topology", "cpu:8", "--mesh", "fsdp=2,fsdp=4"), "a mesh is AXIS=N,... with axes data, fsdp"),
+        (("--topology", "cpu:8", "--mesh", "fsdp=--1"), "a mesh is AXIS=N,... with axes data, fsdp"),
         (
             ("--topology", "cpu:8", "--vae", f"{TINY}:dit"),
             "kind 'dit': pass that of an autoencoder",

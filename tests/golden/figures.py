@@ -111,7 +111,7 @@ def jax_map(fn: Any, tree: Any) -> Any:
 
 
 def walk(tree: Any, prefix: str = "") -> Iterable[tuple[str, np.ndarray]]:
-    """Yield the leaves of nested dicts by dotted_path path."""
+    """Yield the leaves of nested dicts by dotted path."""
     if isinstance(tree, dict):
         for name, child in tree.items():
             yield from walk(child, f"{prefix}.{name}")

@@ -1,7 +1,7 @@
 """Committed figures of the golden runs.
 
 The first steps hold on any machine to 1e-5. Later ones drift where sums are ordered in another way (by other compilers
-or vector units): Adam divides small gradients by their own size. Equal bits on one machine are what `compare.py` demands.
+or vector units): Adam divides small gradients by their own size. `compare.py` demands equal bits, on one machine.
 """
 
 import json

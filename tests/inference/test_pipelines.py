@@ -125,7 +125,7 @@ def test_a_mesh_makes_the_same_clips(t2v, pipeline, sizes):
 def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(pipeline):
     first = clips(pipeline)
     assert (clips(pipeline, negative_prompt="snow") != first).any() and (clips(pipeline, seed=2) != first).any()
-    with pytest.raises(ValueError, match="makes clips of text alone: it takes no --image"):
+    with pytest.raises(ValueError, match="makes clips of text alone: it takes no image"):
         clips(pipeline, images=ConditionImages(picture(0)))
 
 
@@ -138,10 +138,10 @@ def test_images_are_seen(imported, kind, parts):
     first = clips(pipeline, images=ConditionImages(picture(0), last))
     assert (clips(pipeline, images=ConditionImages(picture(2), last)) != first).any()
     if last:
-        with pytest.raises(ValueError, match="between two images: give --last-image too"):
+        with pytest.raises(ValueError, match="between two images: give a last image too"):
             clips(pipeline, images=ConditionImages(picture(0)))
         assert (clips(pipeline, images=ConditionImages(picture(0), picture(2))) != first).any()
-    with pytest.raises(ValueError, match="makes clips of images: give --image"):
+    with pytest.raises(ValueError, match="makes clips of images: give a first image"):
         clips(pipeline)
 
 
@@ -195,7 +195,7 @@ def test_the_command_makes_a_clip_and_says_of_what(t2v, tmp_path, capsys):
     for wrong, sentence in (
         (("--image", tmp_path / "none.png"), "there is no image"),
         (("--image", tmp_path / "text.png"), "is not an image that can be read"),
-        (("--last-image", out), "a last image (--last-image) goes with a first one"),
+        (("--last-image", out), "a last image goes with a first one"),
     ):
         assert run(*args, *small, *wrong) == 2
         assert sentence in " ".join(capsys.readouterr().err.split())
@@ -278,5 +278,5 @@ def test_a_run_begins_with_a_transformer_of_its_own_shape_only(t2v, tmp_path, ca
     assert run(*args, "--config.model.depth=3") == 2
     assert "is another one than the run's: depth is 2 there and 3 here" in " ".join(capsys.readouterr().err.split())
     assert run("train", "--config", f"{TINY}:vae", "--init", t2v, "--workdir", tmp_path / "run") == 2
-    assert "--init is for transformers" in capsys.readouterr().err
+    assert "init is for transformers" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -43,7 +43,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
     parser.add_argument("--weights", choices=("ema", "params"), default="ema")
     parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
-    parser.add_argument("--solver", help="unipc, euler or heun (default: as configured)")
+    parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun (default: as configured)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
     parser.add_argument("--seed", type=int, default=0)
     conditions.add_option(parser)

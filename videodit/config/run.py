@@ -7,7 +7,7 @@ from videodit.config.data import DataConfig
 from videodit.config.optim import OptimConfig
 from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
-from videodit.models.condition_embedder import parse_condition
+from videodit.models.condition_embedder import condition_names
 from videodit.models.dit import DiTConfig
 from videodit.models.text import TextConfig
 from videodit.models.vae import VAEConfig
@@ -128,7 +128,7 @@ class DiTRun(Run):
         super().__post_init__()
         if self.data.packed and (obstacle := describe_packing_obstacle(self.model.attention)):
             raise ValueError(f"model.attention does not go with data.packing: {obstacle}")
-        served, taken = ({parse_condition(entry)[0] for entry in part.conditions} for part in (self.data, self.model))
+        served, taken = ({*condition_names(part.conditions)} for part in (self.data, self.model))
         if lacking := sorted(taken - served):
             raise ValueError(f"model.conditions has '{lacking[0]}', which data.conditions does not make of clips")
 

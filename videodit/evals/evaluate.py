@@ -1,10 +1,12 @@
 """Evaluate a model on a data set: sample for its captions, compute metrics, write a report."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 from videodit_data.reading.sample import ClipShape, decode_pixels
@@ -25,8 +27,8 @@ SHOWN_CLIPS = 12  # in the report
 
 def evaluate(
     pipeline: Pipeline,
-    dataset: Path,
-    out: Path,
+    dataset: str | Path,
+    out: str | Path,
     *,
     clips: int,
     seed: int,
@@ -48,22 +50,28 @@ def evaluate(
         The content of `metrics.json`.
 
     Raises:
-        ValueError: for an unknown metric, and for a metric that does not apply to the data set.
+        ValueError: for an unknown metric, less than one clip, and for a metric that does not apply to the data set.
     """
+    if clips < 1:
+        raise ValueError(f"{clips} clips to evaluate: give 1 or more")
+    dataset, out, sampler = Path(dataset), Path(out), sampler or pipeline.run.sampler
     evaluators = [EVALUATORS.get(name)() for name in metrics]
     for evaluator in evaluators:
         evaluator.check(str(dataset), load(dataset).info)
+    options: dict[str, JSON] = {"sampler": dataclasses.asdict(sampler)}
+    if conditions:
+        options["conditions"] = {name: np.asarray(value).tolist() for name, value in conditions.items()}
     samples = sample_clips(
         pipeline, dataset, count=clips, seed=seed, sampler=sampler, conditions=conditions, console=console
     )
     for index, (frames, prompt) in enumerate(zip(samples.generated, samples.prompts, strict=True)):
-        provenance = pipeline.provenance(prompt=prompt, seed=seed, index=index)
+        provenance = pipeline.provenance(prompt=prompt, seed=seed, index=index, **options)
         write_clip(out / "samples" / f"{index:03d}.mp4", frames, pipeline.run.data.fps, provenance)
     evaluations = [evaluator.evaluate(samples) for evaluator in evaluators]
     scores: dict[str, JSON] = {"prompts": len(samples.prompts), "weights": pipeline.weights}
     for evaluation in evaluations:
         scores |= evaluation.scores
-    scores["provenance"] = pipeline.provenance(seed=seed, data=str(dataset), metrics=list(metrics))
+    scores["provenance"] = pipeline.provenance(seed=seed, data=str(dataset), metrics=list(metrics), **options)
     (out / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     _write_report(out, samples, evaluations, scores["provenance"])
     return scores
@@ -75,7 +83,7 @@ def sample_clips(
     *,
     count: int,
     seed: int,
-    sampler: SamplerConfig | None,
+    sampler: SamplerConfig,
     conditions: Mapping[str, ArrayLike] | None,
     console: Console,
 ) -> Samples:

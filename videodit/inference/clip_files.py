@@ -20,7 +20,7 @@ SUFFIXES = (".mp4", ".gif", ".png")
 def check_suffix(path: Path) -> None:
     """Raise ValueError unless the file is of a kind that can be written."""
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"--out {path} must end in one of {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path} must end in one of {', '.join(SUFFIXES)}")
 
 
 def write_clip(

@@ -55,7 +55,7 @@ class ConditionImages:
         """Open the images of a clip, None for none; ValueError for a last one alone."""
         if image is None:
             if last_image is not None:
-                raise ValueError("a last image (--last-image) goes with a first one (--image)")
+                raise ValueError("a last image goes with a first one")
             return None
         return cls(open_image(image), None if last_image is None else open_image(last_image))
 

@@ -34,7 +34,7 @@ from videodit.inference.caption_embeddings import CaptionEmbeddings
 from videodit.inference.generate import encode_condition_frames, generate
 from videodit.inference.images import ConditionImages, crop_square, resize
 from videodit.inference.tokenizer import open_tokenizer
-from videodit.models.condition_embedder import find_embedder, parse_condition
+from videodit.models.condition_embedder import find_embedders
 from videodit.models.conditioning import CONCAT_CHANNELS, FIRST_FRAMES, IMAGE, Conditioning
 from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE
@@ -197,14 +197,16 @@ class Pipeline:
 
     def _condition_values(self, conditions: Mapping[str, ArrayLike], count: int) -> dict[str, np.ndarray]:
         """Return the values of the model's further inputs for every prompt."""
-        embedders = {parse_condition(entry)[0]: find_embedder(entry) for entry in self.run.model.conditions}
+        embedders = find_embedders(self.run.model.conditions)
         if unknown := sorted(conditions.keys() - embedders.keys()):
             raise ValueError(f"{self.workdir} takes no condition {unknown[0]}: it takes {_list(embedders)}")
         if lacking := sorted(embedders.keys() - conditions.keys()):
             raise ValueError(f"{self.workdir} needs the conditions {_list(embedders)}: {lacking[0]} is not given")
         values = {}
         for name, embedder in embedders.items():
-            value = np.asarray(conditions[name], np.float32)
+            value = np.asarray(conditions[name], embedder.dtype)
+            if value.shape == () and embedder.shape == (1,):
+                value = value[None]
             if value.shape not in (embedder.shape, (count, *embedder.shape)):
                 raise ValueError(
                     f"the condition {name} has the shape {embedder.shape}, or one for each prompt, not {value.shape}"
@@ -223,13 +225,24 @@ class Pipeline:
         first = resize(images.first, height, width)
         last = None if images.last is None else resize(images.last, height, width)
         if self._takes_channels:
-            encode = nnx.jit(lambda vae, a, b: encode_condition_frames(vae, a, b, frames))
-            inputs = {CONCAT_CHANNELS: encode(self.vae, first, last)}
+            inputs = {CONCAT_CHANNELS: self._encode_condition_frames(self.vae, first, last, frames)}
         else:
-            inputs = {FIRST_FRAMES: nnx.jit(lambda vae, x: vae.normalize(vae.encode(x)[0]))(self.vae, first[:, None])}
+            inputs = {FIRST_FRAMES: self._encode_frames(self.vae, first[:, None])}
         if self.run.image_encoder:
             inputs[IMAGE] = self._image_tokens(images)
         return {name: jnp.repeat(value, batch, 0) for name, value in inputs.items()}
+
+    @cached_property
+    def _encode_condition_frames(self) -> Callable[..., Array]:
+        return nnx.jit(encode_condition_frames, static_argnums=3)
+
+    @cached_property
+    def _encode_frames(self) -> Callable[[VAE, Array], Array]:
+        return nnx.jit(lambda vae, frames: vae.normalize(vae.encode(frames)[0]))
+
+    @cached_property
+    def _encode_image(self) -> tuple[VisionEncoder, Callable[[VisionEncoder, Array], Array]]:
+        return load_vision_encoder(Path(self.run.image_encoder), self.mesh), nnx.jit(VisionEncoder.penultimate)
 
     @property
     def _takes_channels(self) -> bool:
@@ -239,13 +252,13 @@ class Pipeline:
         """Raise ValueError unless the model takes the images it is given."""
         error = None
         if images is None:
-            error = "makes clips of images: give --image" if self._takes_channels else None
+            error = "makes clips of images: give a first image" if self._takes_channels else None
         elif not self._takes_channels and not self.run.first_frame:
-            error = "makes clips of text alone: it takes no --image"
+            error = "makes clips of text alone: it takes no image"
         elif not self._takes_channels and images.last is not None:
             error = "takes a first image alone, not a last one"
         elif self.run.model.image_tokens and images.last is None:
-            error = "makes clips between two images: give --last-image too"
+            error = "makes clips between two images: give a last image too"
         elif self.run.model.image_width and not self.run.image_encoder:
             error = "lacks its image encoder: import it along"
         if error:
@@ -253,11 +266,11 @@ class Pipeline:
 
     def _image_tokens(self, images: ConditionImages) -> Array:
         """Return the tokens of the images, one image after the other."""
-        encoder = load_vision_encoder(Path(self.run.image_encoder), self.mesh)
+        encoder, encode = self._encode_image
         side = encoder.cfg.image_size
         present = [image for image in (images.first, images.last) if image is not None]
         pixels = jnp.concatenate([crop_square(image, side) for image in present])
-        tokens = nnx.jit(VisionEncoder.penultimate)(encoder, normalize(pixels))
+        tokens = encode(encoder, normalize(pixels))
         return tokens.reshape(1, -1, tokens.shape[-1])
 
 

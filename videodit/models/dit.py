@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from videodit_kernels.attention import Padded
 from videodit_kernels.attention.tiles import Grid
 
-from videodit.models.condition_embedder import ConditionEmbedder, find_embedder, parse_condition
+from videodit.models.condition_embedder import ConditionEmbedder, condition_names, find_embedders
 from videodit.models.conditioning import IMAGE, Conditioning
 from videodit.nn.attention import Attention, QKNorm, Rope, segment_mask
 from videodit.nn.attention_spec import AttentionSpec, Mask, describe_packing_obstacle
@@ -86,6 +86,7 @@ class DiTConfig:
     def __post_init__(self):
         if self.width % self.num_heads or self.head_dim % 2:
             raise ValueError(f"width {self.width} does not split into {self.num_heads} heads of an even size")
+        condition_names(self.conditions)
         if self.time_freq_dim % 2:
             raise ValueError(f"time_freq_dim must be even, got {self.time_freq_dim}")
         if sum(self.split) != self.head_dim or any(n % 2 for n in self.split):
@@ -263,9 +264,8 @@ class DiT(nnx.Module):
         self.stack = Stack(lambda rngs: Block(cfg, rngs=rngs), cfg.depth, remat=cfg.remat, rngs=rngs)
         self.head = Head(cfg, rngs=rngs)
         if cfg.conditions:
-            self.conditions = nnx.Dict(
-                {parse_condition(entry)[0]: find_embedder(entry)(cfg.width, rngs=rngs) for entry in cfg.conditions}
-            )
+            embedders = find_embedders(cfg.conditions)
+            self.conditions = nnx.Dict({name: each(cfg.width, rngs=rngs) for name, each in embedders.items()})
 
     def tokens(
         self,
@@ -302,8 +302,10 @@ class DiT(nnx.Module):
         """
         inputs = self._check_inputs(inputs or {})
         dtype, attention = jnp.dtype(self.cfg.dtype), self.cfg.attention
-        if not attention.is_full and (grid is None or segments_BL is not None):
+        if not attention.is_full and segments_BL is not None:
             raise ValueError(describe_packing_obstacle(attention))
+        if not attention.is_full and grid is None:
+            raise ValueError("tokens of a model whose attention is not full need the grid that they are of")
         tiles = None if attention.order is None else (grid, attention.order)
         sharding = TokenSharding.for_length(x_BLP.shape[1], packed=segments_BL is not None, tiles=tiles)
         if sharding.padded > sharding.length and segments_BL is None:
@@ -337,7 +339,8 @@ class DiT(nnx.Module):
         """Return the inputs; ValueError for one that the model does not take, or one that it lacks."""
         takes = {*self._conditions} | ({IMAGE} if self.image_embedding is not None else set())
         if unknown := sorted(inputs.keys() - takes):
-            raise ValueError(f"the model takes no conditioning input '{unknown[0]}', only {', '.join(takes) or 'text'}")
+            known = ", ".join(sorted(takes)) or "text"
+            raise ValueError(f"the model takes no conditioning input '{unknown[0]}', only {known}")
         if lacking := sorted({*self._conditions} - inputs.keys()):
             raise ValueError(f"the model needs the conditioning input '{lacking[0]}'")
         return inputs
@@ -363,7 +366,7 @@ class DiT(nnx.Module):
 
     @property
     def _conditions(self) -> tuple[str, ...]:
-        return tuple(parse_condition(entry)[0] for entry in self.cfg.conditions)
+        return condition_names(self.cfg.conditions)
 
     def _build_masks(self, grid: Grid, sharding: TokenSharding) -> tuple[Mask | None, ...]:
         """Build the masks of consecutive blocks, for tokens as devices hold them."""

@@ -52,8 +52,9 @@ class TextToVideo(nnx.Module):
     def velocity(self, x_BTYXC: Video, t_B: PerClip, conditioning: Conditioning) -> Video:
         """Return the velocity of noisy latents in float32; at conditioning frames it is to be ignored."""
         t, inputs = t_B, conditioning.inputs
+        latents_BTYXC = x_BTYXC
         if FIRST_FRAMES in inputs:
-            x_BTYXC = replace_first_frames(x_BTYXC, inputs[FIRST_FRAMES])
+            x_BTYXC = latents_BTYXC = replace_first_frames(x_BTYXC, inputs[FIRST_FRAMES])
             frames, height, width = token_grid(x_BTYXC.shape[1:4], self.dit.cfg.patch)
             noisy_T = jnp.arange(frames) >= inputs[FIRST_FRAMES].shape[1] // self.dit.cfg.patch[0]
             t = t_B[:, None] * jnp.repeat(noisy_T, height * width)
@@ -61,7 +62,7 @@ class TextToVideo(nnx.Module):
             x_BTYXC = jnp.concatenate([x_BTYXC, inputs[CONCAT_CHANNELS]], axis=-1)
         remaining = {name: x for name, x in inputs.items() if name not in (FIRST_FRAMES, CONCAT_CHANNELS)}
         output = self.dit(x_BTYXC, t, conditioning.with_inputs(remaining))
-        return self._to_velocity(x_BTYXC, output, t_B)
+        return self._to_velocity(latents_BTYXC, output, t_B)
 
     def token_velocity(
         self,

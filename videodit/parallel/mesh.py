@@ -105,6 +105,6 @@ def parse_mesh(text: str) -> MeshConfig:
     for part in text.split(","):
         name, _, size = part.strip().partition("=")
         if name not in names or name in sizes or not re.fullmatch(r"-?[0-9]+", size):
-            raise ValueError(f"--mesh is AXIS=N,... with axes {', '.join(names)}, like fsdp=16,context=4; not '{text}'")
+            raise ValueError(f"a mesh is AXIS=N,... with axes {', '.join(names)}, like fsdp=16,context=4; not '{text}'")
         sizes[name] = int(size)
     return MeshConfig(**sizes)

@@ -1,1 +1,1 @@
-"""The planner: the trainer's own programs, compiled for devices that are not here, and what they cost there."""
+"""The planner: the trainer's own programs, compiled for devices of a topology, with none of them at hand."""

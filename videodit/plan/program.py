@@ -14,7 +14,7 @@ from jaxtyping import Array, DTypeLike, Float, Key, PyTree
 
 from videodit.config.run import DiTRun, Run, VAERun
 from videodit.inference.generate import decode_latents, generate
-from videodit.models.condition_embedder import find_embedder, parse_condition
+from videodit.models.condition_embedder import find_embedders
 from videodit.models.conditioning import Conditioning
 from videodit.models.flops import dit_cost
 from videodit.models.text import TextEncoder
@@ -85,9 +85,9 @@ def override_run(run: Run, *, mesh: str | None = None, batch_size: int | None = 
         run = replace(run, data=replace(run.data, batch_size=batch_size))
     if remat is not None:
         if not isinstance(run, DiTRun):
-            raise ValueError("--remat is for transformers: an autoencoder's configuration has no such choice")
+            raise ValueError("remat is for transformers: an autoencoder's configuration has no such choice")
         if remat not in get_args(Remat):
-            raise ValueError(f"--remat is one of {', '.join(get_args(Remat))}, not '{remat}'")
+            raise ValueError(f"remat is one of {', '.join(get_args(Remat))}, not '{remat}'")
         run = replace(run, model=replace(run.model, remat=remat))
     return run
 
@@ -160,7 +160,7 @@ def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
     """Return the program of `videodit sample` that generates latents, with the batch size of training."""
     task, clips = _abstract_task(run, cfg), run.data.batch_size
     graphdef, params, buffers = abstract_arrays(
-        abstract_module(lambda rngs: TextToVideo(run.model, None, rngs=rngs)), mesh
+        abstract_module(lambda rngs: TextToVideo(run.model, None, prediction=run.objective.prediction, rngs=rngs)), mesh
     )
     vae, replicated = _abstract_vae(run, cfg), NamedSharding(mesh, P())
 
@@ -175,8 +175,9 @@ def _denoise_program(run: DiTRun, mesh: Mesh, cfg: VAEConfig | None) -> Program:
 
     length = run.data.text_length
     text = array(run.text.dtype, length, run.model.text_width)
-    conditioning = Conditioning(text, array(jnp.bool_, length), array(jnp.float32))
-    keys = array(jax.random.key(0).dtype)
+    inputs = {name: array(each.dtype, *each.shape) for name, each in find_embedders(run.model.conditions).items()}
+    conditioning = Conditioning(text, array(jnp.bool_, length), array(jnp.float32), inputs)
+    keys = jax.ShapeDtypeStruct((clips,), jax.random.key(0).dtype, sharding=replicated)
     calls = run.sampler.steps * (1 if run.sampler.guidance == 1 else 2)
     grid = token_grid(task.latent_shape[:3], run.model.patch)
     flops = clips * calls * dit_cost(run.model, task.tokens_per_clip, length, grid=grid).forward_flops
@@ -255,8 +256,8 @@ def abstract_batch(run: Run, task: Task, sharding: Sharding) -> Batch:
         segments=array(jnp.int32, packing.length) if data.packed else None,
         positions=array(jnp.int32, packing.length, 3) if data.packed else None,
         conditions={
-            parse_condition(entry)[0]: array(jnp.float32, *find_embedder(entry).shape)
-            for entry in getattr(run.model, "conditions", ())
+            name: array(embedder.dtype, *embedder.shape)
+            for name, embedder in find_embedders(getattr(run.model, "conditions", ())).items()
         },
     )
 

@@ -1,1 +1,1 @@
-"""Training: configuration, state, one pure step, one loop."""
+"""Training: tasks, state, one pure step, one loop."""

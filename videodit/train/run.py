@@ -27,7 +27,9 @@ from videodit.train.task import TASKS, Task
 LATENT_CLIPS = 256  # of which the latents of a trained autoencoder are measured
 
 
-def run_training(run: Run, workdir: Path, *, console: Console | None = None, init: Path | None = None) -> Outcome:
+def run_training(
+    run: Run, workdir: str | Path, *, console: Console | None = None, init: str | Path | None = None
+) -> Outcome:
     """Train a run to its last step, resuming from the last checkpoint in `workdir` if there is one.
 
     The latents of a trained autoencoder are measured then, on training clips, for the transformers to come.
@@ -40,10 +42,11 @@ def run_training(run: Run, workdir: Path, *, console: Console | None = None, ini
     Raises:
         ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run.
     """
-    initial_params = None
+    workdir, initial_params = Path(workdir), None
     if init is not None:
+        init = Path(init)
         if not isinstance(run, DiTRun):
-            raise ValueError("--init is for transformers: an autoencoder begins from scratch")
+            raise ValueError("init is for transformers: an autoencoder begins from scratch")
         run = resolve_paths(run, init)
         initial_params = trained_params(init, run)
     indices, multiple = local_batch_indices(run), batch_multiple(run)
@@ -99,7 +102,7 @@ def trained_params(workdir: Path, run: DiTRun, weights: Weights = "ema") -> Init
     differing = [
         f"{name} is {there!r} there and {here!r} here"
         for name, there in vars(source.model).items()
-        if name not in ("remat", "dtype", "conditions") and there != (here := getattr(run.model, name))
+        if name not in ("remat", "dtype", "conditions", "attention") and there != (here := getattr(run.model, name))
     ]
     if differing:
         raise ValueError(f"the transformer of {workdir} is another one than the run's: {'; '.join(differing)}")

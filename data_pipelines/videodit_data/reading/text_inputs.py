@@ -39,7 +39,7 @@ class TextInput(Protocol):
 class TokenizedText:
     """`text_ids` and `text_mask` of `length` tokens, eos included.
 
-    tidy: captions are `clean_caption` first, as trained text encoders are used to.
+    clean: captions are `clean_caption` first, as trained text encoders are used to.
     """
 
     tokenizer: Tokenizer | NoTokenizer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from videodit.cli.data.progress import Bar
+from videodit.cli.exit_status import NO_RESULT
 
 if TYPE_CHECKING:
     from videodit_data.captioning.captioner import Captioner, Identity
@@ -20,8 +21,6 @@ EXAMPLES = """examples:
   videodit data caption data/footage --out data/captioned --captioner mymodule:caption --batch 8
   Ctrl-C stops it; the same command resumes without repeating requests
 """
-
-NOTHING_CAPTIONED = 1  # exit status
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if manifest.info["captions"]["captioned"]:
         return 0
     console.print(f"when the captioner works, run again with --reuse {args.out} and another --out", soft_wrap=True)
-    return NOTHING_CAPTIONED
+    return NO_RESULT
 
 
 def summarize(manifest: "Manifest", out: Path) -> str:

@@ -15,7 +15,10 @@ FREQUENCIES = 64
 
 @CONDITION_EMBEDDERS.register("motion_score")
 class MotionScoreEmbedder(ConditionEmbedder):
-    """Embeds the mean absolute difference of neighboring frames, pixels in [0, 1]."""
+    """Embeds the mean absolute difference of neighboring frames, in units of what the model was trained on.
+
+    Those are pixels in [0, 1], or the values of latents where its data sets hold latents.
+    """
 
     shape = ()
 

@@ -1,7 +1,7 @@
 """What every mask is: integer labels of the tokens, and a rule over their differences.
 
 The size of a mask does not grow with the sequence, and one rule serves every reader: `materialize` writes the mask out,
-a kernel tests single pairs by the labels of their tokens, and `blocks.classify` whole blocks by the ranges of theirs.
+a kernel tests single pairs by the labels of their tokens, and `classify_blocks` whole blocks by the ranges of theirs.
 """
 
 from __future__ import annotations
