@@ -111,3 +111,16 @@ def test_a_checkpoint_and_an_autoencoder_are_loaded_by_their_paths(workdir, mode
 def test_a_video_shows_itself_in_a_notebook(model):
     html = model.generate(PROMPTS[0], steps=2)._repr_html_()
     assert html.startswith("<video") and "data:video/mp4;base64," in html
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"expand": "http://localhost:1"}, "go together"),
+        ({"expand_model": "name"}, "go together"),
+        ({"expand": "http://localhost:1", "expand_model": "name", "expand_length": "huge"}, "not 'huge'"),
+    ],
+)
+def test_an_expansion_is_complete(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        model.generate(PROMPTS[0], **options)

@@ -133,10 +133,10 @@ class TextToVideoModel(Model):
         Raises:
             ValueError: for a size, a sampler or an image that the model does not take.
         """
+        if (expand is None) != (expand_model is None):
+            raise ValueError("expand, a server's address, and expand_model, the name of the model there, go together")
         expansion = None
         if expand is not None:
-            if expand_model is None:
-                raise ValueError("expand goes with expand_model, the name of the model to ask there")
             expansion = PromptExpansion(
                 expand, expand_model, expand_key_env, expand_length, expand_deadline, expand_or_plain
             )

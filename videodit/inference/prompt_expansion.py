@@ -33,6 +33,10 @@ class PromptExpansion:
     deadline: float = 60
     or_plain: bool = False
 
+    def __post_init__(self):
+        if self.length not in LENGTHS:
+            raise ValueError(f"a prompt is expanded to one of {', '.join(LENGTHS)}, not '{self.length}'")
+
 
 @dataclass(frozen=True)
 class ExpandedPrompt:
