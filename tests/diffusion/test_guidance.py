@@ -3,10 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videodit.diffusion.guidance import guided, guided_in_turn, match_std
+from videodit.diffusion.guidance import guided, match_std
 from videodit.diffusion.path import over
 
-both_ways = pytest.mark.parametrize("guide", [guided, guided_in_turn])
 SHAPE = (3, 2, 4)
 COND = {"shift": jnp.array([1.0, 2.0, 3.0]), "gain": jnp.array([0.5, 0.6, 0.7])}
 UNCOND = {"shift": jnp.zeros(3), "gain": jnp.full(3, 0.1)}
@@ -24,60 +23,54 @@ def point():
     return normal(*SHAPE), jnp.array([0.2, 0.5, 0.8])
 
 
-@both_ways
 @pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
-def test_guidance_goes_on_from_unconditional_through_conditional(guide, scale):
+def test_guidance_goes_on_from_unconditional_through_conditional(scale):
     x, t_B = point()
     v_cond, v_uncond = velocity(x, t_B, COND), velocity(x, t_B, UNCOND)
-    got = guide(velocity, COND, UNCOND, scale)(x, t_B)
+    got = guided(velocity, COND, UNCOND, scale)(x, t_B)
     np.testing.assert_allclose(got, v_uncond + scale * (v_cond - v_uncond), rtol=1e-5, atol=1e-6)
 
 
-def rows_evaluated(guide, t, **settings):
+def rows_evaluated(t, **settings):
     rows = []
 
     def counted(x, t_B, cond):
         jax.debug.callback(lambda: rows.append(len(x)))
         return velocity(x, t_B, cond)
 
-    jax.block_until_ready(jax.jit(guide(counted, COND, UNCOND, **settings))(point()[0], jnp.full(3, t)))
+    jax.block_until_ready(jax.jit(guided(counted, COND, UNCOND, **settings))(point()[0], jnp.full(3, t)))
     jax.effects_barrier()
     return rows
 
 
-def test_the_model_runs_once_on_two_halves_or_twice_on_one():
-    assert rows_evaluated(guided, 0.5, scale=3.0) == [6]
-    assert rows_evaluated(guided_in_turn, 0.5, scale=3.0) == [3, 3]
+def test_the_model_runs_once_on_two_halves():
+    assert rows_evaluated(0.5, scale=3.0) == [6]
 
 
-@both_ways
-def test_scale_one_costs_no_more_than_the_conditional_model(guide):
-    assert rows_evaluated(guide, 0.5, scale=1.0) == [3]
+def test_scale_one_costs_no_more_than_the_conditional_model():
+    assert rows_evaluated(0.5, scale=1.0) == [3]
 
 
-@both_ways
-def test_outside_the_interval_the_conditional_model_runs_alone(guide):
-    assert rows_evaluated(guide, 0.9, scale=3.0, interval=(0.2, 0.6)) == [3]
-    assert sum(rows_evaluated(guide, 0.5, scale=3.0, interval=(0.2, 0.6))) == 6
+def test_outside_the_interval_the_conditional_model_runs_alone():
+    assert rows_evaluated(0.9, scale=3.0, interval=(0.2, 0.6)) == [3]
+    assert sum(rows_evaluated(0.5, scale=3.0, interval=(0.2, 0.6))) == 6
 
 
-@both_ways
-def test_the_interval_holds_clip_by_clip(guide):
+def test_the_interval_holds_clip_by_clip():
     x, t_B = point()
-    got = guide(velocity, COND, UNCOND, 3.0, interval=(0.3, 0.7))(x, t_B)
+    got = guided(velocity, COND, UNCOND, 3.0, interval=(0.3, 0.7))(x, t_B)
     v_cond, v_uncond = velocity(x, t_B, COND), velocity(x, t_B, UNCOND)
     want = v_cond.at[1].add(2 * (v_cond - v_uncond)[1])
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
-@both_ways
-def test_full_rescale_restores_the_standard_deviation(guide):
+def test_full_rescale_restores_the_standard_deviation():
     x, t_B = point()
     dims = (1, 2)
     v_cond = velocity(x, t_B, COND)
-    full = guide(velocity, COND, UNCOND, 5.0, rescale=1.0)(x, t_B)
-    half = guide(velocity, COND, UNCOND, 5.0, rescale=0.5)(x, t_B)
-    none = guide(velocity, COND, UNCOND, 5.0)(x, t_B)
+    full = guided(velocity, COND, UNCOND, 5.0, rescale=1.0)(x, t_B)
+    half = guided(velocity, COND, UNCOND, 5.0, rescale=0.5)(x, t_B)
+    none = guided(velocity, COND, UNCOND, 5.0)(x, t_B)
     np.testing.assert_allclose(full.std(dims), v_cond.std(dims), rtol=1e-5)
     assert not np.allclose(none.std(dims), v_cond.std(dims), rtol=0.1)
     np.testing.assert_allclose(half, (full + none) / 2, rtol=1e-5, atol=1e-6)
@@ -88,7 +81,6 @@ def test_a_constant_velocity_survives_the_rescale():
     assert jnp.all(jnp.isfinite(match_std(v, point()[0], 1.0)))
 
 
-@both_ways
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -97,6 +89,6 @@ def test_a_constant_velocity_survives_the_rescale():
         ({"rescale": 2.0}, "rescale is 2.0"),
     ],
 )
-def test_senseless_settings_are_refused(guide, settings, message):
+def test_senseless_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        guide(velocity, COND, UNCOND, 3.0, **settings)
+        guided(velocity, COND, UNCOND, 3.0, **settings)

@@ -28,17 +28,11 @@ def test_velocity_is_the_derivative_of_the_path():
 
 
 @pytest.mark.parametrize("t_shape", [(), (3,), (3, 2)], ids=["one time", "a clip", "a token"])
-def test_every_prediction_says_the_same(t_shape):
+def test_the_true_velocity_predicts_the_data(t_shape):
     data, noise = draw()
     t = 0.5 + 0.4 * jnp.tanh(normal(*t_shape))
     x, v = path.interpolate(data, noise, t), path.velocity(data, noise)
-    for got, want in [
-        (path.data_from_velocity(x, v, t), data),
-        (path.noise_from_velocity(x, v, t), noise),
-        (path.velocity_from_data(x, data, t), v),
-        (path.velocity_from_noise(x, noise, t), v),
-    ]:
-        np.testing.assert_allclose(got, want, atol=1e-5)
+    np.testing.assert_allclose(path.data_from_velocity(x, v, t), data, atol=1e-5)
 
 
 def test_times_that_do_not_lead_the_data_are_refused():
@@ -53,5 +47,4 @@ def test_half_log_snr(xp):
     half_log_snr = path.half_log_snr(t)
     assert isinstance(half_log_snr, np.ndarray if xp is np else jax.Array)
     np.testing.assert_allclose(half_log_snr, np.log(path.alpha(t) / path.sigma(t)), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(path.time_from_half_log_snr(half_log_snr), t, rtol=1e-5)
     assert np.all(np.diff(half_log_snr) < 0)

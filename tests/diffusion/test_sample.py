@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videodit.diffusion.guidance import guided_in_turn
+from videodit.diffusion.guidance import guided
 from videodit.diffusion.path import over
-from videodit.diffusion.sample import SOLVERS, SamplerConfig, sample, sample_conditioned
+from videodit.diffusion.sample import SOLVERS, SamplerConfig, make_solver, sample_conditioned
 from videodit.diffusion.solvers import heun, integrate
 from videodit.diffusion.timesteps import schedule
 
@@ -15,10 +15,11 @@ def normal(*shape):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_sample_compiles_and_lands_on_the_data(solver):
+def test_a_solver_compiles_and_lands_on_the_data(solver):
     noise = normal(2, 3, 4, 4, 2)
     v = noise - 0.25
-    data = jax.jit(lambda noise: sample(lambda x, t_B: v, noise, steps=4, shift=3.0, solver=solver))(noise)
+    times = schedule(4, 3.0)
+    data = jax.jit(lambda noise: integrate(make_solver(solver), lambda x, t_B: v, noise, times))(noise)
     assert data.shape == noise.shape and data.dtype == jnp.float32
     np.testing.assert_allclose(data, 0.25, atol=1e-6)
 
@@ -45,7 +46,7 @@ def test_the_config_reaches_every_part():
         steps=4, shift=1.5, base_tokens=16, t_min=0.01, solver="heun",
         guidance=3.0, guidance_interval=(0.2, 0.9), guidance_rescale=0.5,
     )  # fmt: skip
-    fn = guided_in_turn(velocity, cond, uncond, 3.0, interval=(0.2, 0.9), rescale=0.5)
+    fn = guided(velocity, cond, uncond, 3.0, interval=(0.2, 0.9), rescale=0.5)
     want = integrate(heun(), fn, noise, schedule(4, 1.5 * 2, t_min=0.01))
     got = sample_conditioned(cfg, velocity, noise, cond, uncond, num_tokens=64)
     np.testing.assert_allclose(got, want, rtol=1e-5)

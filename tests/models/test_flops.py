@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 from videodit.models.conditioning import Conditioning
-from videodit.models.dit import SIZES, DiT
-from videodit.models.flops import class_dit_macs, dit_cost, text_cost
+from videodit.models.dit import SIZES, DiT, DiTConfig
+from videodit.models.flops import Cost, _attention, _linear, dit_cost, text_cost
 from videodit.models.text import TextConfig, TextEncoder
 
 TOY = dataclasses.replace(SIZES["toy"], width=48, mlp_width=80, depth=3)
@@ -90,6 +90,27 @@ def test_training_costs_three_forward_passes():
 def test_sizes_are_those_of_the_largest_open_models():
     assert dit_cost(SIZES["1.3b"], 0, 0).params == 1_418_996_800
     assert dit_cost(SIZES["14b"], 0, 0).params == 14_288_491_584
+
+
+def class_dit_macs(cfg: DiTConfig, tokens: int = 256, patch_features: int = 16) -> int:
+    """Count MACs of the original class-conditional DiT of this depth and width (Peebles and Xie 2023, table 4).
+
+    It has adaLN in every block from the sum of time and class, no cross-attention, and predicts variances too. The
+    published figures count every linear layer, both products of attention, and one MAC per element for each modulated
+    norm (`x * scale + shift`); the defaults are 256 x 256 images: latents of 32 x 32 x 4 in patches of 2 x 2.
+    """
+    width = cfg.width
+    modulated_norm = Cost(macs=tokens * width)
+    block = (
+        _attention(width, width, tokens, tokens)
+        + _linear(width, cfg.mlp_width, tokens)
+        + _linear(cfg.mlp_width, width, tokens)
+        + _linear(width, 6 * width, 1)
+        + 2 * modulated_norm
+    )
+    time = _linear(cfg.time_freq_dim, width, 1) + _linear(width, width, 1)
+    head = _linear(width, 2 * width, 1) + modulated_norm + _linear(width, 2 * patch_features, tokens)
+    return (_linear(patch_features, width, tokens) + time + cfg.depth * block + head).macs
 
 
 @pytest.mark.parametrize(("size", "published"), [("S", 6.06), ("B", 23.01), ("L", 80.71), ("XL", 118.64)])

@@ -2,8 +2,7 @@
 
     v = v_uncond + scale (v_cond - v_uncond)        (Ho and Salimans 2022)
 
-`guided` runs the model once on a doubled batch, which is faster if memory allows; `guided_in_turn` runs it twice. Both
-return a function `velocity(x, t)`.
+The model runs once, on a batch of twice the size.
 """
 
 from collections.abc import Callable
@@ -18,8 +17,6 @@ from videodit.shapes import PerClip
 Condition = PyTree[Array]
 ConditionalVelocityFn = Callable[[Float[Array, "B *dims"], PerClip, Condition], Float[Array, "B *dims"]]
 """`velocity(x, t, condition) -> v`; every array of the condition has the batch as its first dim."""
-
-Pair = Callable[[Float[Array, "B *dims"], PerClip], tuple[Float[Array, "B *dims"], Float[Array, "B *dims"]]]
 
 
 def guided(
@@ -44,43 +41,22 @@ def guided(
     Raises:
         ValueError: for an interval or a rescale out of range.
     """
-
-    def pair(x, t_B):
-        both = jax.tree.map(lambda c, u: jnp.concatenate([c, u]), cond, uncond)
-        v = velocity_fn(jnp.concatenate([x, x]), jnp.concatenate([t_B, t_B]), both)
-        return v[: len(x)], v[len(x) :]
-
-    return _guided(pair, lambda x, t_B: velocity_fn(x, t_B, cond), scale, interval, rescale)
-
-
-def guided_in_turn(
-    velocity_fn: ConditionalVelocityFn,
-    cond: Condition,
-    uncond: Condition,
-    scale: float,
-    *,
-    interval: tuple[float, float] = (0.0, 1.0),
-    rescale: float = 0.0,
-) -> VelocityFn:
-    """Return the guided velocity, which calls the model twice on the batch; arguments as for `guided`."""
-
-    def pair(x, t_B):
-        return velocity_fn(x, t_B, cond), velocity_fn(x, t_B, uncond)
-
-    return _guided(pair, lambda x, t_B: velocity_fn(x, t_B, cond), scale, interval, rescale)
-
-
-def _guided(pair: Pair, cond_fn: VelocityFn, scale: float, interval: tuple[float, float], rescale: float) -> VelocityFn:
     low, high = interval
     if not 0 <= low < high <= 1:
         raise ValueError(f"guidance interval {interval} must be two rising times in [0, 1]")
     if not 0 <= rescale <= 1:
         raise ValueError(f"guidance rescale is {rescale}: it must lie in [0, 1]")
+
+    def cond_fn(x, t_B):
+        return velocity_fn(x, t_B, cond)
+
     if scale == 1:
         return cond_fn
 
     def everywhere(x, t_B):
-        v_cond, v_uncond = (v.astype(jnp.float32) for v in pair(x, t_B))
+        both = jax.tree.map(lambda c, u: jnp.concatenate([c, u]), cond, uncond)
+        v = velocity_fn(jnp.concatenate([x, x]), jnp.concatenate([t_B, t_B]), both).astype(jnp.float32)
+        v_cond, v_uncond = v[: len(x)], v[len(x) :]
         active_B = (t_B >= low) & (t_B <= high)
         v = match_std(v_uncond + scale * (v_cond - v_uncond), v_cond, rescale)
         return jnp.where(over(active_B, v), v, v_cond)

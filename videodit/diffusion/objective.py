@@ -35,7 +35,7 @@ class ObjectiveConfig:
 
     Attributes:
         prediction: what the network's output is: the "velocity" of the path, or the "data" that it leads to, from which
-            the velocity is computed (`path.velocity_from_data`).
+            the velocity is computed (`TextToVideo`).
         timesteps: the distribution of training times.
         weighting: of squared velocity errors, by time: a name of `WEIGHTINGS`, or `MODULE:FUNCTION`.
     """

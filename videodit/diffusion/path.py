@@ -1,4 +1,4 @@
-"""The straight path from data (t = 0) to noise (t = 1), and conversions between data, noise and velocity predictions.
+"""The straight path from data (t = 0) to noise (t = 1), and what a velocity predicts.
 
     x_t = (1 - t) data + t noise,        v = dx_t/dt = noise - data
 
@@ -50,27 +50,6 @@ def data_from_velocity(
     return x - over(t, x) * v
 
 
-def noise_from_velocity(
-    x: Float[Array, "*dims"], v: Float[Array, "*dims"], t: Float[Array, "..."]
-) -> Float[Array, "*dims"]:
-    """Return the noise prediction of `v` at `x`: x + (1 - t) v."""
-    return x + (1 - over(t, x)) * v
-
-
-def velocity_from_data(
-    x: Float[Array, "*dims"], data: Float[Array, "*dims"], t: Float[Array, "..."]
-) -> Float[Array, "*dims"]:
-    """Return the velocity of a data prediction: (x - data) / t; singular at t = 0."""
-    return (x - data) / over(t, x)
-
-
-def velocity_from_noise(
-    x: Float[Array, "*dims"], noise: Float[Array, "*dims"], t: Float[Array, "..."]
-) -> Float[Array, "*dims"]:
-    """Return the velocity of a noise prediction: (noise - x) / (1 - t); singular at t = 1."""
-    return (noise - x) / (1 - over(t, x))
-
-
 def alpha(t: Times) -> Times:
     """Return the coefficient of the data in x_t; numpy in, numpy out."""
     return 1 - t
@@ -85,9 +64,3 @@ def half_log_snr(t: Times) -> Times:
     """Return lambda = log(alpha / sigma), from +inf at t = 0 to -inf at t = 1; numpy in, numpy out."""
     xp = np if isinstance(t, np.ndarray) else jnp
     return xp.log1p(-t) - xp.log(t)
-
-
-def time_from_half_log_snr(half_log_snr: Times) -> Times:
-    """Return t = 1 / (1 + exp(lambda)), the inverse of `half_log_snr`; numpy in, numpy out."""
-    xp = np if isinstance(half_log_snr, np.ndarray) else jnp
-    return 0.5 * (1 - xp.tanh(0.5 * half_log_snr))

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from videodit.diffusion.guidance import Condition, ConditionalVelocityFn, guided
-from videodit.diffusion.path import VelocityFn
 from videodit.diffusion.solvers import Solver, dpmpp, euler, heun, integrate, unipc
 from videodit.diffusion.timesteps import resolution_shift, schedule
 
@@ -74,18 +73,6 @@ def make_solver(name: str, order: int = 2) -> Solver:
         case "heun":
             return heun()
     raise ValueError(f"solver {name!r} is unknown: use one of {SOLVERS}")
-
-
-def sample(
-    velocity_fn: VelocityFn,
-    noise: Float[Array, "B *dims"],
-    *,
-    steps: int,
-    shift: float = 1.0,
-    solver: str = "unipc",
-) -> Float[Array, "B *dims"]:
-    """Integrate from noise to data: float32, of the noise's shape. Pure; everything but the noise is static."""
-    return integrate(make_solver(solver), velocity_fn, noise, schedule(steps, shift))
 
 
 def sample_conditioned(

@@ -121,24 +121,3 @@ def text_cost(cfg: TextConfig, tokens: int) -> Cost:
     )
     tables = bias_table if cfg.shared_bias else cfg.depth * bias_table
     return Cost(params=(cfg.vocab_size + 1) * cfg.width) + cfg.depth * block + tables
-
-
-def class_dit_macs(cfg: DiTConfig, tokens: int = 256, patch_features: int = 16) -> int:
-    """Count MACs of the original class-conditional DiT of this depth and width (Peebles and Xie 2023, table 4).
-
-    It has adaLN in every block from the sum of time and class, no cross-attention, and predicts variances too. The
-    published figures count every linear layer, both products of attention, and one MAC per element for each modulated
-    norm (`x * scale + shift`); the defaults are 256 x 256 images: latents of 32 x 32 x 4 in patches of 2 x 2.
-    """
-    width = cfg.width
-    modulated_norm = Cost(macs=tokens * width)
-    block = (
-        _attention(width, width, tokens, tokens)
-        + _linear(width, cfg.mlp_width, tokens)
-        + _linear(cfg.mlp_width, width, tokens)
-        + _linear(width, 6 * width, 1)
-        + 2 * modulated_norm
-    )
-    time = _linear(cfg.time_freq_dim, width, 1) + _linear(width, width, 1)
-    head = _linear(width, 2 * width, 1) + modulated_norm + _linear(width, 2 * patch_features, tokens)
-    return (_linear(patch_features, width, tokens) + time + cfg.depth * block + head).macs

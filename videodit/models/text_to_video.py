@@ -81,7 +81,7 @@ class TextToVideo(nnx.Module):
         if self.prediction == "velocity":
             return output
         t = jnp.expand_dims(jnp.maximum(t, MIN_TIME), tuple(range(t.ndim, x.ndim)))
-        return (x - output) / t  # as diffusion.path.velocity_from_data
+        return (x - output) / t
 
 
 def count_tokens(cfg: DiTConfig, latent_shape: tuple[int, int, int, int]) -> int:

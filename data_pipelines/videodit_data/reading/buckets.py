@@ -133,11 +133,6 @@ class Buckets:
         if any((frames - 1) % self.token.frames for frames in self.frames):
             raise ValueError(f"Buckets have 1 + {self.token.frames}k frames, which {self.frames} are not all.")
 
-    def list_buckets(self) -> list[Bucket]:
-        """Return every shape, in order."""
-        sizes = {size for resolution in self.resolutions for size in self.frame_sizes(resolution)}
-        return sorted(Bucket(frames, *size) for frames in self.frames for size in sizes)
-
     def frame_sizes(self, resolution: int) -> list[tuple[int, int]]:
         """Return (height, width) for each aspect: multiples of a token, about resolution squared pixels."""
         step = self.token.pixels
