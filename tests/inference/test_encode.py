@@ -102,7 +102,7 @@ def contents(directory):
 def test_each_distinct_caption_has_the_embedding_that_the_encoder_gives(root, encoded):
     captions = sorted({c for record in manifest.records(root / "clips") for c in record.captions})
     stored, tokenizer = Embeddings(encoded), Tokenizer(root / "tokenizer.model")
-    assert len(stored) == len(captions) + 1 and manifest.damaged(encoded) == []
+    assert len(stored) == len(captions) + 1 and manifest.find_damaged_shards(encoded) == []
     graphdef, state = nnx.split(load_text_encoder_on_host(root / "text")[0])
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(state))
     ids, mask = tokenizer.encode(["", *captions], LENGTH)
@@ -190,7 +190,7 @@ def test_encoding_latents_preserves_embeddings_and_dropped_clips(root, encoded, 
     latents, expected = manifest.load(tmp_path / "latents"), manifest.load(encoded)
     assert latents.left_out == described.left_out and latents.content == "latent"
     assert (latents.texts, latents.info["text"]) == (expected.texts, expected.info["text"])
-    assert latents.shards == expected.shards and manifest.damaged(tmp_path / "latents") == []
+    assert latents.shards == expected.shards and manifest.find_damaged_shards(tmp_path / "latents") == []
 
 
 def test_captions_are_read_from_the_new_shards(root, encoded, tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def _checked(clip: Clip, answer: object, lengths: Sequence[Length]) -> Answer:
         return Failure(error.reason, str(error))
 
 
-def merged(
+def merge_captions(
     answer: Mapping[str, str], identity: Identity, captions: Sequence[str], sources: Sequence[str], keep: Keep
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the answer's captions with those that there were, and the sources of all: fields of a `Record`.

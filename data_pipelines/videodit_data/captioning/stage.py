@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, Keep, ask, merged
+from videodit_data.captioning.captioner import Answer, Captioner, Failure, Identity, Keep, ask, merge_captions
 from videodit_data.captioning.journal import Entry, Journal, read_entry
 from videodit_data.captioning.lengths import Length
 from videodit_data.captioning.look import Look
@@ -292,5 +292,5 @@ def _captioned(
             yield record
             continue
         known = record.caption_sources or ("",) * len(record.captions)
-        captions, sources = merged(answer, identity, record.captions, known, keep)
+        captions, sources = merge_captions(answer, identity, record.captions, known, keep)
         yield replace(record, captions=captions, caption_sources=sources)

@@ -94,7 +94,7 @@ def analyse(
     for part in parts:
         loudness = sound.integrated(float(times[0]) + seconds[part.start], float(times[0]) + seconds[part.stop])
         measures = watch.measures(part, seconds) | {"loudness": loudness}
-        hashes = tuple(watch.hashes[at] for at in fingerprint.spread(part.start, part.stop - part.start))
+        hashes = tuple(watch.hashes[at] for at in fingerprint.sample_indices(part.start, part.stop - part.start))
         clips.append(Clip(part.start, part.stop - part.start, seconds[part.start], measures, hashes))
     return Analysis(info, shots, tuple(clips), short, (sound.trouble,) if sound.trouble else ())
 

@@ -16,7 +16,17 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from videodit_data.captioning.captioner import Answer, Captioner, Clip, Failure, Identity, Keep, ask, load, merged
+from videodit_data.captioning.captioner import (
+    Answer,
+    Captioner,
+    Clip,
+    Failure,
+    Identity,
+    Keep,
+    ask,
+    load,
+    merge_captions,
+)
 from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 from videodit_data.captioning.lengths import parse_lengths
 from videodit_data.captioning.look import Look
@@ -176,7 +186,7 @@ class Ask(beam.DoFn):
     def _decode(self, clip: Staged) -> Clip:
         """Return what the captioner is shown; frames are decoded apart, with limits. VideoError as `stages.call`."""
         facts = {name: getattr(clip, name) for name in ("fps", "frames", "height", "width")}
-        with file_system.here(clip.path) as path:
+        with file_system.open_local(clip.path) as path:
             shown = call(
                 self._limits, "look", str(path), clip.candidate.id, facts=facts, look=dataclasses.asdict(self._look)
             )
@@ -187,6 +197,6 @@ class Ask(beam.DoFn):
     def _with(self, clip: Staged, answer: Answer, identity: Identity) -> Staged:
         captions = clip.candidate.captions
         sources_before = ("file",) * len(captions.texts)
-        texts, sources = merged(answer, identity, captions.texts, sources_before, self._config.keep)
+        texts, sources = merge_captions(answer, identity, captions.texts, sources_before, self._config.keep)
         candidate = replace(clip.candidate, captions=replace(captions, texts=texts))
         return replace(clip, candidate=candidate, caption_sources=sources)

@@ -64,16 +64,17 @@ def read(path: str) -> bytes:
 
 
 def write(path: str, data: bytes, *, once: bool = False) -> None:
-    """Write a file whole or not at all, as `writing`, but in the place of what is there unless `once`."""
-    with writing(path, once=once) as scratch:
+    """Write a file whole or not at all, as `open_for_writing`, replacing an existing file unless `once`."""
+    with open_for_writing(path, once=once) as scratch:
         scratch.write_bytes(data)
 
 
 @contextmanager
-def writing(path: str, *, once: bool = True) -> Iterator[Path]:
-    """A local file to write, which becomes `path` when all went well, and is gone otherwise.
+def open_for_writing(path: str, *, once: bool = True) -> Iterator[Path]:
+    """Open a local file to write, which becomes `path` if no error is raised, and is deleted otherwise.
 
-    once: the path says what the bytes are made from, so that those of whoever was first may stay.
+    Args:
+        once: keep an existing file: its path says what its bytes are made from.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -95,8 +96,8 @@ def writing(path: str, *, once: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def here(path: str) -> Iterator[Path]:
-    """A local path to read: the file itself, or a copy for as long as it is needed."""
+def open_local(path: str) -> Iterator[Path]:
+    """Open a file to read under a local path: its own, or that of a copy, which is deleted afterwards."""
     if not is_remote(path):
         yield Path(path)
         return

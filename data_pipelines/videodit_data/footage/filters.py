@@ -37,8 +37,8 @@ class Verdict:
     reason: str
 
 
-def named(filters: object) -> Iterator[tuple[str, Filter]]:
-    """Return the measures and their filters, in the order of the funnel: that of a dataclass of filters."""
+def iterate_filters(filters: object) -> Iterator[tuple[str, Filter]]:
+    """Yield the names of measures and their filters, in the order of the fields of a dataclass of filters."""
     for field in dataclasses.fields(filters):  # type: ignore[arg-type]
         yield field.name, getattr(filters, field.name)
 
@@ -48,7 +48,7 @@ def judge(measures: Mapping[str, float | None], filters: object) -> Verdict | No
 
     ValueError when a filter with thresholds is of something that was not measured.
     """
-    for name, filter in named(filters):
+    for name, filter in iterate_filters(filters):
         if not filter.active:
             continue
         if name not in measures:

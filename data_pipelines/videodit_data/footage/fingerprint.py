@@ -28,7 +28,7 @@ def frame_hash(luma: UInt8[np.ndarray, "Y X"]) -> int:
     return int(_WEIGHTS[low > np.median(low[1:])].sum())
 
 
-def spread(start: int, frames: int, count: int = FRAMES) -> list[int]:
+def sample_indices(start: int, frames: int, count: int = FRAMES) -> list[int]:
     """Return which frames of a clip are hashed: the middles of `count` equal parts of it."""
     return [start + (2 * part + 1) * frames // (2 * count) for part in range(count)]
 

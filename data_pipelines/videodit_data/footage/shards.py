@@ -89,10 +89,10 @@ def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder
     path, note = file_system.join(folder, name), file_system.join(notes, name + ".json")
     if not file_system.exists(path):
         clips = [clip for _, clip in sorted(numbered, key=lambda each: each[0])]
-        with file_system.writing(path) as local:
+        with file_system.open_for_writing(path) as local:
             write_shard(local, map(record_of, clips))
     if not file_system.exists(note):
-        with file_system.here(path) as local:
+        with file_system.open_local(path) as local:
             described = describe(local)
         described = dataclasses.replace(described, shard=dataclasses.replace(described.shard, name=name))
         file_system.write(note, json.dumps(dataclasses.asdict(described)).encode())

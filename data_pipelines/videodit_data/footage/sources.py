@@ -230,7 +230,7 @@ def _tabled(
     names = {_real(each.path): each.name for each in matched}
     for table, roots in sorted(tables.items()):
         nowhere = set()
-        with file_system.here(table) as local:
+        with file_system.open_local(table) as local:
             for row in caption_files.read_rows(local):
                 paths = [file_system.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
                 name = next((names[path] for path in map(_real, paths) if path in names), None)
@@ -265,7 +265,7 @@ def _sidecar(path: str) -> tuple[Row, ...]:
     for suffix in caption_files.SIDECARS:
         file = os.path.splitext(path)[0] + suffix
         if file_system.exists(file):
-            with file_system.here(file) as local:
+            with file_system.open_local(file) as local:
                 found = caption_files.read_sidecar(local)
                 return () if found is None else (Row("", found),)
     return ()

@@ -149,7 +149,7 @@ class Analyse(beam.DoFn):
             found = json.loads(file_system.read(note))
         else:
             try:
-                with file_system.here(source.path) as path:
+                with file_system.open_local(source.path) as path:
                     found = call(
                         self._limits,
                         "analysis",
@@ -214,7 +214,7 @@ class Cut(beam.DoFn):
             if found is None:
                 missing[candidate.id] = path
         if missing:
-            with file_system.here(candidates[0].spot.path) as source:
+            with file_system.open_local(candidates[0].spot.path) as source:
                 for candidate in candidates:
                     if candidate.id in missing:
                         self._cut(str(source), candidate.spot, missing[candidate.id])
@@ -235,7 +235,7 @@ class Cut(beam.DoFn):
 
     def _cut(self, source: str, spot: Spot, path: str) -> None:
         try:
-            with file_system.writing(path) as out:
+            with file_system.open_for_writing(path) as out:
                 found = call(
                     self._limits,
                     "cut",
@@ -264,7 +264,7 @@ class Show(beam.DoFn):
         path = file_system.join(self._folder, thumbnail_name(spot.clip))
         if not file_system.exists(path):
             try:
-                with file_system.here(spot.path) as source, file_system.writing(path) as out:
+                with file_system.open_local(spot.path) as source, file_system.open_for_writing(path) as out:
                     call(
                         self._limits,
                         "thumbnail",

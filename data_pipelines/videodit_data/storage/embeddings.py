@@ -42,8 +42,8 @@ class Keys:
         return hashlib.sha256(self._made_by + clean_caption(caption).encode()).digest()[:_KEY]
 
 
-def distinct(captions: Iterable[str], keys: Keys) -> list[str]:
-    """The captions cleaned, each once, in the order of their keys; the empty one, which stands for none, among them."""
+def distinct_captions(captions: Iterable[str], keys: Keys) -> list[str]:
+    """Return cleaned captions, each once, in the order of their keys, with the empty one, which stands for none."""
     return sorted({clean_caption(caption) for caption in captions} | {""}, key=keys)
 
 

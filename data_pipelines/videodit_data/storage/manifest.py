@@ -170,7 +170,7 @@ def records(directory: str | os.PathLike[str]) -> RecordSource:
     return RecordSource([Path(directory) / shard.name for shard in load(directory).shards])
 
 
-def damaged(directory: str | os.PathLike[str]) -> list[str]:
+def find_damaged_shards(directory: str | os.PathLike[str]) -> list[str]:
     """Return the names of shards whose bytes have changed since they were written; reads every shard."""
     manifest = load(directory)
     shards = (*manifest.shards, *manifest.texts)

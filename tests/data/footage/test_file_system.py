@@ -80,11 +80,11 @@ def test_files_are_written_whole_and_found_again(toy: Path, tmp_path: Path, remo
     if remote:
         file_system.write(path, b"three", once=True)
     assert file_system.read(path) == b"one" and file_system.exists(path) and not file_system.exists(path + "x")
-    with pytest.raises(ZeroDivisionError), file_system.writing(file_system.join(root, "b.bin")) as local:
+    with pytest.raises(ZeroDivisionError), file_system.open_for_writing(file_system.join(root, "b.bin")) as local:
         local.write_bytes(b"half")
         raise ZeroDivisionError
     assert list(file_system.files(root)) == ["sub/a.bin"]
-    with file_system.here(path) as local:
+    with file_system.open_local(path) as local:
         assert local.read_bytes() == b"one" and local.name == "a.bin"
     file_system.rename(path, file_system.join(root, "c.bin"))
     assert file_system.files(root) == {"c.bin": file_system.join(root, "c.bin")}
@@ -140,7 +140,7 @@ def test_footage_and_data_set_may_lie_on_another_file_system(toy: Path, footage:
         (toy / "raw" / Path(name).name).write_bytes((footage / name).read_bytes())
     (toy / "raw" / "copy.txt").write_text("a copy")
     made = build(["toy://raw"], "toy://set", CONFIG, beam_options=IN_MEMORY)
-    assert manifest.load(toy / "set") == made and not manifest.damaged(toy / "set")
+    assert manifest.load(toy / "set") == made and not manifest.find_damaged_shards(toy / "set")
     (record,) = manifest.records(toy / "set")
     assert (record.id, record.captions) == ("one.mp4#0-30", ("what one.mp4 shows",))
     assert not [path for path in (toy / "set.partial").rglob("*") if path.is_file()]

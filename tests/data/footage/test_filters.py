@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from videodit_data.footage.config import Filters
-from videodit_data.footage.filters import Filter, judge, named
+from videodit_data.footage.filters import Filter, iterate_filters, judge
 
 NUMBERS = st.floats(-1e6, 1e6)
 
@@ -33,7 +33,7 @@ def test_not_a_number_passes_no_threshold():
 
 
 def test_the_first_filter_of_the_funnel_names_the_reason():
-    names = [name for name, _ in named(Filters())]
+    names = [name for name, _ in iterate_filters(Filters())]
     measures = dict.fromkeys(names, 0.0)
     filters = dataclasses.replace(Filters(), **{name: Filter(least=1.0) for name in names})
     for name in names:

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from videodit_data import video
-from videodit_data.footage.fingerprint import BITS, FRAMES, banding, bands, distance, frame_hash, spread
+from videodit_data.footage.fingerprint import BITS, FRAMES, banding, bands, distance, frame_hash, sample_indices
 
 
 def fingerprint(frames):
-    return tuple(frame_hash(cv2.cvtColor(frames[at], cv2.COLOR_RGB2GRAY)) for at in spread(0, len(frames)))
+    return tuple(frame_hash(cv2.cvtColor(frames[at], cv2.COLOR_RGB2GRAY)) for at in sample_indices(0, len(frames)))
 
 
 COPIES = {
@@ -61,9 +61,9 @@ def test_recall_follows_the_stated_curve(bits, rows):
 
 
 def test_the_frames_lie_evenly_in_the_clip():
-    assert spread(100, 80) == [105, 115, 125, 135, 145, 155, 165, 175]
-    assert spread(3, 1) == [3] * 8
-    assert all(0 <= at < frames for frames in range(1, 40) for at in spread(0, frames))
+    assert sample_indices(100, 80) == [105, 115, 125, 135, 145, 155, 165, 175]
+    assert sample_indices(3, 1) == [3] * 8
+    assert all(0 <= at < frames for frames in range(1, 40) for at in sample_indices(0, frames))
 
 
 def test_a_hash_is_of_the_picture_alone(real_shots):

@@ -81,7 +81,7 @@ def test_shards_are_even_and_ordered_by_hash(built: Path):
     made = manifest.load(built)
     assert sorted(len(shard.frames) for shard in made.shards) == [1, 2, 2]
     assert [record.id for record in manifest.records(built)] == sorted(KEPT, key=digest)
-    assert manifest.damaged(built) == []
+    assert manifest.find_damaged_shards(built) == []
 
 
 def test_left_out_is_told_by_reason_and_the_table_has_all(built: Path):

@@ -39,7 +39,7 @@ def build(path, first=0, made_by=MADE_BY, dtype="bfloat16"):
     partial, keys = manifest.start(path, {"text": made_by}), Keys(made_by)
     numbers = range(first, first + CLIPS)
     records.write_shard(partial / "latents.array_record", map(record, numbers))
-    ordered = embeddings.distinct([caption for number in numbers for caption in captions_of(number)], keys)
+    ordered = embeddings.distinct_captions([caption for number in numbers for caption in captions_of(number)], keys)
     embeddings.write(partial / "text.array_record", ordered, map(embedding, ordered), keys, dtype)
     texts = [embeddings.describe(partial / "text.array_record")]
     manifest.finish(path, [manifest.describe(partial / "latents.array_record")], info={"text": made_by}, texts=texts)

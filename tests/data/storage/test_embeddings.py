@@ -22,7 +22,7 @@ def build(path, monkeypatch, captions=CAPTIONS, a_shard=16):
     size = {"fps": 8.0, "height": 8, "width": 8, "frames": 5}
     record = records.from_video("one", b"x", captions, **size, source="tests", licence="CC0-1.0")
     records.write_shard(partial / "clips.array_record", [record])
-    ordered = embeddings.distinct(captions, keys)
+    ordered = embeddings.distinct_captions(captions, keys)
     for name, part in embeddings.shards_of(ordered).items():
         some = ordered[part.start : part.stop]
         embeddings.write(partial / name, some, map(embedding, some), keys, "bfloat16")
@@ -34,7 +34,7 @@ def build(path, monkeypatch, captions=CAPTIONS, a_shard=16):
 def test_every_caption_is_found_once_and_as_it_was_stored(tmp_path, monkeypatch):
     made = build(tmp_path / "set", monkeypatch, [*CAPTIONS, CAPTIONS[3], f"  {CAPTIONS[5]}\n"])
     assert [shard.captions for shard in made.texts] == [13, 14, 14]
-    assert manifest.load(tmp_path / "set") == made and manifest.damaged(tmp_path / "set") == []
+    assert manifest.load(tmp_path / "set") == made and manifest.find_damaged_shards(tmp_path / "set") == []
     stored = pickle.loads(pickle.dumps(Embeddings(tmp_path / "set")))
     assert len(stored) == len(CAPTIONS) + 1 and stored.made_by == MADE_BY
     for caption in ["", *CAPTIONS]:

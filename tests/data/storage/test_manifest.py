@@ -57,7 +57,7 @@ def test_a_data_set_tells_what_it_holds(tmp_path: Path):
     assert counts == {"clips": 5, "frames": 55, "seconds": 55 / 8, "bytes": made.bytes}
     assert list(manifest.records(tmp_path / "set")) == [record(number) for number in range(5)]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
-    assert manifest.damaged(tmp_path / "set") == []
+    assert manifest.find_damaged_shards(tmp_path / "set") == []
 
 
 def test_an_interrupted_build_goes_on_with_the_shards_it_has(tmp_path: Path):
@@ -181,7 +181,7 @@ def test_damage_is_found(tmp_path: Path):
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
-    assert manifest.damaged(tmp_path / "set") == [shard.name]
+    assert manifest.find_damaged_shards(tmp_path / "set") == [shard.name]
     shard.write_bytes(data[:-1])
     with pytest.raises(ValueError, match=r"clips-00001-of-00002\.array_record has \d+ bytes, not \d+"):
         manifest.load(tmp_path / "set")

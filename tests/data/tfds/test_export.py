@@ -63,7 +63,7 @@ def test_every_clip_is_that_of_our_reader(clips: Path) -> None:
     for number in (4, 0, 2, 1, 3):
         equal(source[number], ours[number])
         np.testing.assert_array_equal(source[number]["video"], video.decode(ours[number].video))
-    assert manifest.load(clips).clips == 5 and not manifest.damaged(clips)
+    assert manifest.load(clips).clips == 5 and not manifest.find_damaged_shards(clips)
 
 
 def test_encoded_bytes_and_parts_of_splits(clips: Path) -> None:

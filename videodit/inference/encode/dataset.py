@@ -184,7 +184,7 @@ def _encode_captions(
 ) -> list[manifest.TextShard]:
     """Write the shards of embeddings, with each distinct caption once."""
     keys = embeddings.Keys(encoder.identity)
-    captions = embeddings.distinct(itertools.chain.from_iterable(captions_of_shards), keys)
+    captions = embeddings.distinct_captions(itertools.chain.from_iterable(captions_of_shards), keys)
 
     def write(part: range, path: Path) -> None:
         chunk = captions[part.start : part.stop]
