@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 from videodit_data.captioning.expand import Expansion, expand
@@ -21,7 +20,7 @@ class PromptExpansion:
         url: server with an OpenAI-style chat API.
         model: its name there.
         key_env: environment variable that holds the key.
-        length: of the expanded prompt.
+        length: of the expanded prompt, a name of `LENGTHS`.
         deadline: seconds of a request.
         or_plain: use the prompt as it is where it cannot be expanded.
     """
@@ -29,7 +28,7 @@ class PromptExpansion:
     url: str
     model: str
     key_env: str | None = None
-    length: Literal["short", "medium", "long"] = "medium"
+    length: str = "medium"
     deadline: float = 60
     or_plain: bool = False
 
