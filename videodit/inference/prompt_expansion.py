@@ -29,7 +29,7 @@ class PromptExpansion:
     model: str
     key_env: str | None = None
     length: str = "medium"
-    deadline: float = 60
+    deadline: int | float = 60
     or_plain: bool = False
 
     def __post_init__(self):
