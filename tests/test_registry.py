@@ -38,3 +38,15 @@ def test_a_name_is_taken_once(registry):
     registry.register("red")(1)
     with pytest.raises(ValueError, match="there are two of color 'red'"):
         registry.register("red")(5)
+
+
+def test_what_a_notebook_defines_once_more_replaces_what_it_was(registry):
+    def define(value):
+        def blue():
+            return value
+
+        return blue
+
+    for value in (1, 2):
+        registry.register("blue")(define(value))
+    assert registry.get("blue")() == 2

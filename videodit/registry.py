@@ -29,6 +29,10 @@ def import_attribute(name: str, kind: str) -> Any:
         raise ValueError(f"{kind} '{name}' cannot be imported: {error}") from error
 
 
+def _origin(entry: object) -> tuple[str, str]:
+    return getattr(entry, "__module__", ""), getattr(entry, "__qualname__", repr(entry))
+
+
 class Registry(Generic[T]):
     """Named things of one kind.
 
@@ -46,11 +50,15 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that registers under a name; ValueError when another thing has it."""
+        """Return a decorator that registers under a name; ValueError when another thing has it.
+
+        The same thing defined once more, by a notebook's cell or a reloaded module, replaces what it was.
+        """
 
         def add(entry: T) -> T:
-            if self._entries.setdefault(name, entry) is not entry:
+            if name in self._entries and _origin(self._entries[name]) != _origin(entry):
                 raise ValueError(f"there are two of {self._kind} '{name}'")
+            self._entries[name] = entry
             return entry
 
         return add

@@ -46,15 +46,21 @@ def register_condition(name: str, fn: ConditionFn) -> None:
     """Make `fn` available to readers as the condition `name`.
 
     `fn` returns a float32 or int32 array whose shape is the same for all clips of a bucket. It is called on several
-    threads at once, and its result must depend on nothing but its argument: resumed runs compute it anew.
+    threads at once, and its result must depend on nothing but its argument: resumed runs compute it anew. The same
+    function defined once more, by a notebook's cell or a reloaded module, replaces what it was.
 
     Raises:
         ValueError: for a name that is no identifier, or that another function has.
     """
     if not name.isidentifier():
         raise ValueError(f"A condition's name is an identifier, not {name!r}.")
-    if _CONDITIONS.setdefault(name, fn) is not fn:
+    if name in _CONDITIONS and _origin(_CONDITIONS[name]) != _origin(fn):
         raise ValueError(f"The condition {name!r} is registered already.")
+    _CONDITIONS[name] = fn
+
+
+def _origin(fn: ConditionFn) -> tuple[str, str]:
+    return getattr(fn, "__module__", ""), getattr(fn, "__qualname__", repr(fn))
 
 
 def get_condition(name: str) -> ConditionFn:

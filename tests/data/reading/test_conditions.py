@@ -102,6 +102,7 @@ def test_mistakes_are_one_sentence(config):
         dataclasses.replace(config, shapes=Packing(64))
     with pytest.raises(ValueError, match="'number' is registered already"):
         register_condition("number", mean_level)
+    register_condition("number", number)  # as a notebook's cell does when it is run again
     with pytest.raises(ValueError, match="an identifier, not 'my depth'"):
         register_condition("my depth", mean_level)
     register_condition("double", lambda clip: np.zeros(2))
