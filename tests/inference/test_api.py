@@ -36,11 +36,11 @@ def test_a_prompt_makes_a_video_and_a_list_of_prompts_a_list(model):
 
 
 def test_options_reach_the_sampler_and_the_provenance(model):
-    video = model.generate(PROMPTS[0], frames=5, height=16, width=32, fps=4, steps=3, solver="euler", guidance=1.5)
+    video = model.generate(PROMPTS[0], frames=5, height=16, width=32, fps=4, steps=3, solver="euler", guidance=2)
     assert video.array.shape == (5, 16, 32, 3) and video.fps == 4
     facts = video.provenance
     assert (facts["prompt"], facts["seed"], facts["sampler"]["steps"]) == (PROMPTS[0], 0, 3)
-    assert (facts["sampler"]["solver"], facts["sampler"]["guidance"]) == ("euler", 1.5)
+    assert (facts["sampler"]["solver"], facts["sampler"]["guidance"]) == ("euler", 2.0)
     assert json.loads(json.dumps(facts)) == json.loads(json.dumps(dict(facts))) and "jax" in facts["versions"]
 
 

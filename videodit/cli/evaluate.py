@@ -1,7 +1,6 @@
 """`videodit eval`: score samples for held-out prompts; writes metrics.json and an HTML report."""
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +54,6 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.inference.pipeline import Pipeline
 
     pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step)
-    changes = {name: getattr(args, name) for name in ("steps", "solver", "guidance")}
-    sampler = dataclasses.replace(
-        pipeline.run.sampler, **{name: value for name, value in changes.items() if value is not None}
-    )
     scores = evaluate(
         pipeline,
         args.data,
@@ -66,7 +61,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         clips=args.clips,
         seed=args.seed,
         console=console,
-        sampler=sampler,
+        sampler=pipeline.run.sampler.override(steps=args.steps, solver=args.solver, guidance=args.guidance),
         conditions=conditions.parse_conditions(args),
         metrics=args.metrics.split(","),
     )

@@ -1,7 +1,7 @@
 """Sampling: integrate from noise to data with a solver, a schedule of times and guidance."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -57,6 +57,17 @@ class SamplerConfig:
 
     def _schedule(self, shift: float) -> Float[np.ndarray, "points"]:
         return schedule(self.steps, shift, t_min=self.t_min, t_max=self.t_max, closed=self.closed)
+
+    def override(
+        self, *, steps: int | None = None, solver: str | None = None, guidance: int | float | None = None
+    ) -> "SamplerConfig":
+        """Return the sampler with the options that are given."""
+        return replace(
+            self,
+            steps=self.steps if steps is None else steps,
+            solver=self.solver if solver is None else solver,
+            guidance=self.guidance if guidance is None else float(guidance),
+        )
 
 
 def make_solver(name: str, order: int = 2) -> Solver:

@@ -188,10 +188,7 @@ class TextToVideoModel(Model):
     ) -> Iterator[Video]:
         """Yield the video of each prompt as soon as its batch is complete; `texts` are the prompts expanded."""
         run = self.pipeline.run
-        changes = {"steps": steps, "solver": solver, "guidance": guidance}
-        sampler = dataclasses.replace(
-            run.sampler, **{name: value for name, value in changes.items() if value is not None}
-        )
+        sampler = run.sampler.override(steps=steps, solver=solver, guidance=guidance)
         size = (frames or run.data.frames, height or run.data.height, width or run.data.width)
         fps = fps or run.data.fps
         options: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
