@@ -1,13 +1,13 @@
 """The mean and standard deviation of a trained autoencoder's latents, kept in its directory."""
 
 import json
-import os
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from videodit.checkpoint.atomic_write import write_text_atomically
 from videodit.models.vae import VAE
 
 FILE = "latents.json"
@@ -16,9 +16,7 @@ FILE = "latents.json"
 def write(workdir: Path, step: int, mean: Float[np.ndarray, "C"], std: Float[np.ndarray, "C"]) -> None:
     """Write the statistics, and the step whose weights they were measured with."""
     values = {"step": step, "mean": np.asarray(mean).tolist(), "std": np.asarray(std).tolist()}
-    partial = workdir / f"{FILE}.part"
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, workdir / FILE)
+    write_text_atomically(workdir / FILE, json.dumps(values, indent=2) + "\n")
 
 
 def measured_step(workdir: Path) -> int | None:

@@ -1,9 +1,10 @@
 """The numbers that a run has logged: `metrics.jsonl` in its directory, one object a line."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from videodit.checkpoint.atomic_write import write_text_atomically
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -19,9 +20,7 @@ def drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    partial = path.with_suffix(".part")
-    partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(partial, path)
+    write_text_atomically(path, "".join(line + "\n" for line in lines))
 
 
 def _step_of(line: str) -> int | float:

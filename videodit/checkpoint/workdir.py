@@ -1,7 +1,6 @@
 """The directory of a run: it holds one run, and only that run may resume in it."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 
 import jax
 
+from videodit.checkpoint.atomic_write import write_text_atomically
 from videodit.config.io import WorkdirConfig, from_json, to_json
 from videodit.config.run import DiTRun, Run
 from videodit.config.schema import to_tree
@@ -59,10 +59,10 @@ def describe(workdir: Path, config: WorkdirConfig, **facts: Any) -> None:
     """
     path = workdir / CONFIG_FILE
     if not path.exists() or read_config(workdir) != config:
-        _write_atomically(path, to_json(config))
+        write_text_atomically(path, to_json(config))
     devices = [str(device) for device in jax.devices()]
     facts = provenance(to_json(config), command=sys.argv, devices=devices, **facts)
-    _write_atomically(workdir / PROVENANCE_FILE, json.dumps(facts, indent=2) + "\n")
+    write_text_atomically(workdir / PROVENANCE_FILE, json.dumps(facts, indent=2) + "\n")
 
 
 def read_config(workdir: Path) -> WorkdirConfig:
@@ -91,12 +91,6 @@ def differences(present: WorkdirConfig, requested: Run) -> Iterator[str]:
         free = any(key == name or key.startswith(f"{name}.") for name in FREE_KEYS)
         if not free and there.get(key) != here.get(key):
             yield f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

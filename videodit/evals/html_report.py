@@ -3,7 +3,6 @@
 import base64
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import jinja2
 
+from videodit.checkpoint.atomic_write import write_text_atomically
 from videodit.evals.plots import DARK, LIGHT, Theme, adherence_chart, bucket_chart, bucket_names, loss_chart
 from videodit.provenance import JSON
 
@@ -126,9 +126,7 @@ class ReportData:
 def write_report(path: Path, data: ReportData) -> None:
     """Write the report as a self-contained HTML file, atomically; creates missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(render(data), encoding="utf-8")
-    os.replace(partial, path)
+    write_text_atomically(path, render(data))
 
 
 def render(data: ReportData) -> str:
