@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from videodit.checkpoint.restore import load_vae
-from videodit.inference.generate import CHUNKED_PIXELS, decode_latents
-from videodit.models.pixels import to_float, to_uint8
+from videodit.inference.generate import decode_latents, encode_video
+from videodit.models.pixels import to_uint8
 from videodit.models.vae import VAE
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.parallel.rules import constrain
@@ -69,8 +69,7 @@ class Autoencoder:
 
         def encode(state, video: Array) -> Array:
             vae = nnx.merge(graphdef, state)
-            large = np.prod(video.shape[1:4]) >= CHUNKED_PIXELS
-            mean, _ = vae.encode(to_float(video), chunk=vae.cfg.time_stride if large else None)
+            mean, _ = encode_video(vae, video)
             return constrain(vae.normalize(mean), (None,) * 5)  # in every process
 
         compiled = jax.jit(encode)

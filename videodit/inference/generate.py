@@ -4,11 +4,12 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Shaped
 
 from videodit.diffusion.guidance import ConditionalVelocityFn
 from videodit.diffusion.sample import SamplerConfig, sample_conditioned
 from videodit.models.conditioning import FIRST_FRAMES, Conditioning, replace_first_frames
+from videodit.models.pixels import to_float
 from videodit.models.text_to_video import TextToVideo, count_tokens
 from videodit.models.tiling import decode_tiled
 from videodit.models.vae import VAE
@@ -65,6 +66,14 @@ def decode_latents(
     return decode_tiled(vae, z_BTYXC, tile=tile, overlap=max(1, tile // 4), chunk=chunk)
 
 
+def encode_video(
+    vae: VAE, video: Shaped[Array, "B T Y X 3"]
+) -> tuple[Float[Array, "B t y x C"], Float[Array, "B t y x C"]]:
+    """Return the means and log-variances of the latents of clips, bytes or floats in [-1, 1]; large ones in chunks."""
+    large = math.prod(video.shape[1:4]) >= CHUNKED_PIXELS
+    return vae.encode(to_float(video), chunk=vae.cfg.time_stride if large else None)
+
+
 def encode_condition_frames(
     vae: VAE,
     first: Float[Array, "B Y X 3"],
@@ -81,12 +90,11 @@ def encode_condition_frames(
         frames: of the clip, 1 + 4k.
     """
     batch, height, width, _ = first.shape
-    chunk = vae.cfg.time_stride if frames * height * width >= CHUNKED_PIXELS else None
     video = jnp.zeros((batch, frames, height, width, 3), first.dtype).at[:, 0].set(first)
     condition_mask_T = jnp.zeros(frames).at[0].set(1)
     if last is not None:
         video, condition_mask_T = video.at[:, -1].set(last), condition_mask_T.at[-1].set(1)
-    latents = vae.normalize(vae.encode(video, chunk=chunk)[0])
+    latents = vae.normalize(encode_video(vae, video)[0])
     stride = vae.cfg.time_stride
     mask_TC = jnp.concatenate([jnp.repeat(condition_mask_T[:1], stride), condition_mask_T[1:]]).reshape(-1, stride)
     mask = jnp.broadcast_to(mask_TC[None, :, None, None], (*latents.shape[:-1], stride))

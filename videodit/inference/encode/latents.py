@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,7 @@ from videodit_data.storage.records import Record, with_latent
 from videodit_data.thread_pool import ordered_map
 
 from videodit.inference.encode.clip_crops import ClipCrop
-from videodit.inference.generate import CHUNKED_PIXELS
-from videodit.models.pixels import to_float
+from videodit.inference.generate import encode_video
 from videodit.models.vae import VAE
 from videodit.parallel.mesh import MeshConfig, make_mesh
 
@@ -158,6 +156,4 @@ class LatentEncoder:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(graphdef: nnx.GraphDef, state: PyTree, video: UInt8[Array, "B T Y X 3"]) -> PyTree:
-    vae = nnx.merge(graphdef, state)
-    chunk = vae.cfg.time_stride if math.prod(video.shape[1:4]) >= CHUNKED_PIXELS else None
-    return vae.encode(to_float(video), chunk=chunk)
+    return encode_video(nnx.merge(graphdef, state), video)
