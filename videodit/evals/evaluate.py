@@ -1,12 +1,11 @@
 """Evaluate a model on a data set: sample for its captions, compute metrics, write a report."""
 
-import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 from videodit_data.reading.sample import ClipShape, decode_pixels
@@ -58,20 +57,18 @@ def evaluate(
     evaluators = [EVALUATORS.get(name)() for name in metrics]
     for evaluator in evaluators:
         evaluator.check(str(dataset), load(dataset).info)
-    options: dict[str, JSON] = {"sampler": dataclasses.asdict(sampler)}
-    if conditions:
-        options["conditions"] = {name: np.asarray(value).tolist() for name, value in conditions.items()}
+    provenance_of = functools.partial(pipeline.provenance, sampler=sampler, conditions=conditions, seed=seed)
     samples = sample_clips(
         pipeline, dataset, count=clips, seed=seed, sampler=sampler, conditions=conditions, console=console
     )
     for index, (frames, prompt) in enumerate(zip(samples.generated, samples.prompts, strict=True)):
-        provenance = pipeline.provenance(prompt=prompt, seed=seed, index=index, **options)
+        provenance = provenance_of(prompt=prompt, index=index)
         write_clip(out / "samples" / f"{index:03d}.mp4", frames, pipeline.run.data.fps, provenance)
     evaluations = [evaluator.evaluate(samples) for evaluator in evaluators]
     scores: dict[str, JSON] = {"prompts": len(samples.prompts), "weights": pipeline.weights}
     for evaluation in evaluations:
         scores |= evaluation.scores
-    scores["provenance"] = pipeline.provenance(seed=seed, data=str(dataset), metrics=list(metrics), **options)
+    scores["provenance"] = provenance_of(data=str(dataset), metrics=list(metrics))
     (out / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     _write_report(out, samples, evaluations, scores["provenance"])
     return scores

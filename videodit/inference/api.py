@@ -193,8 +193,6 @@ class TextToVideoModel(Model):
         fps = fps or run.data.fps
         options: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
         options |= {name: str(path) for name, path in (("image", image), ("last_image", last_image)) if _is_path(path)}
-        if conditions:
-            options["conditions"] = {name: np.asarray(value).tolist() for name, value in conditions.items()}
         clips = self.pipeline.generate(
             [text.text for text in texts],
             size=size,
@@ -212,7 +210,8 @@ class TextToVideoModel(Model):
                 prompt=prompt,
                 seed=seed,
                 index=index,
-                sampler=dataclasses.asdict(sampler),
+                sampler=sampler,
+                conditions=conditions,
                 **options,
                 **text.provenance,
             )

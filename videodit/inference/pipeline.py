@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -152,14 +152,19 @@ class Pipeline:
         """The autoencoder of the model's latents."""
         return Autoencoder(self.vae, self.mesh)
 
-    def provenance(self, **facts: Any) -> dict[str, Any]:
-        """Return where what this model makes comes from, beside `facts`, plain JSON."""
+    def provenance(
+        self, *, sampler: SamplerConfig, conditions: Mapping[str, ArrayLike] | None = None, **facts: Any
+    ) -> dict[str, Any]:
+        """Return where what this model makes comes from: plain JSON, with these options of `generate` and `facts`."""
+        if conditions:
+            facts["conditions"] = {name: np.asarray(value).tolist() for name, value in conditions.items()}
         return provenance.provenance(
             to_json(self.run),
             checkpoint=str(self.workdir),
             step=self.step,
             weights=self.weights,
             vae=str(Path(self.run.vae)),
+            sampler=asdict(sampler),
             **facts,
         )
 
