@@ -22,7 +22,7 @@ from videodit.train.loop import local_batch_indices, train
 
 def main(
     data: str,
-    said: str,
+    output: str,
     workdir: str,
     steps: int,
     mesh: dict[str, int],
@@ -31,14 +31,14 @@ def main(
     index: int,
     delay: float = 0,
 ) -> None:
-    """Trains the toy; writes the clips of every batch taken, and at the end the state's hash, to the file `said`.
+    """Train the toy; write the clips of every batch taken, and at the end the state's hash, to the file `output`.
 
     Not to standard output, where other libraries write in between.
     """
 
-    def say(what: str, value: object) -> None:
-        with Path(said).open("a") as file:
-            print(what, json.dumps(value), file=file)
+    def write(name: str, value: object) -> None:
+        with Path(output).open("a") as file:
+            print(name, json.dumps(value), file=file)
 
     if processes > 1:
         join(address, processes, index, seconds=120)
@@ -49,14 +49,14 @@ def main(
         def __next__(self):
             time.sleep(delay)
             batch = super().__next__()
-            say("clips", [self.clips_served[0] // run.data.batch_size - 1, list(batch.clip_ids)])
+            write("clips", [self.clips_served[0] // run.data.batch_size - 1, list(batch.clip_ids)])
             return batch
 
     config = ReaderConfig((WeightedDataset(data),), shape, batch_size=run.data.batch_size, caption_dropout=0.0)
     loader = BatchIterator(config, TokenizedText(NoTokenizer()), local_batch_indices=local_batch_indices(run))
     outcome = train(run, ToyTask(), loader, None, Path(workdir), console=Console(stderr=True))
     whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())
-    say("ended", [outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))])
+    write("ended", [outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))])
     loader.close()
 
 
