@@ -4,29 +4,29 @@ A new format is one file: a function that returns a `Dataset`, and a call of `re
 that has the format's name is imported when a path asks for it; code elsewhere registers when it is imported.
 """
 
-import importlib
-import importlib.util
 import os
 import re
 from collections.abc import Callable
 
+from videodit_data.function_registry import FunctionRegistry
 from videodit_data.storage.dataset import Dataset, open_directory
 
 OpenFn = Callable[[str], Dataset]  # takes the path with its prefix; ValueError for users
 
-_OPENERS: dict[str, OpenFn] = {}
+_OPENERS: FunctionRegistry[OpenFn] = FunctionRegistry("data format", __package__)
 
 
 def register_format(name: str, open_fn: OpenFn) -> None:
     """Have `open_dataset` call `open_fn(path)` for paths that start with `NAME:`.
+
+    The same function defined once more replaces what it was (`FunctionRegistry.register`).
 
     Raises:
         ValueError: for a name that is not a lower-case identifier, or that another function has.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"A data format's name is lower-case letters, digits and underscores, not {name!r}.")
-    if _OPENERS.setdefault(name, open_fn) is not open_fn:
-        raise ValueError(f"The data format {name!r} is registered already.")
+    _OPENERS.register(name, open_fn)
 
 
 def format_name(path: str | os.PathLike[str]) -> str | None:
@@ -44,9 +44,7 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset:
     name = format_name(path)
     if name is None:
         return open_directory(path)
-    module = f"{__package__}.{name}"
-    if name not in _OPENERS and importlib.util.find_spec(module):
-        importlib.import_module(module)
-    if name not in _OPENERS:
+    open_fn = _OPENERS.find(name)
+    if open_fn is None:
         raise ValueError(f"{os.fspath(path)} is not a directory, and {name!r} is not a registered data format.")
-    return _OPENERS[name](os.fspath(path))
+    return open_fn(os.fspath(path))

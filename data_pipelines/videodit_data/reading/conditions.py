@@ -4,14 +4,13 @@ A reader computes those that its configuration names for every clip, and `Batch.
 conditioning input needs one function here or in any module that is imported before the reader is made.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
 
+from videodit_data.function_registry import FunctionRegistry
 from videodit_data.storage.records import Record
 
 
@@ -38,8 +37,7 @@ class SampledClip:
 
 ConditionFn = Callable[[SampledClip], Float32[np.ndarray, "..."] | Int32[np.ndarray, "..."]]
 
-_CONDITIONS: dict[str, ConditionFn] = {}
-_PACKAGE = "videodit_data.conditions"  # whose modules register a function of their own name
+_CONDITIONS: FunctionRegistry[ConditionFn] = FunctionRegistry("condition", "videodit_data.conditions")
 
 
 def register_condition(name: str, fn: ConditionFn) -> None:
@@ -47,20 +45,14 @@ def register_condition(name: str, fn: ConditionFn) -> None:
 
     `fn` returns a float32 or int32 array whose shape is the same for all clips of a bucket. It is called on several
     threads at once, and its result must depend on nothing but its argument: resumed runs compute it anew. The same
-    function defined once more, by a notebook's cell or a reloaded module, replaces what it was.
+    function defined once more replaces what it was (`FunctionRegistry.register`).
 
     Raises:
         ValueError: for a name that is no identifier, or that another function has.
     """
     if not name.isidentifier():
         raise ValueError(f"A condition's name is an identifier, not {name!r}.")
-    if name in _CONDITIONS and _origin(_CONDITIONS[name]) != _origin(fn):
-        raise ValueError(f"The condition {name!r} is registered already.")
-    _CONDITIONS[name] = fn
-
-
-def _origin(fn: ConditionFn) -> tuple[str, str]:
-    return getattr(fn, "__module__", ""), getattr(fn, "__qualname__", repr(fn))
+    _CONDITIONS.register(name, fn)
 
 
 def get_condition(name: str) -> ConditionFn:
@@ -69,12 +61,11 @@ def get_condition(name: str) -> ConditionFn:
     Raises:
         ValueError: when there is none; the message lists the registered names.
     """
-    if name not in _CONDITIONS and importlib.util.find_spec(f"{_PACKAGE}.{name}"):
-        importlib.import_module(f"{_PACKAGE}.{name}")
-    if name not in _CONDITIONS:
-        registered = ", ".join(sorted(_CONDITIONS)) or "none"
+    fn = _CONDITIONS.find(name)
+    if fn is None:
+        registered = ", ".join(_CONDITIONS.names()) or "none"
         raise ValueError(f"No condition {name!r} is registered; registered conditions: {registered}.")
-    return _CONDITIONS[name]
+    return fn
 
 
 def compute_condition(name: str, clip: SampledClip) -> Float32[np.ndarray, "..."] | Int32[np.ndarray, "..."]:

@@ -6,6 +6,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from videodit_data.function_registry import FunctionRegistry
 from videodit_data.reading import conditions
 from videodit_data.reading.batch_iterator import BatchIterator
 from videodit_data.reading.buckets import Buckets
@@ -33,7 +34,7 @@ def number(clip: SampledClip) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setattr(conditions, "_CONDITIONS", {})
+    monkeypatch.setattr(conditions, "_CONDITIONS", FunctionRegistry("condition", "videodit_data.conditions"))
     register_condition("mean_level", mean_level)
     register_condition("number", number)
 
