@@ -56,12 +56,6 @@ class Batch(Generic[ArrayT]):
         return self.valid.shape[0]
 
     @property
-    def pixels(self) -> Float[ArrayT, "B T Y X 3"]:
-        """The frames as floats in [-1, 1]."""
-        is_bytes = self.video.dtype == np.uint8
-        return self.video.astype(np.float32) / np.float32(127.5) - 1 if is_bytes else self.video
-
-    @property
     def posterior(self) -> tuple[Float32[ArrayT, "..."], Float32[ArrayT, "..."]]:
         """Mean and log-variance of the latents as float32."""
         return self.latent_mean.astype(np.float32), self.latent_logvar.astype(np.float32)

@@ -18,6 +18,7 @@ from videodit.diffusion.timesteps import sample_timesteps
 from videodit.inference.generate import decode_latents, generate
 from videodit.models.conditioning import Conditioning
 from videodit.models.flops import adapted_train_flops, dit_cost, text_cost
+from videodit.models.pixels import to_float
 from videodit.models.text_to_video import TextToVideo, count_tokens, empty_captions
 from videodit.models.vae import VAEConfig
 from videodit.nn.embed import token_grid
@@ -139,7 +140,7 @@ class TextToVideoTask:
     def _latents(self, frozen: PyTree, batch: Batch, noise: Array | None) -> Float[Array, "B ..."]:
         """Return normalized latents: a sample of the posterior, or its mean without noise."""
         vae = self._frozen.merge("vae", frozen)
-        mean, logvar = batch.posterior if batch.video is None else vae.encode(batch.pixels)
+        mean, logvar = batch.posterior if batch.video is None else vae.encode(to_float(batch.video))
         latents = mean if noise is None else mean + jnp.exp(0.5 * logvar) * noise
         return jax.lax.stop_gradient(self.layout.normalize(vae, latents, batch))
 

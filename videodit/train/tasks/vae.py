@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from videodit.config.run import Run, VAERun
 from videodit.diffusion.objective import mean_per_clip
+from videodit.models.pixels import to_float
 from videodit.models.vae import VAE, kl_divergence
 from videodit.shapes import PerClip, RandomKey, Video
 from videodit.train.batch import Batch
@@ -50,9 +51,9 @@ class VAETask:
         return jax.random.normal(key, (batch.size, *self.run.model.latent_shape(*batch.video.shape[1:4])))
 
     def loss(self, model: VAE, frozen: None, batch: Batch, draws: Video) -> tuple[PerClip, PerClipValues]:
-        mean, logvar = model.encode(batch.pixels)
-        video = model.decode(mean + jnp.exp(0.5 * logvar) * draws)
-        error = video - batch.pixels
+        real = to_float(batch.video)
+        mean, logvar = model.encode(real)
+        error = model.decode(mean + jnp.exp(0.5 * logvar) * draws) - real
         terms = {
             "l1": mean_per_clip(jnp.abs(error)),
             "l2": mean_per_clip(jnp.square(error)),
@@ -64,11 +65,12 @@ class VAETask:
 
     def evaluate(self, model: VAE, frozen: None, batch: Batch, key: RandomKey) -> PerClipValues:
         """Return L1 and PSNR (dB, of the range [-1, 1]) of the reconstruction from the posterior's mean."""
-        mean, logvar = model.encode(batch.pixels)
-        error = jnp.clip(model.decode(mean), -1.0, 1.0) - batch.pixels
+        real = to_float(batch.video)
+        mean, logvar = model.encode(real)
+        error = jnp.clip(model.decode(mean), -1.0, 1.0) - real
         psnr_B = 10 * jnp.log10(4.0 / jnp.maximum(mean_per_clip(jnp.square(error)), 1e-10))
         return {"l1": mean_per_clip(jnp.abs(error)), "psnr": psnr_B, "kl": kl_divergence(mean, logvar)}
 
     def sample(self, model: VAE, frozen: None, batch: Batch, key: RandomKey) -> Video:
         """Return the reconstruction from the posterior's mean."""
-        return jnp.clip(model.decode(model.encode(batch.pixels)[0]), -1.0, 1.0)
+        return jnp.clip(model.decode(model.encode(to_float(batch.video))[0]), -1.0, 1.0)
