@@ -9,17 +9,31 @@ import pytest
 
 from tests.interop.reference import GOLDENS
 from videodit.diffusion.path import over
+from videodit.diffusion.sample import make_solver, quantize_timesteps
 from videodit.diffusion.solvers import integrate
 from videodit.interop import schedulers
 
 CONFIG = GOLDENS / "schedulers" / "config.json"
 CASES = json.loads(CONFIG.read_text()) if CONFIG.is_file() else {"absent": {}}
-every_case = pytest.mark.parametrize("name", CASES)
+DYNAMIC = ("use_dynamic_shifting", "use_karras_sigmas", "shift_terminal")
+FIXED = [
+    name
+    for name, case in CASES.items()
+    if case and not case["set_timesteps"] and not any(case["config"].get(option) for option in DYNAMIC)
+] or ["absent"]
+every_case = pytest.mark.parametrize("name", FIXED)
 UNIPC = {"_class_name": schedulers.UNIPC, "flow_shift": 3.0}
 
 
 def fields_of(case):
     return case["config"] | {"_class_name": case["class"]}
+
+
+def sampler_of(case):
+    """Return the sampler, the times that it visits, and the timesteps of the model."""
+    sampler = schedulers.parse_sampler(fields_of(case), case["steps"])
+    times = sampler.times()
+    return sampler, times, quantize_timesteps(times) if sampler.quantize_timesteps else times
 
 
 def velocity(x, t_B):
@@ -30,7 +44,7 @@ def velocity(x, t_B):
 @every_case
 def test_times_are_those_of_the_reference(golden, name):
     io, case = golden("schedulers").io, CASES[name]
-    times, model_timesteps = schedulers.compute_times(fields_of(case), case["steps"], **case["set_timesteps"])
+    _, times, model_timesteps = sampler_of(case)
     np.testing.assert_allclose(times, io[f"{name}.sigmas"], atol=2e-6)
     np.testing.assert_allclose(1000 * model_timesteps[:-1], io[f"{name}.timesteps"], atol=1e-3)
 
@@ -38,10 +52,9 @@ def test_times_are_those_of_the_reference(golden, name):
 @every_case
 def test_trajectories_are_those_of_the_reference(golden, name):
     io, case = golden("schedulers").io, CASES[name]
-    fields = fields_of(case)
-    times, model_timesteps = schedulers.compute_times(fields, case["steps"], **case["set_timesteps"])
+    sampler, times, model_timesteps = sampler_of(case)
     path = io.get(f"{name}.x", io[f"{name}.x_last"][None])  # after every step, or after the last one
-    solver, steps = schedulers.build_solver(fields), []
+    solver, steps = make_solver(sampler.solver, sampler.order), []
     carry, rows = solver.init(jnp.asarray(io["in.x"])), solver.table(times)
 
     def stepwise_velocity(x, t):
@@ -64,15 +77,11 @@ def test_trajectories_are_those_of_the_reference(golden, name):
         assert np.linalg.norm(integrated - path[-1]) <= 1e-5 * np.linalg.norm(path[-1])
 
 
-@every_case
-def test_a_sampler_with_a_fixed_shift_is_the_scheduler(name):
-    fields, case = fields_of(CASES[name]), CASES[name]
-    if any(fields.get(option) for option in ("use_dynamic_shifting", "use_karras_sigmas", "shift_terminal")):
-        with pytest.raises(ValueError, match="a sampler has a fixed shift"):
-            schedulers.parse_sampler(fields, case["steps"])
-    elif case["steps"]:
-        times, _ = schedulers.compute_times(fields, case["steps"])
-        np.testing.assert_allclose(schedulers.parse_sampler(fields, case["steps"]).times(), times, rtol=1e-12)
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_a_shift_that_is_not_fixed_is_refused(name):
+    fields = {"_class_name": schedulers.EULER, name: 0.1 if name == "shift_terminal" else True}
+    with pytest.raises(ValueError, match=f"{name} is .*: a sampler has a fixed shift"):
+        schedulers.parse_sampler(fields, 10)
 
 
 @pytest.mark.parametrize(
@@ -91,19 +100,8 @@ def test_other_schedulers_are_refused(change, sentence):
         schedulers.parse_sampler(UNIPC | change, 10)
 
 
-def test_a_shift_that_depends_on_the_clip_requires_mu():
-    fields = {"_class_name": schedulers.EULER, "use_dynamic_shifting": True}
-    with pytest.raises(ValueError, match="pass mu"):
-        schedulers.compute_times(fields, 10)
-
-
-def test_only_euler_s_schedule_takes_sigmas_and_mu():
-    with pytest.raises(ValueError, match="only FlowMatchEulerDiscreteScheduler takes mu and sigmas"):
-        schedulers.compute_times(UNIPC, 4, mu=1.0)
-
-
 def test_dpm_s_timesteps_are_rounded_down_as_the_reference_does():
     """Thirds of 0.999 are multiples of 0.001 but for the last bit; values of diffusers 0.42.1."""
-    fields = {"_class_name": schedulers.DPM, "flow_shift": 1.0}
-    timesteps = {steps: (1000 * schedulers.compute_times(fields, steps)[1]).round(6).tolist()[:-1] for steps in (3, 9)}
+    case = {"config": {"flow_shift": 1.0}, "class": schedulers.DPM}
+    timesteps = {n: (1000 * sampler_of(case | {"steps": n})[2]).round(6).tolist()[:-1] for n in (3, 9)}
     assert timesteps == {3: [999, 666, 332], 9: [999, 888, 777, 666, 555, 443, 332, 221, 110]}
