@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from videodit_data import video
 from videodit_data.storage.manifest import records
 
 from tests.data.captioning.stub import asked_lengths, sends, serving
-from videodit.cli import main
-from videodit.cli.expansion import parse_expansion
+from videodit.cli import expansion, main
 from videodit.cli.main import _build_parser
 from videodit.inference.pipeline import Pipeline
-from videodit.inference.prompt_expansion import expand_prompts
 
 TINY = Path(__file__).with_name("tiny.py")
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -114,7 +113,7 @@ def test_prompts_are_expanded_and_both_are_kept(root, monkeypatch, capsys):
         said = capsys.readouterr().err
         assert "cannot be expanded" in said and "refuses the key" in said and "Traceback" not in said
         args = _build_parser().parse_args([str(arg) for arg in (*sample, *ask, "--expand-or-plain")])
-        plain = expand_prompts(parse_expansion(args), [prompt, "a cat"])
+        plain = expansion.expand(args, [prompt, "a cat"], Console(quiet=True))
         assert [text.text for text in plain] == [prompt, "a cat"] and all(text.reason for text in plain)
 
 

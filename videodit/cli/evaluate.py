@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from videodit.cli import conditions
+from videodit.cli import sampler_options
 
 EXAMPLES = """examples:
   videodit eval --checkpoint runs/quickstart/dit --data runs/quickstart/data/heldout --out runs/quickstart
@@ -24,7 +24,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
+    sampler_options.add_options(parser)
     parser.add_argument("--data", type=Path, required=True, help="held-out data set; of the toy world for its oracle")
     parser.add_argument("--out", type=Path, required=True, help="directory of metrics.json, report.html and samples/")
     parser.add_argument(
@@ -39,13 +39,6 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help="names, or MODULE:CLASS of your own (default: %(default)s)",
     )
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
-    parser.add_argument("--weights", choices=("ema", "params"), default="ema")
-    parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
-    parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun (default: as configured)")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
-    parser.add_argument("--seed", type=int, default=0)
-    conditions.add_option(parser)
     parser.set_defaults(command=command)
 
 
@@ -62,7 +55,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         seed=args.seed,
         console=console,
         sampler=pipeline.run.sampler.override(steps=args.steps, solver=args.solver, guidance=args.guidance),
-        conditions=conditions.parse_conditions(args),
+        conditions=sampler_options.parse_conditions(args),
         metrics=args.metrics.split(","),
     )
     console.print(summarize(scores), highlight=False)

@@ -1,10 +1,13 @@
 """The options of `videodit sample` that expand prompts with a language model."""
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 if TYPE_CHECKING:
-    from videodit.inference.prompt_expansion import PromptExpansion
+    from videodit.inference.prompt_expansion import ExpandedPrompt, PromptExpansion
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +27,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_expansion(args: argparse.Namespace) -> "PromptExpansion | None":
+def expand(args: argparse.Namespace, prompts: Sequence[str], console: Console) -> "list[ExpandedPrompt]":
+    """Return the prompts as the options expand them, and print what they became."""
+    from videodit.inference.prompt_expansion import ExpandedPrompt, expand_prompts
+    from videodit.parallel.distributed import is_main_process
+
+    config = _parse_expansion(args)
+    if config is None:
+        return [ExpandedPrompt(prompt) for prompt in prompts]
+    texts = expand_prompts(config, prompts)
+    for prompt, text in zip(prompts, texts, strict=True):
+        if is_main_process():
+            result = text.text if text.reason is None else f"unchanged ({text.reason})"
+            console.print(f"{prompt}\n  -> {result}", highlight=False, markup=False, soft_wrap=True)
+    return texts
+
+
+def _parse_expansion(args: argparse.Namespace) -> "PromptExpansion | None":
     """Return the prompt expansion, None without `--expand`; ValueError if a required option is missing."""
     if args.expand is None:
         if args.expand_model or args.expand_key_env or args.expand_or_plain:

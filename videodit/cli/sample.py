@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from videodit.cli import conditions, expansion, processes
+from videodit.cli import expansion, processes, sampler_options
 
 EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
@@ -26,28 +26,16 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
-    parser.add_argument(
-        "--weights",
-        choices=("ema", "params"),
-        default="ema",
-        help="EMA weights or the parameters (default: %(default)s)",
-    )
+    sampler_options.add_options(parser)
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument("--prompt", help="text of the clip")
     prompts.add_argument("--prompts", type=Path, help="file with a prompt per line; --out is a folder then")
     parser.add_argument("--negative-prompt", default="", help="guide away from this text (default: empty)")
     parser.add_argument("--image", type=Path, help="first frame, of models that take one")
     parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
-    conditions.add_option(parser)
     parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
     for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
         parser.add_argument(f"--{name}", type=kind, help="(default: as in training)")
-    parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
-    parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun (default: as configured)")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, help="clips per batch (default: %(default)s)")
     parser.add_argument("--tile", type=int, metavar="N", help="decode frames in tiles of N x N latents, to save memory")
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="mesh of devices: data, fsdp, context, tensor")
@@ -60,7 +48,6 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.inference.api import load_text_to_video
     from videodit.inference.clip_files import check_suffix
     from videodit.inference.images import ConditionImages
-    from videodit.inference.prompt_expansion import ExpandedPrompt, expand_prompts
     from videodit.parallel.distributed import is_main_process
     from videodit.parallel.mesh import parse_mesh
 
@@ -71,12 +58,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
     if processes.join_if_requested(args) and mesh is None:
         raise ValueError("several processes need a mesh over their devices: pass --mesh")
-    expand = expansion.parse_expansion(args)
-    texts = [ExpandedPrompt(prompt) for prompt in prompts] if expand is None else expand_prompts(expand, prompts)
-    if expand is not None and is_main_process():
-        for prompt, text in zip(prompts, texts, strict=True):
-            shown = text.text if text.reason is None else f"unchanged ({text.reason})"
-            console.print(f"{prompt}\n  -> {shown}", highlight=False, markup=False, soft_wrap=True)
+    texts = expansion.expand(args, prompts, console)
     videos = load_text_to_video(args.checkpoint, step=args.step, weights=args.weights, mesh=mesh).iterate(
         prompts,
         texts=texts,
@@ -90,7 +72,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         negative_prompt=args.negative_prompt,
         image=args.image,
         last_image=args.last_image,
-        conditions=conditions.parse_conditions(args),
+        conditions=sampler_options.parse_conditions(args),
         seed=args.seed,
         batch=args.batch,
         tile=args.tile,

@@ -1,0 +1,41 @@
+"""The options of commands that sample: checkpoint, solver, seed, and values of a model's further inputs."""
+
+import argparse
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--checkpoint` and what is sampled from it with."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "params"),
+        default="ema",
+        help="EMA weights or the parameters (default: %(default)s)",
+    )
+    parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
+    parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun (default: as configured)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--condition",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER[,...]",
+        help="value of a further input that the model was trained with; may be given several times",
+    )
+
+
+def parse_conditions(args: argparse.Namespace) -> dict[str, float | list[float]]:
+    """Return the values by name; ValueError for what is not NAME=NUMBER or NAME=NUMBER,NUMBER,..."""
+    return dict(map(_parse_condition, args.condition))
+
+
+def _parse_condition(text: str) -> tuple[str, float | list[float]]:
+    name, _, value = text.partition("=")
+    try:
+        numbers = [float(part) for part in value.split(",")]
+    except ValueError:
+        raise ValueError(f"--condition is NAME=NUMBER or NAME=NUMBER,NUMBER,..., not '{text}'") from None
+    return name, numbers if "," in value else numbers[0]
