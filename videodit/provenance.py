@@ -13,7 +13,7 @@ PACKAGES = ("videodit", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "g
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of the packages that decide a result."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
@@ -25,10 +25,10 @@ def _version(package: str) -> str:
 
 
 def fingerprint(text: str) -> str:
-    """A short hash of a configuration's JSON, to tell runs apart."""
+    """Return a short hash of a configuration's JSON, to tell runs apart."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def provenance(config_json: str, **facts: Any) -> dict[str, Any]:
-    """The versions and the configuration's fingerprint beside `facts`."""
+    """Return the versions and the configuration's fingerprint beside `facts`."""
     return {"config": fingerprint(config_json), "versions": versions()} | facts

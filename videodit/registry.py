@@ -21,8 +21,8 @@ def import_attribute(name: str, kind: str) -> Any:
         ValueError: when there is no such module or attribute.
     """
     module, _, attribute = name.partition(":")
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
+    if (cwd := os.getcwd()) not in sys.path:
+        sys.path.append(cwd)
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -42,9 +42,9 @@ def prepare_workdir(workdir: Path, run: Run) -> None:
     """
 
     def prepare() -> None:
-        if (workdir / CONFIG_FILE).exists() and (found := list(differences(read_config(workdir), run))):
+        if (workdir / CONFIG_FILE).exists() and (changes := list(differences(read_config(workdir), run))):
             raise ValueError(
-                f"{workdir} holds another run: {'; '.join(found)}; take its configuration or another workdir"
+                f"{workdir} holds another run: {'; '.join(changes)}; take its configuration or another workdir"
             )
         workdir.mkdir(parents=True, exist_ok=True)
         describe(workdir, run)
@@ -86,11 +86,11 @@ def resolve_paths(run: DiTRun, workdir: Path) -> DiTRun:
 
 def differences(present: WorkdirConfig, requested: Run) -> Iterator[str]:
     """Yield a phrase for every key in which two runs differ, but for those that may change when a run resumes."""
-    there, here = dict(_leaves(to_tree(present))), dict(_leaves(to_tree(requested)))
-    for key in sorted(there.keys() | here.keys()):
+    present_values, values = dict(_leaves(to_tree(present))), dict(_leaves(to_tree(requested)))
+    for key in sorted(present_values.keys() | values.keys()):
         free = any(key == name or key.startswith(f"{name}.") for name in FREE_KEYS)
-        if not free and there.get(key) != here.get(key):
-            yield f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        if not free and present_values.get(key) != values.get(key):
+            yield f"{key} is {present_values.get(key)!r} there and {values.get(key)!r} here"
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -100,8 +100,8 @@ def _get_config(file: Path) -> Callable[..., Any]:
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # as for `python -m`, for what the file imports
+    if (cwd := os.getcwd()) not in sys.path:
+        sys.path.append(cwd)  # as for `python -m`, for what the file imports
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -132,8 +132,8 @@ def _check_key(config: ConfigDict, path: str) -> None:
     parts = path.split(".")
     for depth, part in enumerate(parts):
         if not isinstance(node, ConfigDict) or part not in node:
-            known = node.keys() if isinstance(node, ConfigDict) else ()
-            raise ValueError(unknown_key(".".join(parts[: depth + 1]), known))
+            keys = node.keys() if isinstance(node, ConfigDict) else ()
+            raise ValueError(unknown_key(".".join(parts[: depth + 1]), keys))
         node = node[part]
     if isinstance(node, ConfigDict):
         raise ValueError(

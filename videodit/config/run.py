@@ -128,8 +128,8 @@ class DiTRun(Run):
         super().__post_init__()
         if self.data.packed and (obstacle := describe_packing_obstacle(self.model.attention)):
             raise ValueError(f"model.attention does not go with data.packing: {obstacle}")
-        served, taken = ({*condition_names(part.conditions)} for part in (self.data, self.model))
-        if lacking := sorted(taken - served):
+        data_conditions, model_conditions = ({*condition_names(part.conditions)} for part in (self.data, self.model))
+        if lacking := sorted(model_conditions - data_conditions):
             raise ValueError(f"model.conditions has '{lacking[0]}', which data.conditions does not make of clips")
 
     @property

@@ -59,17 +59,17 @@ def type_of(hint: Any) -> type:
     return typing.get_origin(first) or first
 
 
-def unknown_key(path: str, known: Iterable[str]) -> str:
-    """Return the error for a key path whose last part is not among `known`: its new name, or the nearest of them."""
+def unknown_key(path: str, keys: Iterable[str]) -> str:
+    """Return the error for a key path whose last part is not among `keys`: its new name, or the nearest of them."""
     group, _, key = path.rpartition(".")
-    names = sorted(known)
+    names = sorted(keys)
     if (now := new_name(path)) is not None:
         return f"key '{path}' is called '{now}' now"
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     if near:
         return f"unknown key '{path}': did you mean '{_join(group, near[0])}'?"
-    there = f"the keys there are {', '.join(names)}" if names else f"'{group}' is no group of keys"
-    return f"unknown key '{path}': {there}"
+    hint = f"the keys there are {', '.join(names)}" if names else f"'{group}' is no group of keys"
+    return f"unknown key '{path}': {hint}"
 
 
 def describe(hint: Any) -> str:

@@ -105,8 +105,8 @@ def summarize(scores: dict[str, JSON]) -> str:
         parts.append(f"caption adherence over {scores['prompts']} prompts: {shares}")
     if "vae_psnr" in scores:
         parts.append(f"VAE {scores['vae_psnr']:.1f} dB")
-    known = {"caption_adherence", "vae_psnr", "prompts", "all_statements"}
-    parts += [f"{name} {score:.4g}" for name, score in scores.items() if name not in known and _is_number(score)]
+    summarized = {"caption_adherence", "vae_psnr", "prompts", "all_statements"}
+    parts += [f"{name} {score:.4g}" for name, score in scores.items() if name not in summarized and _is_number(score)]
     return "; ".join(parts)
 
 
@@ -117,7 +117,7 @@ def _is_number(score: JSON) -> bool:
 def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation], provenance: dict[str, JSON]) -> None:
     pipeline = samples.pipeline
     verdicts = next((each.verdicts for each in evaluations if each.verdicts), [()] * len(samples.prompts))
-    shown = list(zip(samples.prompts, verdicts, strict=True))[:SHOWN_CLIPS]
+    judged_clips = list(zip(samples.prompts, verdicts, strict=True))[:SHOWN_CLIPS]
     report = ReportData(
         title="Text to video in a toy world" if samples.info.get("world") else "Text to video",
         summary=f"{len(samples.prompts)} held-out prompts, sampled with the {pipeline.weights} weights of step "
@@ -130,7 +130,7 @@ def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation]
         ],
         clips=[
             Clip(prompt, (out / "samples" / f"{index:03d}.mp4").read_bytes(), verdicts=verdicts)
-            for index, (prompt, verdicts) in enumerate(shown)
+            for index, (prompt, verdicts) in enumerate(judged_clips)
         ],
         provenance=provenance,
     )

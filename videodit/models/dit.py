@@ -339,8 +339,8 @@ class DiT(nnx.Module):
         """Return the inputs; ValueError for one that the model does not take, or one that it lacks."""
         takes = {*self._conditions} | ({IMAGE} if self.image_embedding is not None else set())
         if unknown := sorted(inputs.keys() - takes):
-            known = ", ".join(sorted(takes)) or "text"
-            raise ValueError(f"the model takes no conditioning input '{unknown[0]}', only {known}")
+            accepted = ", ".join(sorted(takes)) or "text"
+            raise ValueError(f"the model takes no conditioning input '{unknown[0]}', only {accepted}")
         if lacking := sorted({*self._conditions} - inputs.keys()):
             raise ValueError(f"the model needs the conditioning input '{lacking[0]}'")
         return inputs

@@ -193,7 +193,7 @@ class Upsample(nnx.Module):
 
 
 def fold_shortcut(x_BTYXC: Array, channels: int, stride: tuple[int, int], starts_clip: bool) -> Array:
-    """Space and time folded into channels, then averaged down to `channels`; the first frame pairs with zeros."""
+    """Fold space and time into channels, then average down to `channels`; the first frame pairs with zeros."""
     time, space = stride
     if starts_clip:
         x_BTYXC = jnp.pad(x_BTYXC, ((0, 0), (time - 1, 0), (0, 0), (0, 0), (0, 0)))
@@ -202,7 +202,7 @@ def fold_shortcut(x_BTYXC: Array, channels: int, stride: tuple[int, int], starts
 
 
 def unfold_shortcut(x_BTYXC: Array, channels: int, stride: tuple[int, int], starts_clip: bool) -> Array:
-    """The way back: channels repeated as needed and unfolded into time and space."""
+    """Invert `fold_shortcut`: repeat channels as needed and unfold them into time and space."""
     time, space = stride
     repeats = channels * time * space**2 // x_BTYXC.shape[-1]
     wide = einops.repeat(x_BTYXC, "b t y x c -> b t y x (c repeats)", repeats=repeats)

@@ -94,7 +94,7 @@ class AttentionSpec:
 
 
 def describe_packing_obstacle(spec: AttentionSpec) -> str | None:
-    """Say why packed sequences cannot have this attention; None if they can."""
+    """Return why packed sequences cannot have this attention; None if they can."""
     if spec.is_full:
         return None
     kinds = ", ".join(sorted(set(spec.kinds) - {"full"}))

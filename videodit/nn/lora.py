@@ -45,7 +45,7 @@ class Frozen(nnx.Variable):
 
 
 def adapt(model: nnx.Module, cfg: LoRAConfig, *, rngs: nnx.Rngs) -> None:
-    """Give a model adapters, and freeze everything else; initially they change nothing.
+    """Add adapters to a model, and freeze everything else; initially they change nothing.
 
     Raises:
         ValueError: when no linear map has a path that fits.

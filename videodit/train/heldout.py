@@ -51,8 +51,8 @@ class HeldOut:
             return {name: jnp.sum(v_B, where=batch.valid) for name, v_B in values.items()}, batch.valid.sum()
 
         def sample(state: TrainState, frozen: PyTree, batch: Batch, indices: Array, key: RandomKey) -> Array:
-            shown = jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[indices], batch), replicated)
-            return task.sample(_averaged(graphdef, state), frozen, shown, key)
+            selected = jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x[indices], batch), replicated)
+            return task.sample(_averaged(graphdef, state), frozen, selected, key)
 
         self._sum_metrics = jax.jit(sum_metrics, out_shardings=replicated)
         self._sample = jax.jit(sample, out_shardings=replicated)

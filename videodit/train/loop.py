@@ -170,8 +170,8 @@ def batch_sharding(run: Run, mesh: Mesh) -> NamedSharding:
 def _speed_meter(run: Run, task: Task, mesh: Mesh) -> SpeedMeter:
     peak, clips = peak_flops(mesh.devices.flat[0].device_kind), run.data.batch_size
     tokens = run.data.buckets.tokens or clips * task.tokens_per_clip
-    known = task.flops_per_clip is not None and not run.data.bucketed
-    return SpeedMeter(tokens, clips * task.flops_per_clip if known else None, peak and peak * mesh.size)
+    has_flops = task.flops_per_clip is not None and not run.data.bucketed
+    return SpeedMeter(tokens, clips * task.flops_per_clip if has_flops else None, peak and peak * mesh.size)
 
 
 def _describe_start(task: Task, state: TrainState, mesh: Mesh, start: int) -> str:

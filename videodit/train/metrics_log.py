@@ -38,14 +38,14 @@ class MetricsLog:
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends the numbers of a step; they are in the file when this returns."""
+        """Append the numbers of a step; they are in the file when this returns."""
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         self._lines.flush()
         for name, value in values.items():
             self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
     def picture(self, step: int, image: Image.Image) -> Path:
-        """Saves a picture as `samples/STEP.png` and in TensorBoard; returns its path."""
+        """Save a picture as `samples/STEP.png` and in TensorBoard; return its path."""
         self._pictures.mkdir(exist_ok=True)
         path = self._pictures / f"{step:08d}.png"
         image.save(path)

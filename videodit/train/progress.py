@@ -67,6 +67,6 @@ class TerminalProgress:
         """Return the time left at the speed so far, evaluations and saves included."""
         if self._first is None or step == self._first[1] or step == self._steps:
             return ""
-        left = round((self._steps - step) * (now - self._first[0]) / (step - self._first[1]))
-        hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
+        remaining = round((self._steps - step) * (now - self._first[0]) / (step - self._first[1]))
+        hours, minutes, seconds = remaining // 3600, remaining // 60 % 60, remaining % 60
         return f"  {hours}:{minutes:02}:{seconds:02} left" if hours else f"  {minutes}:{seconds:02} left"

@@ -100,9 +100,9 @@ def trained_params(workdir: Path, run: DiTRun, weights: Weights = "ema") -> Init
     """
     source = read_config_of(workdir, DiTRun, "to begin with, give one of kind 'dit'")
     differing = [
-        f"{name} is {there!r} there and {here!r} here"
-        for name, there in vars(source.model).items()
-        if name not in ("remat", "dtype", "conditions", "attention") and there != (here := getattr(run.model, name))
+        f"{name} is {value!r} there and {getattr(run.model, name)!r} here"
+        for name, value in vars(source.model).items()
+        if name not in ("remat", "dtype", "conditions", "attention") and getattr(run.model, name) != value
     ]
     if differing:
         raise ValueError(f"the transformer of {workdir} is another one than the run's: {'; '.join(differing)}")

@@ -26,13 +26,13 @@ SAME_HUE = 30.0
 def permanence_of(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world: World) -> str:
     """Return "reappears" if an object passes behind an occluder and reappears unchanged, otherwise what is wrong."""
     hidden = track.area < HIDDEN * track.typical
-    shown = np.flatnonzero(~hidden)
-    inside = np.flatnonzero(hidden[shown[0] : shown[-1]]) + shown[0]
+    visible = np.flatnonzero(~hidden)
+    inside = np.flatnonzero(hidden[visible[0] : visible[-1]]) + visible[0]
     if not len(inside):
-        if shown[-1] < len(hidden) - 1:
+        if visible[-1] < len(hidden) - 1:
             return "does not come back"
-        return "always in view" if shown[0] == 0 else "not there at first"
-    before, after = shown[shown < inside[0]], shown[shown > inside[-1]]
+        return "always in view" if visible[0] == 0 else "not there at first"
+    before, after = visible[visible < inside[0]], visible[visible > inside[-1]]
     if not _continues(track, before, after):
         return "does not come out on the far side"
     if not _has_occluder(track, video_TYXC, before, inside, after):

@@ -67,22 +67,22 @@ def adherence(verdicts: Iterable[Verdict]) -> dict[str, float]:
 
 
 def _judge(statement: Statement, sightings: Sequence[Sighting]) -> Verdict:
-    stated = (statement.kind, statement.value, statement.subject)
+    stated_values = (statement.kind, statement.value, statement.subject)
     if statement.kind not in ("colour", "shape", "size", "motion", "count", "permanence"):
         raise ValueError(f"The oracle cannot judge statements of kind {statement.kind!r}.")
     if not sightings:
-        return Verdict(*stated, False, NOTHING, 1.0)
+        return Verdict(*stated_values, False, NOTHING, 1.0)
     if statement.kind == "count":
-        return Verdict(*stated, statement.value == str(len(sightings)), str(len(sightings)), 1.0)
+        return Verdict(*stated_values, statement.value == str(len(sightings)), str(len(sightings)), 1.0)
     if statement.subject is None:
         subject = sightings[0]
     else:
         subject = next((each for each in sightings if each.colour[0] == statement.subject), None)
     if subject is None:
         colours = ", ".join(each.colour[0] for each in sightings)
-        return Verdict(*stated, False, f"no {statement.subject} object, only {colours}", 1.0)
+        return Verdict(*stated_values, False, f"no {statement.subject} object, only {colours}", 1.0)
     measured, confidence = getattr(subject, statement.kind)
-    return Verdict(*stated, measured == statement.value, measured, confidence)
+    return Verdict(*stated_values, measured == statement.value, measured, confidence)
 
 
 def _sighting(track: Track, video_TYXC: Float[np.ndarray, "T Y X 3"], world: World) -> Sighting:

@@ -32,7 +32,7 @@ def judge(
     clips: Iterable[UInt8[np.ndarray, "T Y X 3"]], statements: Iterable[Sequence[Statement]], world: World
 ) -> list[list[Verdict]]:
     """Return the oracle's verdicts on the statements of each clip."""
-    return [verify(clip, stated, world) for clip, stated in zip(clips, statements, strict=True)]
+    return [verify(clip, clip_statements, world) for clip, clip_statements in zip(clips, statements, strict=True)]
 
 
 def score_verdicts(verdicts: Sequence[Sequence[Verdict]]) -> Scores:

@@ -55,8 +55,8 @@ class Track:
 
 def tracks_of(hues: list[Hue], world: World) -> list[Track]:
     """Return the objects of a clip, the largest first."""
-    found = [track for hue in hues for track in _of_one_hue(hue, world)]
-    return sorted(found, key=lambda track: -float(track.area.mean()))
+    tracks = [track for hue in hues for track in _of_one_hue(hue, world)]
+    return sorted(tracks, key=lambda track: -float(track.area.mean()))
 
 
 def _of_one_hue(hue: Hue, world: World) -> list[Track]:
