@@ -1,12 +1,11 @@
 """Parameters: arrays with logical names of their dimensions."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, DTypeLike, PyTree
 
 from videodit.parallel.rules import gather_array
 from videodit.shapes import RandomKey
@@ -16,7 +15,7 @@ Init = Callable[..., jax.Array]  # (key, shape, dtype) -> array, as in jax.nn.in
 
 
 def param(
-    key: RandomKey, init: Init, shape: Sequence[int], dims: Dims, dtype: Any = jnp.float32, *, inputs: int = 0
+    key: RandomKey, init: Init, shape: Sequence[int], dims: Dims, dtype: DTypeLike = jnp.float32, *, inputs: int = 0
 ) -> nnx.Param:
     """Make a parameter whose dimensions have logical names, kept as the metadata `dims`.
 
@@ -36,13 +35,13 @@ def param(
     return nnx.Param(init(key, tuple(shape), dtype), dims=dims, inputs=inputs)
 
 
-def gather_param(variable: nnx.Variable, dtype: Any = None) -> Array:
+def gather_param(variable: nnx.Variable, dtype: DTypeLike | None = None) -> Array:
     """Return the value of a parameter in `dtype`, its own by default, gathered from the devices that shard it."""
     value = variable[...]
     return gather_array(value, variable.get_metadata()["dims"], value.dtype if dtype is None else dtype)
 
 
-def is_variable(node: Any) -> bool:
+def is_variable(node: object) -> bool:
     """Return whether a node of a state's tree is an `nnx.Variable`, for `is_leaf`."""
     return isinstance(node, nnx.Variable)
 

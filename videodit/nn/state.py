@@ -13,7 +13,7 @@ from videodit.nn.param import matrix_axes
 from videodit.parallel.rules import shard_tree
 
 ModelInit = Callable[[nnx.Rngs], nnx.Module]
-Arrays = dict[str, Any]
+Arrays = dict[str, PyTree]
 """Nested dicts of arrays, or of their shapes, by the names of a model's attributes."""
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, DTypeLike, PyTree
 
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
@@ -113,7 +113,7 @@ def shard_tree(tree: PyTree, mesh: Mesh) -> PyTree:
         ValueError: as `sharding_for`, with the path of the array.
     """
 
-    def shard(path: tuple[Any, ...], node: Any) -> Any:
+    def shard(path: tuple[Any, ...], node: PyTree) -> PyTree:
         dims = node.get_metadata().get("dims") if isinstance(node, nnx.Variable) else None
         if dims is None:
             return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), node)
@@ -136,7 +136,7 @@ def constrain(x: Array, dims: Dims) -> Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, partition_spec(dims, x.shape, mesh)))
 
 
-def gather_array(x: Array, dims: Dims, dtype: Any) -> Array:
+def gather_array(x: Array, dims: Dims, dtype: DTypeLike) -> Array:
     """Gather a parameter in `dtype` along what "embed" divides, when a layer uses it.
 
     Its gradient is divided again as it is summed over the devices (FSDP).
@@ -147,19 +147,21 @@ def gather_array(x: Array, dims: Dims, dtype: Any) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _gather(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any) -> Array:
+def _gather(x: Array, dims: tuple[str | None, ...], dtype: DTypeLike, stored: DTypeLike) -> Array:
     return constrain(constrain(_keep_layout(x).astype(dtype), dims), [None if dim == "embed" else dim for dim in dims])
 
 
-def _gather_fwd(x: Array, dims: tuple[str | None, ...], dtype: Any, stored: Any) -> tuple[Array, None]:
+def _gather_fwd(x: Array, dims: tuple[str | None, ...], dtype: DTypeLike, stored: DTypeLike) -> tuple[Array, None]:
     return _gather(x, dims, dtype, stored), None
 
 
-def _gather_bwd(dims: tuple[str | None, ...], dtype: Any, stored: Any, _: None, gradient: Array) -> tuple[Array]:
+def _gather_bwd(
+    dims: tuple[str | None, ...], dtype: DTypeLike, stored: DTypeLike, _: None, gradient: Array
+) -> tuple[Array]:
     return (scatter_gradient(gradient, dims, stored),)
 
 
-def scatter_gradient(gradient: Array, dims: Dims, dtype: Any) -> Array:
+def scatter_gradient(gradient: Array, dims: Dims, dtype: DTypeLike) -> Array:
     """Sum the gradient of a gathered parameter over devices in its own type, and shard it like that, in `dtype`."""
     return _keep_layout(constrain(gradient, dims).astype(dtype))
 

@@ -1,18 +1,17 @@
 """Parameters and moments stored in fewer bits than they are computed in."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, BFloat16, Float32, PyTree, UInt32
+from jaxtyping import Array, BFloat16, DTypeLike, Float32, PyTree, UInt32
 
 from videodit.config.optim import Stored
 from videodit.shapes import RandomKey
 
 
-def cast(tree: PyTree, dtype: Any) -> PyTree:
+def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     """Return the tree with all floats in `dtype`."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 

@@ -1,7 +1,7 @@
 """What is trained, behind one protocol: one loop, one step and one checkpointer serve all tasks."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -94,6 +94,6 @@ class FrozenModels:
     def __contains__(self, name: str) -> bool:
         return name in self._models
 
-    def merge(self, name: str, arrays: Mapping[str, Any]) -> nnx.Module:
+    def merge(self, name: str, arrays: Mapping[str, PyTree]) -> nnx.Module:
         """Return a model of the arrays that a step was given."""
         return nnx.merge(self._graphdefs[name], *arrays[name])
