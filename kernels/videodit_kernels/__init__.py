@@ -1,1 +1,1 @@
-"""Pallas kernels for video transformers; knows nothing of videodit."""
+"""Pallas kernels for video transformers, independent of videodit."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from videodit_kernels.simulator import CHIPS, simulate_cycles
 
-# adaLN is over the width of the model; of QK-norm, the simulator can only have one head.
+# adaLN is over the width of the model; the simulator supports QK-norm of only one head.
 _HEADS = {"adaln": 12, "qknorm": 1}
 
 

@@ -1,8 +1,8 @@
 """Simulated time of a kernel on a TPU, without the TPU.
 
 libtpu compiles for TPUs that are not attached, and can execute a kernel's final schedule against its own model of
-control flow, copies and the units' hazards: the same integer every time. Read beside it: which unit the tile's body
-keeps busiest, and what is spilled. docs/attention.md lists what the simulator does not model.
+control flow, copies and the units' hazards: the same integer every time. The report also names the unit that the tile's
+body keeps busiest, and counts spills. docs/attention.md lists what the simulator does not model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Chip:
-    """A TPU as libtpu names it; what JAX calls a device. `flops` are bfloat16, a cycle; `ghz` 10^9 cycles a second."""
+    """A TPU by libtpu's name, one device of JAX. `flops` are bfloat16 FLOPs per cycle; `ghz` 10^9 cycles per second."""
 
     topology: str
     ghz: float
@@ -35,7 +35,7 @@ class Chip:
 
     @property
     def peak(self) -> float:
-        """FLOP/s."""
+        """Return the peak FLOP/s in bfloat16."""
         return self.flops * self.ghz * 1e9
 
 
@@ -48,14 +48,14 @@ CHIPS = {
 
 
 class Kernel(NamedTuple):
-    """A program to simulate. Cycles count everything in `fn` but operations whose name starts with `aside`."""
+    """A program to simulate. Cycles count all operations of `fn` but those whose name starts with `excluded_prefix`."""
 
     fn: Callable
     arguments: list[jax.ShapeDtypeStruct]
-    name: str  # of the Pallas call whose schedule is looked at
+    name: str  # of the Pallas call whose schedule is read
     flops: int
     steps: int  # of its grid
-    aside: str = "nothing"
+    excluded_prefix: str = "nothing"
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class Report:
 
     @property
     def binding(self) -> str:
-        """The unit that is used most."""
+        """Return the unit that is used most."""
         return max(self.busy, key=self.busy.__getitem__)
 
 
 def simulate(builder: str, arguments: dict[str, Any], chip: str, timeout: float = 600.0) -> Report:
     """Compile and simulate `builder` ("module:function", which returns a `Kernel`) called with `arguments`.
 
-    In a process of its own, since libtpu reads its flags once and a failed simulation ends the process.
+    It runs in a process of its own, since libtpu reads its flags once and a failed simulation ends the process.
 
     Raises:
         RuntimeError: with libtpu's message if the kernel does not compile or is not simulated.
@@ -90,7 +90,11 @@ def simulate(builder: str, arguments: dict[str, Any], chip: str, timeout: float 
 def simulate_cycles(builder: str, arguments: dict[str, Any], chip: str, timeout: float = 600.0) -> int:
     """Return the cycles of all operations of a program, which need not be one kernel; otherwise as `simulate`."""
     return _simulate(
-        builder, arguments, chip, timeout, lambda profile, dump, chip, aside, **_: _count_cycles(profile, aside)
+        builder,
+        arguments,
+        chip,
+        timeout,
+        lambda profile, dump, chip, excluded_prefix, **_: _count_cycles(profile, excluded_prefix),
     )
 
 
@@ -142,11 +146,20 @@ def _compile(builder: str, arguments: dict[str, Any], chip: str) -> None:
     arrays = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, whole)) for x in kernel.arguments]
     fn = jax.shard_map(kernel.fn, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
     jax.jit(fn).lower(*arrays).compile()
-    print(json.dumps({"name": kernel.name, "flops": kernel.flops, "steps": kernel.steps, "aside": kernel.aside}))
+    print(
+        json.dumps(
+            {
+                "name": kernel.name,
+                "flops": kernel.flops,
+                "steps": kernel.steps,
+                "excluded_prefix": kernel.excluded_prefix,
+            }
+        )
+    )
 
 
-def _read(profile: Path, dump: Path, chip: Chip, name: str, flops: int, steps: int, aside: str) -> Report:
-    cycles = _count_cycles(profile, aside, name)
+def _read(profile: Path, dump: Path, chip: Chip, name: str, flops: int, steps: int, excluded_prefix: str) -> Report:
+    cycles = _count_cycles(profile, excluded_prefix, name)
     (bundles,) = dump.glob(f"*-{name}*[0-9]-final_bundles.txt")
     (slots,) = dump.glob(f"*-{name}*static-per-bundle-utilization.txt")
     units, capacity, used = _read_slots(slots)
@@ -159,21 +172,25 @@ def _read(profile: Path, dump: Path, chip: Chip, name: str, flops: int, steps: i
     return Report(cycles, cycles * chip.cores / steps, flops / seconds / 1e12, share, end - start, spills, busy)
 
 
-def _count_cycles(profile: Path, aside: str, name: str = "") -> int:
-    """Of all operations but those whose name starts with `aside`; there must be one whose name starts with `name`."""
-    found = {}
+def _count_cycles(profile: Path, excluded_prefix: str, name: str = "") -> int:
+    """Sum the cycles of all operations but those whose name starts with `excluded_prefix`.
+
+    Raises:
+        RuntimeError: if there is no operation whose name starts with `name`.
+    """
+    cycles = {}
     for path in profile.glob("*.textproto"):
         text = path.read_text()
         op = re.search(r'hlo_op_name: "([^"]+)"', text)[1]
-        if not op.startswith(aside):
-            found[op] = int(re.search(r"estimated_cycles: (\d+)", text)[1])
-    if not any(op.startswith(name) for op in found):
+        if not op.startswith(excluded_prefix):
+            cycles[op] = int(re.search(r"estimated_cycles: (\d+)", text)[1])
+    if not any(op.startswith(name) for op in cycles):
         raise RuntimeError(f"libtpu compiled {name or 'the program'} but did not simulate it")
-    return sum(found.values())
+    return sum(cycles.values())
 
 
 def _read_slots(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """The units, their slots a bundle, and the slots used [bundles, units]."""
+    """Return the units, their slots per bundle, and the slots used [bundles, units]."""
     lines = path.read_text().splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("MATMUL"))
     units = [unit.strip() for unit in lines[at].split(",")]
@@ -183,7 +200,7 @@ def _read_slots(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def _find_body(path: Path, count: int) -> tuple[int, int]:
-    """The longest run of bundles without a branch into it or out of it: the body of the tile, which is unrolled."""
+    """Find the longest run of bundles without a branch into it or out of it: the unrolled body of the tile."""
     cuts, bundle = [0], -1
     with path.open(errors="replace") as lines:
         for line in lines:

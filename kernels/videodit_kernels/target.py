@@ -1,6 +1,6 @@
 """The device that a program is traced for, and the implementation of a kernel that serves it.
 
-The device is that of the mesh in force, attached or not, else this process's first.
+The device is that of the current abstract mesh, attached or not, else the first of this process.
 """
 
 from typing import Literal, get_args

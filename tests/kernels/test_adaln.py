@@ -32,11 +32,11 @@ SHAPES = [(2, 96, 128, True, True), (1, 700, 1024, True, False), (2, 37, 256, Fa
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_kernel_agrees_with_its_formulas(shape):
     call, weights = problem(*shape)
-    found, want = (results(name, call, weights) for name in ("tpu_interpret", "reference"))
-    assert found.keys() == want.keys()
-    for name in want:
+    found, expected = (results(name, call, weights) for name in ("tpu_interpret", "reference"))
+    assert found.keys() == expected.keys()
+    for name in expected:
         np.testing.assert_allclose(
-            found[name], want[name], rtol=2e-4, atol=2e-4 * np.abs(want[name]).max(), err_msg=name
+            found[name], expected[name], rtol=2e-4, atol=2e-4 * np.abs(expected[name]).max(), err_msg=name
         )
 
 
@@ -53,14 +53,14 @@ def test_bfloat16_is_as_exact_as_the_formulas_in_bfloat16():
 def test_the_formulas_are_a_layer_norm_after_a_gated_residual():
     call, _ = problem(2, 6, 128, True, True)
     r, out = adaln(**call, implementation="reference")
-    want = np.asarray(call["x"] + call["gate"] * call["y"], np.float64)
-    np.testing.assert_allclose(r, want, rtol=1e-5, atol=1e-5)
-    normal = (want - want.mean(-1, keepdims=True)) / np.sqrt(want.var(-1, keepdims=True) + 1e-6)
+    expected = np.asarray(call["x"] + call["gate"] * call["y"], np.float64)
+    np.testing.assert_allclose(r, expected, rtol=1e-5, atol=1e-5)
+    normal = (expected - expected.mean(-1, keepdims=True)) / np.sqrt(expected.var(-1, keepdims=True) + 1e-6)
     np.testing.assert_allclose(out, normal * (1 + call["scale"]) + call["shift"], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"implementation": "tpu"}, "'tpu' needs a TPU, and the device is a CPU; 'reference' serves the call"),
         ({"implementation": "fast"}, "implementation is one of reference, tpu, tpu_interpret, got 'fast'"),
@@ -69,7 +69,7 @@ def test_the_formulas_are_a_layer_norm_after_a_gated_residual():
         ({"gate": jnp.zeros((1, 1, 128))}, "a gate is for y, and there is no y"),
     ],
 )
-def test_a_call_that_cannot_be_served_says_why(change, says):
+def test_a_call_that_cannot_be_served_says_why(change, message):
     row = jnp.zeros((1, 1, 128))
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         adaln(**{"x": jnp.zeros((1, 8, 128)), "scale": row, "shift": row, **change})

@@ -37,7 +37,7 @@ def tpu(*args, bounded=None, interpret=True, **kwargs):
 
 
 def results(fn, spec: Spec, dtype=jnp.float32, gain=1.0):
-    """Output, log-sum-exp and the gradients of a sum over both, in float32."""
+    """Return the output, the log-sum-exp and the gradients of a sum over both, in float32."""
     q, k, v = spec.arrays(dtype, gain=gain)
     keys = jax.random.split(jax.random.key(7), 2)
     weights = jax.random.normal(keys[0], q.shape), jax.random.normal(keys[1], q.shape[:3])
@@ -46,8 +46,8 @@ def results(fn, spec: Spec, dtype=jnp.float32, gain=1.0):
     def run(q, k, v, ids):
         def loss(q, k, v):
             out, lse = fn(q, k, v, mask=spec.mask, segments=ids, scale=spec.dim**-0.5)
-            seen = jnp.where(jnp.isfinite(lse), lse, 0.0)
-            return (out.astype(jnp.float32) * weights[0]).sum() + (seen * weights[1]).sum(), (out, lse)
+            finite_lse = jnp.where(jnp.isfinite(lse), lse, 0.0)
+            return (out.astype(jnp.float32) * weights[0]).sum() + (finite_lse * weights[1]).sum(), (out, lse)
 
         (_, values), gradients = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
         return values + gradients
@@ -55,11 +55,11 @@ def results(fn, spec: Spec, dtype=jnp.float32, gain=1.0):
     return [np.asarray(x, np.float32) for x in run(q, k, v, spec.segment_ids())]
 
 
-def error(found, want) -> float:
-    """The largest difference in units of the largest value; infinities must agree."""
-    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(want))
-    found, want = (np.where(np.isfinite(x), x, 0) for x in (found, want))
-    return np.abs(found - want).max() / max(1e-6, np.abs(want).max())
+def error(found, expected) -> float:
+    """Return the largest difference in units of the largest value; infinities must agree."""
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    found, expected = (np.where(np.isfinite(x), x, 0) for x in (found, expected))
+    return np.abs(found - expected).max() / max(1e-6, np.abs(expected).max())
 
 
 def test_the_reference_is_softmax_with_the_mask_written_out():
@@ -67,20 +67,22 @@ def test_the_reference_is_softmax_with_the_mask_written_out():
     q, k, v = spec.arrays()
     q_ids, kv_ids = spec.segment_ids()
     out, lse = reference.attention(q, k, v, mask=spec.mask, segments=(q_ids, kv_ids), scale=0.3)
-    may = materialize(spec.mask, 21, 35)
+    mask_TS = materialize(spec.mask, 21, 35)
     for b, t, n in np.ndindex(2, 21, 4):
-        seen = may[t] & np.asarray(q_ids[b, t] == kv_ids[b])
-        logits = 0.3 * np.asarray(k[b, seen, n // 2], np.float64) @ np.asarray(q[b, t, n], np.float64)
+        allowed = mask_TS[t] & np.asarray(q_ids[b, t] == kv_ids[b])
+        logits = 0.3 * np.asarray(k[b, allowed, n // 2], np.float64) @ np.asarray(q[b, t, n], np.float64)
         weights = np.exp(logits)
-        want = weights @ np.asarray(v[b, seen, n // 2]) / weights.sum() if seen.any() else np.zeros(8)
-        np.testing.assert_allclose(out[b, t, n], want, atol=1e-5)
-        np.testing.assert_allclose(lse[b, t, n], np.log(weights.sum()) if seen.any() else -np.inf, rtol=1e-5, atol=1e-5)
+        expected = weights @ np.asarray(v[b, allowed, n // 2]) / weights.sum() if allowed.any() else np.zeros(8)
+        np.testing.assert_allclose(out[b, t, n], expected, atol=1e-5)
+        np.testing.assert_allclose(
+            lse[b, t, n], np.log(weights.sum()) if allowed.any() else -np.inf, rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("spec", SMALL, ids=lambda spec: spec.name)
 def test_the_kernels_agree_with_the_reference(spec):
-    want = results(reference.attention, spec)
-    for found, true in zip(results(tpu, spec), want, strict=True):
+    expected = results(reference.attention, spec)
+    for found, true in zip(results(tpu, spec), expected, strict=True):
         assert error(found, true) <= 1e-5
 
 
@@ -88,9 +90,9 @@ def test_the_kernels_agree_with_the_reference(spec):
 def test_a_deep_matrix_unit_masks_in_the_product(name):
     (spec,) = (spec for spec in SMALL if spec.name == name)
     for bounded, gain in ((True, 1.0), (False, 40.0)):
-        want = results(reference.attention, spec, gain=gain)
+        expected = results(reference.attention, spec, gain=gain)
         found = results(lambda *a, b=bounded, **k: tpu(*a, bounded=b, chip="v6e", **k), spec, gain=gain)
-        for one, true in zip(found, want, strict=True):
+        for one, true in zip(found, expected, strict=True):
             assert error(one, true) <= 1e-5 * max(1.0, gain / 10)
 
 
@@ -127,11 +129,11 @@ def test_bfloat16_is_as_exact_as_the_reference_in_bfloat16(name):
 def test_softmax_without_a_bound_is_exact_however_large_the_logits(name):
     (spec,) = (spec for spec in SMALL if spec.name == name)
     for gain in (1.0, 40.0):
-        want = results(reference.attention, spec, gain=gain)
+        expected = results(reference.attention, spec, gain=gain)
         for found, true in zip(
-            results(lambda *a, **k: tpu(*a, bounded=False, **k), spec, gain=gain), want, strict=True
+            results(lambda *a, **k: tpu(*a, bounded=False, **k), spec, gain=gain), expected, strict=True
         ):
-            # The logits themselves are only so exact in float32.
+            # The logits themselves have this error in float32.
             assert error(found, true) <= 1e-5 * max(1.0, gain / 10)
 
 
@@ -139,15 +141,15 @@ def test_the_maximum_that_was_met_first_need_not_be_near_the_true_one():
     # Keys grow along the sequence: later blocks exceed every earlier reference by far more than the limit.
     q, k, v = Spec("", 256, 1024, dim=64).arrays()
     for ramp in (jnp.linspace(0.1, 60.0, 1024), jnp.linspace(60.0, 0.1, 1024)):
-        grown = k * ramp[None, :, None, None]
-        want = reference.attention(q, grown, v, mask=None, segments=None, scale=1.0)
-        for found, true in zip(tpu(q, grown, v, mask=None, segments=None, scale=1.0), want, strict=True):
+        growing_k = k * ramp[None, :, None, None]
+        expected = reference.attention(q, growing_k, v, mask=None, segments=None, scale=1.0)
+        for found, true in zip(tpu(q, growing_k, v, mask=None, segments=None, scale=1.0), expected, strict=True):
             assert error(np.asarray(found), np.asarray(true)) <= 1e-4
 
 
-def test_the_bound_is_seen_from_the_norms():
+def test_the_bound_is_computed_from_the_norms():
     q, k, v = Spec("", 256, 256, dim=64).arrays()
-    # Logits near 1000: relative to 0 they would overflow, so the bounded kernel would say infinity.
+    # Logits near 1000: relative to 0 they overflow, so the bounded kernel returns infinity.
     far = [np.asarray(x) for x in tpu(30 * q, 30 * k, v, mask=None, segments=None, scale=1.0)]
     assert all(np.isfinite(x).all() for x in far)
     overflown = tpu(30 * q, 30 * k, v, mask=None, segments=None, scale=1.0, bounded=True)
@@ -158,8 +160,8 @@ def test_the_bound_is_seen_from_the_norms():
 def test_long_sequences_are_cut_into_runs_of_queries(monkeypatch):
     monkeypatch.setattr(op, "MOST_QUERIES", 512)
     for spec in (Spec("", 1100, 300, heads=2), Spec("", 1100, 1100, mask=FrameCausal(110, window=4), segments=2)):
-        want = results(reference.attention, spec)
-        for found, true in zip(results(tpu, spec), want, strict=True):
+        expected = results(reference.attention, spec)
+        for found, true in zip(results(tpu, spec), expected, strict=True):
             assert error(found, true) <= 1e-5
 
 
@@ -206,23 +208,23 @@ def test_gradients_through_parts_of_the_keys_sum_to_the_whole(implementation, ma
     @jax.jit
     def whole(q, k, v):
         def outputs(q, k, v):
-            kept = {"mask": mask, "segment_ids": ids, "implementation": "reference"}
-            return attention(q, k, v, **kept, return_lse=True)
+            options = {"mask": mask, "segment_ids": ids, "implementation": "reference"}
+            return attention(q, k, v, **options, return_lse=True)
 
         out, back, lse = jax.vjp(outputs, q, k, v, has_aux=True)
         return back(d_out), lse, (out * d_out).sum(-1)
 
-    want, lse, delta = whole(q, k, v)
+    expected, lse, delta = whole(q, k, v)
 
     def part(first, size):
         at = slice(first, first + size)
         offsets = SequenceOffsets(0, first, 300, 420)
-        kept = {"mask": mask, "offsets": offsets, "segment_ids": (ids[0], ids[1][:, at])}
-        return gradients(q, k[:, at], v[:, at], d_out, lse, delta, **kept, implementation=implementation)
+        options = {"mask": mask, "offsets": offsets, "segment_ids": (ids[0], ids[1][:, at])}
+        return gradients(q, k[:, at], v[:, at], d_out, lse, delta, **options, implementation=implementation)
 
     (dq, dk, dv), (dq2, dk2, dv2) = jax.jit(lambda: (part(0, 130), part(130, 290)))()
     found = dq + dq2, *(jnp.concatenate(pair, axis=1) for pair in ((dk, dk2), (dv, dv2)))
-    for got, true in zip(found, want, strict=True):
+    for got, true in zip(found, expected, strict=True):
         np.testing.assert_allclose(got, true, atol=2e-5, rtol=1e-4)
 
 
@@ -254,8 +256,8 @@ def test_a_ring_s_parts_are_masked_by_their_offsets(implementation, mask):
     def whole(q, k, v):
         return (attention(q, k, v, mask=mask, implementation="reference") * weights).sum()
 
-    found, want = ring(jnp.array([0, 240]), q, k, v), jax.jit(jax.value_and_grad(whole, (0, 1, 2)))(q, k, v)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), found, want)
+    found, expected = ring(jnp.array([0, 240]), q, k, v), jax.jit(jax.value_and_grad(whole, (0, 1, 2)))(q, k, v)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), found, expected)
 
 
 def test_a_part_in_which_a_query_has_no_key_counts_for_nothing():
@@ -268,7 +270,7 @@ def test_a_part_in_which_a_query_has_no_key_counts_for_nothing():
 
 @pytest.mark.parametrize("name", ["odd", "grouped", "packed", "frames", "local"])
 @pytest.mark.parametrize("package", ["splash", "tokamax"])
-def test_the_public_kernels_say_the_same(package, name):
+def test_the_public_kernels_agree_with_the_reference(package, name):
     if package == "tokamax":
         pytest.importorskip("tokamax", reason="tokamax is not installed")
     (spec,) = (spec for spec in SMALL if spec.name == name)
@@ -285,7 +287,7 @@ def test_the_public_kernels_say_the_same(package, name):
         assert error(found, true) <= 1e-5
 
 
-def test_the_public_kernels_say_what_they_cannot():
+def test_the_public_kernels_report_what_they_cannot_serve():
     q, k, v = Spec("", 256, 128).arrays()
     ids = jnp.zeros((1, 256), jnp.int32), jnp.zeros((1, 128), jnp.int32)
     with pytest.raises(ValueError, match="only for as many queries as keys"):
@@ -305,7 +307,7 @@ def test_cudnn_agrees_with_the_reference(spec):
     assert np.linalg.norm(found - truth) <= 1.5 * np.linalg.norm(other - truth)
 
 
-def test_cudnn_says_what_it_cannot():
+def test_cudnn_reports_what_it_cannot_serve():
     q = jnp.zeros((1, 8, 2, 64))
     assert "takes bfloat16, got float32" in gpu.find_obstacle(q, None, None)
     assert "no masks" in gpu.find_obstacle(q, FrameCausal(4), None)
@@ -325,8 +327,8 @@ def test_a_mask_that_is_too_large_to_be_written_out_is_refused_before_compiling(
 def test_no_copy_races_a_computation(name):
     (spec,) = (spec for spec in SMALL if spec.name == name)
     watched = pltpu.InterpretParams(detect_races=True)
-    want = results(reference.attention, spec)
-    for found, true in zip(results(lambda *a, **k: tpu(*a, interpret=watched, **k), spec), want, strict=True):
+    expected = results(reference.attention, spec)
+    for found, true in zip(results(lambda *a, **k: tpu(*a, interpret=watched, **k), spec), expected, strict=True):
         assert error(found, true) <= 1e-5
     from jax._src.pallas.mosaic.interpret import interpret_pallas_call
 
@@ -334,7 +336,7 @@ def test_no_copy_races_a_computation(name):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"implementation": "flash"}, "implementation is one of reference, xla, tpu, .*, got 'flash'"),
         ({"implementation": "gpu"}, "implementation 'gpu' needs a GPU, and the device is a CPU"),
@@ -345,8 +347,8 @@ def test_no_copy_races_a_computation(name):
         ({"mask": LocalWindow((2, 2, 3), (1, 1, 1), (1, 1, 1))}, "is for 12 tokens, got 8 queries and 8 keys"),
     ],
 )
-def test_a_call_that_cannot_be_served_says_why(change, says):
+def test_a_call_that_cannot_be_served_says_why(change, message):
     call = {"q": jnp.zeros((1, 8, 2, 4)), "k": jnp.zeros((1, 8, 2, 4)), **change}
     call["v"] = call["k"]
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         attention(**call)

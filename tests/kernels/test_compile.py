@@ -1,4 +1,4 @@
-"""The kernels pass the real compiler of every TPU, which libtpu holds: no TPU is needed."""
+"""The kernels compile for every TPU with libtpu's compiler, which needs no TPU."""
 
 import json
 import subprocess
@@ -66,8 +66,8 @@ for dim in (64, 80, 96, 128):
 """
 
 
-def compiled(environment: dict[str, str], chip: str, names: list[str], dtypes: list[str]) -> list:
-    """What compiled: names, types, and the kernels found in the program."""
+def compile_specs(environment: dict[str, str], chip: str, names: list[str], dtypes: list[str]) -> list:
+    """Compile specs by name; return the names, types, and kernels found in the programs."""
     command = [sys.executable, "-c", PROGRAM, json.dumps([chip, names, dtypes])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -78,15 +78,15 @@ def compiled(environment: dict[str, str], chip: str, names: list[str], dtypes: l
     ("chip", "name"), [("v5e", "packed cross"), ("v5p", "grouped"), ("v6e", "streaming"), ("tpu7x", "cross")]
 )
 def test_one_problem_compiles(tpu_compiler, chip, name):
-    assert compiled(tpu_compiler, chip, [name], ["bfloat16"]) == [[name, "bfloat16", ["bwd", "fwd"]]]
+    assert compile_specs(tpu_compiler, chip, [name], ["bfloat16"]) == [[name, "bfloat16", ["bwd", "fwd"]]]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_problem_compiles(tpu_compiler, chip):
     names, dtypes = [spec.name for spec in SMALL], ["bfloat16", "float32"]
-    want = [[name, dtype, ["bwd", "fwd"]] for name in names for dtype in dtypes]
-    assert compiled(tpu_compiler, chip, names, dtypes) == want
+    expected = [[name, dtype, ["bwd", "fwd"]] for name in names for dtype in dtypes]
+    assert compile_specs(tpu_compiler, chip, names, dtypes) == expected
 
 
 @pytest.mark.slow

@@ -69,8 +69,8 @@ def test_local_windows_hold_as_many_keys_for_every_query_and_lie_around_it(grid,
         for dim in range(3):
             at, size, width = positions[dim, q], grid[dim], min(window[dim], grid[dim])
             first = min(max(at - width // 2, 0), size - width)
-            seen = np.unique(positions[dim, allowed])
-            np.testing.assert_array_equal(seen, np.arange(first, first + width))
+            key_positions = np.unique(positions[dim, allowed])
+            np.testing.assert_array_equal(key_positions, np.arange(first, first + width))
 
 
 @given(dims, dims, dims)
@@ -107,20 +107,20 @@ def test_pairs_are_counted_as_the_mask_written_out_has_them(grid, tile, window, 
 @settings(max_examples=40, deadline=None)
 def test_a_mask_follows_its_tokens_into_tile_order_and_behind_padding(grid, tile, mask, padding):
     tokens, order = math.prod(grid), tile_order(grid, tile)
-    want = materialize(mask, tokens, tokens)[np.ix_(order, order)]
+    expected = materialize(mask, tokens, tokens)[np.ix_(order, order)]
     ordered = TileOrdered(mask, grid, tile)
-    np.testing.assert_array_equal(materialize(ordered, tokens, tokens), want)
+    np.testing.assert_array_equal(materialize(ordered, tokens, tokens), expected)
     padded = materialize(Padded(ordered, tokens), tokens + padding, tokens + padding)
-    np.testing.assert_array_equal(padded[:tokens, :tokens], want)
+    np.testing.assert_array_equal(padded[:tokens, :tokens], expected)
     with pytest.raises(ValueError, match=f"is for {tokens} tokens, got {tokens + 1} queries"):
         ordered.labels(tokens + 1, tokens)
 
 
 def test_both_masks_hold_when_joined():
     a, b, c = FrameCausal(4, window=2, sinks=1), FrameCausal(6), LocalWindow((2, 3, 4), (1, 2, 2), (1, 2, 3))
-    want = materialize(a, 24, 24) & materialize(b, 24, 24) & materialize(c, 24, 24)
-    np.testing.assert_array_equal(materialize(a & b & c, 24, 24), want)
-    np.testing.assert_array_equal(materialize(c & (b & a), 24, 24), want)
+    expected = materialize(a, 24, 24) & materialize(b, 24, 24) & materialize(c, 24, 24)
+    np.testing.assert_array_equal(materialize(a & b & c, 24, 24), expected)
+    np.testing.assert_array_equal(materialize(c & (b & a), 24, 24), expected)
 
 
 def test_a_mask_is_read_as_it_is_written():
@@ -132,7 +132,7 @@ def test_a_mask_is_read_as_it_is_written():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("FrameCausal(0)", "FrameCausal.frame is at least 1, got 0"),
         ("FrameCausal(open('x'))", "a mask is SpatialOnly, TemporalOnly, FrameCausal, LocalWindow, SlidingTiles"),
@@ -141,8 +141,8 @@ def test_a_mask_is_read_as_it_is_written():
         ("FrameCausal(4, span=2)", "span"),
     ],
 )
-def test_what_is_no_mask_is_refused(text, says):
-    with pytest.raises(ValueError, match=says):
+def test_what_is_no_mask_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
         parse_mask(text)
 
 
@@ -184,8 +184,8 @@ def test_slots_add_something_exactly_where_the_rule_forbids(grid, tile, window, 
         for span, first, count in predicate.slots:
             found = values[first : first + count, None]
             one_hot = found == labels.kv[0][span.label, keys]
-            thinks = ~allows((span._replace(label=0),), [labels.q[0][span.label]], [found])
-            forbidden[:, keys] += thinks.T.astype(int) @ one_hot
+            outside = ~allows((span._replace(label=0),), [labels.q[0][span.label]], [found])
+            forbidden[:, keys] += outside.T.astype(int) @ one_hot
             assert (one_hot.sum(0) == 1).all()
     np.testing.assert_array_equal(forbidden[:, :tokens] == 0, materialize(mask, tokens, tokens))
     assert (forbidden[:, tokens:] > 0).all()
@@ -194,7 +194,7 @@ def test_slots_add_something_exactly_where_the_rule_forbids(grid, tile, window, 
 def test_a_mask_with_more_values_than_slots_is_tested_in_words():
     mask = LocalWindow((4, 8, 8), (2, 4, 4), (3, 5, 5))
     sizes = [256] * 4
-    # 2 + 4 + 4 values a block of 32 keys: three eights.
+    # 2 + 4 + 4 values per block of 32 keys, each padded to a multiple of eight: 24 slots.
     assert label_tokens(mask, None, *sizes, kv_block=32, spare=24)[1].slots
     predicate = label_tokens(mask, None, *sizes, kv_block=32, spare=23)[1]
     assert predicate.words and not predicate.slots
@@ -247,7 +247,7 @@ def test_a_plan_visits_each_block_once_in_order_and_then_stays():
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: FrameCausal(0), "FrameCausal.frame is at least 1, got 0"),
         (lambda: FrameCausal(4, window=0), "FrameCausal.window is at least 1, got 0"),
@@ -258,6 +258,6 @@ def test_a_plan_visits_each_block_once_in_order_and_then_stays():
         ),
     ],
 )
-def test_masks_that_make_no_sense_are_refused(make, says):
-    with pytest.raises(ValueError, match=says):
+def test_masks_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
         make()

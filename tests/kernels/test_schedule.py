@@ -1,4 +1,4 @@
-"""Reading what libtpu writes, and what is said when it cannot be had."""
+"""Parsing of the files that libtpu's simulator writes, and the errors without it."""
 
 import importlib.util
 import json
@@ -42,26 +42,26 @@ def test_the_tile_s_body_is_the_longest_run_without_a_branch(tmp_path):
     assert simulator._find_body(tmp_path / "b", len(used)) == (1, 4)
 
 
-def test_a_report_counts_every_operation_but_those_set_aside(tmp_path):
+def test_a_report_counts_every_operation_but_those_excluded(tmp_path):
     for name, cycles in (("kernel.1", 800), ("fusion.7", 100), ("forward.2", 5000)):
         text = f'hlo_op_estimate {{\n  hlo_op_name: "{name}"\n  estimated_cycles: {cycles}\n}}'
         (tmp_path / f"{name}.textproto").write_text(text)
     (tmp_path / "12-kernel.1-01-final_hlo-static-per-bundle-utilization.txt").write_text(UTILIZATION)
     (tmp_path / "12-kernel.1-03-final_bundles.txt").write_text(BUNDLES)
     chip = simulator.Chip("", ghz=1.0, flops=1000, cores=2)
-    report = simulator._read(tmp_path, tmp_path, chip, "kernel", flops=450_000, steps=10, aside="forward")
+    report = simulator._read(tmp_path, tmp_path, chip, "kernel", flops=450_000, steps=10, excluded_prefix="forward")
     assert (report.cycles, report.step_cycles, report.bundles, report.spills) == (900, 180.0, 3, 1)
     assert report.share == pytest.approx(0.5) and report.tflops == pytest.approx(0.5)
     assert report.binding == "MATMUL" and report.busy["MATMUL"] == pytest.approx(10 / 12)
 
 
-def test_an_unknown_chip_is_named_beside_those_there_are(capsys):
+def test_an_unknown_chip_is_named_with_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         schedule.main(["--chip", "v5e,v9"])
     assert "no chip v9; there are v5e, v5p, v6e, tpu7x" in capsys.readouterr().err
 
 
-def test_the_simulator_says_the_same_number_every_time(tpu_compiler, monkeypatch):
+def test_the_simulator_is_deterministic(tpu_compiler, monkeypatch):
     for name, value in tpu_compiler.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(tpu_compiler["PYTHONPATH"].split(os.pathsep)[0])
@@ -74,8 +74,8 @@ def test_the_simulator_says_the_same_number_every_time(tpu_compiler, monkeypatch
     assert plain.share == pytest.approx(4 * 512**2 * 64 / 131072 / plain.cycles)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is here")
-def test_without_libtpu_one_sentence_says_so():
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_without_libtpu_the_error_is_one_sentence():
     with pytest.raises(RuntimeError, match="libtpu"):
         simulator.simulate("videodit_kernels.attention.simulated:build_ours", {}, "v5e")
 
@@ -119,7 +119,7 @@ def test_the_cost_of_a_mask_is_its_blocks_times_their_cycles(monkeypatch, capsys
     assert "is for 64 tokens, got 16384" in capsys.readouterr().err
 
 
-def test_kernels_of_one_pass_stand_beside_xla(monkeypatch, capsys):
+def test_norm_kernels_are_compared_with_xla(monkeypatch, capsys):
     def cycles(builder, arguments, chip):
         assert builder == "videodit_kernels.adaln.simulated:build_kernel" and chip == "v6e"
         if not arguments["ours"]:

@@ -9,6 +9,6 @@ def adaln(x: Array, y: Array | None, gate: Array | None, scale: Array, shift: Ar
     if y is not None:
         x = (x + (y if gate is None else gate * y)).astype(x.dtype)
     x32 = x.astype(jnp.float32)
-    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
-    normal = centred * lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
+    centered = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    normal = centered * lax.rsqrt(jnp.mean(jnp.square(centered), axis=-1, keepdims=True) + eps)
     return x, (normal * (1 + scale) + shift).astype(x.dtype)

@@ -13,12 +13,12 @@ from jax.experimental.pallas import tpu as pltpu
 # Tokens of a grid step at a width of 1024.
 _ROWS = 512
 _LANES = 128
-# More than compilers give by themselves, for what a wide model's sums and float32 rows take.
+# Above the compiler's default: the sums and float32 values of wide models need it.
 _VMEM_BYTES = 32 * 2**20
 
 
 def find_obstacle(x: Array, y: Array | None, scale: Array, shift: Array, gate: Array | None) -> str | None:
-    """Say why the kernel cannot serve a call; None if it can."""
+    """Return why the kernel cannot serve a call; None if it can."""
     if any(m is not None and m.shape[1] != 1 for m in (scale, shift, gate)):
         return "has one modulation a clip, [B, 1, D], not one a token"
     if y is not None and y.dtype != x.dtype:
@@ -32,7 +32,7 @@ def find_obstacle(x: Array, y: Array | None, scale: Array, shift: Array, gate: A
 def adaln(
     x: Array, y: Array | None, gate: Array, scale: Array, shift: Array, eps: float, interpret: bool
 ) -> tuple[Array, Array]:
-    """As `api.adaln`, modulation [B, 1, D]; without `y`, `gate` is not read."""
+    """Compute `api.adaln` with modulation [B, 1, D]; without `y`, `gate` is not read."""
     return _forward(x, y, gate, scale, shift, eps=eps, interpret=interpret)
 
 
@@ -52,16 +52,19 @@ adaln.defvjp(_adaln_fwd, _adaln_bwd)
 
 
 def _statistics(r: Array, eps: float) -> tuple[Array, Array]:
-    """The normalised rows, and one over their deviation."""
-    centred = r - jnp.mean(r, axis=-1, keepdims=True)
-    inverse = lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + eps)
-    return centred * inverse, inverse
+    """Return the normalised tokens, and the reciprocal of their standard deviation."""
+    centered = r - jnp.mean(r, axis=-1, keepdims=True)
+    inverse = lax.rsqrt(jnp.mean(jnp.square(centered), axis=-1, keepdims=True) + eps)
+    return centered * inverse, inverse
 
 
-def _call(kernel, x: Array, arrays: list[Array], rows: list[Array], outs: int, sums: int, name: str, interpret: bool):
-    """Run a kernel over blocks of tokens: arrays and outputs like `x`, rows [B, 1, D], sums [B, 8, sums D] in float32.
+def _call(
+    kernel, x: Array, arrays: list[Array], modulations: list[Array], outs: int, sums: int, name: str, interpret: bool
+):
+    """Run a kernel over blocks of tokens.
 
-    The last block may reach beyond the tokens: what is read there is anything, what is written there is dropped.
+    Arrays and outputs are like `x`, modulations [B, 1, D], sums [B, 8, sums D] in float32. The last block may reach
+    beyond the tokens: values read there are undefined, and values written there are dropped.
     """
     batch, length, width = x.shape
     size = _block(length, width)
@@ -70,7 +73,7 @@ def _call(kernel, x: Array, arrays: list[Array], rows: list[Array], outs: int, s
     return pl.pallas_call(
         kernel,
         grid=(batch, -(-length // size)),
-        in_specs=[tokens] * len(arrays) + [row] * len(rows),
+        in_specs=[tokens] * len(arrays) + [row] * len(modulations),
         out_specs=[tokens] * outs + [pl.BlockSpec((None, 8, sums * width), lambda b, i: (b, 0, 0))] * bool(sums),
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * outs
         + [jax.ShapeDtypeStruct((batch, 8, sums * width), jnp.float32)] * bool(sums),
@@ -79,7 +82,7 @@ def _call(kernel, x: Array, arrays: list[Array], rows: list[Array], outs: int, s
         ),
         interpret=interpret,
         name=name,
-    )(*arrays, *rows)
+    )(*arrays, *modulations)
 
 
 def _block(length: int, width: int) -> int:
@@ -100,13 +103,13 @@ def _forward(x, y, gate, scale, shift, *, eps: float, interpret: bool):
         normal, _ = _statistics(r.astype(jnp.float32), eps)
         out[...] = (normal * (1 + scale[...]) + shift[...]).astype(out.dtype)
 
-    arrays, rows = ([x, y], [gate, scale, shift]) if branch else ([x], [scale, shift])
-    found = _call(kernel, x, arrays, rows, 1 + branch, 0, "videodit_adaln_fwd", interpret)
-    return tuple(found) if branch else (x, found[0])
+    arrays, modulations = ([x, y], [gate, scale, shift]) if branch else ([x], [scale, shift])
+    outputs = _call(kernel, x, arrays, modulations, 1 + branch, 0, "videodit_adaln_fwd", interpret)
+    return tuple(outputs) if branch else (x, outputs[0])
 
 
 def _backward(r, y, gate, scale, d_r, d_out, *, eps: float, interpret: bool):
-    """Gradients of x and y (None without it), and those of scale, shift and gate, summed over tokens to eight rows."""
+    """Compute the gradients of x, y (None without it), and of scale, shift and gate, summed over tokens to 8 rows."""
     branch, length = y is not None, r.shape[1]
 
     def kernel(*refs):
@@ -135,6 +138,6 @@ def _backward(r, y, gate, scale, d_r, d_out, *, eps: float, interpret: bool):
             columns = pl.ds(at * r.shape[1], r.shape[1])
             sums[:, columns] += part.reshape(-1, 8, part.shape[1]).sum(0)
 
-    arrays, rows = ([r, d_r, d_out, y], [gate, scale]) if branch else ([r, d_r, d_out], [scale])
-    found = _call(kernel, r, arrays, rows, 1 + branch, 3, "videodit_adaln_bwd", interpret)
-    return found if branch else (found[0], None, found[1])
+    arrays, modulations = ([r, d_r, d_out, y], [gate, scale]) if branch else ([r, d_r, d_out], [scale])
+    outputs = _call(kernel, r, arrays, modulations, 1 + branch, 3, "videodit_adaln_bwd", interpret)
+    return outputs if branch else (outputs[0], None, outputs[1])

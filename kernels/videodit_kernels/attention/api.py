@@ -40,15 +40,15 @@ def attention(
     Args:
         q: queries [B, T, N, H], bfloat16 or float32.
         k, v: keys and values [B, S, M, H], M a divisor of N: query head n reads head n // (N / M).
-        mask: who may attend to whom, by position.
-        offsets: which part of longer sequences, for which the mask is, q and k are: in rings every device holds a part.
+        mask: which keys a query may attend to, by position.
+        offsets: where q and k lie in the longer sequences that the mask is for: in a ring every device holds a part.
         segment_ids: int [B, T], or a pair [B, T] and [B, S]: a query attends to the keys with its own id. Padding is a
             segment of its own.
         scale: 1 / sqrt(H) by default.
         return_lse: also return the log-sum-exp of the logits, float32 [B, T, N], -inf where a query has no key;
             differentiable, so that `merge` joins attention over parts of the keys.
-        residuals: a name by which policies of `jax.checkpoint` keep what the kernels' gradient needs of their result:
-            the output and its log-sum-exp.
+        residuals: a name for policies of `jax.checkpoint`, under which they can keep the output and its log-sum-exp,
+            which the gradient of the kernels needs.
         implementation: None for the best that serves this backend and call, logged once.
 
     Returns [B, T, N, H] in the type of `q`; zeros where a query has no key.
@@ -123,7 +123,7 @@ def _implementation(name: str, return_lse: bool, residuals: str | None) -> Calla
 
 
 def _best(backend: str, q: Array, mask: Mask | None, segments, return_lse: bool) -> Implementation:
-    # On CPUs XLA makes the formulas themselves a third faster than it does `jax.nn.dot_product_attention`.
+    # On CPUs XLA compiles the formulas to a program a third faster than `jax.nn.dot_product_attention`.
     names: dict[str, Implementation] = {"tpu": "tpu", "cpu": "reference"}
     name = names.get(backend, "xla")
     if backend == "gpu" and not return_lse and not gpu.find_obstacle(q, mask, segments):

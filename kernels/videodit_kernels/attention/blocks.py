@@ -1,7 +1,7 @@
-"""Which blocks of the attention matrix a mask leaves empty, whole, or in part.
+"""Classification of the blocks of the attention matrix under a mask: empty, whole, or partial.
 
-Tested from ranges of labels over short runs of tokens, so that no array of size T x S is needed; in numpy where the
-labels are known when tracing, as those of masks are, else in jax.numpy, as for segment ids.
+The test compares ranges of labels over short runs of tokens, so that no array of size T x S is needed. It runs in numpy
+where the labels are known when tracing, as those of masks are, else in jax.numpy, as for segment ids.
 """
 
 from __future__ import annotations
@@ -41,6 +41,6 @@ def _ranges(labels, dim: int):
     xp = np if isinstance(labels, np.ndarray) else jnp
     runs = labels.reshape(*labels.shape[:-1], labels.shape[-1] // RUN, RUN)
     return [
-        [xp.expand_dims(found[..., row, :], dim) for row in range(labels.shape[-2])]
-        for found in (runs.min(-1), runs.max(-1))
+        [xp.expand_dims(bound[..., row, :], dim) for row in range(labels.shape[-2])]
+        for bound in (runs.min(-1), runs.max(-1))
     ]

@@ -6,12 +6,12 @@ from jax import Array
 
 from videodit_kernels.attention.masks import Mask, SequenceOffsets
 
-# Of cuDNN's kernels.
+# The largest head dim of cuDNN's kernels.
 MAX_HEAD_DIM = 128
 
 
 def find_obstacle(q: Array, mask: Mask | None, segments: tuple[Array, Array] | None) -> str | None:
-    """Say why cuDNN cannot serve a call; None if it can."""
+    """Return why cuDNN cannot serve a call; None if it can."""
     if mask is not None or segments is not None:
         return "has no masks and no segments: a mask written out is slow there"
     if q.dtype != jnp.bfloat16:
@@ -31,7 +31,7 @@ def attention(
     scale: float,
     offsets: SequenceOffsets | None = None,
 ) -> tuple[Array, None]:
-    """As `reference.attention`, but without a log-sum-exp: cuDNN's has no gradient.
+    """Compute `reference.attention`, without a log-sum-exp: cuDNN's has no gradient.
 
     Raises:
         ValueError: where cuDNN cannot serve.

@@ -13,7 +13,7 @@ from videodit_kernels.attention import simulated
 from videodit_kernels.attention.tpu.tuned import FILE, load_table, lookup_blocks
 from videodit_kernels.simulator import CHIPS
 
-_PEER = {"q": 1024, "kv": 2048, "compute": 512}
+_PUBLIC_BLOCKS = {"q": 1024, "kv": 2048, "compute": 512}
 
 
 def simulate_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -59,7 +59,7 @@ def format_row(row: dict[str, Any]) -> str:
 def _kernel_runs(which: str) -> dict:
     def run(name, **more):
         def one(chip, which, shape, blocks):
-            sizes = {"blocks": list(blocks)} if name == "build_ours" else _PEER
+            sizes = {"blocks": list(blocks)} if name == "build_ours" else _PUBLIC_BLOCKS
             report = simulated.simulate_kernel(name, chip, which=which, **shape, **sizes, **more)
             return {**dataclasses.asdict(report), "binding": report.binding}
 
@@ -71,8 +71,8 @@ def _kernel_runs(which: str) -> dict:
 
 def _mask_runs(mask: str) -> dict:
     def one(chip, which, shape, blocks):
-        found = simulated.simulate_mask_cost(chip, which, **shape, mask=mask, blocks=blocks)
-        return {**dataclasses.asdict(found), "time": found.time, "mask": mask}
+        cost = simulated.simulate_mask_cost(chip, which, **shape, mask=mask, blocks=blocks)
+        return {**dataclasses.asdict(cost), "time": cost.time, "mask": mask}
 
     return {"ours, masked": one}
 

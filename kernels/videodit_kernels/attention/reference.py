@@ -16,7 +16,7 @@ def build_mask(
     kv_len: int,
     offsets: SequenceOffsets | None = None,
 ) -> Array | None:
-    """Return who may attend to whom, bool [B or 1, 1, T, S]; None where everyone may attend to everyone."""
+    """Return the allowed pairs of query and key, bool [B or 1, 1, T, S]; None where all pairs are allowed."""
     parts = []
     if mask is not None:
         labels = mask.labels(*((q_len, kv_len) if offsets is None else (offsets.q_len, offsets.kv_len)))

@@ -45,8 +45,8 @@ def build_ours(
     """Build a pass of `tpu` with the fields of `Blocks`, or its defaults; a mask is applied in every block.
 
     There are `kv_seq` keys, `seq` by default; the mask is one for `mask_seq` tokens, likewise, with `spare` slots for a
-    block of keys. The backward pass is given its `delta`; to compute that reads two arrays once, 2% of the time at 4096
-    tokens on v5e.
+    block of keys. The backward pass takes `delta` as an argument: computing it reads two arrays once, 2% of the time at
+    4096 tokens on v5e.
     """
     sizes, kv_seq = Blocks(*blocks or ()), kv_seq or seq
     predicate, labels = Predicate(), []
@@ -92,14 +92,14 @@ class MaskCost:
 
     @property
     def time(self) -> float:
-        """Tile counts times tile cycles."""
+        """Return the tile counts times the tile cycles."""
         return self.kept - self.partial + self.partial * self.partial_cycles / self.whole_cycles
 
 
 def simulate_mask_cost(
     chip: str, which: Pass, *, seq: int, dim: int, heads: int, mask: str, blocks: Blocks
 ) -> MaskCost:
-    """Count the mask's blocks at `seq` tokens, and simulate whole and masked ones."""
+    """Count the mask's blocks at `seq` tokens, and simulate a whole and a masked one."""
     sizes, q_padded, kv_padded = fit_blocks(blocks, seq, seq)
     rule, _, labels = label_tokens(parse_mask(mask), None, seq, seq, q_padded, kv_padded)
     kinds = classify_blocks(rule, labels.q, labels.kv, sizes.q, sizes.kv)
@@ -118,17 +118,17 @@ def search_block_sizes(chip: str, *, dim: int, seq: int, heads: int) -> dict[str
     shape = {"seq": seq, "dim": dim, "heads": heads}
 
     def best(which: Pass, candidates: list[Blocks]) -> tuple[float, Blocks]:
-        found = []
+        results = []
         for blocks in candidates:
             try:
-                found.append(
+                results.append(
                     (simulate_kernel("build_ours", chip, which=which, **shape, blocks=list(blocks)).share, blocks)
                 )
-            except RuntimeError:  # it does not fit, or does not end
+            except RuntimeError:  # the kernel does not fit, or the simulation does not end
                 continue
-        if not found:
+        if not results:
             raise RuntimeError(f"no block sizes worked for {chip}, head dim {dim}, {which}")
-        return max(found)
+        return max(results)
 
     forward_share, blocks = best("fwd", [Blocks(q=q, keys=keys) for q in (1024, 2048) for keys in (256, 512, 1024)])
     chunks = [(queries, keys) for queries in (256, 512) for keys in (256, 512)]
@@ -152,11 +152,11 @@ def build_splash(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int
         use_fused_bwd_kernel=True,
     )
     mask = masks.MultiHeadMask([masks.FullMask((seq, seq))] * heads)
-    made = kernel.make_splash_mha(mask, block_sizes=sizes, head_shards=1, q_seq_shards=1)
+    attend = kernel.make_splash_mha(mask, block_sizes=sizes, head_shards=1, q_seq_shards=1)
     # A full mask needs no tables, and the simulator would read them as zeros.
     for name in ("fwd_mask_info", "dkv_mask_info"):
-        setattr(made, name, getattr(made, name)._replace(data_next=None, block_mask=None, mask_next=None))
-    return _public_kernel(made, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
+        setattr(attend, name, getattr(attend, name)._replace(data_next=None, block_mask=None, mask_next=None))
+    return _public_kernel(attend, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
 
 
 def build_tokamax(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: int, compute: int) -> Kernel:
@@ -173,19 +173,19 @@ def build_tokamax(which: Pass, *, seq: int, dim: int, heads: int, q: int, kv: in
         block_kv_dkv_compute=compute,
         use_base2_exp=True,
     )
-    made = kernel.make_splash_mha(masks.FullMask((seq, seq)), config=config, q_seq_shards=1)
-    return _public_kernel(made, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
+    attend = kernel.make_splash_mha(masks.FullMask((seq, seq)), config=config, q_seq_shards=1)
+    return _public_kernel(attend, which, seq, dim, heads, (heads, seq, dim), -(-seq // q) * -(-seq // kv) * heads)
 
 
-def _public_kernel(made, which: Pass, seq: int, dim: int, heads: int, shape: tuple[int, ...], steps: int) -> Kernel:
+def _public_kernel(attend, which: Pass, seq: int, dim: int, heads: int, shape: tuple[int, ...], steps: int) -> Kernel:
     def value(q, k, v):
-        return made(q, k, v).astype(jnp.float32).sum()
+        return attend(q, k, v).astype(jnp.float32).sum()
 
-    fn = made if which == "fwd" else jax.grad(value, argnums=(0, 1, 2))
+    fn = attend if which == "fwd" else jax.grad(value, argnums=(0, 1, 2))
     name = "splash_mha_fwd" if which == "fwd" else "splash_mha_dkv"
     arguments = [jax.ShapeDtypeStruct(shape, jnp.bfloat16)] * 3
-    aside = "nothing" if which == "fwd" else "splash_mha_fwd"
-    return Kernel(lambda *args: fn(*args), arguments, name, _flops(which, seq**2, dim, heads), steps, aside)
+    excluded_prefix = "nothing" if which == "fwd" else "splash_mha_fwd"
+    return Kernel(lambda *args: fn(*args), arguments, name, _flops(which, seq**2, dim, heads), steps, excluded_prefix)
 
 
 def _flops(which: Pass, pairs: int, dim: int, heads: int) -> int:

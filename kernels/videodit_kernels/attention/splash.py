@@ -1,4 +1,4 @@
-"""The public TPU kernels behind our call, to compare with: JAX's splash attention, and tokamax's."""
+"""Public TPU kernels behind the interface of `attention`, for comparison: JAX's splash attention, and tokamax's."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def attention(
     block: int = 512,
     interpret: bool = False,
 ) -> tuple[Array, None]:
-    """As `reference.attention`, but without a log-sum-exp, of which neither has a gradient.
+    """Compute `reference.attention`, without a log-sum-exp: neither package has its gradient.
 
     Raises:
-        ValueError: where a query might have no key, which they do not define, or where `package` is not installed.
+        ValueError: where a query might have no key, which the packages do not define, or where `package` is missing.
     """
     if (mask is not None or segments is not None) and q.shape[1] != k.shape[1]:
         raise ValueError(f"implementation {package!r} has masks and segments only for as many queries as keys")
@@ -85,7 +85,7 @@ def _make_kernel(package, kernel, masks, mask, heads: int, lengths: list[int], b
 
 
 def _mask_class(base: type) -> type:
-    """Our masks as a subclass of theirs, which writes out the slices that they ask for."""
+    """Return a subclass of the package's mask class that writes out the requested slices of our masks."""
 
     class MaterializedMask(base):
         def __init__(self, rule: Rule, labels: Labels):

@@ -7,12 +7,12 @@ from jax import Array
 from videodit_kernels.attention.masks import Mask, SequenceOffsets
 from videodit_kernels.attention.reference import build_mask, softmax
 
-# Of a mask written out, one byte for each pair.
+# The largest mask to write out, at one byte per pair.
 MAX_MASK_BYTES = 2 * 2**30
 
 
 def find_mask_obstacle(q_len: int, kv_len: int) -> str | None:
-    """Say why a mask for these lengths is too large to be written out; None if it is not."""
+    """Return why a mask for these lengths is too large to be written out; None if it is not."""
     size = q_len * kv_len
     if size <= MAX_MASK_BYTES:
         return None
@@ -33,7 +33,7 @@ def attention(
     offsets: SequenceOffsets | None = None,
     return_lse: bool = True,
 ) -> tuple[Array, Array | None]:
-    """As `reference.attention`, by `jax.nn.dot_product_attention`; the mask is written out.
+    """Compute `reference.attention` by `jax.nn.dot_product_attention`; the mask is written out.
 
     Its own residual is rounded and has no gradient, so that the log-sum-exp, where it is requested, is computed here.
 

@@ -20,7 +20,7 @@ def norm_rope(
 
     Args:
         x: queries or keys, bfloat16 or float32.
-        scale: float32; [H] where every head is normalised by itself, [N, H] where all heads of a token are together.
+        scale: float32; [H] where every head is normalised by itself, [N, H] where all heads of a token share a norm.
         cos, sin: of the angles, float32, half a head's width of each.
         implementation: None for the best that serves the device and shapes.
 

@@ -1,6 +1,6 @@
 """QK-norm with RoPE for the simulator: our kernel, and what XLA compiles from the formulas.
 
-The simulator has no model of copies that skip through memory. Ours are such with more than one head; XLA's always.
+The simulator has no model of strided copies. Our kernel makes such copies with more than one head, XLA's always.
 """
 
 import jax

@@ -1,6 +1,6 @@
 """Norm and rotation on a TPU: queries or keys are read once and written once, in the layout of the attention kernels.
 
-XLA makes several passes of it, and keeps float32 between them.
+XLA compiles the formulas to several passes over memory, with float32 between them.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class _Norm:
         return self.scale[n if self.all_heads else 0]
 
     def of(self, n) -> tuple[Array, Array]:
-        """A head of `x`, normalised but not scaled, and `inverse`."""
+        """Return a head of `x`, normalised but not scaled, and `inverse`."""
         head = self.head(n)
         inverse = self.inverse if self.all_heads else self._inverse(jnp.sum(jnp.square(head), -1, keepdims=True))
         return head * inverse, inverse
 
     def mean(self, total: Array) -> Array:
-        """Of what `total` has summed."""
+        """Divide a sum of `total` by the number of dims that it has summed over."""
         return total / (self.x.shape[2] * (self.x.shape[0] if self.all_heads else 1))
 
     def total(self, fn) -> Array:
-        """The sum of `fn(head)` [tokens, H] over all heads, [tokens, 1]."""
+        """Sum `fn(head)` [tokens, H] over all heads and their dims, [tokens, 1]."""
         zeros = jnp.zeros((self.x.shape[1], 1), jnp.float32)
         return lax.fori_loop(0, self.x.shape[0], lambda n, sums: sums + jnp.sum(fn(n), -1, keepdims=True), zeros)
 
@@ -71,13 +71,13 @@ class _Norm:
 
 
 def _tables(cos, sin) -> tuple[Array, Array]:
-    """Factors of a head and of that with its halves exchanged."""
+    """Return the factors of a head, and those of the head with its halves exchanged."""
     c, s = cos[...], sin[...]
     return jnp.concatenate([c, c], -1), jnp.concatenate([-s, s], -1)
 
 
 def _exchange(x: Array) -> Array:
-    """The halves of every row exchanged."""
+    """Exchange the halves of every row."""
     half = x.shape[-1] // 2
     return jnp.concatenate([x[:, half:], x[:, :half]], -1)
 
@@ -96,7 +96,7 @@ def _forward(x, scale, cos, sin, *, eps: float, interpret: bool):
 
 
 def _backward(x, scale, cos, sin, dy, *, eps: float, interpret: bool):
-    """The gradient of x, and that of scale, summed over tokens to eight rows."""
+    """Compute the gradient of x, and that of scale, summed over tokens to eight rows."""
     length = x.shape[1]
 
     def kernel(x, dy, scale, cos, sin, dx, sums):
@@ -104,7 +104,7 @@ def _backward(x, scale, cos, sin, dy, *, eps: float, interpret: bool):
         token = pl.program_id(1) * x.shape[1] + lax.broadcasted_iota(jnp.int32, x.shape[1:], 0)
 
         def back(n):
-            """Gradient of a head before it was rotated."""
+            """Return the gradient of a head before its rotation."""
             d = dy[n].astype(jnp.float32)
             return d * same + _exchange(d * other)
 
@@ -132,7 +132,7 @@ def _backward(x, scale, cos, sin, dy, *, eps: float, interpret: bool):
 def _call(kernel, arrays: list[Array], scale: Array, cos: Array, sin: Array, sums: bool, name: str, interpret: bool):
     """Run a kernel over blocks of tokens: arrays and an output [B, T, N, H], and sums like `scale` [B, 1 or N, 8, H].
 
-    The last block may reach beyond the tokens: what is read there is anything, what is written there is dropped.
+    The last block may reach beyond the tokens: values read there are undefined, and values written there are dropped.
     """
     batch, length, heads, dim = arrays[0].shape
     size = max(16, min(_TOKENS * 1024 // (heads * dim), length) // 16 * 16)
@@ -140,7 +140,7 @@ def _call(kernel, arrays: list[Array], scale: Array, cos: Array, sin: Array, sum
     tokens = pl.BlockSpec((None, heads, size, dim), lambda b, i: (b, 0, i, 0))
     angles = pl.BlockSpec((None, size, dim // 2), lambda b, i: (b, i, 0))
     whole = pl.BlockSpec(scale.shape, lambda b, i: (0, 0, 0))
-    found = pl.pallas_call(
+    outputs = pl.pallas_call(
         kernel,
         grid=(batch, -(-length // size)),
         in_specs=[tokens] * len(arrays) + [whole, angles, angles],
@@ -151,4 +151,4 @@ def _call(kernel, arrays: list[Array], scale: Array, cos: Array, sin: Array, sum
         interpret=interpret,
         name=name,
     )(*(x.swapaxes(1, 2) for x in arrays), scale, cos, sin)
-    return found[0].swapaxes(1, 2), *found[1:]
+    return outputs[0].swapaxes(1, 2), *outputs[1:]

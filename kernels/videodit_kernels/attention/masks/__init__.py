@@ -1,4 +1,4 @@
-"""Which keys a query may attend to: small descriptions, one file for each rule."""
+"""Attention masks: small descriptions of the keys that a query may attend to, one file per rule."""
 
 from videodit_kernels.attention.masks.base import FAR as FAR
 from videodit_kernels.attention.masks.base import Both as Both

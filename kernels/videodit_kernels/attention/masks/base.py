@@ -1,4 +1,4 @@
-"""What every mask is: integer labels of the tokens, and a rule over their differences.
+"""The base of all masks: integer labels of the tokens, and a rule over their differences.
 
 The size of a mask does not grow with the sequence, and one rule serves every reader: `materialize` writes the mask out,
 a kernel tests single pairs by the labels of their tokens, and `classify_blocks` whole blocks by the ranges of theirs.
@@ -21,7 +21,7 @@ from jax import Array, lax
 
 
 class Span(NamedTuple):
-    """Allows a pair whose labels in row `label` have `low <= key - query <= high`."""
+    """A condition that allows a pair whose labels in row `label` have `low <= key - query <= high`."""
 
     label: int
     low: int
@@ -44,10 +44,10 @@ _KINDS: dict[str, type[Mask]] = {}
 
 
 class SequenceOffsets(NamedTuple):
-    """Which part of longer sequences the queries and keys of a call are, as on a device of a ring.
+    """The part of longer sequences that the queries and keys of a call are, as on a device of a ring.
 
-    The mask is for sequences of `q_len` and `kv_len` tokens, of which the call has those from `q_start` and `kv_start`
-    on. The starts may be traced.
+    The mask is for sequences of `q_len` and `kv_len` tokens; the queries of the call start at `q_start`, its keys at
+    `kv_start`. The starts may be traced.
     """
 
     q_start: int | Array
@@ -90,7 +90,7 @@ class Mask(abc.ABC):
 
 @dataclass(frozen=True)
 class Both(Mask, parsed=False):
-    """What both masks allow."""
+    """The intersection of two masks: allows the pairs that both allow."""
 
     first: Mask
     second: Mask
@@ -110,10 +110,10 @@ class Both(Mask, parsed=False):
 
 
 def allows(rule: Rule, q_labels: Rows, kv_labels: Rows, q_most: Rows | None = None, kv_most: Rows | None = None):
-    """Return whether pairs are allowed, from their labels, a row for every `Span.label`, which broadcast together.
+    """Return whether pairs are allowed, from their labels, a row for every `Span.label`; the rows broadcast.
 
-    With `q_most` and `kv_most`: whether all pairs are, whose labels reach from `q_labels` to `q_most`, and from
-    `kv_labels` to `kv_most`; and with least and most exchanged, whether some pair may be.
+    With `q_most` and `kv_most`: whether all pairs are allowed whose labels lie between `q_labels` and `q_most`, and
+    between `kv_labels` and `kv_most`; with least and most exchanged, whether some pair may be.
     """
     single = q_most is None
     q_most, kv_most = (q_labels, kv_labels) if single else (q_most, kv_most)

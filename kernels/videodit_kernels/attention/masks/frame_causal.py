@@ -43,5 +43,5 @@ class FrameCausal(Mask):
         kv = np.arange(kv_len, dtype=np.int32) // self.frame
         if self.window is None:
             return q[None], kv[None]
-        # To the window, the sinks are as late as any query.
+        # For the window's rule, the sinks get the label of the last query, so that no query is too late for them.
         return np.stack([q, q]), np.stack([kv, np.where(kv < self.sinks, np.maximum(kv, q[-1]), kv)])

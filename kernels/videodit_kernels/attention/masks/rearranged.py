@@ -1,4 +1,4 @@
-"""Masks of sequences whose tokens were put in another order or padded."""
+"""Masks of sequences whose tokens are reordered or padded."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class _Window(Mask, parsed=False):
     @property
     @abc.abstractmethod
     def _positions(self) -> tuple[np.ndarray, Grid]:
-        """Position [3, T] of every token, and how many positions there are along each dim."""
+        """Return the position [3, T] of every token, and the number of positions along each dim."""
 
     @cached_property
     def _labels(self) -> Labels:

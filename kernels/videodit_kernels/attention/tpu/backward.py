@@ -2,9 +2,9 @@
 
     P' = exp2(K Q' - lse),  dS' = P' (V dO' - delta),  dV' += dO' P,  dK' += Q' dS,  dQ' += K' dS'
 
-The keys stay while the queries go by. dQ', to which every block adds, is kept whole in VMEM, so that no partial dQ is
-written and summed; sequences longer than `MOST_QUERIES` are cut by the caller. Neighbouring chunks are interleaved:
-the scores of one are made while the products that read the scores of the one before are under way.
+A block of keys stays in VMEM while the queries pass. dQ', to which every block adds, is kept whole in VMEM, so that no
+partial dQ is written and summed; the caller cuts sequences longer than `MOST_QUERIES`. Neighbouring chunks are
+interleaved: the scores of one are computed while the products that read the scores of the previous one run.
 """
 
 import jax
@@ -40,12 +40,12 @@ def backward(
     problem: Problem,
     kv_dtype: jnp.dtype,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of q [B, N, T, H] in its type, and of k and v a query head, [B, N, S, H] in `kv_dtype`.
+    """Compute the gradients of q [B, N, T, H] in its type, and of k and v per query head, [B, N, S, H] in `kv_dtype`.
 
     Args:
         q, k, v, labels: as in `forward`; T at most `MOST_QUERIES`.
         d_out: gradient of the output, [B, N, T, H].
-        lse: of `forward`, but so large that nothing is left where a query has no key.
+        lse: as `forward` returns it, but so large that all weights vanish where a query has no key.
         delta: `sum(out * d_out)` less the gradient of the natural log-sum-exp, float32 [B, N, 1, T].
         plan: `plan_visits` of the blocks of keys, [B or 1, S / block, visits]; None to visit all, with
             the mask if there are labels.
@@ -179,6 +179,6 @@ class _Tile:
 
 
 def _chunk(problem: Problem, masked: bool) -> int:
-    """Queries of a chunk: where scores come with slots, twice as many, if they fit. So the simulator would have it."""
+    """Return the queries of a chunk: twice as many where scores come with slots and they fit, faster in simulation."""
     size = problem.blocks.d_queries
     return 2 * size if masked and problem.predicate.slots and problem.blocks.q % (2 * size) == 0 else size

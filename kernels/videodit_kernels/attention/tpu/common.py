@@ -1,4 +1,4 @@
-"""What the forward and the backward kernel share: block sizes, and the blocks that a grid walks over."""
+"""Code shared by the forward and the backward kernel: block sizes, and the order in which a grid visits blocks."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Blocks(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a kernel is compiled for."""
+    """The static arguments that a kernel is compiled for."""
 
-    predicate: Predicate  # empty: everyone attends to everyone
+    predicate: Predicate  # empty: every query attends to every key
     scale: float
     blocks: Blocks
     interpret: bool | pltpu.InterpretParams
-    residuals: str | None = None  # what `jax.checkpoint` policies know the output and log-sum-exp by
+    residuals: str | None = None  # the name of the output and log-sum-exp for `jax.checkpoint` policies
 
 
 def plan_visits(kinds):
-    """What to visit in every row of a table of `blocks.classify_blocks`, int32 of its shape or narrower.
+    """Return the blocks to visit in every row of a table of `blocks.classify_blocks`, int32 of its shape or narrower.
 
-    An entry is `4 * column + kind`, those to visit first; the others repeat the last one with the kind EMPTY, so that
-    nothing more is fetched.
+    An entry is `4 * column + kind`. The blocks to visit come first; the other entries repeat the last of them with the
+    kind EMPTY, so that nothing more is fetched.
     """
     xp = np if isinstance(kinds, np.ndarray) else jnp
     # A stable sort puts the blocks to visit first, in order.
@@ -57,10 +57,10 @@ def plan_visits(kinds):
 
 
 class Walk:
-    """How a grid (batch, head, row, step) goes over blocks: over all columns of a row, or over those of a plan.
+    """The blocks that a grid (batch, head, row, step) visits: all columns of a row, or those of a plan.
 
-    The plan is a kernel's first operand, those of `pairs` follow, and their scratch is the last; so `split` finds them
-    again among a kernel's refs.
+    The plan is a kernel's first operand and those of `pairs` follow; the scratch of `pairs` comes last. `split` relies
+    on this order to find them among a kernel's refs.
     """
 
     def __init__(self, plan: Table | None, pairs: Pairs | None, columns: int):
@@ -68,20 +68,20 @@ class Walk:
         self.steps = columns if plan is None else plan.shape[-1]
 
     def operands(self) -> list[Array]:
-        """The plan, flat as SMEM wants it, and those of the pairs."""
+        """Return the plan, flattened for SMEM, and the operands of the pairs."""
         plan = [] if self.plan is None else [jnp.asarray(self.plan).reshape(-1)]
         return plan + ([] if self.pairs is None else self.pairs.operands())
 
     def specs(self, q_at, kv_at) -> list[pl.BlockSpec]:
-        """Specs of the operands but the plan, from the index maps of queries and keys."""
+        """Return the specs of all operands but the plan, from the index maps of queries and keys."""
         return [] if self.pairs is None else self.pairs.specs(q_at, kv_at)
 
     def scratch(self) -> list:
-        """What comes after a kernel's own scratch."""
+        """Return the scratch shapes that follow a kernel's own."""
         return [] if self.pairs is None else self.pairs.scratch()
 
     def split(self, refs):
-        """The plan's ref in a tuple, empty without one, and a kernel's own refs; the others are bound to the pairs."""
+        """Return the plan's ref in a tuple, empty without one, and a kernel's own refs; bind the rest to the pairs."""
         plan, refs = (refs[:1], refs[1:]) if self.plan is not None else ((), refs)
         if self.pairs is None:
             return plan, refs
@@ -90,7 +90,7 @@ class Walk:
         return plan, refs[first:last]
 
     def column(self, b, row, step, *plan_ref):
-        """The column to visit."""
+        """Return the column to visit."""
         return self._entry(b, row, step, *plan_ref) // 4 if plan_ref else step
 
     def visit(self, b, row, step, *plan_ref, visit):

@@ -1,15 +1,15 @@
 """The forward kernel, with the scores transposed: `S' = K Q'`, `O' = V' P'`.
 
-Keys lie along sublanes and queries along lanes, so that maxima, sums and the log-sum-exp are rows, cheap to make and to
-spread; and the probabilities are the stationary operand of the second product, which then fills a matrix unit of 256
-where a head dim does not.
+Keys lie along sublanes and queries along lanes, so that maxima, sums and the log-sum-exp are rows, cheap to compute and
+to broadcast; and the probabilities are the stationary operand of the second product, which then fills a matrix unit of
+256 where a head dim does not.
 
-Softmax comes out the same relative to any reference that lets nothing overflow and not everything underflow, so the
-running maximum and its rescaling are not needed at every step:
+Softmax is the same relative to any reference with which nothing overflows and not everything underflows, so the running
+maximum and its rescaling are not needed at every step:
 
-    bounded   the caller knows that no logit leaves [-LIMIT, LIMIT]: the reference is 0.
-    otherwise the reference is a logit of the row that was met before. Each block's logits are checked against it; where
-              one exceeds it by more than LIMIT, the block is computed again relative to its own maximum.
+    bounded   the caller guarantees that no logit leaves [-LIMIT, LIMIT]: the reference is 0.
+    otherwise the reference is an earlier logit of the row. Each block's logits are checked against it; where one
+              exceeds it by more than LIMIT, the block is computed again relative to its own maximum.
 """
 
 import functools
@@ -38,7 +38,7 @@ LIMIT = 60.0
 def forward(
     q: Array, k: Array, v: Array, labels: Labels | None, plan: Table | None, *, problem: Problem, bounded: bool
 ) -> tuple[Array, Array]:
-    """Attention [B, N, T, H] in the type of `q`, and its log-sum-exp in powers of two, float32 [B, N, 1, T].
+    """Compute attention [B, N, T, H] in the type of `q`, and its log-sum-exp in powers of two, float32 [B, N, 1, T].
 
     Args:
         q: [B, N, T, H]; k, v: [B, M, S, H], M a divisor of N; T and S multiples of the blocks.
@@ -98,7 +98,7 @@ def forward(
 
 
 class _Tile:
-    """One grid step: what it reads, writes and keeps. Rows are [1, queries], sums [8, queries], folded over sublanes.
+    """One grid step: its operands, outputs and scratch. Rows are [1, queries], sums [8, queries], folded over sublanes.
 
     `acc` (O', not yet divided) and `sums` hold two versions unless bounded: a block reads one and writes the other, so
     that it can be computed again.
@@ -155,7 +155,7 @@ class _Tile:
         self.lse[...] = jnp.where(some, jnp.log2(safe) + reference, -jnp.inf)
 
     def _scores(self, keys, masked: bool):
-        """Logits in powers of two [keys, queries], `UNSET` or less where they are not allowed."""
+        """Compute logits in powers of two [keys, queries], `UNSET` or less where they are not allowed."""
         scale = self.problem.scale * LOG2_E
         if masked:
             return self.pairs.scores(self.q, self.k, pl.ds(0, self.q.shape[0]), keys, scale)
@@ -167,7 +167,7 @@ class _Tile:
         count = self.k.shape[0] // step
 
         if not self.bounded:
-            # Relative to UNSET, what is not allowed would count.
+            # Relative to UNSET, scores that are not allowed would count.
             reference = jnp.where(self.reference[...] > UNSET, self.reference[...], 0.0)
 
         def chunk(x, sums, acc):
@@ -190,5 +190,5 @@ class _Tile:
 
 
 def _fold(x: Array, reduce) -> Array:
-    """[keys, queries] to [8, queries], without crossing sublanes."""
+    """Reduce [keys, queries] to [8, queries], without crossing sublanes."""
     return reduce(x.reshape(-1, 8, x.shape[-1]), axis=0)

@@ -1,13 +1,13 @@
-"""Labels of the tokens as the kernels read them: padded, stacked, and made cheap to predicate where they are known when
+"""Labels of the tokens as the kernels read them: padded, stacked, and packed for cheap tests where they are known when
 tracing.
 
-A window over three dims costs six comparisons a pair, more than the softmax. There are two ways around them:
+A window over three dims costs six comparisons per pair, more than the softmax. There are two ways around them:
 
     words   Labels share an int32, each in a field with a guard bit above it: `key - low` and `high - key` keep the
             guard bits of all fields exactly where the key is within every span. That is five operations for any
             number of spans.
-    slots   Where the matrix unit is deeper than a head dim, the product that makes the scores adds what the mask says,
-            for nothing (`pairs.py`). A slot of that depth is a value that labels take in a block of keys.
+    slots   Where the matrix unit is deeper than a head dim, the product that computes the scores also adds the bias of
+            the mask, at no cost (`pairs.py`). A slot of that depth is a value that labels take in a block of keys.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from jax import Array
 
 from videodit_kernels.attention.masks import FAR, Mask, Rows, Rule, SequenceOffsets, Span, allows, slice_labels
 
-# Of a vector register.
+# Lanes of a vector register.
 LANES = 128
 
 # A value that no key's label has.
 NOWHERE = -(2**31)
 
-# numpy where it is known when tracing.
+# A numpy array where it is known when tracing.
 Table = Array | np.ndarray
 
 
@@ -44,14 +44,17 @@ class Labels(NamedTuple):
 
 
 class Word(NamedTuple):
-    """Allows a pair if no guard bit is lost; of the queries, `row` is the least key allowed, and the next the most."""
+    """A packed condition that allows a pair if no guard bit is lost.
+
+    Row `row` of the queries' labels holds the least keys allowed, and the next row the greatest.
+    """
 
     row: int
     guards: int
 
 
 class Slots(NamedTuple):
-    """Slots `first` to `first + count` hold values of the keys' labels that `span` is about; `count` eights."""
+    """The slots `first` to `first + count`, with values of the keys' labels that `span` tests; `count` is 8 n."""
 
     span: Span
     first: int
@@ -59,7 +62,7 @@ class Slots(NamedTuple):
 
 
 class Predicate(NamedTuple):
-    """What a kernel asks of a pair of labels: the rule, a part of it in words or in slots."""
+    """The test that a kernel applies to a pair of labels: the rule, a part of it in words or in slots."""
 
     words: tuple[Word, ...] = ()
     rule: Rule = ()
@@ -67,11 +70,11 @@ class Predicate(NamedTuple):
 
     @property
     def kv_rows(self) -> list[int]:
-        """The rows of the keys' labels that are read."""
+        """Return the rows of the keys' labels that are read."""
         return sorted({word.row for word in self.words} | {span.label for span in self.rule})
 
     def allows(self, q: Rows, kv: Rows):
-        """Whether pairs are allowed, from their labels, a row for every index that is named here."""
+        """Return whether pairs are allowed, from their labels, with a row for every index in `words` and `rule`."""
         every = [((kv[row] - q[row]) & (q[row + 1] - kv[row]) & guards) == guards for row, guards in self.words]
         return functools.reduce(operator.and_, every + ([allows(self.rule, q, kv)] if self.rule else []))
 
@@ -87,10 +90,11 @@ def label_tokens(
     kv_block: int = 0,
     spare: int = 0,
 ) -> tuple[Rule, Predicate, Labels | None]:
-    """One rule for mask, segments and padding, the same for a kernel, and the labels that both read.
+    """Return one rule for mask, segments and padding, its predicate for a kernel, and the labels that both read.
 
-    Padded queries are like the last one; padded keys are nobody's. With `spare` slots for each `kv_block` keys, what is
-    known when tracing goes there if all of it fits; segments never are, and a mask is unless its offsets are traced.
+    Padded queries get the labels of the last one; no query attends to padded keys. With `spare` slots for each
+    `kv_block` keys, the spans known when tracing go into slots if all of them fit: never segments, and a mask unless
+    its offsets are traced.
     """
     rule: Rule = ()
     predicate = Predicate()
@@ -118,21 +122,21 @@ def label_tokens(
     predicate, values = predicate._replace(rule=(*predicate.rule, *spans)), None
     known = [span for span in rule if isinstance(kv_rows[span.label], np.ndarray)]
     if spare and known and (mask is None or set(mask.rule) <= set(known)):
-        slots, found = _slots(known, kv_rows, kv_block)
-        if found.shape[1] <= spare:
+        slots, slot_values = _slots(known, kv_rows, kv_block)
+        if slot_values.shape[1] <= spare:
             predicate = Predicate((), tuple(span for span in rule if span not in known), slots)
-            values = np.pad(found, ((0, 0), (0, spare - found.shape[1])), constant_values=NOWHERE)
+            values = np.pad(slot_values, ((0, 0), (0, spare - slot_values.shape[1])), constant_values=NOWHERE)
     return rule, predicate, Labels(_stack(q_rows), _stack(kv_rows), values)
 
 
 def _slots(spans: list[Span], kv_rows: list[Table], block: int) -> tuple[tuple[Slots, ...], np.ndarray]:
-    """A slot for every value that a span's labels take in a block, and the values [blocks, slots]."""
+    """Return a slot for every value that a span's labels take in a block, and the values [blocks, slots]."""
     slots, values = [], []
     for span in spans:
-        found = [np.unique(part) for part in kv_rows[span.label].reshape(-1, block)]
-        count = _eights(max(map(len, found)))
+        distinct = [np.unique(part) for part in kv_rows[span.label].reshape(-1, block)]
+        count = _eights(max(map(len, distinct)))
         slots.append(Slots(span, sum(map(len, values)), count))
-        values.append(np.stack([np.pad(x, (0, count - len(x)), constant_values=NOWHERE) for x in found], axis=1))
+        values.append(np.stack([np.pad(x, (0, count - len(x)), constant_values=NOWHERE) for x in distinct], axis=1))
     return tuple(slots), np.concatenate(values).T
 
 
@@ -146,7 +150,7 @@ def _extend(row: Table, length: int) -> Table:
 
 
 def _stack(rows: list[Table]) -> Table:
-    """Rows [B or 1, T] as one array."""
+    """Stack rows [B or 1, T] into one array [B or 1, rows, T], padded to a multiple of eight rows."""
     rows = rows + [np.zeros((1, rows[0].shape[-1]), np.int32)] * (_eights(len(rows)) - len(rows))
     xp = np if all(isinstance(x, np.ndarray) for x in rows) else jnp
     batch = max(x.shape[0] for x in rows)
@@ -154,7 +158,7 @@ def _stack(rows: list[Table]) -> Table:
 
 
 def _pack(rule: Rule, q_labels: np.ndarray, kv_labels: np.ndarray) -> tuple[Predicate, np.ndarray, np.ndarray]:
-    """Put what can be into words, whose rows are appended to the labels [rows, T] and [rows, S]."""
+    """Pack spans into words where that saves operations; append the words' rows to labels [rows, T] and [rows, S]."""
     q_rows, kv_rows = list(q_labels), list(kv_labels)
     words: list[Word] = []
     rest: list[Span] = []
@@ -179,13 +183,13 @@ def _pack(rule: Rule, q_labels: np.ndarray, kv_labels: np.ndarray) -> tuple[Pred
 
 
 def _word(fields: list[tuple[Span, int]], q_rows: list[np.ndarray], kv_rows: list[np.ndarray]) -> Word:
-    """Write the rows of a word, of spans and the bits each needs."""
+    """Append the rows of a word, which packs spans with the bits that each needs, and return the word."""
     low = high = kv = guards = at = 0
     for span, bits in fields:
         guard = 1 << (bits - 1)
         q_row, kv_row = (rows[span.label].astype(np.int64) for rows in (q_rows, kv_rows))
         base, most = kv_row.min() - 1, kv_row.max() - kv_row.min() + 1
-        # Bounds beyond the keys say the same from just beyond them.
+        # Bounds beyond the keys are moved to just beyond them, which allows the same pairs.
         low = low + (np.clip(q_row + span.low - base, 0, most + 1) << at)
         high = high + ((np.clip(q_row + span.high - base, 0, most) + 2 * guard) << at)
         kv = kv + ((kv_row - base + guard) << at)

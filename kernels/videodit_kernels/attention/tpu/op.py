@@ -20,7 +20,7 @@ from videodit_kernels.attention.tpu.tuned import current_chip, lookup_blocks, sp
 
 
 class _Tables(NamedTuple):
-    """Labels of the tokens; what the forward kernel visits, and the backward kernel for every run of queries."""
+    """Labels of the tokens, and plans: one of the forward kernel, and one of the backward kernel per run of queries."""
 
     labels: Labels
     forward: Table
@@ -42,19 +42,19 @@ def attention(
     interpret: bool | pltpu.InterpretParams = False,
     residuals: str | None = None,
 ) -> tuple[Array, Array]:
-    """As `reference.attention`.
+    """Compute `reference.attention` by the kernels.
 
     Args:
-        blocks: block sizes, at most; shorter sequences get smaller ones. None: those of `lookup_blocks`.
-        bounded: whether no logit exceeds `LIMIT` powers of two, so that softmax needs no maximum; None: see for every
+        blocks: largest block sizes; shorter sequences get smaller ones. None: those of `lookup_blocks`.
+        bounded: whether no logit exceeds `LIMIT` powers of two, so that softmax needs no maximum; None: decide in every
             call, from the norms of queries and keys (Cauchy-Schwarz).
-        chip: whose block sizes and matrix unit; None: the one that is traced for.
+        chip: the chip whose block sizes and matrix unit to use; None: the one that is traced for.
         interpret: run in Pallas' interpreter, or in that of the TPU with its memories and copies.
-        residuals: what policies of `jax.checkpoint` know the output and the log-sum-exp by.
+        residuals: the name of the output and the log-sum-exp for policies of `jax.checkpoint`.
     """
     lengths, problem, tables = _prepare(q, k, mask, segments, scale, offsets, blocks, chip, interpret)
     problem = problem._replace(residuals=residuals)
-    q, k, v = (_laid_out(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3])))
+    q, k, v = (_to_heads_first(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3])))
     out, lse = _attention(problem, bounded, q, k, v, tables)
     return out[:, :, : lengths[0]].swapaxes(1, 2), lse[:, :, 0, : lengths[0]].swapaxes(1, 2) / LOG2_E
 
@@ -75,19 +75,19 @@ def gradients(
     chip: str | None = None,
     interpret: bool | pltpu.InterpretParams = False,
 ) -> tuple[Array, Array, Array]:
-    """As `reference.gradients`; the rest is as in `attention`."""
+    """Compute `reference.gradients` by the kernels; the other arguments are as in `attention`."""
     lengths, problem, tables = _prepare(q, k, mask, segments, scale, offsets, blocks, chip, interpret)
     q, k, v, d_out = (
-        _laid_out(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3]), (d_out, lengths[2]))
+        _to_heads_first(x, size) for x, size in ((q, lengths[2]), (k, lengths[3]), (v, lengths[3]), (d_out, lengths[2]))
     )
-    lse, delta = (_laid_out(x[..., None], lengths[2]).swapaxes(2, 3) for x in (lse * LOG2_E, delta))
-    found = _gradients(problem, q, k, v, d_out, lse, delta, tables, jnp.dtype("float32"))
+    lse, delta = (_to_heads_first(x[..., None], lengths[2]).swapaxes(2, 3) for x in (lse * LOG2_E, delta))
+    grads = _gradients(problem, q, k, v, d_out, lse, delta, tables, jnp.dtype("float32"))
     sizes = lengths[0], lengths[1], lengths[1]
-    return tuple(x[:, :, :size].swapaxes(1, 2).astype(jnp.float32) for x, size in zip(found, sizes, strict=True))
+    return tuple(x[:, :, :size].swapaxes(1, 2).astype(jnp.float32) for x, size in zip(grads, sizes, strict=True))
 
 
 def _prepare(q, k, mask, segments, scale, offsets, blocks, chip, interpret):
-    """Lengths of queries and keys, as they are and padded; what the kernels need to know; their tables."""
+    """Return the lengths of queries and keys, unpadded and padded, the kernels' static arguments, and their tables."""
     q_len, kv_len = q.shape[1], k.shape[1]
     chip, dim = chip or current_chip(), q.shape[-1]
     blocks, q_padded, kv_padded = fit_blocks(blocks or lookup_blocks(chip, dim, max(q_len, kv_len)), q_len, kv_len)
@@ -99,13 +99,13 @@ def _prepare(q, k, mask, segments, scale, offsets, blocks, chip, interpret):
     return lengths, Problem(predicate, scale, blocks, interpret), tables
 
 
-def _laid_out(x: Array, length: int) -> Array:
-    """[B, T, N, H] as [B, N, length, H], zeros at the end."""
+def _to_heads_first(x: Array, length: int) -> Array:
+    """Transpose [B, T, N, H] to [B, N, length, H], zeros at the end."""
     return jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, length - x.shape[1]), (0, 0)))
 
 
 def fit_blocks(blocks: Blocks, q_len: int, kv_len: int) -> tuple[Blocks, int, int]:
-    """Block sizes for these lengths, and the lengths that they pad to: as few blocks as `blocks` allows, all alike."""
+    """Return block sizes for these lengths, and the padded lengths: as few equal blocks as `blocks` allows."""
     q, (d_queries,) = _divide(q_len, blocks.q, (blocks.d_queries,))
     kv, (keys, d_keys) = _divide(kv_len, blocks.kv, (blocks.keys, blocks.d_keys))
     runs = -(-q_len // MOST_QUERIES)
@@ -113,7 +113,7 @@ def fit_blocks(blocks: Blocks, q_len: int, kv_len: int) -> tuple[Blocks, int, in
 
 
 def _divide(length: int, most: int, chunks: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """The size of the fewest equal blocks of at most `most` that hold `length`, and chunks that divide it."""
+    """Return the size of the fewest equal blocks of at most `most` that hold `length`, and chunks that divide it."""
     size = -(-length // -(-length // most))
     if size < max(chunks):
         chunks = (RUN,) * len(chunks)
@@ -125,7 +125,7 @@ def _round_up(length: int, unit: int) -> int:
 
 
 def plan_blocks(rule: Rule, labels: Labels, blocks: Blocks, q_padded: int) -> _Tables | None:
-    """What the kernels visit; None where they visit everything and mask nothing."""
+    """Return the plans of the kernels; None where they visit all blocks without a mask."""
     kinds = classify_blocks(rule, labels.q, labels.kv, blocks.q, blocks.kv)
     if isinstance(kinds, np.ndarray) and (kinds == WHOLE).all():
         return None
@@ -139,7 +139,7 @@ def plan_blocks(rule: Rule, labels: Labels, blocks: Blocks, q_padded: int) -> _T
 def _attention(
     problem: Problem, bounded: bool | None, q: Array, k: Array, v: Array, tables: _Tables | None
 ) -> tuple[Array, Array]:
-    """Output, and log-sum-exp in powers of two, [B, N, T, H] and [B, N, 1, T]."""
+    """Compute the output [B, N, T, H], and the log-sum-exp in powers of two [B, N, 1, T]."""
     labels, visit = (None, None) if tables is None else (tables.labels, tables.forward)
     run = functools.partial(forward, problem=problem)
     if bounded is not None:
@@ -173,7 +173,7 @@ def _attention_bwd(problem: Problem, _bounded, residuals, cotangents):
 
 
 def _gradients(problem: Problem, q, k, v, d_out, lse, delta, tables: _Tables | None, kv_dtype: jnp.dtype):
-    """Those of q in its type, of k and v in `kv_dtype` or float32."""
+    """Compute the gradients of q in its type, and of k and v in `kv_dtype` or float32."""
     heads, kv_heads, q_len = q.shape[1], k.shape[1], q.shape[2]
     delta = jnp.where(jnp.isfinite(lse), delta, 0.0)
     lse = jnp.where(jnp.isfinite(lse), lse, 1e30)
@@ -192,7 +192,7 @@ def _gradients(problem: Problem, q, k, v, d_out, lse, delta, tables: _Tables | N
 
 
 def _by_runs(run, runs: int, q, k, v, d_out, lse, delta, labels, tables):
-    """Gradients one run of queries after the other, those of keys and values summed in float32."""
+    """Compute gradients one run of queries after the other, those of keys and values summed in float32."""
 
     def split(x, dim):
         return jnp.moveaxis(x.reshape(*x.shape[:dim], runs, -1, *x.shape[dim + 1 :]), dim, 0)

@@ -10,6 +10,6 @@ TN = (((0,), (0,)), ((), ()))
 
 
 def dot(a: Array, b: Array, dims) -> Array:
-    """A product summed in float32; float32 operands are not rounded to bfloat16."""
+    """Multiply two matrices, summed in float32; float32 operands are not rounded to bfloat16."""
     precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     return lax.dot_general(a, b, dims, precision=precision, preferred_element_type=jnp.float32)

@@ -18,7 +18,7 @@ DEPTHS = {"v6e": 256, "tpu7x": 256}
 # Chips that are not in the table but have the matrix units of one that is.
 ALIKE = {"v4": "v5p"}
 
-# Chips of the table by what JAX calls their devices.
+# Chips of the table by JAX's name of the device.
 KINDS = {"TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e", "TPU7x": "tpu7x"}
 
 
@@ -40,8 +40,8 @@ def lookup_blocks(chip: str | None, head_dim: int, seq: int) -> Blocks:
 def peak_share(chip: str, which: Literal["forward", "backward"], head_dim: int, seq: int) -> float:
     """Return the share of a chip's bfloat16 peak that a pass reaches in the simulator, full mask, bounded logits.
 
-    1 / share is taken to be linear in 1 / `seq`, as when blocks cost the same and rows of them something besides,
-    through the two lengths simulated; what is longer is no faster than the longer of them.
+    1 / share is taken to be linear in 1 / `seq` through the two lengths simulated, as if every block had one cost and
+    every row of blocks another; longer sequences reach the share of the longer of the two.
 
     Raises:
         ValueError: for a chip that was not simulated.
