@@ -1,4 +1,4 @@
-"""The tables of docs/attention.md: what libtpu's simulator says of the attention kernels.
+"""The tables of docs/attention.md: performance of the attention kernels in libtpu's simulator.
 
     PYTHONPATH=.venv/libtpu .venv/bin/python experiments/bench/attention.py [--table full|masks] [--chip v5e,v6e]
 
@@ -19,7 +19,7 @@ ROWS = {
     "forward, any logits": {"which": "fwd", "bounded": False},
     "backward": {"which": "bwd"},
 }
-# At a head dim of 64 the simulator of a backward pass takes more memory with every block, more than there is.
+# At a head dim of 64 the simulator of a backward pass takes more memory with every block, until it runs out.
 FEWER_KEYS = {("bwd", 64): 4096}
 
 # 16 latent frames of 64 x 64 tokens; for the frames, 480p: 30 x 52.
@@ -33,7 +33,7 @@ MASKS = (
 
 
 def share(chip: str, dim: int, which: str, **more) -> str:
-    """Percent of the chip's bfloat16 peak."""
+    """Return the simulated percentage of the chip's bfloat16 peak."""
     shape = {"which": which, "dim": dim, "seq": SEQ, "heads": CHIPS[chip].cores}
     keys = FEWER_KEYS.get((which, dim))
     blocks = list(lookup_blocks(chip, dim, SEQ))
@@ -42,7 +42,7 @@ def share(chip: str, dim: int, which: str, **more) -> str:
 
 
 def cost(chip: str, mask: str, which: str) -> str:
-    """Percent of blocks kept, those cut through, their cost in whole ones, and the time in percent."""
+    """Format the percentage of blocks kept, that of partial ones, their relative cost, and the time in percent."""
     shape = {"seq": MASKED_SEQ, "dim": 128, "heads": CHIPS[chip].cores}
     found = simulated.simulate_mask_cost(chip, which, **shape, mask=mask, blocks=lookup_blocks(chip, 128, MASKED_SEQ))
     cut = f"{100 * found.partial:.1f} at {found.partial_cycles / found.whole_cycles:.2f}" if found.partial else "0"
@@ -50,7 +50,7 @@ def cost(chip: str, mask: str, which: str) -> str:
 
 
 def table(columns: list[str], rows: dict[str, list[Callable[[], str]]]) -> None:
-    """Print rows of cells as each is made."""
+    """Print a Markdown table, each cell as soon as it is computed."""
     print("| |", " | ".join(columns), "|\n" + "|---" * (len(columns) + 1) + "|")
     for name, cells in rows.items():
         print(f"| {name} |", end="", flush=True)
@@ -63,13 +63,13 @@ def table(columns: list[str], rows: dict[str, list[Callable[[], str]]]) -> None:
 
 
 def main() -> None:
-    """Print the table that is asked for."""
+    """Print the requested table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", default="full", choices=["full", "masks"])
     parser.add_argument("--chip", default=",".join(CHIPS), help="comma-separated (default: all)")
-    given = parser.parse_args()
-    chips = given.chip.split(",")
-    if given.table == "full":
+    args = parser.parse_args()
+    chips = args.chip.split(",")
+    if args.table == "full":
         columns = [column for column in COLUMNS if column[0] in chips]
         rows = {
             name: [lambda c=c, d=d, more=more: share(c, d, **more) for c, d in columns] for name, more in ROWS.items()

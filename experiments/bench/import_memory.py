@@ -1,9 +1,9 @@
-"""What an import takes: a transformer of Wan's shape with random weights, its file, seconds, and the peak of memory.
+"""Cost of an import: file size, seconds and peak memory for a transformer of Wan's shape with random weights.
 
     .venv/bin/python experiments/bench/import_memory.py [LAYERS]
 
-Writes a file of so many layers (6 are 1.2 GB in float32), imports it in a process of its own over eight fake devices
-and prints a row. On a CPU the devices' memory is the host's, so that the model itself is a part of the peak.
+Writes a file of LAYERS layers (6 are 1.2 GB in float32), imports it in a process of its own over eight fake devices
+and prints a row. On a CPU the devices' memory is the host's, so the model itself is a part of the peak.
 """
 
 import json
@@ -23,7 +23,7 @@ from videodit.nn.state import abstract_module, split_model
 
 
 def main() -> None:
-    """Print the row."""
+    """Write the file, import it and print the row."""
     layers = int(sys.argv[1]) if sys.argv[1:] else 6
     cfg = wan.parse_config(
         wan.COMMON
@@ -34,9 +34,9 @@ def main() -> None:
     rng, tensors = np.random.default_rng(0), {}
     for rule in wan.build_rules(cfg):
         shape = rule.their_shape(shapes[rule.ours].shape)
-        made = lambda shape=shape: rng.standard_normal(shape, np.float32)  # noqa: E731
+        draw_weights = lambda shape=shape: rng.standard_normal(shape, np.float32)  # noqa: E731
         names = rule.their_names(shapes[rule.ours].shape)
-        tensors |= {name: safetensors.Output(np.dtype(np.float32), shape, made) for name in names}
+        tensors |= {name: safetensors.Output(np.dtype(np.float32), shape, draw_weights) for name in names}
     with tempfile.TemporaryDirectory() as folder:
         (file,) = safetensors.write(Path(folder), "model", tensors)
         Path(folder, "config.json").write_text(json.dumps(wan.export_config(cfg)))

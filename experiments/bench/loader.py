@@ -1,15 +1,15 @@
-"""Clips a CPU-second: the whole loader against bare decoding and other loaders, on the same files.
+"""Clips per CPU-second: the whole loader against bare decoding and other loaders, on the same files.
 
     .venv/bin/python experiments/bench/loader.py [ROUNDS]
 
-Makes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines from `../shared/data/videos`, then reads
-windows of 17 frames at random places: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
-loader (records, decoding, resizing, tokens, batches of 8; whole, or at half the side), with webdataset and PyAV (bytes,
-batches of 8), and with torchcodec (no batches), where those are installed. They take turns of a second and a half,
-ROUNDS (9) times, since the machine's speed drifts; a turn of a loader that reads ahead ends once it has read as far
-ahead as before. The table has medians: clips a CPU-second of the process, their share of bare PyAV's in the same round,
-and clips a second. Then, how long a step waits for its data that takes as long as the loader needs for a batch, and
-needs no CPU (it sleeps). Last, latents: megabytes a second out of the page cache.
+Encodes H.264 clips of 96 frames (keyframes every 32) of 256, 480 and 720 lines from `../shared/data/videos`, then reads
+windows of 17 frames at random starts: with bare PyAV (decoded and converted to RGB, one thread), with `videodit_data`'s
+loader (records, decoding, resizing, tokens, batches of 8; full size, or half the height and width), with webdataset and
+PyAV (bytes, batches of 8), and with torchcodec (no batches), where those are installed. They take turns of a second and
+a half, ROUNDS (9) times, since the machine's speed drifts; a turn of a loader that reads ahead ends once it has read as
+far ahead as before. The table has medians: clips per CPU-second of the process, their share of bare PyAV's in the same
+round, and clips per second. Then, the time that a step waits for its data: the step sleeps for as long as the loader
+needs for a batch, and so needs no CPU. Last, latents: megabytes per second out of the page cache.
 """
 
 import io
@@ -49,25 +49,25 @@ CAPTION = "a cartoon rabbit looks up from a burrow in a green meadow"
 def main() -> None:
     """Print the tables."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else 9
-    print("| clips | reader | clips a CPU-second | of bare PyAV's | clips a second |\n|---|---|---|---|---|")
+    print("| clips | reader | clips per CPU-second | of bare PyAV's | clips per second |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name, (height, width) in SIZES.items():
-            encoded = [_encoded(source, height, width) for source in sorted(SHARED.glob("*.mp4"))]
-            table = _measured(_readers(encoded, Path(folder) / name, height, width), rounds)
+            encoded = [_encode_clip(source, height, width) for source in sorted(SHARED.glob("*.mp4"))]
+            table = _measure_readers(_build_readers(encoded, Path(folder) / name, height, width), rounds)
             for reader, (cpu, share, wall) in table.items():
                 print(f"| {name} | {reader} | {cpu:.1f} | {share:.0%} | {wall:.1f} |", flush=True)
         for name in SIZES:
-            batch, waits = _waiting(Path(folder) / name, *(side // 2 for side in SIZES[name]))
-            told = f"{statistics.median(waits):.1%} of its time for data ({min(waits):.1%} to {max(waits):.1%})"
-            print(f"\n{name}, half the side: a step of {batch * 1e3:.0f} ms waits {told}", flush=True)
-        packed, bare = _latents(Path(folder) / "latents")
-        print(f"\nlatents: {packed:.0f} MB a second in packed rows, {bare:.0f} as ArrayRecord alone reads them")
+            batch, waits = _measure_waits(Path(folder) / name, *(size // 2 for size in SIZES[name]))
+            share = f"{statistics.median(waits):.1%} of its time for data ({min(waits):.1%} to {max(waits):.1%})"
+            print(f"\n{name}, half the height and width: a step of {batch * 1e3:.0f} ms waits {share}", flush=True)
+        packed, bare = _measure_latents(Path(folder) / "latents")
+        print(f"\nlatents: {packed:.0f} MB/s in packed sequences, {bare:.0f} MB/s as ArrayRecord alone reads them")
 
 
-def _encoded(source: Path, height: int, width: int) -> bytes:
-    """A clip of the source, which is gone through again from the start where it is too short."""
-    have = video.probe(source).frames
-    frames = video.decode(source, 0, min(have, FRAMES), size=(height, width))
+def _encode_clip(source: Path, height: int, width: int) -> bytes:
+    """Encode a clip of `FRAMES` frames of the source, which is repeated from the start where it is too short."""
+    available = video.probe(source).frames
+    frames = video.decode(source, 0, min(available, FRAMES), size=(height, width))
     frames = np.concatenate([frames] * -(-FRAMES // len(frames)))[:FRAMES]
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
@@ -79,8 +79,10 @@ def _encoded(source: Path, height: int, width: int) -> bytes:
     return file.getvalue()
 
 
-def _readers(encoded: list[bytes], folder: Path, height: int, width: int) -> dict[str, Callable[[], Iterator[int]]]:
-    """Endless iterators over how many clips were read, by name."""
+def _build_readers(
+    encoded: list[bytes], folder: Path, height: int, width: int
+) -> dict[str, Callable[[], Iterator[int]]]:
+    """Return functions, by the reader's name, that open an endless iterator over numbers of clips read."""
 
     def record(number: int) -> records.Record:
         data = encoded[number % len(encoded)]
@@ -92,7 +94,7 @@ def _readers(encoded: list[bytes], folder: Path, height: int, width: int) -> dic
     readers = {"bare PyAV": lambda: _bare(encoded)}
     for threads, scale in ((1, 1), (2, 1), (1, 2), (2, 2)):
         config = _config(folder, height // scale, width // scale, threads, prefetch=1)
-        name = f"videodit, {threads} thread{'s' * (threads > 1)}" + ", half the side" * (scale == 2)
+        name = f"videodit, {threads} thread{'s' * (threads > 1)}" + ", half the height and width" * (scale == 2)
         readers[name] = lambda config=config: _ours(config)
     readers["webdataset + PyAV"] = lambda: _webdataset(encoded, folder.with_suffix(".tar"))
     readers["torchcodec"] = lambda: _torchcodec(encoded)
@@ -120,7 +122,7 @@ def _ours(config: ReaderConfig) -> Iterator[int]:
 
 
 def _window(data: bytes, start: int) -> np.ndarray:
-    """A window from frame `start` on as RGB, from the keyframe before."""
+    """Decode a window that starts at frame `start` to RGB, from the keyframe before it."""
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -164,29 +166,34 @@ def _torchcodec(encoded: list[bytes]) -> Iterator[int]:
         yield 1
 
 
-def _measured(readers: dict[str, Callable[[], Iterator[int]]], rounds: int) -> dict[str, tuple[float, float, float]]:
-    """Clips a CPU-second, of the first reader's in the same round, and a second: medians."""
-    running, found = {}, {}
+def _measure_readers(
+    readers: dict[str, Callable[[], Iterator[int]]], rounds: int
+) -> dict[str, tuple[float, float, float]]:
+    """Return each reader's clips per CPU-second, their share of the first reader's, and clips per second.
+
+    All are medians over the rounds; a share is of the rate in the same round.
+    """
+    running, rates = {}, {}
     for name, reader in readers.items():
         clips = reader()
         try:
-            _turn(clips)  # opened, and read ahead
+            _run_turn(clips)  # opens the reader and lets it read ahead
         except ImportError as error:
             print(f"<!-- {name}: {error} -->")
             continue
-        running[name], found[name] = clips, []
+        running[name], rates[name] = clips, []
     for _ in range(rounds):
-        turns = {name: _turn(clips) for name, clips in running.items()}
+        turns = {name: _run_turn(clips) for name, clips in running.items()}
         bare, _ = next(iter(turns.values()))
         for name, (cpu, wall) in turns.items():
-            found[name].append((cpu, cpu / bare, wall))
+            rates[name].append((cpu, cpu / bare, wall))
     for clips in running.values():
         clips.close()
-    return {name: tuple(map(statistics.median, zip(*rates, strict=True))) for name, rates in found.items()}
+    return {name: tuple(map(statistics.median, zip(*rounds, strict=True))) for name, rounds in rates.items()}
 
 
-def _turn(clips: Iterator[int]) -> tuple[float, float]:
-    """Clips a CPU-second and a second: until the turn is over, and as many are read ahead as before."""
+def _run_turn(clips: Iterator[int]) -> tuple[float, float]:
+    """Return clips per CPU-second and per second of a turn, which ends when as many clips are read ahead as before."""
     done, cpu, start = 0, time.process_time(), time.perf_counter()
     while time.perf_counter() < start + TURN:
         done += next(clips)
@@ -199,61 +206,63 @@ def _turn(clips: Iterator[int]) -> tuple[float, float]:
     return done / (used - cpu), done / (end - start)
 
 
-def _waiting(folder: Path, height: int, width: int, rounds: int = 5, steps: int = 20) -> tuple[float, list[float]]:
-    """Seconds of a step, and the shares of its time that a device does nothing for want of data, round by round.
+def _measure_waits(
+    folder: Path, height: int, width: int, rounds: int = 5, steps: int = 20
+) -> tuple[float, list[float]]:
+    """Return the seconds of a step, and for each round the share of time in which the device waits for data.
 
-    As in the trainer's loop: the next batch is on its way to the device while a step runs and another is dispatched.
-    The step takes what the loader just took for a batch, as the machine's speed is not the same from round to round.
+    As in the trainer's loop, the next batch is copied to the device while a step runs and another is dispatched. A step
+    lasts as long as the loader just needed for a batch, since the machine's speed changes from round to round.
     """
     loader = BatchIterator(_config(folder, height, width, 2), _texts())
-    feed = DevicePrefetcher(loader, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-    device, taken, waits = ThreadPoolExecutor(1), [], []
+    prefetcher = DevicePrefetcher(loader, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    device, batch_seconds, waits = ThreadPoolExecutor(1), [], []
     for _ in range(rounds):
         for _ in range(3):
-            next(feed)
+            next(prefetcher)
         start = time.perf_counter()
         for _ in range(steps):
-            jax.block_until_ready(next(feed).batch)
-        taken.append((time.perf_counter() - start) / steps)
-        feed.prefetch()
-        start, running = time.perf_counter(), [device.submit(time.sleep, taken[-1])]
+            jax.block_until_ready(next(prefetcher).batch)
+        batch_seconds.append((time.perf_counter() - start) / steps)
+        prefetcher.prefetch()
+        start, running = time.perf_counter(), [device.submit(time.sleep, batch_seconds[-1])]
         for _ in range(steps):
-            jax.block_until_ready(next(feed).batch)
-            running.append(device.submit(time.sleep, taken[-1]))
-            feed.prefetch()
+            jax.block_until_ready(next(prefetcher).batch)
+            running.append(device.submit(time.sleep, batch_seconds[-1]))
+            prefetcher.prefetch()
             running[-2].result()
         running[-1].result()
-        waits.append(1 - len(running) * taken[-1] / (time.perf_counter() - start))
+        waits.append(1 - len(running) * batch_seconds[-1] / (time.perf_counter() - start))
     loader.close()
-    return statistics.median(taken), waits
+    return statistics.median(batch_seconds), waits
 
 
-def _latents(folder: Path, seconds: float = 1.0, rounds: int = 5) -> tuple[float, float]:
-    """Megabytes a second of float16 moments in the page cache, on two threads: in packed rows, and as bare records."""
+def _measure_latents(folder: Path, seconds: float = 1.0, rounds: int = 5) -> tuple[float, float]:
+    """Return MB/s of float16 means and log-variances in the page cache, on two threads: packed, and as bare records."""
     rng = np.random.default_rng(0)
     mean, logvar = (rng.standard_normal((21, 60, 104, 16), np.float32) for _ in range(2))
 
     def record(number: int) -> records.Record:
         size = {"fps": 16.0, "frames": 81, "height": 480, "width": 832}
-        made = records.from_video(f"clip-{number}", b"", [CAPTION], **size, source="bench", licence="unknown")
-        return records.with_latent(made, mean, logvar, **size)
+        clip = records.from_video(f"clip-{number}", b"", [CAPTION], **size, source="bench", licence="unknown")
+        return records.with_latent(clip, mean, logvar, **size)
 
     manifest.build(folder, lambda part: map(record, part), 64, info={})
     config = ReaderConfig((WeightedDataset(str(folder)),), Packing(32760), batch_size=4, num_threads=2)
-    loader, pool, found = BatchIterator(config, _texts()), ThreadPoolExecutor(2), []
+    loader, pool, rates = BatchIterator(config, _texts()), ThreadPoolExecutor(2), []
     source = loader.source.sets[0].records
-    ways = (
+    reads = (
         lambda: (next(loader).latent_mean.nbytes * 2,),
         lambda: pool.map(lambda number: len(source.packed(number)), range(16)),
     )
-    for _, way in itertools.product(range(rounds), ways):
-        sum(way())
+    for _, read in itertools.product(range(rounds), reads):
+        sum(read())
         done, start = 0, time.perf_counter()
         while time.perf_counter() < start + seconds:
-            done += sum(way())
-        found.append(done / (time.perf_counter() - start) / 1e6)
+            done += sum(read())
+        rates.append(done / (time.perf_counter() - start) / 1e6)
     loader.close()
-    return statistics.median(found[::2]), statistics.median(found[1::2])
+    return statistics.median(rates[::2]), statistics.median(rates[1::2])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Every configuration, and a machine that it fits on, as the TPU compiler says: the table of docs/plan.md.
+"""The table of docs/plan.md: every configuration on a machine that it fits on, as the TPU compiler plans it.
 
     .venv/bin/python experiments/bench/plan_configs.py [NAME ...]
 
-Compiles each for TPUs that are not here, one after another; with names (`dit.py:XL`), only those.
+Compiles each for its target topology, one after another; with names (`dit.py:XL`), only those.
 """
 
 import sys
@@ -21,8 +21,8 @@ HEAD = (
     "batch",
     "machine",
     "mesh and overrides",
-    "GiB a chip",
-    "seconds a step",
+    "GiB per chip",
+    "seconds per step",
     "MFU",
     "compiled in, s",
 )
@@ -30,7 +30,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Case:
-    """A configuration by name, a machine for it, and what is to be said beside its defaults."""
+    """A configuration by name, a machine for it, and overrides of its defaults."""
 
     config: str
     topology: str
@@ -62,7 +62,7 @@ CASES = [
 
 
 def plan(case: Case) -> Plan:
-    """What the compiler says."""
+    """Compile the plan of a case."""
     run = load(str(ROOT / "configs" / case.config), [f"--config.{key}" for key in case.overrides])
     run = replace(run, mesh=parse_mesh(case.mesh))
     vae = load(str(ROOT / "configs" / case.vae)) if case.vae else None
@@ -70,7 +70,7 @@ def plan(case: Case) -> Plan:
 
 
 def row(case: Case, found: Plan) -> tuple[str, ...]:
-    """A line of the table."""
+    """Format the plan of a case as a row of the table."""
     used = f"{found.bytes_per_chip['total'] / 2**30:.1f} of {found.hbm_bytes / 2**30:.0f}"
     low, high = (f"{found.seconds[f'step_{end}']:.3g}" for end in ("full_overlap", "no_overlap"))
     return (
@@ -86,13 +86,13 @@ def row(case: Case, found: Plan) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Print the table, row by row as it is made."""
+    """Print the table, each row as soon as its plan is compiled."""
     if unknown := set(sys.argv[1:]) - {case.config for case in CASES}:
         sys.exit(f"no case of {', '.join(sorted(unknown))}: there are {', '.join(case.config for case in CASES)}")
-    wanted = [case for case in CASES if not sys.argv[1:] or case.config in sys.argv[1:]]
+    cases = [case for case in CASES if not sys.argv[1:] or case.config in sys.argv[1:]]
     for cells in (HEAD, ("---",) * len(HEAD)):
         print(f"| {' | '.join(cells)} |")
-    for case in wanted:
+    for case in cases:
         print(f"| {' | '.join(row(case, plan(case)))} |", flush=True)
 
 

@@ -1,8 +1,8 @@
-"""What XLA says it moves between the projections of queries and keys and attention (docs/benchmarks.md).
+"""Bytes that XLA moves between the projections of queries and keys and attention (docs/benchmarks.md).
 
     JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=.venv/libtpu .venv/bin/python experiments/bench/qknorm_bytes.py
 
-Compiles for TPUs that are not here; what our kernel moves is counted from its arrays, since XLA cannot see into it.
+Compiles for the target topology; the bytes of our kernel are counted from its arrays, since XLA cannot see into it.
 """
 
 import jax
@@ -15,16 +15,18 @@ from videodit_kernels.simulator import CHIPS
 TOKENS, HEADS, DIM = 32768, 12, 128
 
 
-def project(tokens, kernels, scales, cos, sin, place: bool):
-    """Queries and keys as attention's kernels read them, [1, N, T, H]."""
-    made = [jnp.einsum("bld,dnh->blnh", tokens, kernel) for kernel in kernels]
-    if place:
-        made = [norm_rope(x, g, cos, sin, implementation="reference") for x, g in zip(made, scales, strict=True)]
-    return [x.swapaxes(1, 2) for x in made]
+def project(tokens, kernels, scales, cos, sin, rotate: bool):
+    """Compute queries and keys in the layout of the attention kernels, [1, N, T, H]; `rotate` adds QK-norm and RoPE."""
+    projections = [jnp.einsum("bld,dnh->blnh", tokens, kernel) for kernel in kernels]
+    if rotate:
+        projections = [
+            norm_rope(x, g, cos, sin, implementation="reference") for x, g in zip(projections, scales, strict=True)
+        ]
+    return [x.swapaxes(1, 2) for x in projections]
 
 
-def megabytes(chip: str, backward: bool, place: bool) -> float:
-    """Moved by the program that XLA makes."""
+def megabytes(chip: str, backward: bool, rotate: bool) -> float:
+    """Return the megabytes that the program compiled by XLA moves."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip].topology).devices
     mesh, whole = Mesh(devices[:1], ("device",)), PartitionSpec()
 
@@ -35,10 +37,10 @@ def megabytes(chip: str, backward: bool, place: bool) -> float:
     angles = [array(1, TOKENS, DIM // 2, dtype="float32")] * 2
 
     def gradients(tokens, kernels, scales, cos, sin, cotangents):
-        return jax.vjp(lambda *x: project(*x, cos, sin, place), tokens, kernels, scales)[1](cotangents)
+        return jax.vjp(lambda *x: project(*x, cos, sin, rotate), tokens, kernels, scales)[1](cotangents)
 
     def forward(*x):
-        return project(*x, place)
+        return project(*x, rotate)
 
     arguments = [array(1, TOKENS, HEADS * DIM), kernels, scales, *angles]
     arguments += [[array(1, HEADS, TOKENS, DIM)] * 2] * backward
@@ -48,7 +50,7 @@ def megabytes(chip: str, backward: bool, place: bool) -> float:
 
 
 def main() -> None:
-    """Print a row a chip and pass."""
+    """Print a row per chip and pass."""
     array, angles = 2 * TOKENS * HEADS * DIM / 1e6, 4 * TOKENS * DIM / 1e6
     for chip in ("v5e", "v6e"):
         for name, backward in (("forward", False), ("backward", True)):

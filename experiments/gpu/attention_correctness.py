@@ -19,7 +19,7 @@ from timing import Rows, first_sentence
 from videodit_kernels.attention import attention
 from videodit_kernels.attention.specs import SMALL, Spec
 
-# Relative errors admitted: the weights of softmax are rounded to bfloat16 before their product with the values; float32
+# Largest relative errors: the weights of softmax are rounded to bfloat16 before their product with the values; float32
 # products may be made in TF32 on GPUs.
 TOLERANCE = {"bfloat16": 2e-2, "float32": 5e-3}
 NAMES = ("out", "d_q", "d_k", "d_v")
@@ -68,7 +68,7 @@ def evaluate(spec: Spec, dtype: str, implementation: str | None, precision: str 
 
 @functools.cache
 def expected(spec: Spec, dtype: str) -> tuple[Array, ...]:
-    """Return what the reference makes of the same inputs."""
+    """Return the reference's output and gradients on the same inputs."""
     return evaluate(spec, dtype, "reference", "highest")
 
 
@@ -83,9 +83,9 @@ def errors(spec: Spec, dtype: str, implementation: str | None) -> dict[str, floa
 
 
 def main() -> None:
-    """Add a row a case."""
+    """Add a row per case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object a line")
+    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object per line")
     parser.add_argument("--tiny", action="store_true", help="few and small cases, on any device")
     args = parser.parse_args()
     rows = Rows(args.rows)

@@ -1,9 +1,9 @@
-"""Attention on an NVIDIA GPU: milliseconds and TFLOP/s forward and backward, beside PyTorch's SDPA on the same machine.
+"""Attention on an NVIDIA GPU: milliseconds and TFLOP/s forward and backward, against PyTorch's SDPA on the same GPU.
 
     python experiments/gpu/attention_speed.py
 
 At lengths of video, bfloat16, batch 1: `gpu` (cuDNN) and, where PyTorch is installed, its cuDNN and flash backends;
-then `xla` as far as its logits fit. FLOPs are 4 T S H a head forward and 10 T S H backward. Times are medians; the
+then `xla` as far as its logits fit. FLOPs are 4 T S H per head forward and 10 T S H backward. Times are medians; the
 backward's is that of both passes less that of the forward. `share` is of the peak in `videodit/parallel/chips.py`.
 """
 
@@ -22,7 +22,7 @@ from videodit.parallel.chips import find_chip
 
 @dataclass(frozen=True)
 class Shape:
-    """Queries, keys, heads and head dim; `padded` masks the last quarter of the keys, as captions are."""
+    """Queries, keys, heads and head dim; `padded` masks the last quarter of the keys, like the padding of captions."""
 
     name: str
     q_len: int
@@ -46,7 +46,7 @@ Seconds = tuple[float, float]
 
 
 def time_ours(implementation: str, shape: Shape, repeats: int) -> Seconds:
-    """Return seconds of the forward, and of forward and backward."""
+    """Return the seconds of the forward pass, and of forward and backward."""
     keys = jax.random.split(jax.random.key(0), 4)
     q, d_out = (jax.random.normal(key, (1, shape.q_len, shape.heads, shape.dim), jnp.bfloat16) for key in keys[:2])
     k, v = (jax.random.normal(key, (1, shape.kv_len, shape.heads, shape.dim), jnp.bfloat16) for key in keys[2:])
@@ -71,7 +71,7 @@ def time_ours(implementation: str, shape: Shape, repeats: int) -> Seconds:
 
 
 def time_torch(backend: str, shape: Shape, repeats: int) -> Seconds:
-    """Return the same of PyTorch's scaled_dot_product_attention."""
+    """Return the same times of PyTorch's scaled_dot_product_attention."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -123,9 +123,9 @@ def add_row(rows: Rows, name: str, shape: Shape, repeats: int, run: Callable[[st
 
 
 def main() -> None:
-    """Add a row a shape and implementation."""
+    """Add a row per shape and implementation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object a line")
+    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object per line")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--tiny", action="store_true", help="one small shape, on any device")
     args = parser.parse_args()

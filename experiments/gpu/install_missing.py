@@ -1,8 +1,8 @@
-"""Install from a folder of wheels what this interpreter lacks, or has in a version that pyproject.toml does not admit.
+"""Installation, from a folder of wheels, of packages that this interpreter lacks or has in a version that is too old.
 
     python experiments/gpu/install_missing.py --wheels experiments/gpu/wheels --into DIR
 
-What is there stays as it is: jax with its CUDA packages above all. `DIR` then belongs on PYTHONPATH.
+Installed packages stay as they are: jax with its CUDA packages above all. `DIR` then belongs on PYTHONPATH.
 """
 
 import argparse
@@ -17,17 +17,17 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def canonical(name: str) -> str:
-    """Return a distribution's name as indexes write it."""
+    """Return a distribution's normalised name, as package indexes write it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def release(version: str) -> tuple[int, ...]:
-    """Return the numbers that a version begins with."""
+    """Return the release numbers at the start of a version."""
     return tuple(int(number) for number in re.match(r"\d+(?:\.\d+)*", version)[0].split("."))
 
 
 def minimums(pyproject: Path) -> dict[str, tuple[int, ...]]:
-    """Return the least version of each of the project's dependencies (written `NAME[EXTRA]>=VERSION`)."""
+    """Return the minimum version of each of the project's dependencies (written `NAME[EXTRA]>=VERSION`)."""
     dependencies = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     matches = [re.fullmatch(r"([\w.-]+)(?:\[.*\])?>=([\d.]+)", line) for line in dependencies]
     return {canonical(match[1]): release(match[2]) for match in matches if match}
@@ -35,7 +35,7 @@ def minimums(pyproject: Path) -> dict[str, tuple[int, ...]]:
 
 def missing(wheels: list[Path], least: dict[str, tuple[int, ...]]) -> list[Path]:
     """Return the wheels whose distribution is not installed, or is older than the project admits."""
-    wanted = []
+    missing_wheels = []
     for wheel in wheels:
         name = canonical(wheel.name.split("-")[0])
         try:
@@ -43,12 +43,12 @@ def missing(wheels: list[Path], least: dict[str, tuple[int, ...]]) -> list[Path]
         except importlib.metadata.PackageNotFoundError:
             installed = None
         if installed is None or installed < least.get(name, ()):
-            wanted.append(wheel)
-    return wanted
+            missing_wheels.append(wheel)
+    return missing_wheels
 
 
 def main() -> int:
-    """Install; return pip's exit status."""
+    """Install the missing wheels; return pip's exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheels", type=Path, required=True)
     parser.add_argument("--into", type=Path, required=True)

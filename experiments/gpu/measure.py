@@ -1,6 +1,6 @@
-"""Run the parts one after the other, each in a process with a limit, and write one JSON file after each of them.
+"""The measurements of `run.sh`: runs the parts one after the other, each in a process with a time limit.
 
-`run.sh` calls this; README.md says what the file holds.
+It rewrites one JSON file after each part; README.md describes the file.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ROOT = HERE.parent.parent
 SCHEMA = 1
 PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "flax", "optax", "orbax-checkpoint", "numpy")
 PACKAGES += ("torch", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "grain", "av")
-# Of JAX, in the process of a part: which devices there are.
+# Prints JAX's devices, in a process of its own like a part.
 DEVICES = (
     "import jax, json; d = jax.devices(); "
     "print(json.dumps({'platform': d[0].platform, 'device_kind': d[0].device_kind, 'count': len(d)}))"
@@ -33,7 +33,7 @@ DEVICES = (
 
 @dataclass(frozen=True)
 class Part:
-    """A script of this folder, and the seconds that it may take; what earlier parts leave is added."""
+    """A script of this folder, and its time limit in seconds; time that earlier parts do not use is added."""
 
     script: str
     limit: float
@@ -43,7 +43,7 @@ class Part:
         return self.script.removesuffix(".py")
 
 
-# Ordered by value; 525 seconds together, which leaves 15 of nine minutes to the start.
+# Ordered by value. The limits sum to 525 seconds, which leaves 15 of nine minutes for the start.
 PARTS = (
     Part("attention_correctness.py", 95),
     Part("attention_speed.py", 90),
@@ -53,7 +53,7 @@ PARTS = (
 
 
 def output_of(*command: str) -> str | None:
-    """Return what a command prints, stripped; None if it fails or is not there."""
+    """Return the output of a command, stripped; None if it fails or does not exist."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     except (OSError, subprocess.TimeoutExpired):
@@ -62,16 +62,16 @@ def output_of(*command: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Return the checkout's commit, `-dirty` appended for a changed one; of a copy, what pack_wheels.py noted."""
+    """Return the checkout's commit, with `-dirty` if files changed; in a copy, the one that pack_wheels.py stored."""
     commit = output_of("git", "rev-parse", "HEAD")
     if commit:
         return commit + ("-dirty" if output_of("git", "status", "--porcelain", "--untracked-files=no") else "")
-    noted = HERE / "wheels" / "COMMIT"
-    return noted.read_text(encoding="utf-8").strip() if noted.exists() else None
+    commit_file = HERE / "wheels" / "COMMIT"
+    return commit_file.read_text(encoding="utf-8").strip() if commit_file.exists() else None
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that matter."""
+    """Return the versions of Python and of those of `PACKAGES` that are installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -82,7 +82,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the devices that JAX sees, what the driver says of them, and the host."""
+    """Return the devices that JAX sees, the driver's description of them, and the host's."""
     devices = output_of(sys.executable, "-c", DEVICES)
     query = "--query-gpu=name,memory.total,driver_version,clocks.max.sm,power.limit"
     return {
@@ -96,7 +96,7 @@ def hardware() -> dict[str, Any]:
 
 
 def write_atomically(path: Path, results: dict[str, Any]) -> None:
-    """Write JSON so that a reader, also after a kill, finds the old file or the new one."""
+    """Write JSON such that a reader finds the old file or the new one, even after a kill."""
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, path)
@@ -131,7 +131,7 @@ def run_part(part: Part, limit: float, tiny: bool) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run all parts; return 0 if each ran to its end."""
+    """Run all requested parts; return 0 if all of them are complete."""
     parser = argparse.ArgumentParser(prog="experiments/gpu/run.sh", description="Measure videodit on this machine.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for gpu.json")
     parser.add_argument("--tiny", action="store_true", help="everything in small, on any device, to try the script")

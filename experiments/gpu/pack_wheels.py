@@ -1,10 +1,10 @@
-"""Pack the wheels that run.sh needs on a machine without network: videodit's dependencies beyond jax.
+"""Packing of the wheels that run.sh needs on a machine without network: videodit's dependencies beyond jax.
 
     python3.12 experiments/gpu/pack_wheels.py [--installed FILE] [--python 3.12] [--out experiments/gpu/wheels]
 
-For CPython on x86-64 Linux. Jax and what it brings (jaxlib, numpy, scipy, ...) are never packed: the machine's own know
-its GPU. What `--installed` lists (names, or `pip list --format=freeze` of the machine) need not be packed; of it the
-smallest wheels are, as far as the limit allows, for a machine that lacks some. Above the limit nothing is written.
+For CPython on x86-64 Linux. Jax and its dependencies (jaxlib, numpy, scipy, ...) are never packed: the machine's own
+match its GPU. Packages that `--installed` lists (names, or `pip list --format=freeze` of the machine) are optional: the
+smallest of them are packed, up to the size limit, for a machine that lacks some. Above the limit nothing is written.
 """
 
 import argparse
@@ -25,7 +25,11 @@ GLIBC = (*range(39, 16, -1), 12, 5)
 
 
 def download(requirements: list[str], python: str, folder: Path) -> list[Path]:
-    """Download the wheels of requirements and all that they require; raise RuntimeError when one is not to be had."""
+    """Download the wheels of requirements and of all their dependencies.
+
+    Raises:
+        RuntimeError: if pip cannot find or download one.
+    """
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in GLIBC] + ["manylinux2014_x86_64", "manylinux2010_x86_64"]
     tags = ["--python-version", python, "--implementation", "cp", "--only-binary=:all:"]
     tags += [option for name in platforms for option in ("--platform", name)]
@@ -38,10 +42,10 @@ def download(requirements: list[str], python: str, folder: Path) -> list[Path]:
 
 
 def choose(wheels: list[Path], jax: set[str], installed: set[str], limit: int) -> list[Path]:
-    """Return the wheels to pack: all that are needed, then the smallest of those that are installed.
+    """Return the wheels to pack: all that are required, then the smallest of those that are installed.
 
     Raises:
-        ValueError: if those that are needed exceed the limit.
+        ValueError: if the required wheels exceed the limit in bytes.
     """
     sizes = {wheel: wheel.stat().st_size for wheel in wheels}
     names = {wheel: canonical(wheel.name.split("-")[0]) for wheel in wheels}
@@ -64,7 +68,7 @@ def choose(wheels: list[Path], jax: set[str], installed: set[str], limit: int) -
 
 
 def main() -> int:
-    """Fill the folder; return 1 if that cannot be done."""
+    """Fill the folder; return 1 if a download fails or the wheels are too large."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--installed", type=Path, default=HERE / "installed.txt", help="default: installed.txt here")
     parser.add_argument("--python", default="3.12")
@@ -80,8 +84,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             with_jax, alone = Path(folder) / "all", Path(folder) / "jax"
             wheels = download([jax, *requirements], args.python, with_jax)
-            brought = {canonical(wheel.name.split("-")[0]) for wheel in download([jax], args.python, alone)}
-            packed = choose(wheels, brought, installed, LIMIT)
+            jax_names = {canonical(wheel.name.split("-")[0]) for wheel in download([jax], args.python, alone)}
+            packed = choose(wheels, jax_names, installed, LIMIT)
             shutil.rmtree(args.out, ignore_errors=True)
             args.out.mkdir(parents=True)
             for wheel in packed:

@@ -15,12 +15,12 @@ from videodit.config.run import DiTRun, VAERun
 
 
 def widen(data: DataConfig, batch_size: int) -> DataConfig:
-    """Return the data of larger clips in larger batches."""
+    """Return a data configuration with larger clips in larger batches."""
     return dataclasses.replace(data, batch_size=batch_size, num_threads=4, frames=17, height=64, width=64)
 
 
 def vae(run: VAERun) -> VAERun:
-    """Return the autoencoder's run: clips become 5 x 16 x 16 latents."""
+    """Return the autoencoder's run, which encodes clips to 5 x 16 x 16 latents."""
     model = dataclasses.replace(run.model, channels=(96, 96, 96), dtype="bfloat16")
     return dataclasses.replace(
         run, steps=800, data=widen(run.data, 16), model=model, eval_every=800, save_every=800, sample_every=800
@@ -28,7 +28,7 @@ def vae(run: VAERun) -> VAERun:
 
 
 def dit(run: DiTRun) -> DiTRun:
-    """Return the transformer's run: 320 tokens of 2 x 2 latents."""
+    """Return the transformer's run, with 320 tokens of 2 x 2 latents."""
     model = dataclasses.replace(
         run.model, depth=12, width=384, num_heads=6, mlp_width=1536, text_width=256, remat="none", dtype="bfloat16"
     )

@@ -2,7 +2,7 @@
 
     python experiments/gpu/quickstart_stages.py --workdir runs/large
 
-A stage's row is there when the stage ends; its speed is the median of what `metrics.jsonl` says.
+A stage's row is written when the stage ends; its speed is the median of the values in `metrics.jsonl`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TRAININGS = {"autoencoder": "vae", "transformer": "dit"}
 
 
 def training_speed(workdir: Path) -> dict[str, Any]:
-    """Return the medians of a training's own measurements, and the last of its losses."""
+    """Return the medians of the speeds that a training logged, and its last loss."""
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
     speed: dict[str, Any] = {"steps": entries[-1]["step"]}
@@ -36,7 +36,7 @@ def training_speed(workdir: Path) -> dict[str, Any]:
 
 
 def run_stages(command: list[str], workdir: Path, rows: Rows) -> int:
-    """Run the quickstart, add a row a stage that is complete, and return the exit status."""
+    """Run the quickstart, add a row per complete stage, and return the exit status."""
     stage, start, tail = None, time.perf_counter(), ""
 
     def end_stage(ok: bool) -> None:
@@ -62,10 +62,10 @@ def run_stages(command: list[str], workdir: Path, rows: Rows) -> int:
 
 
 def main() -> int:
-    """Add a row a stage, and one of the scores; return the quickstart's exit status."""
+    """Add a row per stage and one of the scores; return the quickstart's exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, help="the quickstart's directory (default: a temporary one)")
-    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object a line")
+    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object per line")
     parser.add_argument("--tiny", action="store_true", help="a few steps of small models, on any device")
     args = parser.parse_args()
     rows = Rows(args.rows)

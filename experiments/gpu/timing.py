@@ -1,4 +1,4 @@
-"""Timing calls, and writing results row by row."""
+"""Timing of calls, and a file of results that is written row by row."""
 
 import json
 import statistics
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Rows:
-    """A file of results, one JSON object a line, each on disk (and printed) as soon as it is measured."""
+    """A file of results, one JSON object per line, each on disk (and printed) as soon as it is measured."""
 
     def __init__(self, path: Path | None):
         self._path = path
@@ -24,7 +24,7 @@ class Rows:
 
 
 def median_seconds(call: Callable[[], object], wait: Callable[[object], object], repeats: int) -> float:
-    """Return the median time of a call, after two that are not counted."""
+    """Return the median time of `repeats` calls, after two that are not counted."""
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()

@@ -3,7 +3,7 @@
     python experiments/gpu/train_step.py                                          # the cases below
     python experiments/gpu/train_step.py --config configs/wan.py:1.3b --batch 2 --config.model.remat=attention
 
-Weights and latents are random, captions are as long as they may be. MFU counts the model's FLOPs
+Weights and latents are random, captions have the maximum length. MFU counts the model's FLOPs
 (without recomputation) over the peak in `videodit/parallel/chips.py`.
 """
 
@@ -25,7 +25,7 @@ from videodit.parallel.chips import find_chip
 from videodit.parallel.mesh import make_mesh
 from videodit.plan.program import build_train_program
 
-# Configuration, clips of a batch, overrides: for one device of 141 GB, the most valuable first.
+# Configuration, batch size, overrides: for one device of 141 GB, the most valuable first.
 CASES = (
     ("configs/dit.py:B", 64, ("--config.model.remat=attention",)),
     ("configs/wan.py:1.3b", 1, ("--config.model.remat=attention",)),
@@ -36,15 +36,18 @@ _SMALL = ("model.depth=1", "data.height=32", "data.width=32", "text.depth=1", "t
 TINY = (("configs/dit.py:toy", 1, tuple(f"--config.{override}" for override in _SMALL)),)
 
 
-def make_arrays(shapes: Any, mean: float = 0.0, spread: float = 0.0) -> Any:
-    """Return arrays of these shapes and shardings: `mean`, or uniform within `spread` of it; True; integers are 0."""
+def make_arrays(shapes: Any, mean: float = 0.0, half_range: float = 0.0) -> Any:
+    """Return arrays of these shapes and shardings.
+
+    Floats are `mean`, or uniform within `half_range` of it; booleans are True, integers 0.
+    """
     leaves, tree = jax.tree.flatten(shapes)
 
     def fill() -> list[jax.Array]:
         keys = jax.random.split(jax.random.key(0), len(leaves))
         return [
-            (mean + spread * jax.random.uniform(key, x.shape, minval=-1.0)).astype(x.dtype)
-            if spread and jnp.issubdtype(x.dtype, jnp.floating)
+            (mean + half_range * jax.random.uniform(key, x.shape, minval=-1.0)).astype(x.dtype)
+            if half_range and jnp.issubdtype(x.dtype, jnp.floating)
             else jnp.full(x.shape, mean if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype == jnp.bool_, x.dtype)
             for key, x in zip(keys, leaves, strict=True)
         ]
@@ -53,21 +56,21 @@ def make_arrays(shapes: Any, mean: float = 0.0, spread: float = 0.0) -> Any:
 
 
 def measure(run: DiTRun, steps: int) -> dict[str, Any]:
-    """Compile a run's training step, time `steps` of them after two that are not timed, and return the results."""
+    """Compile a run's training step, time `steps` calls after two that are not timed, and return the results."""
     mesh = make_mesh(run.mesh, heads=run.heads)
     program = build_train_program(run, mesh)
     start = time.perf_counter()
     compiled = program.compile(mesh)
     compile_seconds = time.perf_counter() - start
     shapes, batch_shapes, frozen_shapes = program.arguments
-    state = dataclasses.replace(make_arrays(shapes), params=make_arrays(shapes.params, spread=0.03))
-    # Frames a second are positive. Of the autoencoder only the scale of its latents is read.
-    batch, frozen = make_arrays(batch_shapes, mean=1.0, spread=0.9), make_arrays(frozen_shapes, mean=1.0)
+    state = dataclasses.replace(make_arrays(shapes), params=make_arrays(shapes.params, half_range=0.03))
+    # Frame rates are positive. Of the autoencoder only the scale of its latents is read.
+    batch, frozen = make_arrays(batch_shapes, mean=1.0, half_range=0.9), make_arrays(frozen_shapes, mean=1.0)
     times = []
     for _ in range(steps + 2):
         start = time.perf_counter()
         state, metrics = compiled(state, batch, frozen)
-        loss = float(metrics["loss"])  # waits
+        loss = float(metrics["loss"])  # waits for the step to end
         times.append(time.perf_counter() - start)
     devices, seconds = jax.devices(), statistics.median(times[2:])
     chip, rate = find_chip(devices[0].device_kind), program.model_flops / seconds / len(devices)
@@ -104,12 +107,12 @@ def add_row(rows: Rows, config: str, batch: int | None, overrides: tuple[str, ..
 
 
 def main() -> None:
-    """Add a row a configuration."""
+    """Add a row per configuration."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="one configuration, FILE.py:VARIANT, instead of the cases")
-    parser.add_argument("--batch", type=int, help="its clips of a step")
-    parser.add_argument("--steps", type=int, default=8, help="timed, after two that are not")
-    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object a line")
+    parser.add_argument("--batch", type=int, help="its batch size in clips")
+    parser.add_argument("--steps", type=int, default=8, help="number of steps to time, after two that are not timed")
+    parser.add_argument("--rows", type=Path, help="file that results are appended to, one JSON object per line")
     parser.add_argument("--tiny", action="store_true", help="one small case, on any device")
     args, overrides = parser.parse_known_args()
     cases = TINY if args.tiny else CASES

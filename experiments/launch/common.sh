@@ -1,4 +1,4 @@
-# What tpu_vm.sh and xpk.sh share. Source this file after setting dry_run, which may be empty.
+# Functions shared by tpu_vm.sh and xpk.sh. Source this file after setting dry_run, which may be empty.
 
 MOUNT=/mnt/videodit # where every host sees the bucket; worker.sh and sky.yaml name it too
 

@@ -36,7 +36,7 @@ libtpu_flags() {
     --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true  # gathers too
     --xla_tpu_enable_async_collective_fusion_multiple_steps=true   # over more than one fusion
   )
-  # [lib: DATA_PARALLEL_OVERLAP] gradients cross the data centre network while the backward pass goes on
+  # [lib: DATA_PARALLEL_OVERLAP] gradients cross the data center network during the backward pass
   local -a between_slices=(
     --xla_tpu_enable_data_parallel_all_reduce_opt=true    # all-reduces between slices, early
     --xla_tpu_data_parallel_opt_different_sized_ops=true  # of unlike sizes too

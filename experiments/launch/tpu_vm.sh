@@ -86,7 +86,7 @@ create() {
 
 remove() { queued delete --force --quiet; }
 
-# Until the queued resource is ACTIVE, made anew where there is none; 1 where it fails.
+# Waits until the queued resource is ACTIVE, and creates it where there is none; 1 where it fails.
 acquire() {
   if [[ -n $dry_run ]]; then
     state && create && state

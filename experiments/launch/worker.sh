@@ -60,7 +60,7 @@ train() {
     status=0
     wait "$child" || status=$?
   done
-  # The training ends 0 after it saved, but it is not done: 143 makes the launcher go on elsewhere.
+  # The training ends 0 after it saved, but it is not done: 143 makes the launcher resume elsewhere.
   if [[ -n $machine_stops ]]; then status=143; fi
   exit "$status"
 }

@@ -1,4 +1,4 @@
-"""The measurements for a GPU, tried in small on a CPU: every part runs, and the file has the shape of README.md."""
+"""The GPU measurements in small on a CPU: every part runs, and the file has the format of README.md."""
 
 import importlib
 import json
@@ -21,7 +21,7 @@ def script(monkeypatch):
 
 
 def run(out: Path, *options: str, status: int = 0) -> dict:
-    """Run everything in small; return what it wrote."""
+    """Run all requested parts in small; return the JSON file's content."""
     command = ["bash", str(GPU / "run.sh"), "--out", str(out), "--tiny", *options]
     environment = os.environ | {"PYTHON": sys.executable, "XLA_FLAGS": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=out.parent)
@@ -102,7 +102,7 @@ def test_wheels_are_those_that_the_machine_lacks_within_the_limit(script, tmp_pa
         ValueError, match=r"large-one 0\.0, needed 0\.0.*: list those that the machine has in --installed"
     ):
         pack.choose(wheels, jax={"jaxlib"}, installed=set(), limit=100)
-    # Of what is installed only too old versions are replaced.
+    # Installed packages are replaced only if they are too old.
     assert install.missing(wheels, {}) == [
         wheel for wheel in wheels if wheel.name.split("-")[0] not in ("jaxlib", "numpy")
     ]

@@ -17,19 +17,19 @@ TRAINING = ["--config", "configs/dit.py:XL", "--workdir", "/mnt/videodit/runs/a 
 TPU_VM = ["--name", "xl", "--zone", "us-east5-b", "--bucket", "my-bucket", "--poll", "0"]
 XPK = ["--name", "xl", "--cluster", "cubes", "--image", "registry/videodit:1"]
 
-# Takes the next line of the file named for what is asked: states, and exit statuses of ssh by what ssh runs.
+# Takes the next answer to the command that it runs as: states, and exit statuses of ssh by what ssh runs.
 STUB = """#!{python} -IS
 import json, os, sys
-here, me = os.environ["STUB"], os.path.basename(sys.argv[0])
-with open(here + "/log", "a") as log:
-    log.write(json.dumps([me, *sys.argv[1:]]) + "\\n")
+folder, program = os.environ["STUB"], os.path.basename(sys.argv[0])
+with open(folder + "/log", "a") as log:
+    log.write(json.dumps([program, *sys.argv[1:]]) + "\\n")
 text = " ".join(sys.argv)
-for what, answers in json.load(open(here + "/answers")).items():
+for what, answers in json.load(open(folder + "/answers")).items():
     if what in text:
-        counter = here + "/" + what.replace(" ", "_").replace("/", "_")
-        seen = os.path.getsize(counter) if os.path.exists(counter) else 0
+        counter = folder + "/" + what.replace(" ", "_").replace("/", "_")
+        calls = os.path.getsize(counter) if os.path.exists(counter) else 0
         open(counter, "a").write(".")
-        answer = answers[min(seen, len(answers) - 1)]
+        answer = answers[min(calls, len(answers) - 1)]
         if isinstance(answer, int):
             sys.exit(answer)
         print(answer)
@@ -53,7 +53,7 @@ class Stubs:
         path.chmod(0o755)
 
     def answer(self, **answers: list) -> None:
-        """describe: states in turn; train, setup, create, scp: exit statuses in turn. The last answer stays."""
+        """Set the answers in turn: states of `describe`, else exit statuses; the last answer repeats."""
         names = {"train": "worker.sh train", "setup": "worker.sh setup", "create": "queued-resources create"}
         answers = {"describe": ["", "ACTIVE"], "pkill": [1]} | answers
         (self.path / "answers").write_text(json.dumps({names.get(k, k): v for k, v in answers.items()}))
@@ -73,7 +73,7 @@ class Stubs:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def steps(self) -> list[str]:
-        """What gcloud was asked for, in short, without the looks at the state."""
+        """Return the short names of the gcloud commands, without the queries of the state."""
         return [step for step in map(short, self.log()) if step != "describe"]
 
 
@@ -93,7 +93,7 @@ def tpu(*args: str, type: str = "v6e-256", training=TRAINING) -> list[str]:
     return ["tpu_vm.sh", *TPU_VM, "--type", type, *args, "--", *training]
 
 
-def printed(result: subprocess.CompletedProcess, program: str) -> list[list[str]]:
+def printed_commands(result: subprocess.CompletedProcess, program: str) -> list[list[str]]:
     return [words for words in map(shlex.split, result.stdout.splitlines()) if words[0] == program]
 
 
@@ -135,7 +135,7 @@ def test_several_slices_on_spot(stubs):
     ("state", "status"),
     [("SUSPENDED", 143), ("SUSPENDING", 255), ("FAILED", 1), ("SUSPENDED", 2), ("SUSPENDED", 0)],
 )
-def test_preemption_begins_again(stubs, state, status):
+def test_preemption_restarts_the_run(stubs, state, status):
     stubs.answer(describe=["", "PROVISIONING", "ACTIVE", state, "", "ACTIVE"], train=[status, 0])
     result = stubs.run(*tpu("--spot"))
     assert result.returncode == 0, result.stderr
@@ -145,7 +145,7 @@ def test_preemption_begins_again(stubs, state, status):
     assert delete[4:] == ["delete", "xl", "--zone=us-east5-b", "--force", "--quiet"]
 
 
-def test_not_granted_is_asked_for_again(stubs):
+def test_a_failed_request_is_repeated(stubs):
     stubs.answer(describe=["", "WAITING_FOR_RESOURCES", "FAILED", "FAILED", "ACTIVE"])
     assert stubs.run(*tpu()).returncode == 0
     assert stubs.steps() == ["create", "delete", "create", "scp", "setup", "train"]
@@ -184,7 +184,7 @@ def test_gives_up(stubs):
     assert "gave up after 2 attempts" in result.stderr
 
 
-def test_goes_on_with_an_active_resource_and_deletes_it(stubs):
+def test_an_active_resource_is_reused_and_deleted(stubs):
     stubs.answer(describe=["ACTIVE"])
     assert stubs.run(*tpu("--delete")).returncode == 0
     assert stubs.steps() == ["scp", "setup", "train", "delete"]
@@ -203,7 +203,7 @@ def test_dry_run_prints_what_a_real_run_runs(stubs, options):
     assert stubs.log() == [] and not list(stubs.path.glob("*.tar"))
     assert stubs.run(*tpu(*options)).returncode == 0
     key = str if "--slices" in options else lambda call: 0  # slices run at once, in no order
-    assert sorted(printed(dry, "gcloud"), key=key) == sorted(stubs.log(), key=key)
+    assert sorted(printed_commands(dry, "gcloud"), key=key) == sorted(stubs.log(), key=key)
 
 
 @pytest.mark.parametrize("args", [["--type", "v6e-256", "--slices", "2"], ["--type", "tpu7x-4x4x4", "--attach", "b"]])
@@ -211,7 +211,7 @@ def test_xpk(stubs, args):
     dry = stubs.run("xpk.sh", *XPK, *args, "--attempts", "5", "--dry-run", "--", *TRAINING)
     assert dry.returncode == 0 and stubs.log() == []
     assert stubs.run("xpk.sh", *XPK, *args, "--attempts", "5", "--", *TRAINING).returncode == 0
-    assert printed(dry, "xpk") == stubs.log()
+    assert printed_commands(dry, "xpk") == stubs.log()
     *attach, create = stubs.log()
     assert create[:5] == ["xpk", "workload", "create", "--workload=xl", "--cluster=cubes"]
     options = dict(a.split("=", 1) for a in create if "=" in a)
@@ -292,7 +292,10 @@ def test_sky_yaml():
 
 @pytest.fixture
 def host(stubs, tmp_path):
-    """A checkout on a host, whose training is a stub that ends 0 on SIGTERM, or else with the status asked for."""
+    """Return a function that starts a host's worker, whose training is a stub.
+
+    The stub ends with 0 on SIGTERM, or else with the status that is passed.
+    """
     worker = tmp_path / "videodit" / "experiments" / "launch" / "worker.sh"
     stubs.executable(worker, (LAUNCH / "worker.sh").read_text())
     stubs.executable(
