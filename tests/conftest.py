@@ -1,4 +1,4 @@
-"""Eight fake CPU devices, programs compiled in haste, and every annotated shape checked as the tests run."""
+"""Eight fake CPU devices, programs compiled with few optimizations, and runtime checks of every annotated shape."""
 
 import atexit
 import importlib.metadata
@@ -11,9 +11,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Most programs of the tests run once, so that compiling is most of their time.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know the flag, and stop at it
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later versions refuse the flag
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # halves the time of compiling
-if "PYTEST_XDIST_WORKER" not in os.environ:  # workers, and the processes of tests, share what each compiles
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers, and the processes of tests, share compiled programs
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="videodit-tests-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -26,9 +26,9 @@ install_import_hook(["videodit", "videodit_data", "videodit_kernels"], "beartype
 
 @pytest.fixture
 def tpu_compiler() -> dict[str, str]:
-    """The environment of a process in which libtpu compiles for TPUs that are not here; it takes one kind of chip.
+    """Return the environment of a process in which libtpu compiles for a target topology, of one kind of chip.
 
-    libtpu lies beside the packages, not among them: where it is among them, JAX looks for a TPU whenever it starts.
+    libtpu is installed outside site-packages: inside it, JAX would look for a TPU at every start.
     """
     from videodit.plan.topology import Topology
 

@@ -15,8 +15,8 @@ from videodit.train.state import abstract_state, init_state
 
 
 @pytest.fixture(scope="module")
-def sharded():
-    """An abstract state on eight devices, and one whose average is not its parameters."""
+def states():
+    """Return an abstract state on eight devices, and a state whose average differs from its parameters."""
     cfg = OptimConfig()
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     optimizer = make_optimizer(cfg, learning_rate(cfg, 10))
@@ -31,8 +31,8 @@ def at(state, step):
     return type(state)(step, state.params, state.ema, state.opt_state, state.buffers)
 
 
-def test_the_last_checkpoint_comes_back_bit_for_bit_and_older_ones_go(tmp_path, sharded):
-    abstract, state = sharded
+def test_the_last_checkpoint_comes_back_bit_for_bit_and_older_ones_go(tmp_path, states):
+    abstract, state = states
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.restore(abstract) is None
         for step in (2, 4, 6):
@@ -48,22 +48,22 @@ def test_the_last_checkpoint_comes_back_bit_for_bit_and_older_ones_go(tmp_path, 
         assert shape.sharding.is_equivalent_to(array.sharding, array.ndim)
 
 
-def test_a_checkpoint_that_was_cut_off_is_not_seen_and_goes(tmp_path, sharded):
-    abstract, state = sharded
+def test_an_incomplete_checkpoint_is_ignored_and_removed(tmp_path, states):
+    abstract, state = states
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         checkpoints.save(2, at(state, 2), {"number": 2})
-    cut = tmp_path / "4.orbax-checkpoint-tmp-123"
-    shutil.copytree(tmp_path / "2", cut)
-    (cut / "state" / "_METADATA").unlink()
+    incomplete = tmp_path / "4.orbax-checkpoint-tmp-123"
+    shutil.copytree(tmp_path / "2", incomplete)
+    (incomplete / "state" / "_METADATA").unlink()
     assert checkpoint_step(tmp_path) == 2
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.latest_step() == 2
         assert checkpoints.restore(abstract)[1] == {"number": 2}
-    assert not cut.exists()
+    assert not incomplete.exists()
 
 
-def test_weights_alone_open_on_another_number_of_devices(tmp_path, sharded):
-    _, state = sharded
+def test_weights_alone_open_on_another_number_of_devices(tmp_path, states):
+    _, state = states
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(3, at(state, 3), None)
     for mesh in (None, make_mesh(MeshConfig(data=1, fsdp=2), jax.devices()[:2])):
@@ -76,11 +76,11 @@ def test_weights_alone_open_on_another_number_of_devices(tmp_path, sharded):
         np.testing.assert_array_equal(model.count[...], state.buffers["count"])
 
 
-def test_what_is_not_there_is_named(tmp_path, sharded):
+def test_what_is_not_there_is_named(tmp_path, states):
     with pytest.raises(ValueError, match="there is no checkpoint in"):
         checkpoint_step(tmp_path / "nowhere")
     with Checkpoints(tmp_path, keep=1) as checkpoints:
-        checkpoints.save(3, at(sharded[1], 3), None)
+        checkpoints.save(3, at(states[1], 3), None)
     assert checkpoint_step(tmp_path, 3) == 3
     with pytest.raises(ValueError, match=r"no checkpoint of step 5 in .*, only of 3"):
         checkpoint_step(tmp_path, 5)

@@ -1,4 +1,4 @@
-"""The front door: the whole way in small, and a clear sentence for every mistake."""
+"""The command line: the whole pipeline in small, and a clear sentence for every mistake."""
 
 import json
 import socket
@@ -27,8 +27,8 @@ def run(*args: object) -> int:
     return main([str(arg) for arg in args])
 
 
-def train(root: Path, variant: str, data: str, held: str, *more: str) -> int:
-    paths = [f"--config.data.path={root / data}", f"--config.data.eval_path={root / held}"]
+def train(root: Path, variant: str, data: str, heldout: str, *more: str) -> int:
+    paths = [f"--config.data.path={root / data}", f"--config.data.eval_path={root / heldout}"]
     if variant == "dit":
         paths += [f"--config.tokenizer={root / 'tokenizer.model'}", f"--config.vae={root / 'vae'}"]
     return run("train", "--config", f"{TINY}:{variant}", "--workdir", root / variant, *paths, *more)
@@ -36,16 +36,16 @@ def train(root: Path, variant: str, data: str, held: str, *more: str) -> int:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole way: data, tokenizer, autoencoder, latents, transformer."""
+    """Run the whole pipeline: data, tokenizer, autoencoder, latents, transformer; return its directory."""
     root = tmp_path_factory.mktemp("cli")
     size = ("--height", 32, "--width", 32, "--processes", 1)
     assert run("data", "toyworld", "--out", root / "train", "--clips", 12, *size) == 0
-    assert run("data", "toyworld", "--out", root / "held", "--clips", 8, "--seed", 1, *size) == 0
+    assert run("data", "toyworld", "--out", root / "heldout", "--clips", 8, "--seed", 1, *size) == 0
     assert run("data", "tokenizer", root / "train", "--out", root / "tokenizer.model", "--vocabulary", 128) == 0
-    assert train(root, "vae", "train", "held") == 0
-    for name in ("train", "held"):
+    assert train(root, "vae", "train", "heldout") == 0
+    for name in ("train", "heldout"):
         assert run("data", "encode", root / name, "--vae", root / "vae", "--out", root / f"{name}-latents") == 0
-    assert train(root, "dit", "train-latents", "held-latents") == 0
+    assert train(root, "dit", "train-latents", "heldout-latents") == 0
     return root
 
 
@@ -68,16 +68,16 @@ def test_a_run_leaves_metrics_pictures_and_a_checkpoint(root):
 def test_a_transformer_with_masked_attention_trains_and_samples(root, kind):
     flags = [f"attention.kind={kind}", "attention.window=2", "attention.tile=(1,1,2)", "attention.local_window=(2,1,1)"]
     flags = [*(f"--config.model.{flag}" for flag in flags), "--config.model.depth=2", "--config.sample_every=0"]
-    workdir, out = root / kind, root / "made" / f"{kind}.mp4"
-    assert train(root, "dit", "train-latents", "held-latents", "--workdir", workdir, *flags) == 0
+    workdir, out = root / kind, root / "generated" / f"{kind}.mp4"
+    assert train(root, "dit", "train-latents", "heldout-latents", "--workdir", workdir, *flags) == 0
     losses = [json.loads(line).get("loss", 0.0) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(losses).all() and any(losses)
     assert run("sample", "--checkpoint", workdir, "--prompt", "a red circle", "--out", out) == 0
     assert video.probe(out).frames == 9
 
 
-def test_samples_play_and_say_where_they_come_from(root):
-    out = root / "made" / "red.mp4"
+def test_samples_play_and_store_their_provenance(root):
+    out = root / "generated" / "red.mp4"
     prompt = "a small red circle moves left"
     assert run("sample", "--checkpoint", root / "dit", "--prompt", prompt, "--out", out, "--seed", 3) == 0
     info = video.probe(out)
@@ -89,48 +89,48 @@ def test_samples_play_and_say_where_they_come_from(root):
 
 
 def test_prompts_are_expanded_and_both_are_kept(root, monkeypatch, capsys):
-    told: list[str] = []
+    model_prompts: list[str] = []
 
-    def generate(self: Pipeline, prompts: list[str], **how: object) -> Iterator[np.ndarray]:
-        told.extend(prompts)
+    def generate(self: Pipeline, prompts: list[str], **options: object) -> Iterator[np.ndarray]:
+        model_prompts.extend(prompts)
         return (np.zeros((9, 16, 16, 3), np.uint8) for _ in prompts)
 
     monkeypatch.setattr(Pipeline, "generate", generate)
-    out, prompt = root / "made" / "expanded.mp4", "a red circle moves"
+    out, prompt = root / "generated" / "expanded.mp4", "a red circle moves"
     sample = ("sample", "--checkpoint", root / "dit", "--prompt", prompt, "--out", out)
     with serving() as stub:
-        ask = ("--expand", stub.url, "--expand-model", "eyes", "--expand-length", "short")
-        assert run(*sample, *ask) == 0
+        expand_options = ("--expand", stub.url, "--expand-model", "eyes", "--expand-length", "short")
+        assert run(*sample, *expand_options) == 0
         assert asked_lengths(stub.requests[0][2]) == ["short"]
         facts = json.loads(out.with_suffix(".json").read_text())
         assert facts["prompt"] == prompt and facts["expanded_by"] == "eyes, template 1, short"
         assert facts["expanded_prompt"] in " ".join(capsys.readouterr().err.split())
-        assert told == [facts["expanded_prompt"]]
+        assert model_prompts == [facts["expanded_prompt"]]
 
         stub.always(sends(b"{}", 401))
         out.unlink()
-        assert run(*sample, *ask) == 2 and not out.exists()
-        said = capsys.readouterr().err
-        assert "cannot be expanded" in said and "refuses the key" in said and "Traceback" not in said
-        args = _build_parser().parse_args([str(arg) for arg in (*sample, *ask, "--expand-or-plain")])
+        assert run(*sample, *expand_options) == 2 and not out.exists()
+        stderr = capsys.readouterr().err
+        assert "cannot be expanded" in stderr and "refuses the key" in stderr and "Traceback" not in stderr
+        args = _build_parser().parse_args([str(arg) for arg in (*sample, *expand_options, "--expand-or-plain")])
         plain = expansion.expand(args, [prompt, "a cat"], Console(quiet=True))
         assert [text.text for text in plain] == [prompt, "a cat"] and all(text.reason for text in plain)
 
 
 def test_a_data_set_is_captioned_by_an_endpoint_or_ones_own_function(root, tmp_path, monkeypatch, capsys):
     with serving() as stub:
-        how = ("--endpoint", stub.url, "--model", "eyes", "--lengths", "short", "--keep", "none")
-        assert run("data", "caption", root / "held", "--out", tmp_path / "set", *how) == 0
+        options = ("--endpoint", stub.url, "--model", "eyes", "--lengths", "short", "--keep", "none")
+        assert run("data", "caption", root / "heldout", "--out", tmp_path / "set", *options) == 0
     assert "8 of 8 clips captioned" in capsys.readouterr().err
     sources = {record.caption_sources for record in records(tmp_path / "set")}
     assert sources == {("eyes, template 1, short",)}
     (tmp_path / "own.py").write_text("def caption(clips, lengths):\n    return [{'short': 'word ' * 9}] * len(clips)\n")
     monkeypatch.chdir(tmp_path)
-    how = ("--captioner", "own:caption", "--lengths", "short")
-    assert run("data", "caption", tmp_path / "set", "--out", tmp_path / "again", *how) == 0
+    options = ("--captioner", "own:caption", "--lengths", "short")
+    assert run("data", "caption", tmp_path / "set", "--out", tmp_path / "again", *options) == 0
     first = records(tmp_path / "again")[0]
     assert first.caption_sources == ("own:caption, short", "eyes, template 1, short")
-    assert first.truth == records(root / "held")[0].truth
+    assert first.truth == records(root / "heldout")[0].truth
 
 
 def test_the_same_seed_makes_the_same_clip_at_any_batch(root):
@@ -159,7 +159,17 @@ def test_scores_and_report(root):
     out = root / "scores"
     assert (
         run(
-            "eval", "--checkpoint", root / "dit", "--data", root / "held", "--out", out, "--clips", 8, "--guidance", 2.5
+            "eval",
+            "--checkpoint",
+            root / "dit",
+            "--data",
+            root / "heldout",
+            "--out",
+            out,
+            "--clips",
+            8,
+            "--guidance",
+            2.5,
         )
         == 0
     )
@@ -219,10 +229,10 @@ def test_a_mistake_gets_one_sentence_and_writes_nothing(mistake, tmp_path, monke
         args = [*args, "--workdir", "workdir"]
     monkeypatch.chdir(tmp_path)
     assert run(*args) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.startswith("videodit: ") and len(said.strip().splitlines()) == 1
-    assert "Traceback" not in said
+    stderr = capsys.readouterr().err
+    assert words in stderr
+    assert stderr.startswith("videodit: ") and len(stderr.strip().splitlines()) == 1
+    assert "Traceback" not in stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +243,7 @@ def test_debug_shows_the_traceback():
 
 def test_a_workdir_of_another_run_is_left_alone(root, capsys):
     before = sorted((p, p.stat().st_mtime_ns) for p in (root / "vae").rglob("*"))
-    assert train(root, "vae", "train", "held", "--config.seed=9") == 2
+    assert train(root, "vae", "train", "heldout", "--config.seed=9") == 2
     assert "seed is 0 there and 9 here" in capsys.readouterr().err
     assert sorted((p, p.stat().st_mtime_ns) for p in (root / "vae").rglob("*")) == before
 
@@ -283,7 +293,7 @@ def test_two_processes_train_evaluate_and_draw_as_one(root, tmp_path):
     for variant in ("vae", "dit"):
         command = [sys.executable, "-m", "videodit.cli.main", "train", "--config", f"{TINY}:{variant}"]
         command += ["--workdir", str(tmp_path / variant), "--coordinator", address, "--processes", "2"]
-        command += [f"--config.data.path={root / 'train'}", f"--config.data.eval_path={root / 'held'}"]
+        command += [f"--config.data.path={root / 'train'}", f"--config.data.eval_path={root / 'heldout'}"]
         if variant == "dit":
             command += [f"--config.tokenizer={root / 'tokenizer.model'}", f"--config.vae={tmp_path / 'vae'}"]
         both = [subprocess.Popen([*command, "--process", str(i)], stderr=subprocess.PIPE, text=True) for i in range(2)]

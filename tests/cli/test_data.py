@@ -18,7 +18,7 @@ numbered, data_set = data_fixtures.numbered, data_fixtures.data_set
 
 @pytest.fixture
 def run_data(capfd):
-    """run_data(*words) -> exit status, and the output on one line."""
+    """Return a function that runs `videodit data` and returns the exit status, and the output on one line."""
 
     def run(*words):
         capfd.readouterr()
@@ -33,7 +33,7 @@ def run_data(capfd):
 
 @pytest.fixture(scope="module")
 def clips(data_set, tmp_path_factory):
-    """Four videos of 5 to 17 frames."""
+    """Build a data set of four videos of 5 to 17 frames; return its directory."""
     return data_set(tmp_path_factory.mktemp("sets") / "clips", [5, 9, 17, 9])
 
 
@@ -66,7 +66,7 @@ def test_sizes_that_no_tokenizer_has(clips, tmp_path, run_data, pieces, words):
 
 
 @pytest.mark.parametrize("stride", [(4, 8), (2, 4), (8, 16)])
-def test_latents_are_forecast_by_their_own_stride(tmp_path, run_data, stride):
+def test_bucket_stats_of_latents_use_their_own_stride(tmp_path, run_data, stride):
     latents = coded(tmp_path / "latents", [1 + 2 * stride[0]] * 8, stride, 96)
     tokens = 3 * (96 // stride[1] // 2) ** 2
     status, output = run_data("buckets", latents, "--tokens", 1000)
@@ -98,7 +98,7 @@ def test_a_mistake_gets_one_sentence(clips, run_data, options, words):
     assert status == 2 and words in output and "lambda" not in output and "Traceback" not in output
 
 
-def test_defaults_in_help_are_those_taken(run_data):
+def test_help_shows_the_defaults(run_data):
     output, buckets, packing = run_data("buckets", "--help")[1], Buckets(), Packing(1)
     for value in (buckets.resolutions, buckets.frames, (packing.clips,), (packing.look_ahead,), (buckets.tokens,)):
         assert f"(default: {','.join(map(str, value))})" in output
@@ -110,10 +110,10 @@ def test_defaults_in_help_are_those_taken(run_data):
 def test_a_server_of_rubbish_makes_no_success(clips, tmp_path, run_data):
     with serving() as stub:
         stub.always(says("no"))
-        how = ["--endpoint", stub.url, "--model", "eyes", "--lengths", "short", "--attempts", 1]
-        status, output = run_data("caption", clips, "--out", tmp_path / "set", *how, "--dead-after", 3)
+        caption_options = ["--endpoint", stub.url, "--model", "eyes", "--lengths", "short", "--attempts", 1]
+        status, output = run_data("caption", clips, "--out", tmp_path / "set", *caption_options, "--dead-after", 3)
         assert status == 2 and "all failed" in output and not (tmp_path / "set").exists()
-        status, output = run_data("caption", clips, "--out", tmp_path / "set", *how)
+        status, output = run_data("caption", clips, "--out", tmp_path / "set", *caption_options)
     assert status == 1 and "0 of 4 clips captioned" in output and f"--reuse {tmp_path / 'set'}" in output
 
 

@@ -17,20 +17,20 @@ VARIANTS = ("default", "strict", "all", "whole")
 
 
 @pytest.fixture
-def said(capfd):
-    """said() -> what was written to the terminal since, on one line."""
+def read_terminal(capfd):
+    """Return a function that returns the terminal's output since its last call, on one line."""
     return lambda: " ".join("".join(capfd.readouterr()).split())
 
 
-def test_build_report_and_inspect(tmp_path, said):
+def test_build_report_and_inspect(tmp_path, read_terminal):
     make_footage(tmp_path / "raw")
     build = ["data", "build", "--input", f"{tmp_path}/raw/[dot]*.mp4", "--out", str(tmp_path / "set")]
     build += ["--config", CONFIG, "--config.analysis.clips.min_seconds=1.5", "--config.recode.preset=ultrafast"]
     build += ["--config.licence=CC0-1.0", "--beam.direct_num_workers=1", "--", "--direct_running_mode=in_memory"]
     assert main(build) == 0
-    told = said()
-    assert "3 (video) in 1 shards" in told and "dark.mp4#0-30" in told and "luminance below 0.03" in told
-    assert "CC0-1.0): " in told and "apitools" not in told and "WARNING" not in told
+    output = read_terminal()
+    assert "3 (video) in 1 shards" in output and "dark.mp4#0-30" in output and "luminance below 0.03" in output
+    assert "CC0-1.0): " in output and "apitools" not in output and "WARNING" not in output
     assert main(["data", "report", str(tmp_path / "set")]) == 0
     assert (tmp_path / "set" / "report.html").stat().st_size > 10_000
     assert main(["data", "report", str(tmp_path / "set"), "--out", str(tmp_path / "set" / "report.html")]) == 0
@@ -51,14 +51,14 @@ def test_build_report_and_inspect(tmp_path, said):
         ([], "matches no video"),
     ],
 )
-def test_mistakes_get_one_sentence_and_write_nothing(tmp_path, said, extra, message):
+def test_mistakes_get_one_sentence_and_write_nothing(tmp_path, read_terminal, extra, message):
     build = ["data", "build", "--input", str(tmp_path), "--out", str(tmp_path / "set"), "--config", CONFIG]
     assert main([*build, *extra]) == 2
-    told = said()
-    assert message in told and "Traceback" not in told and not list(tmp_path.iterdir())
+    output = read_terminal()
+    assert message in output and "Traceback" not in output and not list(tmp_path.iterdir())
 
 
-def test_without_the_extra_its_name_is_told(tmp_path, said, monkeypatch):
+def test_without_the_extra_the_error_names_it(tmp_path, read_terminal, monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest):
@@ -70,10 +70,10 @@ def test_without_the_extra_its_name_is_told(tmp_path, said, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
     assert main(["data", "build", "--input", os.fspath(tmp_path), "--out", "x", "--config", CONFIG]) == 2
-    assert "pip install 'videodit[footage]'" in said()
+    assert "pip install 'videodit[footage]'" in read_terminal()
 
 
-def test_beams_options_are_told_from_overrides():
+def test_beam_options_are_separated_from_overrides():
     rest = ["--config.licence=x", "--beam.runner=DataflowRunner", "--", "--region=r", "--config.a=b"]
     assert _split(rest) == (["--config.licence=x"], ["--runner=DataflowRunner", "--region=r", "--config.a=b"])
     assert _split([]) == ([], [])
@@ -86,7 +86,7 @@ def test_every_variant_is_a_build(variant):
     assert isinstance(load(f"{CONFIG}:{variant}", among=(BuildConfig,)), BuildConfig)
 
 
-def test_the_header_tells_command_and_result_and_an_unknown_variant_those_there_are():
+def test_the_header_names_command_and_result_and_the_error_the_variants():
     from videodit_data.footage.config import BuildConfig
 
     header = Path(CONFIG).read_text().split('"""')[1]

@@ -17,7 +17,7 @@ from videodit.nn.lora import LoRAConfig
 
 
 def get_config(variant: str) -> ConfigDict:
-    """The smallest autoencoder ("vae") and transformer ("dit") of the quickstart's shape."""
+    """Return the configuration of the smallest autoencoder ("vae") or transformer of the quickstart's shape."""
     data = DataConfig(
         path="train", eval_path=None, frames=9, height=16, width=16, fps=8.0, batch_size=8, eval_clips=8, text_length=16
     )

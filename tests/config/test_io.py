@@ -48,7 +48,7 @@ def config(tmp_path):
 
 
 @pytest.mark.parametrize("run", [VAE_RUN, DIT_RUN])
-def test_a_run_comes_back_from_both_of_its_faces(run):
+def test_a_run_survives_both_of_its_formats(run):
     assert from_config_dict(to_config_dict(run)) == run
     assert from_json(to_json(run)) == run
 
@@ -127,7 +127,7 @@ def test_attention_is_set_by_flags(config):
         ("--config.steps", "Missing value for flag --config.steps"),
     ],
 )
-def test_a_wrong_override_is_told_what_would_be_right(config, flag, message):
+def test_a_wrong_override_raises_a_suggestion(config, flag, message):
     with pytest.raises(ValueError, match=message) as raised:
         load(config, [flag])
     assert "\n" not in str(raised.value)

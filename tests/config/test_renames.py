@@ -1,4 +1,4 @@
-"""Keys with other names now: old runs are read, and whoever types an old name is told the new one."""
+"""Renamed configuration keys: old runs are read, and an error for an old name contains the new one."""
 
 import json
 
@@ -20,7 +20,7 @@ BEFORE = {
 
 
 def old_tree():
-    """A run as an earlier version wrote it."""
+    """Return a run as an earlier version wrote it."""
     tree = json.loads(to_json(from_config_dict(get_config("dit"))))
     for name in ("latent_sampling", "low_noise_expert", "first_frame", "objective", "sampler"):
         del tree[name]

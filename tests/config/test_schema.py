@@ -60,6 +60,6 @@ def test_json_lists_become_tuples_and_ints_become_floats():
         ({}, "key 'model' is missing: it needs Inner"),
     ],
 )
-def test_a_wrong_tree_is_told_what_would_be_right(tree, message):
+def test_a_wrong_tree_raises_a_suggestion(tree, message):
     with pytest.raises(ValueError, match=message):
         from_tree(Outer, tree)
