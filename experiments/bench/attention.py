@@ -44,9 +44,9 @@ def share(chip: str, dim: int, which: str, **more) -> str:
 def cost(chip: str, mask: str, which: str) -> str:
     """Format the percentage of blocks kept, that of partial ones, their relative cost, and the time in percent."""
     shape = {"seq": MASKED_SEQ, "dim": 128, "heads": CHIPS[chip].cores}
-    found = simulated.simulate_mask_cost(chip, which, **shape, mask=mask, blocks=lookup_blocks(chip, 128, MASKED_SEQ))
-    cut = f"{100 * found.partial:.1f} at {found.partial_cycles / found.whole_cycles:.2f}" if found.partial else "0"
-    return f"{100 * found.kept:.1f}, {cut}: {100 * found.time:.1f}"
+    result = simulated.simulate_mask_cost(chip, which, **shape, mask=mask, blocks=lookup_blocks(chip, 128, MASKED_SEQ))
+    cut = f"{100 * result.partial:.1f} at {result.partial_cycles / result.whole_cycles:.2f}" if result.partial else "0"
+    return f"{100 * result.kept:.1f}, {cut}: {100 * result.time:.1f}"
 
 
 def table(columns: list[str], rows: dict[str, list[Callable[[], str]]]) -> None:

@@ -69,19 +69,19 @@ def plan(case: Case) -> Plan:
     return compile_plan(run, Topology.parse(case.topology), vae=vae, name=case.config)
 
 
-def row(case: Case, found: Plan) -> tuple[str, ...]:
+def row(case: Case, result: Plan) -> tuple[str, ...]:
     """Format the plan of a case as a row of the table."""
-    used = f"{found.bytes_per_chip['total'] / 2**30:.1f} of {found.hbm_bytes / 2**30:.0f}"
-    low, high = (f"{found.seconds[f'step_{end}']:.3g}" for end in ("full_overlap", "no_overlap"))
+    used = f"{result.bytes_per_chip['total'] / 2**30:.1f} of {result.hbm_bytes / 2**30:.0f}"
+    low, high = (f"{result.seconds[f'step_{end}']:.3g}" for end in ("full_overlap", "no_overlap"))
     return (
         f"`{case.config}`",
-        str(found.batch),
+        str(result.batch),
         case.topology,
-        ", ".join([format_mesh(found.mesh), *case.overrides]),
-        used if found.fits else f"{used}: does not fit",
+        ", ".join([format_mesh(result.mesh), *case.overrides]),
+        used if result.fits else f"{used}: does not fit",
         f"{low} to {high}",
-        f"{found.mfu['no_overlap']:.0%} to {found.mfu['full_overlap']:.0%}" if found.mfu else "-",
-        f"{found.compile_seconds:.0f}",
+        f"{result.mfu['no_overlap']:.0%} to {result.mfu['full_overlap']:.0%}" if result.mfu else "-",
+        f"{result.compile_seconds:.0f}",
     )
 
 
