@@ -17,7 +17,7 @@ TRAINING = ["--config", "configs/dit.py:XL", "--workdir", "/mnt/videodit/runs/a 
 TPU_VM = ["--name", "xl", "--zone", "us-east5-b", "--bucket", "my-bucket", "--poll", "0"]
 XPK = ["--name", "xl", "--cluster", "cubes", "--image", "registry/videodit:1"]
 
-# Takes the next answer to the command that it runs as: states, and exit statuses of ssh by what ssh runs.
+# Prints the next answer for the command among its arguments: a state, or an exit status of what ssh runs.
 STUB = """#!{python} -IS
 import json, os, sys
 folder, program = os.environ["STUB"], os.path.basename(sys.argv[0])

@@ -224,8 +224,8 @@ def test_gradients_through_parts_of_the_keys_sum_to_the_whole(implementation, ma
 
     (dq, dk, dv), (dq2, dk2, dv2) = jax.jit(lambda: (part(0, 130), part(130, 290)))()
     found = dq + dq2, *(jnp.concatenate(pair, axis=1) for pair in ((dk, dk2), (dv, dv2)))
-    for got, true in zip(found, expected, strict=True):
-        np.testing.assert_allclose(got, true, atol=2e-5, rtol=1e-4)
+    for actual, true in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual, true, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("implementation", ["reference", "xla", "tpu_interpret"])
