@@ -1,4 +1,4 @@
-"""Every configuration there is, traced as the trainer would compile it, without allocating its weights."""
+"""Every configuration, traced as the trainer would compile it, without allocating its weights."""
 
 import importlib.util
 import re
@@ -67,6 +67,6 @@ def test_an_unknown_variant_names_those_there_are(file):
 
 
 def vae_of(run: VAERun | DiTRun) -> VAEConfig | None:
-    """The autoencoder that a transformer's configuration names, where that is another one's variant."""
+    """Return the autoencoder that a transformer's configuration names, if it is a variant of a configuration."""
     sources = [name for name in ("quickstart", "footage") if isinstance(run, DiTRun) and name in run.vae]
     return load(f"{CONFIGS / sources[0]}.py:vae").model if sources else None

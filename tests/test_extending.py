@@ -1,4 +1,4 @@
-"""What docs/extending.md shows: its files written into an empty folder, its commands run there."""
+"""The examples of docs/extending.md: its files are written into an empty folder, its commands run there."""
 
 import json
 import re
@@ -25,12 +25,12 @@ IN_TREE = "A mesh axis"
 
 
 def files_of(section: str, language: str = "python") -> dict[str, str]:
-    """The files that a section writes, by path."""
+    """Return the files that a section writes, by path."""
     return dict(re.findall(rf"^```{language} title=(\S+)\n(.*?)^```$", SECTIONS[section], re.M | re.S))
 
 
 def commands_of(section: str) -> list[list[str]]:
-    """The commands that a section runs, as words without the program's name."""
+    """Return the commands that a section runs, as words without the program's name."""
     blocks = re.findall(r"^```console\n(.*?)^```$", SECTIONS[section], re.M | re.S)
     lines = [line.removeprefix("$ videodit ") for block in blocks for line in block.splitlines()]
     return [[quoted or word for quoted, word in re.findall(r'"([^"]*)"|(\S+)', line)] for line in lines]
@@ -38,7 +38,7 @@ def commands_of(section: str) -> list[list[str]]:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with the quickstart's data and models in small, which is the working directory."""
+    """Write the quickstart's data and models in small into a new working directory; yield it."""
     write_text_to_video(tmp_path / "runs" / "quickstart" / "dit")
     size = ("--frames", 9, "--height", 16, "--width", 16, "--processes", 1)
     for name, clips in (("train", 16), ("heldout", 4)):
@@ -100,7 +100,7 @@ def test_a_change_works_as_it_stands_there(section, project):
 
 
 def write_videos(folder: Path) -> None:
-    """Videos that lie in a folder, and the list of them."""
+    """Write videos into a folder, and the list of them."""
     with (folder / "clips.jsonl").open("w") as file:
         for index, record in enumerate(manifest.records(folder / "runs" / "quickstart" / "data" / "train")):
             path = folder / f"{index}.mp4"

@@ -1,4 +1,4 @@
-"""What the tree promises its reader: no import circles, typed fields, commands that are messages only."""
+"""Rules of the source tree: no import cycles, typed fields, short commands and modules."""
 
 import ast
 import graphlib
@@ -18,7 +18,7 @@ TREES = {name: ast.parse(file.read_text()) for name, file in MODULES.items()}
 
 
 def imports(name: str) -> Iterator[str]:
-    """The modules of ours that a module imports, also in functions and for types alone."""
+    """Yield the project's modules that a module imports, also in functions and for types alone."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
@@ -29,7 +29,7 @@ def imports(name: str) -> Iterator[str]:
 
 
 def fields(name: str) -> Iterator[tuple[str, str]]:
-    """The annotated fields of a module's dataclasses, and their annotations."""
+    """Yield the annotated fields of a module's dataclasses, and their annotations."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(each) for each in node.decorator_list):
             for field in node.body:

@@ -1,4 +1,4 @@
-"""The wheel, installed into a clean environment, works from a folder that has nothing of the checkout."""
+"""The wheel, installed into a clean environment, works outside the checkout."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Things chosen by name: those that were registered, and what lies in anyone's module."""
+"""Registries: objects chosen by name, registered ones and those in any importable module."""
 
 import pytest
 

@@ -24,44 +24,44 @@ def point():
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
-def test_guidance_goes_on_from_unconditional_through_conditional(scale):
+def test_guidance_extrapolates_from_unconditional_through_conditional(scale):
     x, t_B = point()
     v_cond, v_uncond = velocity(x, t_B, COND), velocity(x, t_B, UNCOND)
-    got = guided(velocity, COND, UNCOND, scale)(x, t_B)
-    np.testing.assert_allclose(got, v_uncond + scale * (v_cond - v_uncond), rtol=1e-5, atol=1e-6)
+    output = guided(velocity, COND, UNCOND, scale)(x, t_B)
+    np.testing.assert_allclose(output, v_uncond + scale * (v_cond - v_uncond), rtol=1e-5, atol=1e-6)
 
 
-def rows_evaluated(t, **settings):
-    rows = []
+def list_batch_sizes(t, **settings):
+    sizes = []
 
     def counted(x, t_B, cond):
-        jax.debug.callback(lambda: rows.append(len(x)))
+        jax.debug.callback(lambda: sizes.append(len(x)))
         return velocity(x, t_B, cond)
 
     jax.block_until_ready(jax.jit(guided(counted, COND, UNCOND, **settings))(point()[0], jnp.full(3, t)))
     jax.effects_barrier()
-    return rows
+    return sizes
 
 
 def test_the_model_runs_once_on_two_halves():
-    assert rows_evaluated(0.5, scale=3.0) == [6]
+    assert list_batch_sizes(0.5, scale=3.0) == [6]
 
 
 def test_scale_one_costs_no_more_than_the_conditional_model():
-    assert rows_evaluated(0.5, scale=1.0) == [3]
+    assert list_batch_sizes(0.5, scale=1.0) == [3]
 
 
 def test_outside_the_interval_the_conditional_model_runs_alone():
-    assert rows_evaluated(0.9, scale=3.0, interval=(0.2, 0.6)) == [3]
-    assert sum(rows_evaluated(0.5, scale=3.0, interval=(0.2, 0.6))) == 6
+    assert list_batch_sizes(0.9, scale=3.0, interval=(0.2, 0.6)) == [3]
+    assert sum(list_batch_sizes(0.5, scale=3.0, interval=(0.2, 0.6))) == 6
 
 
 def test_the_interval_holds_clip_by_clip():
     x, t_B = point()
-    got = guided(velocity, COND, UNCOND, 3.0, interval=(0.3, 0.7))(x, t_B)
+    output = guided(velocity, COND, UNCOND, 3.0, interval=(0.3, 0.7))(x, t_B)
     v_cond, v_uncond = velocity(x, t_B, COND), velocity(x, t_B, UNCOND)
-    want = v_cond.at[1].add(2 * (v_cond - v_uncond)[1])
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    expected = v_cond.at[1].add(2 * (v_cond - v_uncond)[1])
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_full_rescale_restores_the_standard_deviation():

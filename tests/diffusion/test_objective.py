@@ -1,4 +1,4 @@
-"""The objective: what its loss is, whose it is, and what its parts are worth."""
+"""The objective: values of its loss, one per clip, and its weightings."""
 
 import jax
 import jax.numpy as jnp

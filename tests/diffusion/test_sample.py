@@ -47,10 +47,12 @@ def test_the_config_reaches_every_part():
         guidance=3.0, guidance_interval=(0.2, 0.9), guidance_rescale=0.5,
     )  # fmt: skip
     fn = guided(velocity, cond, uncond, 3.0, interval=(0.2, 0.9), rescale=0.5)
-    want = integrate(heun(), fn, noise, schedule(4, 1.5 * 2, t_min=0.01))
-    got = sample_conditioned(cfg, velocity, noise, cond, uncond, num_tokens=64)
-    np.testing.assert_allclose(got, want, rtol=1e-5)
-    assert not jnp.allclose(got, sample_conditioned(SamplerConfig(steps=4), velocity, noise, cond, uncond), rtol=1e-3)
+    expected = integrate(heun(), fn, noise, schedule(4, 1.5 * 2, t_min=0.01))
+    output = sample_conditioned(cfg, velocity, noise, cond, uncond, num_tokens=64)
+    np.testing.assert_allclose(output, expected, rtol=1e-5)
+    assert not jnp.allclose(
+        output, sample_conditioned(SamplerConfig(steps=4), velocity, noise, cond, uncond), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize(

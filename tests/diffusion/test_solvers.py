@@ -23,13 +23,13 @@ def variance(t):
 
 
 def gaussian_velocity(x, t_B):
-    """The exact velocity, E[noise - data | x_t = x], for data ~ N(MEAN, STD^2)."""
+    """Return the exact velocity, E[noise - data | x_t = x], for data ~ N(MEAN, STD^2)."""
     t = over(t_B, x)
     return -MEAN + (t - (1 - t) * STD**2) / variance(t) * (x - (1 - t) * MEAN)
 
 
 def gaussian_flow(x, start, end):
-    """Where the exact flow carries `x`: its standard score never changes."""
+    """Carry `x` along the exact flow from time `start` to `end`, which preserves its standard score."""
     return (1 - end) * MEAN + np.sqrt(variance(end) / variance(start)) * (x - (1 - start) * MEAN)
 
 
@@ -118,10 +118,10 @@ def test_the_state_is_float32_for_a_bfloat16_model(solver):
 def test_a_sharded_batch_gives_the_same_samples():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     noise = normal(8, 4)
-    spread = jax.device_put(noise, jax.NamedSharding(mesh, jax.P("data")))
+    sharded_noise = jax.device_put(noise, jax.NamedSharding(mesh, jax.P("data")))
     run = jax.jit(lambda noise: integrate(unipc(2), gaussian_velocity, noise, schedule(6)))
-    out = run(spread)
-    assert out.sharding.is_equivalent_to(spread.sharding, out.ndim)
+    out = run(sharded_noise)
+    assert out.sharding.is_equivalent_to(sharded_noise.sharding, out.ndim)
     np.testing.assert_allclose(out, run(noise), rtol=1e-6)
 
 
@@ -131,18 +131,18 @@ def test_times_that_do_not_fall_within_the_path_are_refused(times):
         integrate(euler(), lambda x, t_B: x, jnp.ones((1, 1)), np.array(times))
 
 
-def test_the_model_hears_the_times_that_it_is_told():
-    heard = []
+def test_model_timesteps_are_passed_to_the_model():
+    timesteps = []
 
     def velocity(x, t_B):
-        jax.debug.callback(lambda t: heard.append(round(float(t), 4)), t_B[0])
+        jax.debug.callback(lambda t: timesteps.append(round(float(t), 4)), t_B[0])
         return x
 
     jax.block_until_ready(
         integrate(euler(), velocity, jnp.ones((2, 3)), schedule(4), np.array([0.9, 0.7, 0.4, 0.2, 0]))
     )
     jax.effects_barrier()
-    assert sorted(heard, reverse=True) == [0.9, 0.7, 0.4, 0.2]
+    assert sorted(timesteps, reverse=True) == [0.9, 0.7, 0.4, 0.2]
 
 
 def test_an_unknown_order_is_refused():

@@ -52,12 +52,12 @@ def test_stratified_draws_fall_one_in_each_slice():
 def test_stratified_draws_lower_the_variance_of_a_batch_mean():
     keys = jax.random.split(jax.random.key(0), 200)
 
-    def spread(stratified):
+    def std_of_means(stratified):
         cfg = TimestepConfig(stratified=stratified)
         t_KB = np.asarray(jax.vmap(lambda key: sample_timesteps(cfg, key, (16,)))(keys))
         return t_KB.mean(1).std()
 
-    assert spread(True) < 0.5 * spread(False)
+    assert std_of_means(True) < 0.5 * std_of_means(False)
 
 
 def test_every_position_of_a_stratified_batch_sees_the_whole_distribution():

@@ -12,7 +12,7 @@ MEDIA = bytes(range(256))
 
 
 @dataclass(frozen=True)
-class Said:
+class Verdict:
     kind: str
     value: str
     subject: str | None
@@ -21,7 +21,7 @@ class Said:
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, texts, and the texts of each tag."""
+    """A parsed page: its tags with their attributes, and its texts."""
 
     VOID = ("meta", "img", "source", "br", "link", "input")
 
@@ -50,8 +50,8 @@ class Page(HTMLParser):
 def full(text="red"):
     records = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "eval/loss": 1.5, "eval/loss_t0.5": 1.2}]
     verdicts = (
-        Said("colour", text, None, True, text),
-        Said("motion", "left", "red", False, "right"),
+        Verdict("colour", text, None, True, text),
+        Verdict("motion", "left", "red", False, "right"),
     )
     return ReportData(
         title=text,
@@ -105,7 +105,7 @@ def test_every_plot_comes_for_light_and_dark():
     assert sum(image["src"].startswith("data:image/svg") for image in page.named("img")) == len(sources)
 
 
-def test_verdicts_and_targets_are_told_by_sign_and_word():
+def test_verdicts_and_targets_have_a_sign_and_a_word():
     page = Page(full_page())
     assert "1 of 2 statements hold" in page.texts
     assert [attrs["title"] for attrs in page.named("span") if "title" in attrs] == ["holds", "does not hold"]
@@ -115,7 +115,7 @@ def test_verdicts_and_targets_are_told_by_sign_and_word():
     assert "nan" in page.texts and "✗ below 1" in page.texts
 
 
-def test_tables_tell_what_is_not_known():
+def test_tables_mark_unknown_values():
     texts = Page(full_page()).texts
     row = texts.index("91.5%")
     assert texts[row - 1 : row + 4] == ["red", "91.5%", "99.0%", "25.0%", "64"]

@@ -65,7 +65,7 @@ def test_frames_smaller_than_the_window_are_refused():
 
 @needs_goldens
 def test_reference_scores():
-    with np.load(GOLDENS / "clips.npz") as pixels, np.load(GOLDENS / "values.npz") as want:
+    with np.load(GOLDENS / "clips.npz") as pixels, np.load(GOLDENS / "values.npz") as expected:
         real, fake = pixels["real"][:6], pixels["fake"][:6]
-        np.testing.assert_allclose(psnr_per_frame(real, fake, 255.0), want["psnr"][:6], rtol=1e-9)
-        np.testing.assert_allclose(ssim_per_frame(real, fake, 255.0), want["ssim_rgb"][:6], rtol=1e-9)
+        np.testing.assert_allclose(psnr_per_frame(real, fake, 255.0), expected["psnr"][:6], rtol=1e-9)
+        np.testing.assert_allclose(ssim_per_frame(real, fake, 255.0), expected["ssim_rgb"][:6], rtol=1e-9)

@@ -27,7 +27,7 @@ both_themes = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dar
 
 
 def labels(svg):
-    """The texts of a plot, which matplotlib leaves beside their outlines as comments."""
+    """Return the texts of a plot, which matplotlib writes as comments next to their outlines."""
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     root = ElementTree.fromstring(svg, parser)
     return [node.text.strip() for node in root.iter(ElementTree.Comment)]
@@ -40,7 +40,7 @@ def test_a_series_is_what_is_finite_at_a_known_step():
     assert len(select_series(RECORDS, "nothing")[0]) == 0
 
 
-def test_buckets_are_the_names_that_go_on():
+def test_buckets_are_the_names_with_a_suffix():
     assert bucket_names(RECORDS, "eval/loss") == ["eval/loss_t0.1", "eval/loss_t0.9"]
     assert bucket_names(RECORDS, "loss") == []
 
@@ -54,7 +54,7 @@ def test_smoothing_keeps_lines_and_lowers_noise():
 
 
 @both_themes
-def test_loss_charts_say_what_they_show(theme):
+def test_loss_charts_are_labeled(theme):
     assert {"training", "held out", "step", "loss"} <= set(labels(loss_chart(RECORDS, "loss", "eval/loss", theme)))
     assert {"t = 0.1", "t = 0.9"} <= set(labels(bucket_chart(RECORDS, "eval/loss", theme)))
 

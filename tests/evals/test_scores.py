@@ -1,4 +1,4 @@
-"""Scores: shares by kind of statement."""
+"""Scores: shares of statements that hold, by kind."""
 
 import pytest
 

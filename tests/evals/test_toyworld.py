@@ -1,4 +1,4 @@
-"""The oracle against the truth: right on real clips, compressed or disturbed, and no to whatever is not so."""
+"""The oracle against the truth: it accepts true statements of real and disturbed clips, and rejects false ones."""
 
 from collections import Counter
 from dataclasses import replace
@@ -19,10 +19,10 @@ NEUTRAL = np.array([40.0, 41.0, 44.0])
 
 
 @lru_cache
-def real_clips(level: str, side: int, count: int):
-    """(frames after H.264, captions, truth) of some clips."""
+def real_clips(level: str, resolution: int, count: int):
+    """Return frames after H.264, captions and truth of `count` clips."""
     clips = []
-    for clip in toyworld.clips(11, level, stop=count, format=toyworld.Format(side, side, 9, 8.0)):
+    for clip in toyworld.clips(11, level, stop=count, format=toyworld.Format(resolution, resolution, 9, 8.0)):
         clips.append((video.decode(video.encode(None, clip.frames, 8.0)), clip.captions, clip.truth))
     return clips
 
@@ -42,7 +42,7 @@ def blurred(frames, sigma=1.0):
 
 
 def agreement(clips, level, disturb=lambda frames: frames):
-    """By kind, how often the oracle says yes to what is so; and where it does not."""
+    """Return by kind the share of true statements that the oracle accepts, and the verdicts that reject one."""
     verdicts = [
         (index, verdict)
         for index, (frames, _, truth) in enumerate(clips)
@@ -51,13 +51,13 @@ def agreement(clips, level, disturb=lambda frames: frames):
     return adherence(verdict for _, verdict in verdicts), [pair for pair in verdicts if not pair[1].holds]
 
 
-@pytest.mark.parametrize(("level", "side"), [("easy", 64), ("medium", 64), ("hard", 64), ("easy", 32)])
-def test_real_clips_agree_with_their_truth(level, side):
-    agreed, wrong = agreement(real_clips(level, side, SETS[level]), level)
-    assert set(agreed) == {"colour", "shape", "size", "motion", "count"} | (
+@pytest.mark.parametrize(("level", "resolution"), [("easy", 64), ("medium", 64), ("hard", 64), ("easy", 32)])
+def test_real_clips_agree_with_their_truth(level, resolution):
+    agreed_shares, wrong = agreement(real_clips(level, resolution, SETS[level]), level)
+    assert set(agreed_shares) == {"colour", "shape", "size", "motion", "count"} | (
         {"permanence"} if level == "hard" else set()
     )
-    assert min(agreed.values()) >= 0.98, (agreed, wrong)
+    assert min(agreed_shares.values()) >= 0.98, (agreed_shares, wrong)
 
 
 @pytest.mark.parametrize("level", SETS)
@@ -73,8 +73,8 @@ def test_other_clips_captions_are_denied(level):
         verdicts += [(index, verdict) for verdict in verify(frames, false, WORLDS[level])]
     counts = Counter(verdict.kind for _, verdict in verdicts)
     assert set(counts) >= {"colour", "shape", "size", "motion", "permanence"} and min(counts.values()) >= 20
-    granted = adherence(verdict for _, verdict in verdicts)
-    assert max(granted.values()) <= 0.02, (granted, [pair for pair in verdicts if pair[1].holds])
+    accepted = adherence(verdict for _, verdict in verdicts)
+    assert max(accepted.values()) <= 0.02, (accepted, [pair for pair in verdicts if pair[1].holds])
 
 
 @pytest.mark.parametrize("level", SETS)
@@ -86,8 +86,8 @@ def test_noise_blur_and_fading_do_not_matter(level, disturbance):
         "blur": blurred,
         "float and faded": lambda frames: (0.75 * (frames / 127.5 - 1) - 0.1).astype(np.float32),
     }[disturbance]
-    agreed, wrong = agreement(real_clips(level, 64, SETS[level])[:20], level, disturb)
-    assert min(agreed.values()) >= 0.95, (agreed, wrong)
+    agreed_shares, wrong = agreement(real_clips(level, 64, SETS[level])[:20], level, disturb)
+    assert min(agreed_shares.values()) >= 0.95, (agreed_shares, wrong)
 
 
 @pytest.mark.parametrize("kind", ["black", "grey", "red", "noise", "coloured noise", "not a number", "backgrounds"])
@@ -109,14 +109,14 @@ def test_a_clip_without_an_object_gets_no_for_everything(kind):
 
 
 def easy(index):
-    """An easy clip as it is rendered, and its object's truth."""
+    """Return the rendered frames of an easy clip, and its object's truth."""
     clip = toyworld.make_clip(21, "easy", index)
     return clip.frames, clip.truth["objects"][0]
 
 
 def observe_one(frames, level="easy"):
-    (thing,) = observe(frames, WORLDS[level])
-    return thing
+    (sighting,) = observe(frames, WORLDS[level])
+    return sighting
 
 
 def test_reversed_mirrored_and_halted_clips_move_otherwise():
@@ -131,14 +131,14 @@ def test_reversed_mirrored_and_halted_clips_move_otherwise():
         assert observe_one(frames[[4, 0, 7, 2, 8, 1, 5, 3, 6]]).motion[0] not in WORLDS["easy"].motions
 
 
-def test_exchanged_channels_change_the_colour_and_nothing_else():
-    turned = {"red": "green", "green": "blue", "blue": "red"}
+def test_exchanged_channels_change_the_color_and_nothing_else():
+    exchanged = {"red": "green", "green": "blue", "blue": "red"}
     checked = 0
     for index in range(30):
         frames, thing = easy(index)
-        if thing["colour"] in turned:
+        if thing["colour"] in exchanged:
             sighting = observe_one(frames[..., [2, 0, 1]])
-            assert sighting.colour[0] == turned[thing["colour"]]
+            assert sighting.colour[0] == exchanged[thing["colour"]]
             assert (sighting.shape[0], sighting.motion[0]) == (thing["shape"], thing["motion"])
             checked += 1
     assert checked > 5
@@ -153,12 +153,12 @@ def test_two_alike_are_two():
 
 
 def hiding_scene():
-    """A scene with one thing that passes behind an occluder, and the frames in which it is hidden."""
+    """Return a scene with one object that passes behind an occluder."""
     for index in range(60):
         scene = scene_of(31, "hard", index, height=64, width=64)
         if scene.occluder and len(scene.things) == 1:
             return scene
-    raise AssertionError("no scene hides a thing")
+    raise AssertionError("no scene hides an object")
 
 
 def test_permanence_wants_the_same_thing_behind_something_and_out_on_the_far_side():
@@ -177,8 +177,8 @@ def test_permanence_wants_the_same_thing_behind_something_and_out_on_the_far_sid
     assert judge(shown()) == (True, "reappears")
     bare = replace(scene, occluder=None)
     assert judge(shown(bare)) == (False, "always in view")
-    gone = shown(replace(scene, things=()))
-    assert judge(np.concatenate([shown()[:5], gone[5:]]))[0] is False
+    without_objects = shown(replace(scene, things=()))
+    assert judge(np.concatenate([shown()[:5], without_objects[5:]]))[0] is False
     assert judge(np.concatenate([shown()[:4], shown()[3::-1]]))[0] is False
     nothing = shown(replace(bare, things=()))
     flicker = shown(bare)
@@ -225,7 +225,7 @@ def test_any_clip_gets_an_answer(seed):
     statements = [toyworld.Statement(kind, "red") for kind in toyworld.KINDS]
     for _ in range(15):
         frames, block = int(rng.choice([1, 2, 5, 9])), int(rng.choice([1, 4, 8]))
-        height, width = (int(side) * 8 for side in rng.integers(1, 5, 2))
+        height, width = (int(cells) * 8 for cells in rng.integers(1, 5, 2))
         coarse = rng.integers(0, 256, (frames, height // block, width // block, 3))
         coarse[rng.random(coarse.shape[:3]) < 0.7] = rng.integers(0, 256)
         clip = np.kron(coarse, np.ones((1, block, block, 1), int)).astype(np.uint8)

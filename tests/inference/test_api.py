@@ -1,4 +1,4 @@
-"""`videodit.load`: what a notebook does in a few lines, which is what `videodit sample` does."""
+"""`videodit.load`: the few lines of a notebook, which give the same clips as `videodit sample`."""
 
 import json
 from pathlib import Path
@@ -67,8 +67,8 @@ def test_a_shape_is_compiled_once(workdir, monkeypatch):
 def test_a_video_is_saved_as_the_command_saves_it(model, workdir, tmp_path, suffix):
     ours = model.generate(PROMPTS[0], steps=2, seed=5).save(str(tmp_path / f"ours{suffix}"))
     theirs = tmp_path / f"theirs{suffix}"
-    asked = ("--prompt", PROMPTS[0], "--steps", 2, "--seed", 5, "--out", theirs)
-    assert run("sample", "--checkpoint", workdir, *asked) == 0
+    options = ("--prompt", PROMPTS[0], "--steps", 2, "--seed", 5, "--out", theirs)
+    assert run("sample", "--checkpoint", workdir, *options) == 0
     np.testing.assert_array_equal(frames(ours), frames(theirs))
     assert json.loads(ours.with_suffix(".json").read_text()) == json.loads(theirs.with_suffix(".json").read_text())
 

@@ -27,7 +27,7 @@ from videodit_data.toyworld import build
 from tests.cli import releases, tiny
 from tests.cli.test_cli import run
 from tests.train.test_tasks import VAE_RUN
-from tests.train.toy import built
+from tests.train.toy import build_noisy_model
 from videodit.checkpoint import latent_stats
 from videodit.checkpoint.checkpoints import save_params
 from videodit.checkpoint.identity import vae_identity
@@ -56,7 +56,7 @@ CLIPS, SHARDS, LENGTH = 7, 3, 12
 def store(workdir, config, make, seed):
     """Write a network with random weights to a directory."""
     workdir.mkdir()
-    save_params(workdir / "checkpoints", *split_model(built(make, seed))[1:])
+    save_params(workdir / "checkpoints", *split_model(build_noisy_model(make, seed))[1:])
     describe(workdir, config)
     return workdir
 
@@ -101,14 +101,14 @@ def contents(directory):
 
 def test_each_distinct_caption_has_the_embedding_that_the_encoder_gives(root, encoded):
     captions = sorted({c for record in manifest.records(root / "clips") for c in record.captions})
-    stored, tokenizer = Embeddings(encoded), Tokenizer(root / "tokenizer.model")
-    assert len(stored) == len(captions) + 1 and manifest.find_damaged_shards(encoded) == []
+    embeddings, tokenizer = Embeddings(encoded), Tokenizer(root / "tokenizer.model")
+    assert len(embeddings) == len(captions) + 1 and manifest.find_damaged_shards(encoded) == []
     graphdef, state = nnx.split(load_text_encoder_on_host(root / "text")[0])
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(state))
     ids, mask = tokenizer.encode(["", *captions], LENGTH)
     expected = np.asarray(jax.jit(lambda state, *args: nnx.merge(graphdef, state)(*args))(state, ids, mask))
     for row, caption in enumerate(["", *captions]):
-        embedding = stored[caption]
+        embedding = embeddings[caption]
         assert embedding.dtype == ml_dtypes.bfloat16 and embedding.shape == (mask[row].sum(), releases.TEXT.width)
         np.testing.assert_allclose(embedding.astype(np.float32), expected[row, mask[row]], rtol=2**-8, atol=1e-5)
 
@@ -151,7 +151,7 @@ def test_an_identity_is_a_hash_that_copies_no_weights(tmp_path):
     assert identity["weights"] == digest.hexdigest() and peak < 2**22
 
 
-def test_records_are_yielded_in_order_and_few_are_held(root, monkeypatch):
+def test_records_are_yielded_in_order_and_few_are_buffered(root, monkeypatch):
     data, (vae, run, _) = open_dataset(root / "clips"), load_vae(root / "vae")
     buckets = BucketOptions(resolutions=(8, 12), aspects=(1.0,), frames=(5,))
     config = CropConfig(buckets, every_resolution=True)
@@ -211,8 +211,8 @@ def test_copies_of_links_are_files(root, tmp_path):
 
 
 def test_the_main_process_decides_which_files_are_missing(monkeypatch):
-    """Each name is made once, whatever the file system shows to other processes."""
-    existing, made = [], []
+    """Each file is written once, whatever the file system shows to other processes."""
+    existing, written = [], []
 
     def broadcast(values):
         existing.extend(() if existing else values)
@@ -223,8 +223,8 @@ def test_the_main_process_decides_which_files_are_missing(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     for process, visible in enumerate(({"b"}, {"a", "b", "c"})):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        work_sharing.share_work("abcde", visible.__contains__, made.append)
-    assert sorted(made) == ["a", "c", "d", "e"]
+        work_sharing.share_work("abcde", visible.__contains__, written.append)
+    assert sorted(written) == ["a", "c", "d", "e"]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(root, options, sentenc
 
 @pytest.fixture
 def finetuning(root, encoded):
-    """A run whose frozen text encoder is the one of the embeddings."""
+    """Return a run whose frozen text encoder is the one of the embeddings."""
     cfg = from_config_dict(tiny.get_config("tune"))
     data = replace(cfg.data, path=str(encoded), text_length=LENGTH, height=12, width=12)
     paths = {"tokenizer": str(root / "tokenizer.model"), "vae": str(root / "vae"), "text_encoder": str(root / "text")}

@@ -1,4 +1,4 @@
-"""Imported releases, sampled from: every kind of Wan's in small."""
+"""Sampling from imported releases: every kind of Wan's in small."""
 
 import dataclasses
 import json
@@ -34,25 +34,28 @@ from videodit.train.run import trained_params
 
 SIZE = (5, 16, 16)
 PROMPTS = ["a red fox runs", "snow falls"]
-SEEN = dataclasses.replace(releases.DIT, in_channels=10)  # a mask of two frames a latent, and latents
+IMAGE_TO_VIDEO = dataclasses.replace(releases.DIT, in_channels=10)  # a mask of two frames a latent, and latents
 TEXT_ONLY = {"transformer": releases.DIT, "vae": releases.VAE, "text_encoder": releases.TEXT}
 TWO = TEXT_ONLY | {"transformer_2": releases.DIT}
-IMAGE = {"transformer": dataclasses.replace(SEEN, image_width=12), "image_encoder": releases.IMAGE}
-BOTH = {"transformer": dataclasses.replace(SEEN, image_width=12, image_tokens=10), "image_encoder": releases.IMAGE}
+IMAGE = {"transformer": dataclasses.replace(IMAGE_TO_VIDEO, image_width=12), "image_encoder": releases.IMAGE}
+BOTH = {
+    "transformer": dataclasses.replace(IMAGE_TO_VIDEO, image_width=12, image_tokens=10),
+    "image_encoder": releases.IMAGE,
+}
 
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """The directory of a release's import, made once."""
-    made = {}
+    """Return a function that imports a release once and returns the directory."""
+    directories = {}
 
     def get(kind, parts, **files):
-        if kind not in made:
+        if kind not in directories:
             root = tmp_path_factory.mktemp(kind)
             releases.write(root / "release", parts, **files)
             assert run("import", "--kind", kind, "--from", root / "release", "--to", root / "ours") == 0
-            made[kind] = root / "ours"
-        return made[kind]
+            directories[kind] = root / "ours"
+        return directories[kind]
 
     return get
 
@@ -64,13 +67,13 @@ def t2v(imported):
 
 @pytest.fixture(scope="module")
 def pipeline(t2v):
-    """One pipeline for the tests that change nothing of it: it compiles a shape once."""
+    """Load one pipeline for all tests that do not change it: it compiles a shape once."""
     return Pipeline.load(t2v)
 
 
-def clips(pipeline, **given):
+def clips(pipeline, **options):
     sampler = dataclasses.replace(pipeline.run.sampler, steps=3)
-    return np.stack(list(pipeline.generate(PROMPTS, size=SIZE, **({"sampler": sampler, "seed": 1} | given))))
+    return np.stack(list(pipeline.generate(PROMPTS, size=SIZE, **({"sampler": sampler, "seed": 1} | options))))
 
 
 def picture(seed):
@@ -78,8 +81,8 @@ def picture(seed):
     return Image.fromarray(pixels)
 
 
-def test_text_to_video_is_its_parts_put_together(pipeline):
-    """As the reference does it (`tests/interop/test_pipeline.py`): text padded with zeros, all of it attended to."""
+def test_text_to_video_is_the_composition_of_its_parts(pipeline):
+    """As in the reference (`tests/interop/test_pipeline.py`), text is padded with zeros, and all of it attended to."""
     text, mask = pipeline.captions([*PROMPTS, ""])
     assert text.shape == (3, 512, 16) and not text[~mask].any() and mask.sum(1).min() >= 1
     cfg = dataclasses.replace(pipeline.run.sampler, steps=3)
@@ -101,7 +104,7 @@ def test_text_to_video_is_its_parts_put_together(pipeline):
 
 
 def test_texts_are_encoded_once(t2v, tmp_path):
-    """And found again where the encoder is no longer: only what was never asked for needs it."""
+    """Stored embeddings are read without the encoder, which only new texts need."""
     moved = tmp_path / "moved"
     shutil.copytree(t2v, moved)
     first = clips(Pipeline.load(moved), negative_prompt="blurred")
@@ -125,7 +128,7 @@ def test_a_mesh_makes_the_same_clips(t2v, pipeline, sizes):
     assert np.abs(here.astype(int) - there).max() <= 1
 
 
-def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(pipeline):
+def test_a_negative_prompt_and_the_seed_matter_and_images_are_refused(pipeline):
     first = clips(pipeline)
     assert (clips(pipeline, negative_prompt="snow") != first).any() and (clips(pipeline, seed=2) != first).any()
     with pytest.raises(ValueError, match="makes clips of text alone: it takes no image"):
@@ -135,7 +138,7 @@ def test_a_negative_prompt_and_the_seed_matter_and_no_image_is_taken(pipeline):
 @pytest.mark.parametrize(
     ("kind", "parts"), [pytest.param("wan2.1-i2v", IMAGE, marks=pytest.mark.slow), ("wan2.1-flf2v", BOTH)]
 )
-def test_images_are_seen(imported, kind, parts):
+def test_images_condition_the_clips(imported, kind, parts):
     pipeline = Pipeline.load(imported(kind, TEXT_ONLY | parts))
     last = picture(1) if kind == "wan2.1-flf2v" else None
     first = clips(pipeline, images=ConditionImages(picture(0), last))
@@ -148,24 +151,24 @@ def test_images_are_seen(imported, kind, parts):
         clips(pipeline)
 
 
-def test_a_clip_goes_on_from_its_first_frame(imported):
-    """The autoencoder codes the first frame alone, so that it comes out as coded, whatever the rest is."""
+def test_a_clip_continues_its_first_frame(imported):
+    """The autoencoder encodes the first frame alone, so that it comes out reconstructed, whatever follows."""
     levels = {"channels": (4, 8, 8), "strides": ((2, 2), (1, 2)), "time_kernel": (3, 3, 3)}
     vae = dataclasses.replace(releases.VAE, shortcuts="levels", upsample_to="same", **levels)
     pipeline = Pipeline.load(imported("wan2.2-ti2v", TEXT_ONLY | {"vae": vae}))
     image = picture(0)
     reconstruct = nnx.jit(lambda vae, frames: vae.decode(vae.encode(frames)[0]))
-    coded = reconstruct(pipeline.vae, jnp.asarray(resize(image, 16, 16))[:, None])
-    expected = to_uint8(np.asarray(coded))[0, 0]
-    made = clips(pipeline, images=ConditionImages(image))
-    assert np.abs(made[:, 0].astype(int) - expected).max() <= 1 and (made[0, 1:] != made[1, 1:]).any()
-    assert (clips(pipeline)[:, 0] != expected).any()  # of text alone it makes a first frame of its own
+    reconstructed = reconstruct(pipeline.vae, jnp.asarray(resize(image, 16, 16))[:, None])
+    expected = to_uint8(np.asarray(reconstructed))[0, 0]
+    videos = clips(pipeline, images=ConditionImages(image))
+    assert np.abs(videos[:, 0].astype(int) - expected).max() <= 1 and (videos[0, 1:] != videos[1, 1:]).any()
+    assert (clips(pipeline)[:, 0] != expected).any()  # from text alone, it generates another first frame
     with pytest.raises(ValueError, match="takes a first image alone"):
         clips(pipeline, images=ConditionImages(image, image))
 
 
 def test_two_experts_share_the_times(imported):
-    """All times of one expert are that expert alone; in between both matter."""
+    """A boundary at either end uses one expert alone; one in between uses both."""
     folder = imported("wan2.2-t2v", TWO, index={"boundary_ratio": 0.8})
     pipeline = Pipeline.load(folder)
     sampler = dataclasses.replace(pipeline.run.sampler, steps=3)
@@ -187,7 +190,7 @@ def test_two_experts_share_the_times(imported):
         Pipeline.load(folder.parent / "lone")
 
 
-def test_the_command_makes_a_clip_and_says_of_what(t2v, tmp_path, capsys):
+def test_the_command_writes_a_clip_and_its_provenance(t2v, tmp_path, capsys):
     out = tmp_path / "fox.png"
     args = ("sample", "--checkpoint", t2v, "--prompt", PROMPTS[0], "--negative-prompt", "snow", "--out", out)
     small = ("--frames", 5, "--height", 16, "--width", 16, "--steps", 2)
@@ -206,14 +209,14 @@ def test_the_command_makes_a_clip_and_says_of_what(t2v, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_several_processes_make_the_clip_of_one(t2v, tmp_path):
-    """And only the first of them writes."""
+    """Only the main process writes."""
     fresh = tmp_path / "ours"
     shutil.copytree(t2v, fresh, ignore=shutil.ignore_patterns("embeddings"))
     small = ("--frames", 5, "--height", 16, "--width", 16, "--steps", 2, "--prompt", PROMPTS[0])
-    asked = ("sample", "--checkpoint", fresh, *small, "--mesh", "data=1,fsdp=2,context=2")
+    arguments = ("sample", "--checkpoint", fresh, *small, "--mesh", "data=1,fsdp=2,context=2")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    command = [sys.executable, "-c", "from videodit.cli import main; raise SystemExit(main())", *map(str, asked)]
+    command = [sys.executable, "-c", "from videodit.cli import main; raise SystemExit(main())", *map(str, arguments)]
     command += ["--coordinator", address, "--processes", "2"]
     flags = re.sub(r"(--xla_force_host_platform_device_count)=\d+", r"\1=2", os.environ["XLA_FLAGS"])
     started = [
@@ -226,31 +229,31 @@ def test_several_processes_make_the_clip_of_one(t2v, tmp_path):
         for index in range(2)
     ]
     try:
-        said = [process.communicate(timeout=240)[1] for process in started]
+        stderr = [process.communicate(timeout=240)[1] for process in started]
     finally:
         for process in started:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], said
+    assert [process.returncode for process in started] == [0, 0], stderr
     assert not (tmp_path / "1").exists()
-    assert run(*asked[:2], t2v, *small, "--out", tmp_path / "alone.png") == 0
+    assert run(*arguments[:2], t2v, *small, "--out", tmp_path / "alone.png") == 0
     there, here = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("0/fox.png", "alone.png"))
     assert np.abs(there - here).max() <= 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["tune", "lora"])
-def test_released_weights_go_on_and_come_out_as_the_reference_reads_them(t2v, tmp_path, how):
-    """Trained from an import, sampled from, exported and imported again: the text encoder is never touched."""
+@pytest.mark.parametrize("variant", ["tune", "lora"])
+def test_released_weights_are_finetuned_and_exported_in_the_reference_layout(t2v, tmp_path, variant):
+    """Weights are imported, trained, sampled, exported and imported again; the text encoder never changes."""
     assert (
         run("data", "toyworld", "--out", tmp_path / "data", "--clips", 8, "--frames", 5, "--height", 32, "--width", 32)
         == 0
     )
     data = tmp_path / "data"
-    if how == "lora":  # on embeddings made before, in place of the text encoder
+    if variant == "lora":  # on stored embeddings, in place of the text encoder
         data = tmp_path / "embedded"
-        asked = ("--text", t2v / "text", "--text-length", 16)
-        assert run("data", "encode", tmp_path / "data", "--out", data, *asked) == 0
-    args = ("train", "--config", f"{TINY}:{how}", "--init", t2v, f"--config.data.path={data}")
+        arguments = ("--text", t2v / "text", "--text-length", 16)
+        assert run("data", "encode", tmp_path / "data", "--out", data, *arguments) == 0
+    args = ("train", "--config", f"{TINY}:{variant}", "--init", t2v, f"--config.data.path={data}")
     work = tmp_path / "run"
     assert run(*args, "--workdir", work) == 0
     small = ("--frames", 5, "--height", 16, "--width", 16, "--steps", 2)
@@ -261,7 +264,7 @@ def test_released_weights_go_on_and_come_out_as_the_reference_reads_them(t2v, tm
     base, averaged, last = (Weights(tmp_path / name) for name in ("base", "ema", "params"))
     assert set(base) == set(last)
     changed = {name for name in base if (base[name].read() != last[name].read()).any()}
-    if how == "lora":
+    if variant == "lora":
         assert changed == {name for name in base if re.search(r"(to_[qkv]|to_out.0|ffn.net.*)\.weight", name)}
     else:
         assert len(changed) > 0.9 * len(base)
@@ -276,7 +279,7 @@ def test_released_weights_go_on_and_come_out_as_the_reference_reads_them(t2v, tm
     np.testing.assert_allclose(nnx.merge(graph, state)(*call), pipeline.model.dit(*call), rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_begins_with_a_transformer_of_its_own_shape_only(t2v, tmp_path, capsys):
+def test_initial_params_must_have_the_run_s_shape(t2v, tmp_path, capsys):
     args = ("train", "--config", f"{TINY}:tune", "--init", t2v, "--workdir", tmp_path / "run")
     assert run(*args, "--config.model.depth=3") == 2
     assert "is another one than the run's: depth is 2 there and 3 here" in " ".join(capsys.readouterr().err.split())

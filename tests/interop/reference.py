@@ -56,7 +56,7 @@ def load_model(
     weights: dict[str, Tensor],
     buffers: dict[str, Array] | None = None,
 ) -> nnx.Module:
-    """Return the model with these weights; checks that they are unchanged when exported."""
+    """Return the model with these weights, after checking that exporting gives them unchanged."""
     graph, params, _ = split_model(nnx.eval_shape(make))
     params = mapping.load(rules, params, weights, "the case")
     back = mapping.export(rules, params)

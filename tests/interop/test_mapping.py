@@ -1,4 +1,4 @@
-"""Mapping is a bijection or an error: every name once, every shape equal, every device only its shard."""
+"""The mapping of names: a bijection or an error, with equal shapes, and every device reads only its shard."""
 
 import jax
 import jax.numpy as jnp

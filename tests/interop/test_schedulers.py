@@ -37,7 +37,7 @@ def sampler_of(case):
 
 
 def velocity(x, t_B):
-    """The velocity of the reference cases, a function of the model's timestep `t_B`."""
+    """Return the velocity of the reference cases, a function of the model's timestep `t_B`."""
     return jnp.tanh(0.7 * x) - 0.3 * x * (1 - over(t_B, x)) + 0.05
 
 
@@ -67,7 +67,7 @@ def test_trajectories_are_those_of_the_reference(golden, name):
         steps.append(carry[0])
     if len(path) == len(steps):
         for ours, theirs in zip(steps, path, strict=True):
-            # The reference's B(h) = h ends in no number at all, and only there.
+            # The reference's B(h) = h ends in NaN, and only at the last step.
             if np.isfinite(theirs).all():
                 assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
         assert np.isfinite(path[:-1]).all()

@@ -188,17 +188,17 @@ def test_the_14b_release_is_checked_by_its_headers(tmp_path, monkeypatch):
 
 
 def write_sparse(folder, names, count):
-    """Files of tensors in bfloat16 without any content, and their index."""
+    """Write sparse files of bfloat16 tensors without any content, and their index; return the files."""
     files = [folder / f"model-{at}.safetensors" for at in range(count)]
-    listed = {name: files[at * count // len(names)].name for at, name in enumerate(names)}
+    file_names = {name: files[at * count // len(names)].name for at, name in enumerate(names)}
     for file in files:
         header, end = {}, 0
         for name, shape in names.items():
-            if listed[name] == file.name:
+            if file_names[name] == file.name:
                 span = [end, end := end + 2 * math.prod(shape)]
                 header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": span}
         text = json.dumps(header).encode()
         file.write_bytes(len(text).to_bytes(8, "little") + text)
         os.truncate(file, 8 + len(text) + end)
-    (folder / f"model{INDEX}").write_text(json.dumps({"weight_map": listed}))
+    (folder / f"model{INDEX}").write_text(json.dumps({"weight_map": file_names}))
     return files

@@ -23,9 +23,9 @@ def load_vae(case):
 @pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.slow), 4])
 def test_reference_weights_give_reference_latents(golden, name, chunk):
     case = golden(name)
-    model, moments = load_vae(case), case.channels_last("out.moments")
+    model, mean_logvar = load_vae(case), case.channels_last("out.moments")
     mean, logvar = nnx.jit(lambda model, video: model.encode(video, chunk=chunk))(model, case.channels_last("in.video"))
-    true_mean, true_logvar = np.split(moments, 2, axis=-1)
+    true_mean, true_logvar = np.split(mean_logvar, 2, axis=-1)
     assert relative_error(mean, true_mean) < 1e-5
     assert relative_error(logvar, np.clip(true_logvar, -30, 20)) < 1e-5
     assert relative_error(model.normalize(mean), case.channels_last("out.latent_normalised")) < 1e-5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.train.toy import fresh
+from tests.train.toy import init_model
 from videodit.models.conditioning import Conditioning
 from videodit.models.dit import DiT, DiTConfig
 from videodit.models.flops import adapted_train_flops, dit_cost
@@ -37,8 +37,8 @@ def with_attention(spec: AttentionSpec, **changes) -> DiTConfig:
 
 @functools.cache
 def random_state():
-    """Parameters that are all random, so that nothing hides behind a zero initialisation."""
-    leaves, tree = jax.tree.flatten(fresh(lambda: DiT(FULL, rngs=nnx.Rngs(0)))[1])
+    """Draw all parameters at random, since zero-initialised ones would hide mistakes."""
+    leaves, tree = jax.tree.flatten(init_model(lambda: DiT(FULL, rngs=nnx.Rngs(0)))[1])
     rng = np.random.default_rng(1)
     return jax.tree.unflatten(tree, [x + 0.2 * rng.normal(size=x.shape).astype(np.float32) for x in leaves])
 
@@ -48,7 +48,7 @@ def graph(cfg: DiTConfig) -> nnx.GraphDef:
 
 
 def inputs(clips: int = 2):
-    """Noisy latents, a time for every token, and text."""
+    """Draw noisy latents, a time for every token, and text."""
     rng = np.random.default_rng(2)
     shape = clips, GRID[0], 2 * GRID[1], 2 * GRID[2], 2
     arrays = rng.normal(size=shape), rng.uniform(size=(clips, math.prod(GRID))), rng.normal(size=(clips, 3, 4))
@@ -56,17 +56,17 @@ def inputs(clips: int = 2):
     return x, t, Conditioning(text, jnp.ones((clips, 3), bool))
 
 
-def written_out(spec: AttentionSpec, kind: str, grid=GRID) -> np.ndarray:
-    """A mask by its definition, bool [L, L], tokens in raster order."""
+def write_out_mask(spec: AttentionSpec, kind: str, grid=GRID) -> np.ndarray:
+    """Write a mask out by its definition, bool [L, L], tokens in raster order."""
     at = np.indices(grid).reshape(3, -1)
     (q_t, q_y, q_x), (k_t, k_y, k_x) = at[:, :, None], at[:, None, :]
 
     def around(at: np.ndarray, counts: tuple[int, ...], window: tuple[int, ...]) -> np.ndarray:
         allowed = True
-        for place, count, size in zip(at, counts, window, strict=True):
+        for position, count, size in zip(at, counts, window, strict=True):
             size = min(size, count)
-            first = np.clip(place - size // 2, 0, count - size)[:, None]
-            allowed = allowed & (place >= first) & (place < first + size)
+            first = np.clip(position - size // 2, 0, count - size)[:, None]
+            allowed = allowed & (position >= first) & (position < first + size)
         return allowed
 
     tiles = tuple(-(-size // step) for size, step in zip(grid, spec.tile, strict=True))
@@ -81,7 +81,7 @@ def written_out(spec: AttentionSpec, kind: str, grid=GRID) -> np.ndarray:
 
 
 class WrittenOut(Mask, parsed=False):
-    """A mask that is its own matrix."""
+    """A mask stored as its matrix."""
 
     rule = ()
 
@@ -94,14 +94,14 @@ class WrittenOut(Mask, parsed=False):
 
 @dataclasses.dataclass(frozen=True)
 class WrittenOutSpec(AttentionSpec):
-    """The same attention by matrices, tokens in raster order."""
+    """The same attention with masks stored as matrices, tokens in raster order."""
 
     @property
     def order(self):
         return None
 
     def build_masks(self, grid):
-        return tuple(WrittenOut(written_out(self, kind, grid)) for kind in self.kinds)
+        return tuple(WrittenOut(write_out_mask(self, kind, grid)) for kind in self.kinds)
 
 
 def attend_by_matrix(scale, mask, offsets, q, part, segments, **_):
@@ -117,8 +117,8 @@ def test_a_masked_model_is_one_with_its_masks_written_out(name, monkeypatch):
     found = jax.jit(nnx.merge(graph(cfg), random_state()).__call__)(*inputs())
     monkeypatch.setattr(context, "_attend", attend_by_matrix)
     reference = with_attention(WrittenOutSpec(**dataclasses.asdict(cfg.attention)))
-    want = jax.jit(nnx.merge(graph(reference), random_state()).__call__)(*inputs())
-    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5 * float(jnp.abs(want).max()))
+    expected = jax.jit(nnx.merge(graph(reference), random_state()).__call__)(*inputs())
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
 @pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
@@ -151,11 +151,11 @@ def test_losses_and_gradients_on_a_mesh_are_those_of_one_device(name, mesh):
     def loss(state):
         return jnp.mean(jnp.sin(1 + 3 * nnx.merge(blueprint, state)(*inputs())))
 
-    want = jax.jit(jax.value_and_grad(loss))(state)
+    expected = jax.jit(jax.value_and_grad(loss))(state)
     devices = make_mesh(cfg, jax.devices()[: cfg.context * cfg.tensor], heads=FULL.num_heads)
     with jax.set_mesh(devices):
         found = jax.jit(jax.value_and_grad(loss))(jax.device_put(state, shard_tree(state, devices)))
-    for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
+    for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5 * float(jnp.abs(there).max()))
 
 
@@ -163,7 +163,7 @@ def test_losses_and_gradients_on_a_mesh_are_those_of_one_device(name, mesh):
 def test_flops_count_the_pairs_of_the_mask_written_out(name):
     spec, tokens = SPECS[name], math.prod(GRID)
     kinds = [spec.kinds[block % len(spec.kinds)] for block in range(FULL.depth)]
-    pairs = sum(int(written_out(spec, kind).sum()) for kind in kinds) - FULL.depth * tokens**2
+    pairs = sum(int(write_out_mask(spec, kind).sum()) for kind in kinds) - FULL.depth * tokens**2
     cfg = with_attention(spec)
     found, full = dit_cost(cfg, tokens, 3, grid=GRID), dit_cost(FULL, tokens, 3)
     assert (found.params, found.macs - full.macs) == (full.params, 2 * FULL.width * pairs)

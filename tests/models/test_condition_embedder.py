@@ -1,4 +1,4 @@
-"""Further conditioning inputs: what the transformer makes of them, and who else must know of them."""
+"""Further conditioning inputs, in the transformer and in the planner's programs."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ SHAPE = (2, 1, 4, 4)
 
 @CONDITION_EMBEDDERS.register("test_label")
 class LabelEmbedder(ConditionEmbedder):
-    """Embeds an integer label as one token beside the text's."""
+    """An embedder of an integer label as one token next to the text's."""
 
     shape, dtype = (), jnp.int32
 
@@ -103,4 +103,4 @@ def test_a_data_prediction_is_taken_from_latents_without_their_conditioning_chan
     text = jnp.zeros((1, 4, cfg.text_width))
     conditioning = dataclasses.replace(conditioning, text=text, inputs={CONCAT_CHANNELS: jnp.ones_like(x)})
     v = model.velocity(x, jnp.ones(1), conditioning)
-    np.testing.assert_allclose(v, x, rtol=1e-6)  # the head begins at zero, which is the data then
+    np.testing.assert_allclose(v, x, rtol=1e-6)  # the head is zero at first, so that the predicted data are zero

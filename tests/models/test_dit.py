@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tests.train.toy import fresh
+from tests.train.toy import init_model
 from videodit.models.conditioning import Conditioning
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.embed import grid_positions, patchify
@@ -17,11 +17,11 @@ TINY = DiTConfig(
 
 
 def fresh_model(cfg):
-    return fresh(lambda: DiT(cfg, rngs=nnx.Rngs(0)))
+    return init_model(lambda: DiT(cfg, rngs=nnx.Rngs(0)))
 
 
 def random_model(cfg):
-    """A model whose parameters are all random, so that nothing hides behind a zero initialisation."""
+    """Draw all parameters of a model at random, since zero-initialised ones would hide mistakes."""
     graph, state = fresh_model(cfg)
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(1)
@@ -30,7 +30,7 @@ def random_model(cfg):
 
 
 def clip(shape, text=4, seed=0, channels=3):
-    """Latents, time, text and its mask for clips of shape (B, T, Y, X)."""
+    """Draw latents, time, text and its mask for clips of shape (B, T, Y, X)."""
     keys = jax.random.split(jax.random.key(seed), 3)
     x = jax.random.normal(keys[0], (*shape, channels))
     t = jax.random.uniform(keys[1], shape[:1])
@@ -62,8 +62,8 @@ def tokens_grad(state, ct, *args):
 RANDOM = random_model(TINY)
 
 
-def row(x, t, conditioning, time_step=1.0):
-    """Arguments of `tokens` for one clip in a row of its own."""
+def clip_tokens(x, t, conditioning, time_step=1.0):
+    """Return the arguments of `tokens` for one clip in a sequence of its own."""
     grid = x.shape[1], x.shape[2] // 2, x.shape[3] // 2
     positions = grid_positions(grid, jnp.full(x.shape[:1], time_step))
     length = positions.shape[1]
@@ -77,8 +77,8 @@ def row(x, t, conditioning, time_step=1.0):
     )
 
 
-def packed(first, second, padding=2):
-    """Arguments of `tokens` for two clips in one row, with padding behind tokens and text."""
+def pack_two_clips(first, second, padding=2):
+    """Return the arguments of `tokens` for two packed clips, with padding behind tokens and text."""
     joined = [jnp.concatenate([a, b], axis=1) for a, b in zip(first[:4], second[:4], strict=True)]
     joined += [jnp.concatenate([a, 2 * b], axis=1) for a, b in zip(first[4:], second[4:], strict=True)]
     return [
@@ -87,32 +87,35 @@ def packed(first, second, padding=2):
     ]
 
 
-def test_two_clips_in_one_row_are_two_clips_alone():
-    first, second = row(*clip((1, 3, 4, 4), seed=1)), row(*clip((1, 1, 2, 6), text=3, seed=2), time_step=2.0)
-    together = packed(first, second)
+def test_two_packed_clips_are_two_clips_alone():
+    first, second = (
+        clip_tokens(*clip((1, 3, 4, 4), seed=1)),
+        clip_tokens(*clip((1, 1, 2, 6), text=3, seed=2), time_step=2.0),
+    )
+    packed = pack_two_clips(first, second)
     v_first, v_second = (tokens(RANDOM[1], *args) for args in (first, second))
     n, m = v_first.shape[1], v_second.shape[1]
-    v = tokens(RANDOM[1], *together)
+    v = tokens(RANDOM[1], *packed)
     np.testing.assert_allclose(v[:, :n], v_first, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(v[:, n : n + m], v_second, rtol=1e-5, atol=1e-5)
 
     ct = jax.random.normal(jax.random.key(3), v.shape).at[:, n + m :].set(0)
-    g = tokens_grad(RANDOM[1], ct, *together)
-    *inputs, text_segments, segments = together
+    g = tokens_grad(RANDOM[1], ct, *packed)
+    *inputs, text_segments, segments = packed
 
-    def alone(number):
-        """The gradient of one clip, the other's tokens and text being padding."""
+    def gradient_alone(number):
+        """Return the gradient of one clip, with the other's tokens and text as padding."""
         text, mine = (jnp.where(ids == number, number, 0) for ids in (text_segments, segments))
         return tokens_grad(RANDOM[1], ct * (mine > 0)[..., None], *inputs, text, mine)
 
-    g_first, g_second = alone(1), alone(2)
+    g_first, g_second = gradient_alone(1), gradient_alone(2)
     for both, a, b in zip(*map(jax.tree.leaves, (g, g_first, g_second)), strict=True):
         scale = float(jnp.abs(a + b).max())
         np.testing.assert_allclose(both, a + b, rtol=1e-5, atol=1e-5 * scale)
 
 
 def test_on_a_tpu_every_device_runs_the_kernels_on_its_part_of_the_batch(tpu_compiler):
-    """Packed rows and text, forward and backward, compiled for four chips that are not here."""
+    """Packed sequences and text, forward and backward, compiled for a target topology of four chips."""
     program = """
 import jax, jax.numpy as jnp
 from flax import nnx
@@ -142,7 +145,7 @@ with jax.set_mesh(mesh):
 names = "attention_fwd", "attention_bwd", "qknorm_fwd", "qknorm_bwd"
 for name, shape in (*((name, "[2,2,") for name in names), ("adaln_fwd", "[2,300,128]")):
     calls = [line for line in text.splitlines() if "custom-call(" in line and f"videodit_{name}" in line.split("=")[0]]
-    # Two of the eight rows, two heads.
+    # Two of the eight sequences, two heads.
     print(name, len(calls), all(shape in line for line in calls))
 """
     done = subprocess.run([sys.executable, "-c", program], env=tpu_compiler, capture_output=True, text=True)

@@ -21,7 +21,7 @@ def count_params(make):
 
 
 def count_macs(jaxpr):
-    """Multiply-accumulates of all matrix products of a program, those inside loops as often as they run."""
+    """Count the multiply-accumulates of all matrix products of a program; those in loops count every time they run."""
     total = 0
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general":

@@ -1,4 +1,4 @@
-"""The pair of transformer and text encoder: what its output means, and how conditioning inputs enter."""
+"""The pair of transformer and text encoder: its types of prediction, and its conditioning inputs."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from tests.cli.tiny import get_config
-from tests.train.toy import built
+from tests.train.toy import build_noisy_model
 from videodit.config.io import from_config_dict
 from videodit.models.conditioning import FIRST_FRAMES, Conditioning
 from videodit.models.text_to_video import MIN_TIME, TextToVideo
@@ -20,7 +20,7 @@ SHAPE = (2, 3, 4, 4, 4)
 
 @pytest.fixture(scope="module")
 def model():
-    return built(lambda: TextToVideo(RUN.model, None, rngs=nnx.Rngs(0)), 0)
+    return build_noisy_model(lambda: TextToVideo(RUN.model, None, rngs=nnx.Rngs(0)), 0)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_a_data_prediction_is_read_as_the_velocity_that_leads_to_it(model, input
     np.testing.assert_allclose(v, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_first_frames_are_seen_without_noise_at_time_zero(model, inputs):
-    """What is in their place among the noisy latents does not matter, nor does the time there."""
+def test_first_frames_are_conditioned_on_without_noise_at_time_zero(model, inputs):
+    """The noisy latents and times at the positions of conditioning frames are ignored."""
     x, t, conditioning = inputs
     conditioning = replace(conditioning, inputs={FIRST_FRAMES: jnp.ones((2, 1, 4, 4, 4))})
     velocity = jax.jit(model.velocity)

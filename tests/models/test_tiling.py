@@ -15,8 +15,8 @@ from videodit.models.tiling import _ramp, _starts, decode_tiled
 LOCAL = dataclasses.replace(PLAIN, mid_attention=False)  # attention sees the whole frame, which tiles do not
 
 
-def latent(cfg, side):
-    return jax.random.normal(jax.random.key(0), (1, 2, side, side + 4, cfg.latent_channels))
+def latent(cfg, size):
+    return jax.random.normal(jax.random.key(0), (1, 2, size, size + 4, cfg.latent_channels))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def latent(cfg, side):
         pytest.param(FAST, 1, id="fast chunks"),
     ],
 )
-def test_tiles_differ_from_the_whole_by_what_they_do_not_see(cfg, chunk):
+def test_tiles_differ_from_the_whole_by_missing_context(cfg, chunk):
     vae, z = random_vae(cfg), latent(cfg, 12)
     whole = nnx.jit(lambda vae, z: vae.decode(z))(vae, z)
     errors = []
@@ -36,7 +36,7 @@ def test_tiles_differ_from_the_whole_by_what_they_do_not_see(cfg, chunk):
         tiled = nnx.jit(lambda vae, z: decode_tiled(vae, z, tile=tile, overlap=overlap, chunk=chunk))(vae, z)  # noqa: B023
         assert tiled.shape == whole.shape
         errors.append(float(jnp.linalg.norm(tiled - whole) / jnp.linalg.norm(whole)))
-    assert errors[1] < errors[0] < 0.1  # more overlap, less that is not seen
+    assert errors[1] < errors[0] < 0.1  # with more overlap, tiles lack less context
 
 
 def test_frames_no_larger_than_a_tile_are_whole():

@@ -27,7 +27,7 @@ CONFIGS = pytest.mark.parametrize("cfg", [PLAIN, FAST], ids=["plain", "fast"])
 
 
 def random_vae(cfg: VAEConfig) -> VAE:
-    """An autoencoder with random weights everywhere, where a fresh one has zeros."""
+    """Return an autoencoder whose weights are all random, since zero-initialised ones would hide mistakes."""
     graphdef, params, rest = nnx.split(nnx.eval_shape(lambda: VAE(cfg, rngs=nnx.Rngs(0))), nnx.Param, ...)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -61,25 +61,25 @@ def test_shapes_are_those_promised(cfg, frames):
     ],
 )
 def test_divided_over_clips_and_frames_it_is_the_same(height, width, sizes):
-    """Both ways and the gradient, also where the coarsest level divides along no side, or along another one."""
+    """Encoding, decoding and the gradient, also where the coarsest level divides along no dim, or along another one."""
     vae, video = random_vae(PLAIN), jax.random.uniform(jax.random.key(2), (2, 5, height, width, 3), minval=-1.0)
     graph, state = nnx.split(vae)
 
     def results(state, video):
-        def coded(state):
+        def loss(state):
             vae = nnx.merge(graph, state)
             mean, logvar = vae.encode(video)
             decoded = vae.decode(mean)
             return jnp.sum(jnp.sin(decoded)) + jnp.sum(jnp.cos(logvar)), (mean, logvar, decoded)
 
-        return jax.grad(coded, has_aux=True, allow_int=True)(state)
+        return jax.grad(loss, has_aux=True, allow_int=True)(state)
 
     expected = jax.jit(results)(state, video)
     mesh = make_mesh(MeshConfig(**sizes))
     with jax.set_mesh(mesh):
         compiled = jax.jit(results).lower(state, video).compile()
         found = compiled(state, video)
-    assert "collective-permute" in compiled.as_text()  # what lies at the borders goes to the neighbours
+    assert "collective-permute" in compiled.as_text()  # borders are exchanged with the neighbors
     for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5 * float(jnp.abs(there).max()))
 
@@ -103,7 +103,7 @@ def test_decoding_in_chunks_equals_the_whole(cfg):
 
 
 @CONFIGS
-def test_the_first_frame_is_coded_alone(cfg):
+def test_the_first_frame_is_encoded_alone(cfg):
     vae, video = random_vae(cfg), clip(9)
     changed = video.at[:, 1:].set(clip(9, key=5)[:, 1:])
     encode = jax.jit(vae.encode)
@@ -125,7 +125,7 @@ def test_decoding_is_causal(cfg):
 
 
 def test_shortcuts_undo_each_other():
-    """Averaging what was repeated gives it back, for all but the first frame, which pairs with zeros."""
+    """Averaging repeated values gives them back, for all but the first frame, which is paired with zeros."""
     x = jax.random.normal(jax.random.key(0), (1, 3, 4, 4, 8))
     wide = unfold_shortcut(x, 4, (2, 2), starts_clip=True)
     assert wide.shape == (1, 5, 8, 8, 4)
@@ -172,7 +172,7 @@ def test_divergence_of_the_prior_is_zero():
 @pytest.mark.parametrize(
     ("size", "words"), [((8, 16, 16), "take 1 \\+ 2k frames"), ((9, 15, 16), "take multiples of 4")]
 )
-def test_sizes_that_cannot_be_coded_are_refused(size, words):
+def test_sizes_that_cannot_be_encoded_are_refused(size, words):
     with pytest.raises(ValueError, match=words):
         PLAIN.latent_shape(*size)
 

@@ -12,15 +12,15 @@ K, V = (jax.random.normal(key, (2, 7, 3, 8)) for key in KEYS[1:3])
 
 
 def reference(q, k, v, mask=None, bias=0.0, scale=8**-0.5):
-    """One query and head at a time, in float64."""
+    """Compute attention of one query and head at a time, in float64."""
     q, k, v = (np.asarray(a, np.float64) for a in (q, k, v))
     out = np.zeros((*q.shape[:3], v.shape[-1]))
     for b, i, n in np.ndindex(*q.shape[:3]):
-        seen = np.ones(k.shape[1], bool) if mask is None else mask[b, i]
-        logits = k[b, seen, n] @ q[b, i, n] * scale + np.broadcast_to(bias, (3, 5, 7))[n, i, seen]
-        if seen.any():
+        allowed = np.ones(k.shape[1], bool) if mask is None else mask[b, i]
+        logits = k[b, allowed, n] @ q[b, i, n] * scale + np.broadcast_to(bias, (3, 5, 7))[n, i, allowed]
+        if allowed.any():
             weights = np.exp(logits - logits.max())
-            out[b, i, n] = weights / weights.sum() @ v[b, seen, n]
+            out[b, i, n] = weights / weights.sum() @ v[b, allowed, n]
     return out
 
 

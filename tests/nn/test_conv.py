@@ -1,4 +1,4 @@
-"""Causal convolutions: causality, chunks, and the CPU's way of computing them."""
+"""Causal convolutions: causality, chunks, and equality with one 3D convolution."""
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,14 @@ def test_equals_one_3d_convolution(kernel, stride):
     conv = CausalConv3d(3, 5, kernel=kernel, stride=stride, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (2, 8, 6, 6, 3))
     space = (0, 1) if stride[1] == 2 else (kernel[1] // 2, kernel[1] // 2)
-    wanted = lax.conv_general_dilated(
+    expected = lax.conv_general_dilated(
         x,
         conv.kernel[...],
         (stride[0], stride[1], stride[1]),
         [(max(kernel[0] - stride[0], 0), 0), space, space],
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
     )
-    np.testing.assert_allclose(conv(x, FrameCache()), wanted + conv.bias[...], atol=1e-5)
+    np.testing.assert_allclose(conv(x, FrameCache()), expected + conv.bias[...], atol=1e-5)
 
 
 def test_later_frames_change_nothing():

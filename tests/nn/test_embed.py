@@ -38,7 +38,7 @@ def test_frame_rate_stretches_time_only():
     np.testing.assert_array_equal(positions[1], positions[0] * jnp.array([2.0, 1.0, 1.0]))
 
 
-def test_a_side_that_does_not_fit_is_named():
+def test_a_size_that_does_not_divide_is_named():
     with pytest.raises(ValueError, match=r"width.*6 is not a multiple of 4"):
         token_grid((3, 4, 6), (1, 2, 4))
     with pytest.raises(ValueError, match="height"):

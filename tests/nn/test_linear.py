@@ -23,7 +23,7 @@ def test_groups_of_dimensions_are_an_einsum(into, out, formula):
     np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_initialiser_sees_a_matrix():
+def test_the_initializer_sees_a_matrix():
     grouped = Linear({"embed": 64}, {"heads": 16, "head_dim": 64}, rngs=nnx.Rngs(0))
     plain = Linear({"embed": 64}, {"mlp": 1024}, rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(grouped.kernel[...].reshape(64, 1024), plain.kernel[...])

@@ -1,4 +1,4 @@
-"""Adapters: nothing at first, alone in what is trained, and the same once merged."""
+"""Adapters: no effect at first, the only trained parameters, and the same model once merged."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.train.toy import built
+from tests.train.toy import build_noisy_model
 from videodit.models.conditioning import Conditioning
 from videodit.models.dit import DiT, DiTConfig
 from videodit.nn.lora import Frozen, LoRAConfig, adapt, merge
@@ -18,7 +18,7 @@ TEXT = jax.random.normal(jax.random.key(2), (1, 3, 5))
 
 
 def random_model():
-    return built(lambda: DiT(TINY, rngs=nnx.Rngs(0)), 0)
+    return build_noisy_model(lambda: DiT(TINY, rngs=nnx.Rngs(0)), 0)
 
 
 @nnx.jit
@@ -32,7 +32,7 @@ def test_an_adapter_changes_nothing_at_first_and_is_all_that_is_trained():
     np.testing.assert_array_equal(velocity(model), velocity(plain))
     graph, params, buffers = split_model(model)
     assert {path[-1].key for path, _ in jax.tree.leaves_with_path(params)} == {"down", "up"}
-    # q, k, v and out of two attentions and two layers of the MLP, each with two matrix_axes_of, stacked over layers.
+    # q, k, v and out of two attentions and two layers of the MLP, each with two matrices, stacked over layers.
     assert len(jax.tree.leaves(params)) == 2 * (2 * 4 + 2)
     assert params["stack"]["blocks"]["attention"]["q"]["down"].shape == (2, 24, 4)
     assert params["stack"]["blocks"]["attention"]["out"]["up"].shape == (2, 4, 24)

@@ -27,7 +27,7 @@ def test_scale_and_bias_broadcast():
     np.testing.assert_allclose(layer_norm(X, one_a_row, one_a_token), 2 * layer_norm(X) + one_a_token, rtol=1e-6)
 
 
-def test_low_precision_is_normalised_in_float32():
+def test_low_precision_is_normalized_in_float32():
     small = (1e-3 * X).astype(jnp.bfloat16)
     assert rms_norm(small).dtype == layer_norm(small).dtype == jnp.bfloat16
     np.testing.assert_allclose(rms_norm(small).astype(jnp.float32), rms_norm(small.astype(jnp.float32)), rtol=1e-2)

@@ -29,7 +29,7 @@ def test_names_outlive_split_merge_grad_and_abstract_init(make):
     assert dict(get_dims(grads)) == expected
 
 
-def test_a_vmapped_initialiser_gets_its_dimension_in_front():
+def test_a_vmapped_initializer_gets_its_dimension_in_front():
     def init(key):
         return nnx.state(Linear({"embed": 3}, {"mlp": 4}, rngs=nnx.Rngs(key)))
 

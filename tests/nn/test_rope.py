@@ -47,12 +47,12 @@ def test_frequencies_fall_from_one_radian_a_token():
     np.testing.assert_allclose(jnp.arctan2(sin, cos)[0, 0], [1.0, 0.1, 1.0, 1.0], rtol=1e-6)
 
 
-def test_neighbouring_pairs_are_the_same_rotation_in_another_order():
+def test_neighboring_pairs_are_the_same_rotation_in_another_order():
     cos, sin = rope_tables(POSITIONS, SPLIT)
     z = jax.lax.complex(Q[..., 0::2], Q[..., 1::2]) * jax.lax.complex(cos, sin)[:, :, None]
-    neighbours = jnp.stack([z.real, z.imag], axis=-1).reshape(Q.shape)
+    interleaved = jnp.stack([z.real, z.imag], axis=-1).reshape(Q.shape)
     order = paired_order(8)
-    np.testing.assert_allclose(apply_rope(Q[..., order], cos, sin), neighbours[..., order], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(apply_rope(Q[..., order], cos, sin), interleaved[..., order], rtol=1e-5, atol=1e-6)
 
 
 def test_low_precision_heads_are_rotated_in_float32():

@@ -65,7 +65,7 @@ def test_parameters_carry_the_layer_dimension():
     assert dims["blocks"]["mlp"]["out"]["bias"] == ("layer", "embed")
 
 
-def test_abstract_and_jitted_initialisation_are_the_same_model():
+def test_abstract_and_jitted_initialization_are_the_same_model():
     abstract = nnx.state(nnx.eval_shape(lambda: make(2)))
     real = jax.jit(lambda: nnx.state(make(2)))()
     assert jax.tree.structure(abstract) == jax.tree.structure(real) == jax.tree.structure(nnx.state(make(2)))

@@ -33,7 +33,7 @@ def test_a_size_left_open_takes_the_devices_that_remain(config, sizes):
         ({"context": 8, "ulysses": 1}, 16, 8, 1),
     ],
 )
-def test_as_many_devices_exchange_tokens_as_the_heads_allow_unless_told(config, heads, ring, ulysses):
+def test_as_many_devices_exchange_tokens_as_the_heads_allow_unless_set(config, heads, ring, ulysses):
     shape = make_mesh(MeshConfig(**{"data": 1, **config}), heads=heads).shape
     assert (shape["ring"], shape["ulysses"]) == (ring, ulysses)
 
@@ -64,7 +64,7 @@ def test_sizes_that_do_not_multiply_to_the_devices_are_refused(config, complaint
 
 
 def test_the_batch_alone_goes_across_slices(tpu_compiler):
-    """On two slices of four chips that are not here."""
+    """The target topology has two slices of four chips."""
     program = """
 from jax.experimental.topologies import get_topology_desc
 from videodit.parallel.mesh import MeshConfig, make_mesh

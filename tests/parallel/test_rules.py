@@ -51,8 +51,8 @@ def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do():
 
 def test_variables_follow_the_rules_and_all_else_is_copied():
     state = nnx.state(nnx.eval_shape(lambda: Linear({"embed": 8}, {"mlp": 6}, rngs=nnx.Rngs(0))))
-    places = shard_tree({"layer": state, "count": jax.ShapeDtypeStruct((), jnp.int32)}, mesh())
-    specs = jax.tree.map(lambda place: place.spec, places, is_leaf=lambda node: hasattr(node, "spec"))
+    shardings = shard_tree({"layer": state, "count": jax.ShapeDtypeStruct((), jnp.int32)}, mesh())
+    specs = jax.tree.map(lambda sharding: sharding.spec, shardings, is_leaf=lambda node: hasattr(node, "spec"))
     layer = nnx.to_pure_dict(specs["layer"])
     assert layer["kernel"] == PartitionSpec(("fsdp", "ring", "ulysses"), ("tensor",))
     assert layer["bias"] == PartitionSpec(("tensor",))
@@ -89,9 +89,9 @@ def test_a_function_on_every_device_gives_what_it_gives_on_one(batch):
         return jnp.sin(map_per_device(fn, (dims, (None,), ("batch",)), dims)(x, scale, None)).sum()
 
     x, scale = jax.random.normal(jax.random.key(0), (batch, 5, 2)), jnp.array([2.0, 3.0])
-    want = jax.value_and_grad(loss, (0, 1))(x, scale)
+    expected = jax.value_and_grad(loss, (0, 1))(x, scale)
     assert set(shapes) == {(batch, 5, 2)}
     with jax.set_mesh(mesh()):
         found = jax.jit(jax.value_and_grad(loss, (0, 1)))(x, scale)
     assert shapes[-1] == (2 if batch == 16 else batch, 5, 2)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, want)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)

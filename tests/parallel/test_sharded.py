@@ -1,4 +1,4 @@
-"""One law: a loss and all its gradients are the same on every mesh."""
+"""A loss and all its gradients are the same on every mesh."""
 
 import dataclasses
 import itertools
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.train.toy import fresh
+from tests.train.toy import init_model
 from videodit.models.dit import DiT, DiTConfig
 from videodit.parallel.mesh import SIZES, MeshConfig, make_mesh
 from videodit.parallel.rules import shard_tree
@@ -32,14 +32,14 @@ CLIPS, TOKENS, TEXT = 8, 62, 6  # of which 62 divide over none of the meshes
 
 
 def meshes(devices: int) -> list[MeshConfig]:
-    """All of so many devices, tokens shared in rings, by exchanging them for heads, and both."""
+    """Return all meshes of `devices` devices: context parallelism in rings, by Ulysses' all-to-all, and by both."""
     divisors = [n for n in range(1, devices + 1) if devices % n == 0]
     shapes = [shape for shape in itertools.product(divisors, repeat=len(SIZES)) if math.prod(shape) == devices]
     every = [MeshConfig(*shape, ulysses=group) for shape in shapes for group in divisors]
     return [cfg for cfg in every if cfg.context % cfg.ulysses == 0]
 
 
-def named(cfg: MeshConfig) -> str:
+def format_mesh(cfg: MeshConfig) -> str:
     return "-".join(f"{name}{size}" for name, size in dataclasses.asdict(cfg).items() if size > 1)
 
 
@@ -48,8 +48,8 @@ QUICK = "fsdp8", "data2-context2-tensor2"
 
 
 def random_model():
-    """Parameters that are all random, so that nothing hides behind a zero initialisation."""
-    graph, state = fresh(lambda: DiT(CONFIG, rngs=nnx.Rngs(0)))
+    """Draw all parameters of a model at random, since zero-initialised ones would hide mistakes."""
+    graph, state = init_model(lambda: DiT(CONFIG, rngs=nnx.Rngs(0)))
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(1)
     return graph, jax.tree.unflatten(tree, [x + 0.2 * rng.normal(size=x.shape).astype(np.float32) for x in leaves])
@@ -59,7 +59,7 @@ GRAPH, STATE = random_model()
 
 
 def batch():
-    """Tokens, a time for each clip and for each token, positions and text; and segments of text and tokens."""
+    """Draw tokens, a time for each clip and for each token, positions and text; and segments of text and tokens."""
     rng = np.random.default_rng(2)
     packed = [np.sort(rng.integers(1, 4, (CLIPS, n)), axis=1).astype(np.int32) for n in (TEXT, TOKENS)]
     for ids, padding in zip(packed, (1, 7), strict=True):
@@ -70,7 +70,7 @@ def batch():
 
 
 def losses(state):
-    """One clip a row, and several packed into a row."""
+    """Return the losses of one clip per sequence, and of several packed into a sequence."""
     (x, t, t_each, positions, text), (text_segments, segments) = batch()
     model = nnx.merge(GRAPH, state)
     alone = model.tokens(x, t, positions, text, jnp.ones_like(text_segments))
@@ -79,7 +79,7 @@ def losses(state):
 
 
 def results(state):
-    """Both losses, and the gradient of a sum of them."""
+    """Return both losses, and the gradient of a weighted sum of them."""
     found, back = jax.vjp(losses, state)
     return found, back(jnp.array([1.0, -0.7]))[0]
 
@@ -90,7 +90,8 @@ def expected():
 
 
 @pytest.mark.parametrize(
-    "cfg", [pytest.param(c, id=named(c), marks=[] if named(c) in QUICK else pytest.mark.slow) for c in EVERY]
+    "cfg",
+    [pytest.param(c, id=format_mesh(c), marks=[] if format_mesh(c) in QUICK else pytest.mark.slow) for c in EVERY],
 )
 def test_losses_and_gradients_on_a_mesh_are_those_of_one_device(cfg, expected):
     devices = math.prod(getattr(cfg, name) for name in SIZES)

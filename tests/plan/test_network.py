@@ -12,10 +12,10 @@ CHIP = {chip.name: chip for chip in CHIPS}
 SIZE = 10**9
 
 
-def build_network(name: str, *sides: int, slices: int = 1) -> Network:
+def build_network(name: str, *shape: int, slices: int = 1) -> Network:
     """Return a network with devices ordered by slice, chip, core."""
     chip = CHIP[name]
-    coords = itertools.product(range(slices), itertools.product(*map(range, sides)), range(chip.devices))
+    coords = itertools.product(range(slices), itertools.product(*map(range, shape)), range(chip.devices))
     return Network(chip, tuple(DeviceCoords(*each) for each in coords))
 
 
@@ -26,7 +26,7 @@ def collective(group, kind="all-gather"):
 
 
 @pytest.mark.parametrize(
-    ("sides", "group", "links"),
+    ("shape", "group", "links"),
     [
         ((2, 2, 1), (0, 1), 1),  # neighbors, a single link
         ((2, 2, 1), (0, 1, 2, 3), 2),  # a line along each axis
@@ -38,8 +38,8 @@ def collective(group, kind="all-gather"):
         ((2, 2, 4), range(16), 3),  # no ring in less than a cube of 4
     ],
 )
-def test_a_group_receives_over_all_its_links(sides, group, links):
-    net = build_network("v5p", *sides)
+def test_a_group_receives_over_all_its_links(shape, group, links):
+    net = build_network("v5p", *shape)
     seconds = (len(group) - 1) * SIZE / (links * net.chip.link_bandwidth)
     assert net.seconds(collective(group)) == pytest.approx(seconds)
     assert net.seconds(collective(group, "reduce-scatter")) == pytest.approx(seconds)
@@ -53,11 +53,11 @@ def test_axes_of_16_are_rings_in_2d():
     assert ring.seconds(collective(row[1])) == pytest.approx(15 * SIZE / 100e9)
 
 
-@pytest.mark.parametrize(("sides", "ring"), [((4, 4, 4), True), ((4, 1, 1), False), ((8, 4, 4), True)])
-def test_all_to_all_is_bound_by_the_bisection(sides, ring):
+@pytest.mark.parametrize(("shape", "ring"), [((4, 4, 4), True), ((4, 1, 1), False), ((8, 4, 4), True)])
+def test_all_to_all_is_bound_by_the_bisection(shape, ring):
     """Half of a ring sends a quarter of all bytes to the other half, over two links in each direction."""
-    net = build_network("v5p", *sides)
-    stride = len(net.coords) // sides[0]
+    net = build_network("v5p", *shape)
+    stride = len(net.coords) // shape[0]
     group = tuple(range(0, len(net.coords), stride))
     n = len(group)
     cut = n / 2 * n / 2 * (SIZE / n) / (2 if ring else 1)

@@ -1,4 +1,4 @@
-"""The planner's program is the trainer's: its arguments are what the compiled step takes, its FLOPs what is counted."""
+"""The planner's program is the trainer's: its arguments are those of the compiled step, its FLOPs those counted."""
 
 import dataclasses
 
@@ -28,8 +28,8 @@ def test_argument_bytes_equal_those_of_the_executable():
 
 
 def _used(compiled, arguments):
-    kept = compiled._executable._kept_var_idx
-    return [index in kept for index in range(arguments)]
+    kept_indices = compiled._executable._kept_var_idx
+    return [index in kept_indices for index in range(arguments)]
 
 
 def test_flops_of_a_step_are_those_of_the_configuration():

@@ -56,7 +56,7 @@ def test_the_estimate_of_memory_is_near_the_compiler_s():
 
 
 def fake_compiler(sizes):
-    """Return a compiler that needs the given GiB per remat policy, and the list of runs that it is called with."""
+    """Return a compiler that reports these GiB per remat policy, and the list of runs that it is called with."""
     compiled = []
 
     def compile_plan(run, topology, what, vae, *, name):

@@ -14,7 +14,7 @@ from videodit_data.reading.reader_config import ReaderConfig
 from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.tokenizer import NoTokenizer
 
-from tests.train.toy import FRAMES, SIDE, ToyTask, digest, toy_run
+from tests.train.toy import FRAMES, RESOLUTION, ToyTask, digest, toy_run
 from videodit.parallel.distributed import join
 from videodit.parallel.mesh import MeshConfig
 from videodit.train.loop import local_batch_indices, train
@@ -33,7 +33,7 @@ def main(
 ) -> None:
     """Train the toy; write the clips of every batch taken, and at the end the state's hash, to the file `output`.
 
-    Not to standard output, where other libraries write in between.
+    Other libraries write to standard output, so that a file is needed.
     """
 
     def write(name: str, value: object) -> None:
@@ -43,7 +43,7 @@ def main(
     if processes > 1:
         join(address, processes, index, seconds=120)
     run = toy_run(steps=steps, mesh=MeshConfig(**mesh))
-    shape = OneSize(FRAMES, SIDE, SIDE)
+    shape = OneSize(FRAMES, RESOLUTION, RESOLUTION)
 
     class BatchIterator(DataLoader):
         def __next__(self):

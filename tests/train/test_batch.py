@@ -9,12 +9,12 @@ from videodit.train.batch import local_indices, to_devices
 from videodit.train.device_prefetcher import DevicePrefetcher
 
 
-def rows():
+def batch_sharding():
     return NamedSharding(make_mesh(MeshConfig()), PartitionSpec("data"))
 
 
 def test_batches_arrive_in_order_over_the_devices():
-    batches = DevicePrefetcher(ToyLoader(), rows())
+    batches = DevicePrefetcher(ToyLoader(), batch_sharding())
     for number in range(3):
         batch, host = next(batches), host_batch(number, 8)
         np.testing.assert_array_equal(batch.batch.video, host.arrays.video)
@@ -24,9 +24,9 @@ def test_batches_arrive_in_order_over_the_devices():
         assert batch.batch.latent_mean is None
 
 
-def test_the_state_is_that_of_what_was_handed_out_not_of_what_is_in_flight():
+def test_the_state_is_that_of_the_last_batch_returned_not_of_prefetched_ones():
     loader = ToyLoader()
-    batches = DevicePrefetcher(loader, rows())
+    batches = DevicePrefetcher(loader, batch_sharding())
     assert batches.state == {"number": 0}
     for number in range(1, 4):
         next(batches)
@@ -37,29 +37,30 @@ def test_the_state_is_that_of_what_was_handed_out_not_of_what_is_in_flight():
         assert loader.number == number + 1, "one batch ahead, not two"
 
 
-def test_what_was_sent_ahead_is_handed_out_next():
-    batches, plain = DevicePrefetcher(ToyLoader(end=3), rows()), DevicePrefetcher(ToyLoader(end=3), rows())
+def test_a_prefetched_batch_is_returned_next():
+    batches, plain = (DevicePrefetcher(ToyLoader(end=3), batch_sharding()) for _ in range(2))
     for batch in batches:
         assert batch.clip_ids == next(plain).clip_ids
         batches.prefetch()
     assert next(plain, None) is None
 
 
-def test_a_finite_loader_hands_out_every_batch():
-    assert [batch.iterator_state["number"] for batch in DevicePrefetcher(ToyLoader(end=3), rows())] == [1, 2, 3]
+def test_every_batch_of_a_finite_loader_is_returned():
+    batches = DevicePrefetcher(ToyLoader(end=3), batch_sharding())
+    assert [batch.iterator_state["number"] for batch in batches] == [1, 2, 3]
 
 
-def test_rows_that_fill_up_a_batch_are_marked():
+def test_padding_entries_of_a_batch_are_marked():
     host = with_padding(host_batch(0, 4), ("a", "", "c", ""))
     whole = NamedSharding(make_mesh(MeshConfig()), PartitionSpec())
     assert to_devices(host, whole).valid.tolist() == [True, False, True, False]
 
 
-def test_a_process_serves_the_rows_that_its_devices_hold():
-    """All of them here; those of a process that is not, none."""
-    place = NamedSharding(make_mesh(MeshConfig(data=4, context=2)), PartitionSpec("data"))
-    assert local_indices(8, place) == tuple(range(8))
-    assert local_indices(8, place, process=1) == ()
+def test_a_process_serves_the_batch_entries_of_its_devices():
+    """The only process serves all of them; a process that does not exist, none."""
+    sharding = NamedSharding(make_mesh(MeshConfig(data=4, context=2)), PartitionSpec("data"))
+    assert local_indices(8, sharding) == tuple(range(8))
+    assert local_indices(8, sharding, process=1) == ()
 
 
 def test_bytes_and_short_floats_become_what_models_take():

@@ -1,4 +1,4 @@
-"""Training on embeddings that were made before: what a frozen encoder would have given, without the encoder."""
+"""Training on cached embeddings equals training with the frozen encoder."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from jax.sharding import SingleDeviceSharding
 
 from tests.train.test_packed import RUN, data, host  # noqa: F401
 from tests.train.test_tasks import VAE_CONFIG
-from tests.train.toy import built, host_batch, with_arrays
+from tests.train.toy import build_noisy_model, host_batch, with_arrays
 from videodit.config.data import PackingConfig
 from videodit.models.text import TextEncoder
 from videodit.models.text_to_video import EOS, empty_captions
@@ -29,7 +29,7 @@ LENGTH = RUN.data.text_length
 
 @pytest.fixture(scope="module")
 def encoder():
-    return built(lambda: TextEncoder(RUN.text, rngs=nnx.Rngs(2)), 2)
+    return build_noisy_model(lambda: TextEncoder(RUN.text, rngs=nnx.Rngs(2)), 2)
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +41,25 @@ def encode(encoder):
 
 @pytest.fixture(scope="module")
 def tasks(encoder, encode):
-    """With the encoder, and with embeddings in its place; of packed rows, and of clips."""
-    vae = built(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
+    """Build tasks with the encoder and with cached embeddings, on packed sequences and on clips."""
+    vae = build_noisy_model(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
     ids = np.where(np.arange(LENGTH) == 0, EOS, 0).astype(np.int32)
-    said = {"text": encode(ids[None], ids[None] > 0)[0], "text_mask": ids > 0}
+    empty_caption = {"text": encode(ids[None], ids[None] > 0)[0], "text_mask": ids > 0}
     return {
-        name: (TextToVideoTask(run, {"vae": vae, "text": encoder}), TextToVideoTask(run, {"vae": vae}, said))
+        name: (TextToVideoTask(run, {"vae": vae, "text": encoder}), TextToVideoTask(run, {"vae": vae}, empty_caption))
         for name, run in (("packed", PACKED), ("plain", PLAIN))
     }
 
 
 @pytest.fixture(scope="module")
 def model(tasks):
-    return built(lambda: tasks["plain"][0].init(nnx.Rngs(1)), 1)
+    return build_noisy_model(lambda: tasks["plain"][0].init(nnx.Rngs(1)), 1)
 
 
-def stored(batch, encode):
-    """A batch on the host with embeddings in place of its tokens."""
-    apart = (getattr(batch.arrays, name).reshape(-1, LENGTH) for name in ("text_ids", "text_mask"))
-    text = encode(*apart).reshape(*batch.arrays.text_mask.shape, -1)
+def replace_tokens(batch, encode):
+    """Replace the tokens of a batch on the host by their embeddings."""
+    captions = (getattr(batch.arrays, name).reshape(-1, LENGTH) for name in ("text_ids", "text_mask"))
+    text = encode(*captions).reshape(*batch.arrays.text_mask.shape, -1)
     return with_arrays(batch, text_ids=None, text=text)
 
 
@@ -68,7 +68,7 @@ def on_device(batch):
 
 
 def clips():
-    """Latents of clips, with tokens."""
+    """Draw a batch of latents with tokens."""
     rng, batch = np.random.default_rng(0), host_batch(0, 4, length=LENGTH)
     mean, logvar = rng.standard_normal((2, 4, 3, 4, 4, 2), np.float32)
     return with_arrays(batch, video=None, latent_mean=mean, latent_logvar=logvar)
@@ -89,39 +89,40 @@ def test_loss_and_gradient_are_those_of_encoding_on_the_fly(kind, tasks, model, 
         return lambda batch: compiled(params, task.frozen_arrays(), on_device(batch))
 
     value, gradient = value_and_gradient(live)(batch)
-    given, from_cache = stored(batch, encode), value_and_gradient(cached)
-    assert given.arrays.text.any()
+    cached_batch, from_cache = replace_tokens(batch, encode), value_and_gradient(cached)
+    assert cached_batch.arrays.text.any()
     for dtype, tolerance in ((np.float32, 1e-5), (ml_dtypes.bfloat16, 2e-2)):
-        rounded = given.arrays.text.astype(dtype).astype(np.float32)
-        found, slope = from_cache(with_arrays(given, text=rounded))
+        rounded = cached_batch.arrays.text.astype(dtype).astype(np.float32)
+        found, slope = from_cache(with_arrays(cached_batch, text=rounded))
         np.testing.assert_allclose(found, value, rtol=tolerance)
         for x, y in zip(jax.tree.leaves(slope), jax.tree.leaves(gradient), strict=True):
             assert float(jnp.linalg.norm(x - y)) <= tolerance * float(jnp.linalg.norm(y)) + 1e-6
 
 
-def test_captions_and_the_empty_one_are_told_as_the_encoder_tells_them(tasks, model, encode):
-    cached, given = tasks["plain"][1], clips()
-    batch, frozen = on_device(stored(given, encode)), cached.frozen_arrays()
-    told, unsaid = (
+def test_captions_and_the_empty_caption_have_the_encoder_s_embeddings(tasks, model, encode):
+    cached, token_batch = tasks["plain"][1], clips()
+    batch, frozen = on_device(replace_tokens(token_batch, encode)), cached.frozen_arrays()
+    conditional, unconditional = (
         cached._condition(model, frozen, each) for each in (batch, cached._unconditional_batch(frozen, batch))
     )
-    ids, mask = empty_captions(jnp.asarray(given.arrays.text_ids))
-    for found, tokens in ((told, (given.arrays.text_ids, given.arrays.text_mask)), (unsaid, (ids, mask))):
-        assert np.array_equal(found.text_mask, tokens[1]) and np.array_equal(found.fps, given.arrays.fps)
+    arrays = token_batch.arrays
+    ids, mask = empty_captions(jnp.asarray(arrays.text_ids))
+    for found, tokens in ((conditional, (arrays.text_ids, arrays.text_mask)), (unconditional, (ids, mask))):
+        assert np.array_equal(found.text_mask, tokens[1]) and np.array_equal(found.fps, arrays.fps)
         np.testing.assert_allclose(found.text, encode(*map(np.asarray, tokens)), rtol=1e-5, atol=1e-6)
 
 
-def test_neither_the_encoder_s_weights_nor_its_work_are_there():
+def test_cached_text_needs_neither_the_encoder_s_weights_nor_its_flops():
     vae, encoder = (
         abstract_module(lambda rngs, of=of: of[0](of[1], rngs=rngs))
         for of in ((VAE, VAE_CONFIG), (TextEncoder, PLAIN.text))
     )
-    said = {"text": np.zeros((LENGTH, 8), ml_dtypes.bfloat16), "text_mask": np.arange(LENGTH) < 1}
+    empty_caption = {"text": np.zeros((LENGTH, 8), ml_dtypes.bfloat16), "text_mask": np.arange(LENGTH) < 1}
     live = TextToVideoTask(PLAIN, {"vae": vae, "text": encoder})
-    cached = TextToVideoTask(PLAIN, {"vae": vae}, said)
+    cached = TextToVideoTask(PLAIN, {"vae": vae}, empty_caption)
     assert set(live.frozen_arrays()) == {"vae", "text"} and set(cached.frozen_arrays()) == {"vae", "empty"}
     assert cached.flops_per_clip < live.flops_per_clip
-    places = cached.frozen_shardings(make_mesh(MeshConfig()))["empty"]
-    assert {name: (x.shape, x.dtype) for name, x in places.items()} == {
-        name: (x.shape, x.dtype) for name, x in said.items()
+    shapes = cached.frozen_shardings(make_mesh(MeshConfig()))["empty"]
+    assert {name: (x.shape, x.dtype) for name, x in shapes.items()} == {
+        name: (x.shape, x.dtype) for name, x in empty_caption.items()
     }

@@ -1,4 +1,4 @@
-"""A process of its own, killed and resumed."""
+"""A training process, killed and resumed."""
 
 import io
 import os
@@ -24,7 +24,7 @@ def start(workdir, steps, delay=0.05):
 
 
 def wait_for(process, condition):
-    """Polls until the condition holds; what the process said if it ended before."""
+    """Poll until the condition holds; fail with the process's standard error if it ends before."""
     while not condition():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)

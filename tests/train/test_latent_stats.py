@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.train.toy import fresh, host_batch, with_arrays, with_padding
+from tests.train.toy import host_batch, init_model, with_arrays, with_padding
 from videodit.checkpoint import latent_stats
 from videodit.models.vae import VAE, VAEConfig
 from videodit.train.latent_stats import assign_latent_stats
@@ -16,10 +16,10 @@ CONFIG = VAEConfig(
 
 @pytest.fixture
 def vae():
-    return nnx.merge(*fresh(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
+    return nnx.merge(*init_model(lambda: VAE(CONFIG, rngs=nnx.Rngs(0))))
 
 
-def test_the_latents_of_real_clips_are_normalised(vae):
+def test_the_latents_of_real_clips_are_normalized(vae):
     batches = [host_batch(n, 8) for n in range(2)]
     ones = np.ones((7, 5, 8, 8, 3), np.float32)
     filler = with_arrays(batches[1], video=np.concatenate([batches[1].arrays.video[:1], ones]))
@@ -32,7 +32,7 @@ def test_the_latents_of_real_clips_are_normalised(vae):
     np.testing.assert_allclose(normal.std((0, 1, 2, 3)), 1, rtol=1e-4)
 
 
-def test_one_spread_for_all_keeps_the_channels_in_proportion(vae):
+def test_a_global_latent_scale_keeps_the_channels_in_proportion(vae):
     batches = [host_batch(0, 8)]
     assign_latent_stats(vae, batches)
     each = np.asarray(vae.latent_std[...])
@@ -40,7 +40,7 @@ def test_one_spread_for_all_keeps_the_channels_in_proportion(vae):
     np.testing.assert_allclose(vae.latent_std[...], np.sqrt(np.mean(each**2)), rtol=1e-6)
 
 
-def test_what_was_measured_comes_back_and_what_was_not_is_named(vae, tmp_path):
+def test_stored_statistics_are_loaded_and_missing_ones_are_an_error(vae, tmp_path):
     with pytest.raises(ValueError, match=r"has no latents.json: train the autoencoder to its end"):
         latent_stats.load(vae, tmp_path)
     vae.latent_mean.set_value(jnp.array([0.1, -0.2]))

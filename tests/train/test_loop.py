@@ -24,7 +24,7 @@ def toy_train(run, workdir, *, loader=None, held_out=None, devices=1):
 
 
 def numbers(workdir):
-    """What was logged, without what a clock decides."""
+    """Return the logged metrics without those that depend on a clock."""
     return [{name: value for name, value in entry.items() if name not in TIMED} for entry in read_metrics(workdir)]
 
 

@@ -8,15 +8,15 @@ from videodit.train.metrics_log import MetricsLog
 
 
 def events(workdir):
-    """What TensorBoard would read: records of a length, its checksum, the event and its checksum."""
-    found = []
+    """Read TensorBoard's events: records of a length, its checksum, the event and its checksum."""
+    parsed_events = []
     for path in sorted((workdir / "tensorboard").iterdir()):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("<Q", data[:8])
-            found.append(Event.FromString(data[12 : 12 + length]))
+            parsed_events.append(Event.FromString(data[12 : 12 + length]))
             data = data[16 + length :]
-    return [(event.step, value) for event in found for value in event.summary.value]
+    return [(event.step, value) for event in parsed_events for value in event.summary.value]
 
 
 def test_numbers_and_pictures_are_in_both_logs(tmp_path):

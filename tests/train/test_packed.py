@@ -1,4 +1,4 @@
-"""Rows that clips share: what one clip learns there is what it would learn alone."""
+"""Packed sequences: the loss and gradient of a clip are those of the clip alone."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from videodit_data.tokenizer import Tokenizer
 from videodit_data.tokenizer import train as train_tokenizer
 
 from tests.train.test_tasks import DIT_RUN, VAE_CONFIG
-from tests.train.toy import built
+from tests.train.toy import build_noisy_model
 from videodit.config.data import PackingConfig
 from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.timesteps import TimestepConfig
@@ -42,15 +42,15 @@ CAPTIONS = ["a red circle", "two blue squares drift", "a star falls", "it is dar
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Latents of clips of all sizes and two rates."""
+    """Build a data set of latents of all sizes and two frame rates; return its path."""
     rng = np.random.default_rng(0)
 
     def record(number):
         t, y, x = SIZES[number]
         size = {"fps": (8.0, 16.0)[number % 2], "frames": 1 + 2 * (t - 1), "height": 2 * y, "width": 2 * x}
-        made = records.from_video(f"clip-{number}", b"", [CAPTIONS[number]], **size, source="tests", licence="CC0-1.0")
-        moments = (rng.standard_normal((t, y, x, 2), np.float32) for _ in range(2))
-        return records.with_latent(made, *moments, **size)
+        clip = records.from_video(f"clip-{number}", b"", [CAPTIONS[number]], **size, source="tests", licence="CC0-1.0")
+        mean, logvar = (rng.standard_normal((t, y, x, 2), np.float32) for _ in range(2))
+        return records.with_latent(clip, mean, logvar, **size)
 
     path = tmp_path_factory.mktemp("packed") / "set"
     manifest.build(path, lambda part: map(record, part), len(SIZES), info={})
@@ -59,7 +59,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def host(data):
-    """All clips in two rows."""
+    """Return a host batch of all clips in two packed sequences."""
     tokenizer = Tokenizer(train_tokenizer(CAPTIONS, 40))
     packing = Packing(LENGTH, CLIPS, stride=(2, 2))
     config = ReaderConfig((WeightedDataset(str(data)),), packing, batch_size=2).as_evaluation()
@@ -69,22 +69,22 @@ def host(data):
 
 
 def build_task(run):
-    vae = built(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
+    vae = build_noisy_model(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
     vae.latent_mean.set_value(jnp.array([0.5, -0.5]))
     vae.latent_std.set_value(jnp.array([2.0, 0.5]))
     return TextToVideoTask(run, {"vae": vae})
 
 
 def build_model(task):
-    return built(lambda: task.init(nnx.Rngs(1)), 1)
+    return build_noisy_model(lambda: task.init(nnx.Rngs(1)), 1)
 
 
 def on_device(host):
     return to_devices(host, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
 
-def each(host, data, draws):
-    """Every clip as a batch of its own, with its draws and its place among the packed."""
+def iter_clips(host, data, draws):
+    """Yield the index of every clip in the packed batch, the clip as a batch of its own, and its draws."""
     sources = {record.id: record for record in manifest.records(data)}
     for row, names in enumerate(host.clip_ids):
         for k, name in enumerate(names):
@@ -92,7 +92,7 @@ def each(host, data, draws):
                 continue
             mean, logvar = sources[name].latent.arrays()
             t, y, x, _ = mean.shape
-            here = np.asarray(host.arrays.segments[row] == k + 1)
+            clip_tokens = np.asarray(host.arrays.segments[row] == k + 1)
             alone = Batch(
                 video=None,
                 latent_mean=mean[None],
@@ -102,10 +102,11 @@ def each(host, data, draws):
                 fps=host.arrays.fps[row, k][None],
                 valid=np.ones(1, bool),
             )
-            patches = {name: jnp.asarray(draws[name])[row, here][None] for name in ("noise", "latent") if name in draws}
-            given = {name: unpatchify(of, (t, y // 2, x // 2), (1, 2, 2)) for name, of in patches.items()}
-            given["t"] = jnp.asarray(draws["t"])[row, k][None]
-            yield (row, k), alone, given
+            fields = [name for name in ("noise", "latent") if name in draws]
+            patches = {name: jnp.asarray(draws[name])[row, clip_tokens][None] for name in fields}
+            clip_draws = {name: unpatchify(of, (t, y // 2, x // 2), (1, 2, 2)) for name, of in patches.items()}
+            clip_draws["t"] = jnp.asarray(draws["t"])[row, k][None]
+            yield (row, k), alone, clip_draws
 
 
 @pytest.mark.parametrize(
@@ -134,8 +135,8 @@ def test_loss_and_gradient_are_those_of_the_clips_alone(host, data, changed):
     alone = jax.jit(jax.value_and_grad(lambda *args: total(single, *args), has_aux=True))
     (_, losses), gradient = packed(params, batch, draws)
     expected = jax.tree.map(jnp.zeros_like, params)
-    for (row, k), clip, given in each(host, data, draws):
-        (value, _), one = alone(params, clip, given)
+    for (row, k), clip, clip_draws in iter_clips(host, data, draws):
+        (value, _), one = alone(params, clip, clip_draws)
         np.testing.assert_allclose(losses[row, k], value, rtol=1e-5)
         expected = jax.tree.map(jnp.add, expected, one)
     for path, there in jax.tree.leaves_with_path(expected):
@@ -160,7 +161,7 @@ def with_timesteps(timesteps):
 
 
 def test_longer_clips_are_trained_nearer_to_noise(host):
-    """The shift of times is that of the clip, not of the row that it is in."""
+    """The shift of times is that of the clip, not of its packed sequence."""
     run = with_timesteps(TimestepConfig(base_tokens=1, stratified=False))
     task, batch = build_task(run), on_device(host)
     plain = build_task(with_timesteps(TimestepConfig(stratified=False)))
@@ -171,7 +172,7 @@ def test_longer_clips_are_trained_nearer_to_noise(host):
 
 
 @pytest.mark.slow
-def test_rows_lie_over_a_mesh_as_they_would_on_one_device(host):
+def test_packed_sequences_on_a_mesh_match_one_device(host):
     run = replace(RUN, mesh=MeshConfig(data=2, context=4))
     task = build_task(run)
     model, frozen = build_model(task), task.frozen_arrays()

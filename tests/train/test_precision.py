@@ -9,14 +9,14 @@ from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.precision import apply_updates, cast, round_randomly, store_state_in
 
 
-def test_random_rounding_takes_one_of_the_neighbours_and_is_right_on_average():
+def test_random_rounding_takes_one_of_the_neighbors_and_is_right_on_average():
     x = jnp.array([1.001, -3.14159, 1e-20, 0.0, 65280.0, -1.0])
     keys = jax.random.split(jax.random.key(0), 4096)
-    drawn = np.asarray(jax.vmap(lambda key: round_randomly(x, key))(keys), np.float64)
+    samples = np.asarray(jax.vmap(lambda key: round_randomly(x, key))(keys), np.float64)
     gap = np.abs(x) * 2.0**-7
-    assert (np.abs(drawn - np.asarray(x)) <= gap).all()
-    assert (np.abs(drawn.mean(0) - np.asarray(x)) <= 5 * gap / np.sqrt(4096)).all()
-    np.testing.assert_array_equal(drawn[:, 3:], np.broadcast_to(x[3:], (4096, 3)), "what bfloat16 has stays")
+    assert (np.abs(samples - np.asarray(x)) <= gap).all()
+    assert (np.abs(samples.mean(0) - np.asarray(x)) <= 5 * gap / np.sqrt(4096)).all()
+    np.testing.assert_array_equal(samples[:, 3:], np.broadcast_to(x[3:], (4096, 3)), "what bfloat16 has stays")
 
 
 def test_small_steps_of_bfloat16_parameters_add_up():

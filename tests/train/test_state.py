@@ -35,7 +35,7 @@ def test_the_abstract_state_is_the_state_without_its_numbers():
     assert model(jnp.ones((1, 5, 8, 8, 3))).shape == (1, 5, 8, 8, 3)
 
 
-def test_moments_lie_where_their_parameters_lie():
+def test_moments_are_sharded_like_their_parameters():
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     _, abstract = abstract_state(abstract_module(ToyTask().init), adam(), mesh)
     for name in ("mu", "nu"):
@@ -43,7 +43,7 @@ def test_moments_lie_where_their_parameters_lie():
         assert jax.tree.map(lambda x: x.sharding, moments) == jax.tree.map(lambda x: x.sharding, abstract.params)
 
 
-def test_moments_of_muon_lie_where_their_parameters_lie():
+def test_moments_of_muon_are_sharded_like_their_parameters():
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
 
     def init(rngs: nnx.Rngs) -> nnx.Module:
@@ -58,7 +58,7 @@ def test_moments_of_muon_lie_where_their_parameters_lie():
     assert "fsdp" in str(moments[0].sharding.spec)
 
 
-def test_factored_moments_lie_where_what_is_left_of_their_parameters_lies():
+def test_factored_moments_are_sharded_like_the_remaining_dims_of_their_parameters():
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
 
     def init(rngs: nnx.Rngs) -> nnx.Module:
@@ -67,10 +67,10 @@ def test_factored_moments_lie_where_what_is_left_of_their_parameters_lies():
     cfg, model = OptimConfig(kind="adafactor"), abstract_module(init)
     _, abstract = abstract_state(model, make_optimizer(cfg, learning_rate(cfg, 10)), mesh)
     specs = {x.shape: x.sharding.spec for x in jax.tree.leaves(abstract.opt_state) if x.size > 512}
-    spread = ("fsdp", "ring", "ulysses")
+    fsdp_axes = ("fsdp", "ring", "ulysses")
     assert specs == {}
     small = {x.shape: x.sharding.spec for x in jax.tree.leaves(abstract.opt_state) if x.ndim == 2 and x.size <= 512}
-    assert small[2, 128] == PartitionSpec(None, spread)
+    assert small[2, 128] == PartitionSpec(None, fsdp_axes)
     assert small[2, 256] == PartitionSpec(None, ("tensor",))
 
 

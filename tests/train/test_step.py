@@ -18,16 +18,16 @@ RUN = toy_run(ema=0.5, optim=OptimConfig(lr=1e-2, schedule="constant", clip=0.0)
 
 
 def prepare(run):
-    """A fresh state on the host, its compiled step, and where batches go, on two devices."""
+    """Return a new state on the host, and a function that runs the compiled step on two devices."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:2])
     schedule = learning_rate(run.optim, run.steps)
     optimizer = make_optimizer(run.optim, schedule, matrix_axes_of(abstract_module(ToyTask().init)))
-    stored = {"stored": run.optim.params, "average": run.ema > 0}
-    graphdef, abstract = abstract_state(abstract_module(ToyTask().init), optimizer, mesh, **stored)
+    state_options = {"stored": run.optim.params, "average": run.ema > 0}
+    graphdef, abstract = abstract_state(abstract_module(ToyTask().init), optimizer, mesh, **state_options)
     state = init_state(ToyTask().init, optimizer, abstract, jax.random.key(run.seed))
     step = make_train_step(run, ToyTask(), graphdef, optimizer, schedule, shardings_of(abstract))
-    rows = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
-    return jax.device_get(state), lambda state, host: step(state, to_devices(host, rows), ToyTask().frozen_arrays())
+    sharding = jax.sharding.NamedSharding(mesh, PartitionSpec("data"))
+    return jax.device_get(state), lambda state, host: step(state, to_devices(host, sharding), ToyTask().frozen_arrays())
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_step_is_a_function_of_its_number_and_its_batch(prepared):
     assert later["loss"] != metrics["loss"], "another step has other noise"
 
 
-def test_rows_that_fill_up_a_batch_count_for_nothing(prepared):
+def test_padding_entries_of_a_batch_are_ignored(prepared):
     state, step = prepared
     host = host_batch(0, 8)
     _, full = step(state, host)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from tests.train.toy import built, host_batch, with_arrays
+from tests.train.toy import build_noisy_model, host_batch, with_arrays
 from videodit.config.data import DataConfig
 from videodit.config.run import DiTRun, VAERun
 from videodit.diffusion.sample import SamplerConfig
@@ -43,26 +43,26 @@ def device_batch(**changes):
 
 @pytest.fixture(scope="module")
 def vae():
-    vae = built(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
+    vae = build_noisy_model(lambda: VAE(VAE_CONFIG, rngs=nnx.Rngs(0)), 0)
     vae.latent_mean.set_value(jnp.array([0.5, -0.5]))
     vae.latent_std.set_value(jnp.array([2.0, 0.5]))
     return vae
 
 
 @pytest.fixture(scope="module")
-def moments(vae):
-    """Mean and log-variance of the latents of the batch's clips, on the host."""
+def posterior(vae):
+    """Return mean and log-variance of the latents of the batch's clips, on the host."""
     return jax.device_get(jax.jit(vae.encode)(device_batch().video))
 
 
 @pytest.fixture(scope="module")
 def dit(vae):
     task = TextToVideoTask(DIT_RUN, {"vae": vae})
-    return task, built(lambda: task.init(nnx.Rngs(1)), 1)
+    return task, build_noisy_model(lambda: task.init(nnx.Rngs(1)), 1)
 
 
-def test_the_vae_loss_is_the_weighted_sum_of_its_parts(vae, moments):
-    task, batch, (mean, logvar) = VAETask(VAE_RUN), device_batch(), moments
+def test_the_vae_loss_is_the_weighted_sum_of_its_parts(vae, posterior):
+    task, batch, (mean, logvar) = VAETask(VAE_RUN), device_batch(), posterior
     draws = np.random.default_rng(1).standard_normal((4, *task.latent_shape), np.float32)
     loss_B, aux = jax.jit(lambda draws: task.loss(vae, None, batch, draws))(draws)
     error = np.asarray(jax.jit(vae.decode)(mean + np.exp(logvar / 2) * draws) - batch.video)
@@ -90,8 +90,8 @@ def test_the_vae_is_evaluated_on_what_it_shows(vae):
 
 
 @pytest.mark.parametrize("latent_sampling", ["mean", "sample"])
-def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, moments, latent_sampling):
-    (_, model), (mean, logvar) = dit, moments
+def test_the_transformer_learns_velocities_of_normalized_latents(dit, vae, posterior, latent_sampling):
+    (_, model), (mean, logvar) = dit, posterior
     task, batch = TextToVideoTask(replace(DIT_RUN, latent_sampling=latent_sampling), {"vae": vae}), device_batch()
     draws = jax.jit(lambda: task.draw(batch, jax.random.key(3)))()
     latent = {"latent": (4, 3, 4, 4, 2)} if latent_sampling == "sample" else {}
@@ -107,8 +107,8 @@ def test_the_transformer_learns_velocities_of_normalised_latents(dit, vae, momen
 
     error = velocity((1 - t) * z + t * draws["noise"]) - (draws["noise"] - z)
     np.testing.assert_allclose(loss(batch), np.mean(error**2, (1, 2, 3, 4)), rtol=1e-4)
-    given = device_batch(video=None, latent_mean=mean, latent_logvar=logvar)
-    np.testing.assert_allclose(loss(given), loss(batch), rtol=1e-5, err_msg="latents given are latents encoded")
+    latent_batch = device_batch(video=None, latent_mean=mean, latent_logvar=logvar)
+    np.testing.assert_allclose(loss(latent_batch), loss(batch), rtol=1e-5, err_msg="latents read are latents encoded")
 
 
 def test_held_out_loss_is_the_mean_over_fixed_times_and_repeats(dit):

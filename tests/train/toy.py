@@ -1,4 +1,4 @@
-"""A trainable thing that compiles in a second, and a loader that needs no files."""
+"""A toy model and task that compile in a second, and a loader that needs no files."""
 
 import hashlib
 import sys
@@ -22,18 +22,18 @@ from videodit.nn.linear import Linear
 from videodit.nn.param import param
 from videodit.train.loop import train
 
-FRAMES, SIDE = 5, 8
+FRAMES, RESOLUTION = 5, 8
 
 
 class Count(nnx.Variable):
-    """Something that is not trained."""
+    """A variable that is not trained."""
 
 
 class ToyModel(nnx.Module):
-    """Two matrices over the pixels of a frame."""
+    """A model of two matrices over the pixels of a frame."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
-        features = SIDE * SIDE * 3
+        features = RESOLUTION * RESOLUTION * 3
         self.up = Linear({None: features}, {"embed": width}, rngs=rngs)
         self.down = Linear({"embed": width}, {None: features}, rngs=rngs)
         self.scale = param(rngs.params(), jax.nn.initializers.ones, (features,), (None,))
@@ -46,7 +46,7 @@ class ToyModel(nnx.Module):
 
 
 class ToyTask:
-    """Making a clip from a brightened one. A frozen weight only shifts the target, but it travels as real ones do."""
+    """A task: predict a clip from a brightened one. A frozen weight shifts the target, as an input of the step."""
 
     tokens_per_clip, flops_per_clip = FRAMES, 1e6
 
@@ -76,12 +76,14 @@ class ToyTask:
         return jnp.clip(model(batch.video), -1, 1)
 
 
-def host_batch(number: int, size: int, *, frames: int = FRAMES, side: int = SIDE, length: int = 4) -> HostBatch:
-    """The batch of that number: the same at every call."""
+def host_batch(
+    number: int, size: int, *, frames: int = FRAMES, resolution: int = RESOLUTION, length: int = 4
+) -> HostBatch:
+    """Return batch `number`, the same at every call."""
     rng = np.random.default_rng(number)
     ids = rng.integers(1, 16, (size, length), dtype=np.int32)
     arrays = Batch(
-        video=rng.uniform(-1, 1, (size, frames, side, side, 3)).astype(np.float32),
+        video=rng.uniform(-1, 1, (size, frames, resolution, resolution, 3)).astype(np.float32),
         latent_mean=None,
         latent_logvar=None,
         text_ids=ids,
@@ -94,17 +96,17 @@ def host_batch(number: int, size: int, *, frames: int = FRAMES, side: int = SIDE
 
 
 def with_padding(host: HostBatch, clip_ids: tuple[str, ...]) -> HostBatch:
-    """A batch of which the entries without an id are padding."""
+    """Return a batch whose entries without an id are padding."""
     return replace(with_arrays(host, valid=np.array(clip_ids) != ""), clip_ids=clip_ids)
 
 
 def with_arrays(host: HostBatch, **changes: Any) -> HostBatch:
-    """A batch with other arrays."""
+    """Replace arrays of a batch."""
     return replace(host, arrays=replace(host.arrays, **changes))
 
 
 class ToyLoader:
-    """Endless batches by number; batch `poison` holds NaN."""
+    """A loader of endless batches by number; batch `poison` has NaN pixels."""
 
     def __init__(self, size: int = 8, poison: int | None = None, end: int | None = None, **shape: int):
         self.size, self.poison, self.end, self.shape, self.number = size, poison, end, shape, 0
@@ -126,8 +128,8 @@ class ToyLoader:
 
 
 def toy_run(**changes: Any) -> Run:
-    """A run for `ToyTask`, which takes nothing from the model's configuration."""
-    data = DataConfig(path="none", frames=FRAMES, height=SIDE, width=SIDE, fps=8.0, batch_size=8)
+    """Return a run for `ToyTask`, which ignores the model's configuration."""
+    data = DataConfig(path="none", frames=FRAMES, height=RESOLUTION, width=RESOLUTION, fps=8.0, batch_size=8)
     model = VAEConfig(latent_channels=2, channels=(4, 4), strides=((2, 2),), time_kernel=(1, 1), blocks=1)
     optim = OptimConfig(lr=1e-2, schedule="constant")
     every = {"log_every": 1, "eval_every": 0, "save_every": 2, "sample_every": 0}
@@ -135,7 +137,7 @@ def toy_run(**changes: Any) -> Run:
 
 
 def main(workdir: str, steps: str, delay: str) -> None:
-    """Trains in a process of its own, which tests may kill; `delay` is the least time of a step, in seconds."""
+    """Train in a process of its own, which tests may kill; `delay` is the least time of a step, in seconds."""
 
     class Slow(ToyLoader):
         def __next__(self) -> HostBatch:
@@ -145,25 +147,25 @@ def main(workdir: str, steps: str, delay: str) -> None:
     train(toy_run(steps=int(steps)), ToyTask(), Slow(), None, Path(workdir), devices=jax.devices()[:1])
 
 
-def fresh(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
-    """A new module in its parts, initialised by one program rather than by one for every weight."""
+def init_model(make: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, nnx.State]:
+    """Initialise a module by one program rather than by one for every weight; return its graph and its state."""
     return nnx.graphdef(nnx.eval_shape(make)), jax.jit(lambda: nnx.state(make()))()
 
 
-def built(make: Callable[[], nnx.Module], seed: int) -> nnx.Module:
-    """A model with noise on its weights: fresh ones hold zeros that hide mistakes."""
-    graphdef, state = fresh(make)
+def build_noisy_model(make: Callable[[], nnx.Module], seed: int) -> nnx.Module:
+    """Build a model with noise added to its weights, since zero-initialised ones would hide mistakes."""
+    graphdef, state = init_model(make)
     rng = np.random.default_rng(seed)
     noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), state)
     return nnx.merge(graphdef, noisy)
 
 
 def digest(tree: Any) -> str:
-    """A hash of every bit of a tree of arrays."""
-    seen = hashlib.sha256()
+    """Return a hash of every bit of a tree of arrays."""
+    sha256 = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        seen.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-    return seen.hexdigest()
+        sha256.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return sha256.hexdigest()
 
 
 def checkpoint_steps(workdir: Path) -> list[int]:
