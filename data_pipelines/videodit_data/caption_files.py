@@ -14,7 +14,7 @@ JOINERS = "\u200c\u200d"  # no pictures of their own, but part of how Persian, I
 
 @dataclass(frozen=True)
 class Captions:
-    """The captions of one file and, where they are given, its source and licence."""
+    """The captions of one file and, if known, its source and licence."""
 
     texts: tuple[str, ...]
     source: str | None = None
@@ -22,7 +22,7 @@ class Captions:
 
 
 def read_sidecar(video: Path) -> Captions | None:
-    """Captions from VIDEO.json or else VIDEO.txt; None when there is neither.
+    """Read captions from VIDEO.json or else VIDEO.txt; None when there is neither.
 
     The .json is {"caption": ...} or {"captions": [...]}, with "source" and "licence" if wanted; the .txt holds one
     caption a line. ValueError when the file cannot be read so.
@@ -50,12 +50,12 @@ class Row:
 
     @property
     def is_whole_file(self) -> bool:
-        """Whether it speaks of the whole file."""
+        """Return whether the row is about the whole file."""
         return self.clip is None and self.start is None and self.stop is None
 
 
 def find_table(folder: Path, given: Path | None) -> Path | None:
-    """The given table, or captions.jsonl or .csv in `folder`, or else in the folder above it; None when there is none.
+    """Return the given table, or captions.jsonl or .csv in `folder` or else in its parent; None when there is none.
 
     ValueError when the given one is not there, or the choice is not clear.
     """
@@ -75,7 +75,7 @@ def find_table(folder: Path, given: Path | None) -> Path | None:
 
 
 def read_table(path: Path) -> dict[str, Captions]:
-    """File name to captions, in order of appearance; a file may have several rows.
+    """Read captions by file name, in order of appearance; a file may have several rows.
 
     A .csv has the columns file and caption, a .jsonl has objects {"file": ..., "caption": ...} (or "captions", a
     list); both may give source and licence. ValueError names the line that cannot be used.
@@ -88,7 +88,7 @@ def read_table(path: Path) -> dict[str, Captions]:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a table as in `read_table`, which may name a clip, or a start and stop in seconds, besides the file.
+    """Read the rows of a table as in `read_table`; each may also name a clip, or a start and stop in seconds.
 
     ValueError names the line that cannot be used.
     """
@@ -147,7 +147,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _json(text: str) -> Any:
-    """ValueError also on nesting without end."""
+    """Parse JSON. ValueError also on nesting without end."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -166,7 +166,7 @@ def _from_mapping(values: Any) -> Captions:
 
 
 def clean(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return texts without what is no text and would reach terminals (control characters become spaces), none empty."""
+    """Return the texts that are not empty, with control characters replaced by spaces."""
     plain = ("".join(c if c.isprintable() or c in JOINERS else " " for c in text) for text in texts)
     plain = (text.strip(" " + JOINERS) for text in plain)
     return tuple(text for text in plain if text)

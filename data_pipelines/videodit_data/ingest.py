@@ -1,7 +1,7 @@
-"""A folder of captioned video files to a data set: every file decoded once, every file accounted for.
+"""Ingestion of a folder of captioned video files: decodes every file once, and reports every unused file.
 
 What was found out about each file is kept in a journal in `OUT.partial`, by the hash of its bytes: a run that was
-interrupted goes on where it stopped, and ends with the same bytes as one that was not.
+interrupted resumes where it stopped, and ends with the same bytes as one that was not.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def ingest(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Make a data set in `out` of the videos in `folder` and below; returns its manifest.
+    """Build a data set in `out` from the videos in `folder` and below; returns its manifest.
 
     Captions come from a .json or .txt of the video's name, or else from a table (`captions`, or captions.jsonl or .csv
     in the folder or the one above it). `source` (the folder's name if None) and `licence` hold where the captions do
@@ -99,7 +99,7 @@ def ingest(
 def _survey(
     folder: Path, out: Path, table: Path | None, source: str, licence: str
 ) -> tuple[list[_File], list[LeftOut]]:
-    """Videos with captions, by name, and all other files with the reason why they are not used."""
+    """Return videos with captions, by name, and all other files with the reason why they are not used."""
     paths = {path.relative_to(folder).as_posix(): path for path in _walk(folder, out)}
     tabled, left_out = _match(table, folder, paths)
     stems = {path.with_suffix("") for path in paths.values() if is_video(path)}
@@ -131,7 +131,7 @@ def _survey(
 
 
 def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    """Files in the folder and below, without hidden ones and without those of the data set that is being made."""
+    """Yield the files in the folder and below, except hidden ones and those of the data set being built."""
     ours = {out.absolute(), partial_directory(out).absolute()}
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -142,7 +142,7 @@ def _walk(folder: Path, out: Path) -> Iterator[Path]:
 def _match(
     table: Path | None, folder: Path, paths: dict[str, Path]
 ) -> tuple[dict[str, caption_files.Captions], list[LeftOut]]:
-    """Rows of the table by the file they name, relative to the folder or to the table, and the rows that name none."""
+    """Return the table's rows by the file they name, relative to the folder or to the table, and unmatched rows."""
     tabled, left_out = {}, []
     names = {path.resolve(): name for name, path in paths.items()}
     for file, found in ({} if table is None else caption_files.read_table(table)).items():
@@ -164,7 +164,7 @@ def _hash(files: Sequence[_File], threads: int, report: Progress) -> list[str]:
 
 
 def _digest(files: Sequence[_File], hashes: Sequence[str], left_out: Sequence[LeftOut]) -> str:
-    """Return one hash over everything that the data set is made of."""
+    """Return one hash over the whole input of the data set."""
     clips = [[f.name, digest, f.captions, f.source, f.licence] for f, digest in zip(files, hashes, strict=True)]
     return hashlib.sha256(json.dumps([clips, [asdict(left) for left in left_out]]).encode()).hexdigest()
 
@@ -198,7 +198,7 @@ def _verify(
 
 
 def _read_journal(journal: Path) -> dict[tuple[str, str], VideoInfo | str]:
-    """Return what earlier runs noted; a last line that was not written to its end is cut off."""
+    """Read the journal of earlier runs; an incomplete last line is cut off."""
     noted: dict[tuple[str, str], VideoInfo | str] = {}
     if not journal.exists():
         return noted

@@ -1,4 +1,4 @@
-"""What a data set holds, as facts, as a table and as a picture."""
+"""Inspection of a data set: its facts, as a table and as a contact sheet."""
 
 import os
 import textwrap
@@ -26,7 +26,7 @@ _LONG = 240  # characters of what is known besides
 
 
 def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:
-    """Return counts, sizes, rates, sources and what was left out; captions of the first `look_at` records.
+    """Return counts, sizes, rates, sources and dropped clips; captions of the first `look_at` records.
 
     ValueError when `directory` is no data set.
     """
@@ -136,7 +136,7 @@ def _frame(record: Record, number: int, size: tuple[int, int]) -> UInt8[np.ndarr
 
 
 def _grid(cells: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Cells in rows; a row is as high as its highest cell, a column as wide as its widest."""
+    """Draw cells in rows; a row is as high as its highest cell, a column as wide as its widest."""
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     widths = [max(row[column].width for row in rows if column < len(row)) for column in range(columns)]
     heights = [max(cell.height for cell in row) for row in rows]

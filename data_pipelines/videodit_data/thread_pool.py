@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, *, ahead: int | None = None
 ) -> Iterator[Result]:
-    """`map` over a few threads: results in the order of `items`, at most `ahead` calls ahead of the reader.
+    """Map a function over a few threads: results in the order of `items`, at most `ahead` calls ahead of the reader.
 
     Two a thread if `ahead` is None, and never less than one a thread.
     """

@@ -1,4 +1,4 @@
-"""Captions to token ids: a sentencepiece model with T5's special ids, trained here or read from a file."""
+"""The tokenizer of captions: a sentencepiece model with T5's special ids, trained here or read from a file."""
 
 import html
 import io
@@ -65,7 +65,7 @@ def is_model(data: bytes) -> bool:
 
 
 def clean_caption(caption: str) -> str:
-    """A caption as Wan's pipelines tidy it before they cut it into pieces: encoding, HTML entities, quotes, spaces."""
+    """Clean a caption as Wan's pipelines do before tokenization: encoding, HTML entities, quotes, spaces."""
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(caption))).split())
 
 
@@ -93,11 +93,11 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """Number of ids."""
+        """Return the number of ids."""
         return self._pieces.get_piece_size()
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[Int32[np.ndarray, "B S"], Bool[np.ndarray, "B S"]]:
-        """(ids, mask) of `length` tokens a text, eos included; longer texts are cut before their eos.
+        """Encode texts to (ids, mask) of `length` tokens each, eos included; longer texts are cut before their eos.
 
         The empty text is eos alone: what guidance takes as "no caption".
         """
@@ -115,7 +115,7 @@ class Tokenizer:
         return ids_BS, mask_BS
 
     def decode(self, ids: Int32[np.ndarray, "B S"]) -> list[str]:
-        """Return the texts of `encode`'s ids, up to spelling that the model normalises."""
+        """Decode ids of `encode` to texts, up to spelling that the model normalises."""
         return [self._pieces.decode([int(piece) for piece in row if piece not in (PAD, EOS)]) for row in ids]
 
     def _warn(self, text: str, tokens: int, length: int) -> None:
@@ -127,7 +127,7 @@ class Tokenizer:
 
 
 class NoTokenizer:
-    """Stands in for a `Tokenizer` where no text is read: every caption becomes eos alone."""
+    """A replacement of `Tokenizer` where no text is read: every caption becomes eos alone."""
 
     model, size = b"", 2
 

@@ -1,1 +1,1 @@
-"""Captions written by a model that looks at frames, and prompts expanded in the same words. Needs no extra."""
+"""Captions written by a vision model, and prompts expanded by the same instruction. Needs no extra."""

@@ -1,4 +1,4 @@
-"""What a captioner is: any callable from a few clips to captions of the requested lengths.
+"""The captioner interface: any callable from a few clips to captions of the requested lengths.
 
     def captioner(clips: Sequence[Clip], lengths: Sequence[Length]) -> Sequence[Mapping[str, str] | Failure]
 
@@ -26,7 +26,7 @@ from videodit_data.captioning.lengths import Length, TextError, check_text
 
 @dataclass(frozen=True)
 class Clip:
-    """What a captioner sees of a clip: a few frames spread evenly over it, and what is known of it."""
+    """The input of a captioner: a few evenly spaced frames of a clip, and its known facts."""
 
     id: str
     sha256: str  # of the encoded file
@@ -58,23 +58,23 @@ Keep = Literal["before", "after", "none"]  # where captions that there are stay:
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides a captioner's captions. `settings` is plain JSON; it holds no address and no key."""
+    """All settings that determine a captioner's captions. `settings` is plain JSON, without address or key."""
 
     model: str
     template: str = ""  # version of the instruction; empty where there is none of ours
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Return the identity as plain JSON."""
         return asdict(self)
 
     @property
     def digest(self) -> str:
-        """A short hash of all of it."""
+        """Return a short hash of the identity."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     def source(self, length: str) -> str:
-        """Return what `Record.caption_sources` says of a caption: model, template, length."""
+        """Return the entry of `Record.caption_sources` for a caption: model, template, length."""
         return ", ".join(filter(None, (self.model, self.template and f"template {self.template}", length)))
 
 
@@ -108,7 +108,7 @@ def _checked(clip: Clip, answer: object, lengths: Sequence[Length]) -> Answer:
 def merge_captions(
     answer: Mapping[str, str], identity: Identity, captions: Sequence[str], sources: Sequence[str], keep: Keep
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the answer's captions with those that there were, and the sources of all: fields of a `Record`.
+    """Return the answer's captions merged with the existing ones, and the sources of all: fields of a `Record`.
 
     Empty captions, which stand for none, are not kept.
     """
@@ -139,7 +139,7 @@ def load(name: str) -> tuple[Captioner, Identity]:
 
 
 def identity_of(captioner: Captioner, name: str) -> Identity:
-    """Its own `identity`, or else `name` and the hash of the file that it is written in."""
+    """Return the captioner's `identity`, or else `name` and the hash of its source file."""
     own = getattr(captioner, "identity", None)
     if isinstance(own, Identity):
         return own

@@ -1,4 +1,4 @@
-"""An OpenAI-style chat endpoint as a captioner: bounded, paced, tried again, and given up when it is dead."""
+"""A captioner that calls an OpenAI-style chat endpoint, with rate limits, timeouts, retries and a failure limit."""
 
 import base64
 import io
@@ -31,7 +31,7 @@ _NO_SCHEMA = ("HTTP 400", "HTTP 422", "HTTP 501")  # what servers say that know 
 
 @dataclass(frozen=True)
 class EndpointConfig:
-    """Where the endpoint is and how it is asked.
+    """Settings of a chat endpoint: its address, and how requests are made.
 
     Attributes:
         url: of the server, with or without /v1/chat/completions. model: its name there.
@@ -68,7 +68,7 @@ class EndpointConfig:
 
 
 class EndpointDown(RuntimeError):
-    """The endpoint cannot be used; what it has answered so far stays."""
+    """The endpoint cannot be used; earlier answers stay valid."""
 
 
 class Stopped(RuntimeError):
@@ -117,7 +117,7 @@ class Endpoint:
         self._structured = True  # until the server is found not to know it
 
     def __call__(self, clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
-        """Captions of each clip. EndpointDown when the endpoint is dead, Stopped after `stop`."""
+        """Return captions of each clip. EndpointDown when the endpoint is unusable, Stopped after `stop`."""
 
         def one(clip: Clip) -> Answer:
             return self.answer(prompts.describe(clip, lengths), lengths, clip.frames)
@@ -125,7 +125,7 @@ class Endpoint:
         return list(ordered_map(one, clips, min(self.config.concurrency, len(clips)))) if clips else []
 
     def stop(self, *, cut: bool = False) -> None:
-        """Nothing more is asked: what is under way is still answered, or with `cut` ended at once."""
+        """Send no more requests; those in flight are still answered, or with `cut` ended at once."""
         self._stopping.set()
         if cut:
             self._client.cut()
@@ -133,7 +133,7 @@ class Endpoint:
     def answer(
         self, request: prompts.Request, lengths: Sequence[Length], frames: UInt8[np.ndarray, "T Y X 3"] | None = None
     ) -> Answer:
-        """Return texts of the lengths for one request, tried until they are good or `attempts` are used up."""
+        """Return texts of the lengths for one request, retried until they are valid or `attempts` are used up."""
         pictures = [] if frames is None else [_data_url(frame) for frame in frames]
         failure, structured = Failure("not asked"), self._structured
         for attempt in range(1, self.config.attempts + 1):
@@ -161,7 +161,7 @@ class Endpoint:
         return failure
 
     def _exchange(self, body: bytes) -> str:
-        """Return what the model says. TextError when it refuses, _Trouble when nothing usable comes back."""
+        """Return the model's text. TextError when it refuses, _Trouble when the reply is unusable."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "videodit"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -182,7 +182,7 @@ class Endpoint:
             raise _Trouble(error.reason, str(error)) from error
 
     def _refused(self, reply: Reply, data: bytes) -> _Trouble:
-        """Return what a status other than 200 means. EndpointDown when no other request could go better."""
+        """Return the error of a status other than 200. EndpointDown when other requests would fail as well."""
         message = f"{self._address} answers {reply.status}: {shown(data) or 'nothing'}"
         if 300 <= reply.status < 400:
             self._give_up(f"{self._address} answers {reply.status}: give the address that it redirects to.")
@@ -196,7 +196,7 @@ class Endpoint:
     def _body(
         self, request: prompts.Request, pictures: Sequence[str], problem: str, lengths: Sequence[Length] | None
     ) -> bytes:
-        """Return the request as JSON; with `lengths`, a reply of their schema is asked for."""
+        """Return the request as JSON; with `lengths`, it requires a reply of their schema."""
         text = "\n\n".join(filter(None, (request.user, problem and prompts.again(problem))))
         parts = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
         content: Any = [*parts, {"type": "text", "text": text}] if parts else text
@@ -237,7 +237,7 @@ class Endpoint:
 
 
 def _key(variable: str | None) -> str:
-    """Return the key in an environment variable. ValueError, without it, when there is none that a header can hold."""
+    """Return the key in an environment variable. ValueError, not showing it, when it is unset or unfit for a header."""
     if variable is None:
         return ""
     key = os.environ.get(variable, "").strip()

@@ -1,4 +1,4 @@
-"""Short prompts expanded to what training captions look like, by the instruction that these were written with."""
+"""Expansion of short prompts to the style of training captions, by the instruction that captions were written with."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ MOST_CHARACTERS = 4000  # of a prompt
 
 @dataclass(frozen=True)
 class Expansion:
-    """A prompt as its user wrote it, what it became, and what wrote that, as `Record.caption_sources` has it."""
+    """The user's prompt, its expansion, and the expansion's source in the form of `Record.caption_sources`."""
 
     prompt: str
     expanded: str
@@ -20,7 +20,7 @@ class Expansion:
 
 
 def expand(endpoint: Endpoint, prompt: str, length: Length) -> Expansion | Failure:
-    """The prompt as a caption of the given length, or why there is none. ValueError on a prompt without an end."""
+    """Expand the prompt to a caption of a length, or return the failure. ValueError on a prompt that is too long."""
     if len(prompt) > MOST_CHARACTERS:
         raise ValueError(f"A prompt to expand has at most {MOST_CHARACTERS} characters, not {len(prompt)}.")
     answer = endpoint.answer(prompts.expand(prompt, [length]), [length])

@@ -1,4 +1,4 @@
-"""Answers of captioners, kept line by line as they come, so that an interrupted run asks nothing twice."""
+"""A journal of captioners' answers, written line by line, so that a resumed run repeats no request."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from videodit_data.captioning.captioner import Answer, Failure
 
 @dataclass(frozen=True)
 class Entry:
-    """An answer about a clip. `question` is a hash of all that decides the answer: clip, captioner, lengths, frames."""
+    """An answer about a clip. `question` is a hash of the clip, the captioner, the lengths and the frames."""
 
     clip: str
     sha256: str  # of the encoded file
@@ -22,7 +22,7 @@ class Entry:
     answer: Answer
 
     def to_json(self) -> str:
-        """Return one line."""
+        """Return the entry as one line of JSON."""
         values = {"clip": self.clip, "sha256": self.sha256, "asked": self.question}
         if isinstance(self.answer, Failure):
             values |= {"failed": self.answer.reason, "detail": self.answer.detail}
@@ -42,7 +42,7 @@ def read_entry(line: str | bytes) -> Entry:
 
 
 class Journal:
-    """Entries in a file, found by question; safe to share between threads, held by one process at a time.
+    """Entries in a file, looked up by question; safe to share between threads, locked by one process at a time.
 
     An entry is on the disk when `put` returns. A last line that was not written to its end is cut off. ValueError when
     another line cannot be read, or another process holds the file.
@@ -66,7 +66,7 @@ class Journal:
             raise ValueError(f"{self._path} is written by another run: wait for its end.") from error
 
     def _read(self) -> dict[str, int]:
-        """Return where the answer to each question begins."""
+        """Return the byte offset of the answer to each question."""
         offsets, end = {}, 0
         for number, line in enumerate(self._reader, 1):
             if not line.endswith(b"\n"):
@@ -91,7 +91,7 @@ class Journal:
             return read_entry(self._reader.readline()).answer
 
     def put(self, entries: Sequence[Entry]) -> None:
-        """Note answers; after an error such as a full disk, those before are whole."""
+        """Append answers; after an error such as a full disk, earlier ones are intact."""
         if not entries:
             return
         with self._lock:

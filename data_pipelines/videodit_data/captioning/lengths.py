@@ -1,4 +1,4 @@
-"""Lengths of captions in words, and what no caption may be."""
+"""Lengths of captions in words, and checks that every caption must pass."""
 
 import re
 import unicodedata
@@ -19,7 +19,7 @@ _CHATTER = re.compile(r"(sure\b[,!.]|certainly\b[,!.]|of course\b[,!.]|here('s| 
 
 @dataclass(frozen=True)
 class Length:
-    """A length of captions: its name, the words it should have (from, to), and what it tells."""
+    """A length of captions: its name, its range of words (from, to), and what it describes."""
 
     name: str
     words: tuple[int, int]
@@ -37,7 +37,7 @@ LENGTHS = {
 
 
 class TextError(ValueError):
-    """A text that is no caption. `reason` is the same for all texts that are wrong alike."""
+    """A text that is not a valid caption. `reason` is the same for all texts with the same fault."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -45,7 +45,7 @@ class TextError(ValueError):
 
 
 def parse_lengths(names: str) -> tuple[Length, ...]:
-    """Lengths of a list like "short,long", in that order. ValueError names what there is."""
+    """Parse a list of lengths like "short,long", in that order. ValueError lists the known names."""
     wanted = [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in LENGTHS]:
         raise ValueError(f"No length is named '{unknown[0]}'; there are {', '.join(LENGTHS)}.")
@@ -85,7 +85,7 @@ def check_text(text: object, length: Length, instruction: str = "") -> str:
 
 
 def _shared_run(words: Sequence[str], others: Sequence[str], run: int = 8) -> str:
-    """Some `run` words in a row that both have, whatever their case; empty when there are none."""
+    """Return a run of `run` words that both texts share, ignoring case; empty when there is none."""
     theirs = {tuple(word.lower() for word in others[at : at + run]) for at in range(len(others) - run + 1)}
     for at in range(len(words) - run + 1):
         if tuple(word.lower() for word in words[at : at + run]) in theirs:

@@ -1,4 +1,4 @@
-"""The few frames of a clip that a captioner is shown."""
+"""The few frames of a clip that a captioner receives."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from videodit_data.video import decode_clip
 
 @dataclass(frozen=True)
 class Look:
-    """How many frames are shown at most, and pixels of their longer side at most."""
+    """Limits on a captioner's frames: their number, and the pixels of their longer side."""
 
     frames: int = 8
     side: int = 512
@@ -19,7 +19,7 @@ class Look:
             raise ValueError(f"A captioner is shown at least one frame and pixel, not {self.frames} and {self.side}.")
 
     def at(self, record: Record) -> Clip:
-        """Return frames spread evenly over the clip: each from the middle of its part. VideoError names the record."""
+        """Return evenly spaced frames of the clip, each from the middle of its part. VideoError names the record."""
         count = min(self.frames, record.frames)
         shrunk = min(1.0, self.side / max(record.height, record.width))
         frames = decode_clip(

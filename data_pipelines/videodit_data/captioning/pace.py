@@ -1,4 +1,4 @@
-"""How fast a server is asked: a bucket of tokens, a pause for all where the server wishes one, and waits that grow."""
+"""Rate limits of requests to a server: a token bucket, a pause shared by all threads, and exponential backoff."""
 
 import random
 import threading
@@ -42,11 +42,11 @@ class Pace:
             self._sleep(due - now)
 
     def pause(self, seconds: float | int) -> None:
-        """No request of any thread begins for so long."""
+        """Block new requests of all threads for so many seconds."""
         with self._lock:
             self._resume = max(self._resume, self._clock() + seconds)
 
 
 def backoff(attempt: int, first: float | int, most: float | int, rng: random.Random) -> float:
-    """Seconds before try number `attempt` + 1: doubled each time, at most `most`, of which a half to all by chance."""
+    """Return the seconds before attempt `attempt` + 1: doubled each time, at most `most`, times a random 0.5 to 1."""
     return min(float(most), first * 2.0 ** min(attempt - 1, 30)) * rng.uniform(0.5, 1.0)

@@ -44,7 +44,7 @@ _EXPAND = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a model: the rules, the task, and what is given with it."""
+    """A request to a model: the rules, the task, and its inputs."""
 
     rules: str
     task: str
@@ -52,17 +52,17 @@ class Request:
 
     @property
     def user(self) -> str:
-        """The text of the user's message."""
+        """Return the text of the user's message."""
         return "\n".join(filter(None, (self.task, self.given)))
 
     @property
     def instruction(self) -> str:
-        """Our own words in it, which no caption may repeat."""
+        """Return the fixed words of the request, which no caption may repeat."""
         return f"{self.rules}\n{self.task}"
 
 
 def describe(clip: Clip, lengths: Sequence[Length]) -> Request:
-    """To caption a clip from its frames."""
+    """Build the request to caption a clip from its frames."""
     count = len(clip.frames)
     frames = f"{count} frames in order, spread evenly over its {clip.seconds:.1f} seconds" if count > 1 else "a frame"
     task = _DESCRIBE.format(frames=frames)
@@ -73,12 +73,12 @@ def describe(clip: Clip, lengths: Sequence[Length]) -> Request:
 
 
 def expand(prompt: str, lengths: Sequence[Length]) -> Request:
-    """To expand a short prompt to captions of clips that it could be of."""
+    """Build the request to expand a short prompt to captions of matching clips."""
     return Request(_rules(lengths), _EXPAND, json.dumps({"prompt": prompt}, ensure_ascii=False))
 
 
 def again(problem: str) -> str:
-    """Return what is said after a reply that could not be used."""
+    """Return the message that follows an unusable reply."""
     return f"That reply cannot be used. {problem} Reply again, as one JSON object and nothing else."
 
 
@@ -91,7 +91,7 @@ def _rules(lengths: Sequence[Length]) -> str:
 
 
 def schema(lengths: Sequence[Length]) -> dict[str, object]:
-    """JSON schema of a reply."""
+    """Return the JSON schema of a reply."""
     names = [length.name for length in lengths]
     properties = {name: {"type": "string"} for name in names}
     return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}

@@ -1,4 +1,4 @@
-"""Replies of chat endpoints, read strictly: what is not exactly the requested captions is refused with a reason."""
+"""Strict parsing of chat endpoints' replies: anything but the requested captions is refused with a reason."""
 
 import json
 import re
@@ -12,7 +12,7 @@ _SHOWN = 80
 
 
 class NotChat(ValueError):
-    """A body that is no chat completion. `reason` is the same for all that are wrong alike."""
+    """A body that is no chat completion. `reason` is the same for all bodies with the same fault."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -20,7 +20,7 @@ class NotChat(ValueError):
 
 
 def chat_text(body: bytes) -> str:
-    """Return what the model says in the body of a chat completion.
+    """Return the model's text in the body of a chat completion.
 
     NotChat when it is none; TextError when the model refused, or was cut short.
     """
@@ -46,7 +46,7 @@ def chat_text(body: bytes) -> str:
 
 
 def parse_reply(text: str, lengths: Sequence[Length], instruction: str = "") -> dict[str, str]:
-    """Captions by the name of the length, from one JSON object with exactly these keys; one code fence may be round it.
+    """Parse captions by name of length from one JSON object with exactly these keys; one code fence may enclose it.
 
     TextError, and no other, when it is anything else, or a caption is none (`check_text`).
     """
@@ -66,7 +66,7 @@ def parse_reply(text: str, lengths: Sequence[Length], instruction: str = "") -> 
 
 
 def _refusal_of(text: str, length: Length) -> None:
-    """TextError if that is what the text is: the better reason where it is no JSON either."""
+    """Raise the TextError of a refusal or of an empty text: it is more specific than that of invalid JSON."""
     try:
         check_text(text, length)
     except TextError as error:
@@ -75,7 +75,7 @@ def _refusal_of(text: str, length: Length) -> None:
 
 
 def _json(text: str) -> Any:
-    """ValueError also on keys given twice and on nesting without end."""
+    """Parse JSON. ValueError also on duplicate keys and on nesting without end."""
     try:
         return json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:
@@ -94,6 +94,6 @@ def _keys(values: dict[str, Any]) -> str:
 
 
 def shown(body: bytes) -> str:
-    """Return the beginning of a body, fit for a terminal."""
+    """Return the start of a body, safe to print on a terminal."""
     text = body[: 4 * _SHOWN].decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SHOWN]

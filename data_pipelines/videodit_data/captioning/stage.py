@@ -1,4 +1,4 @@
-"""A data set captioned anew: the same videos, more captions, every clip captioned or named with the reason why not.
+"""The stage that captions a data set anew: the same videos with more captions, and a reason for each failure.
 
 Answers are noted in a journal in `OUT.partial` as they come. A run that was interrupted asks only what it has no answer
 to, and from the same answers makes the same bytes, whatever the threads and batches.
@@ -33,7 +33,7 @@ _AHEAD = 16  # batches a thread that may wait for one that takes long
 
 
 class Hopeless(RuntimeError):
-    """None of the first clips could be captioned; nothing is made."""
+    """None of the first clips could be captioned; no data set is written."""
 
 
 def caption_dataset(
@@ -51,10 +51,10 @@ def caption_dataset(
     reuse: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Make a data set in `out` of the videos of `dataset` with the captioner's captions; returns its manifest.
+    """Build a data set in `out` of the videos of `dataset` with the captioner's captions; returns its manifest.
 
     The manifest's `info` tells the captioner and counts clips captioned and failed, these by reason; `captioning.jsonl`
-    beside it names them. Nothing is done when `out` is already made of the same input.
+    next to it names them. Nothing is done when `out` is already built from the same input.
 
     Args:
         keep: where the captions that a clip has stay: before the new ones, after them, or nowhere. A clip that fails
@@ -117,13 +117,13 @@ def _plain(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finished(out: Path, info: Mapping[str, Any]) -> Manifest | None:
-    """Return the finished data set, whatever became of its clips: that is not known before they are asked about."""
+    """Return the finished data set, whichever of its clips failed: this is unknown before captioning."""
     counts = manifest.load(out).info.get("captions") if (out / manifest.FILE).exists() else None
     return manifest.already_built(out, _plain(info) | {"captions": counts})
 
 
 def _take_over(earlier: Path, journal: Journal) -> None:
-    """Good answers of an earlier result into the journal."""
+    """Copy valid answers of an earlier result into the journal."""
     path = earlier / ANSWERS
     if not path.is_file():
         raise ValueError(f"{earlier} has no {ANSWERS}: it is no data set that was captioned here.")
@@ -133,14 +133,14 @@ def _take_over(earlier: Path, journal: Journal) -> None:
 
 
 class _Start:
-    """Holds failures back until anything is good: those of a captioner that is not set up rightly do not last."""
+    """A buffer of failures until the first success: those of a misconfigured captioner are not recorded."""
 
     def __init__(self) -> None:
         self.pending: list[Entry] = []
         self.good, self._lock = False, threading.Lock()
 
     def to_note(self, entries: Sequence[Entry], good: bool) -> list[Entry]:
-        """Return what of these, and of those held, is to be noted now."""
+        """Return which of these and of the buffered entries to record now."""
         with self._lock:
             self.good |= good
             known = [*self.pending, *entries]
@@ -150,7 +150,7 @@ class _Start:
 
 @dataclass(frozen=True)
 class _Asker:
-    """Asks about clips what the journal does not know, and notes what will not change."""
+    """A worker that captions clips without an answer in the journal, and records final answers."""
 
     records: RecordSource
     captioner: Captioner
@@ -161,7 +161,7 @@ class _Asker:
     start: _Start = field(default_factory=_Start)
 
     def __call__(self, numbers: range) -> list[Entry]:
-        """Return entries of the clips; of those with captions, the journal has the text."""
+        """Return entries of the clips; the text of their captions is in the journal."""
         found: dict[int, Entry] = {}
         clips, unanswered = [], []
         for number in numbers:
@@ -195,7 +195,7 @@ class _Asker:
         return replace(entry, answer=answer)
 
     def stop(self, *, cut: bool = False) -> None:
-        """End what the captioner is doing, where it can be ended."""
+        """Stop the captioner's requests, if it supports this."""
         stop = getattr(self.captioner, "stop", None)
         if stop is not None:
             stop(cut=cut)
@@ -206,7 +206,7 @@ def _lasts(answer: Answer) -> bool:
 
 
 def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int, report: Progress) -> list[Entry]:
-    """Return an entry a clip, in order. `Hopeless` when the first so many all failed and nothing was good.
+    """Return one entry per clip, in order. `Hopeless` when all of the first clips failed.
 
     Whatever ends it early, answers that are under way are waited for and noted.
     """
@@ -250,7 +250,7 @@ def _check_hope(entries: Sequence[Entry], hopeless: int) -> None:
 
 
 def _wait_for(begun: Sequence[Future[Any]], asker: _Asker, interrupted: bool) -> None:
-    """Until what is under way has ended; a second Ctrl-C ends it at once."""
+    """Wait until running requests have ended; a second Ctrl-C ends them at once."""
     if begun and interrupted:
         logging.getLogger(__name__).warning("waiting for %d answers under way; Ctrl-C gives them up", len(begun))
     try:
@@ -274,7 +274,7 @@ def _write(
     info: Mapping[str, Any],
     progress: Progress | None,
 ) -> Manifest:
-    """Return the data set, in shards like those of its input."""
+    """Write the data set, in shards like those of its input; returns its manifest."""
     partial, made, done = manifest.start(out, info), [], 0
     for shard in described.shards:
         numbers = range(done, done + len(shard.frames))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 
 class Broken(Exception):
-    """No whole reply came. `reason` is the same for all that failed alike."""
+    """No complete reply arrived. `reason` is the same for all failures of one kind."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -25,7 +25,7 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Address:
-    """Where a chat endpoint listens."""
+    """The address of a chat endpoint."""
 
     secure: bool
     host: str
@@ -38,7 +38,7 @@ class Address:
 
 
 def chat_address(url: str) -> Address:
-    """Of a server's URL, with or without /v1 or /v1/chat/completions. ValueError when it is none."""
+    """Parse a server's URL, with or without /v1 or /v1/chat/completions. ValueError when it is none."""
     try:
         parts = urlsplit(url)
         secure, port, host = parts.scheme == "https", parts.port, (parts.hostname or "").encode("idna").decode()
@@ -56,7 +56,7 @@ def chat_address(url: str) -> Address:
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole HTTP reply; header names are lower case."""
+    """A complete HTTP reply; header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -64,7 +64,7 @@ class Reply:
 
 
 class Client:
-    """Posts to one address from any number of threads.
+    """An HTTP client that posts to one address from any number of threads.
 
     Attributes:
         connect_seconds: until there is a connection. deadline_seconds: from then on until the last byte of the reply.
@@ -85,7 +85,7 @@ class Client:
         self._lock = threading.Lock()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """Return the whole reply, whatever its status. Broken when there is none, in time and size."""
+        """Post a request; returns the complete reply, whatever its status. Broken when it is late or too large."""
         kind = http.client.HTTPSConnection if self.address.secure else http.client.HTTPConnection
         connection = kind(self.address.host, self.address.port, timeout=self._connect)
         try:
@@ -116,7 +116,7 @@ class Client:
 
     @contextmanager
     def _until_deadline(self, sock: socket.socket, late: threading.Event) -> Iterator[None]:
-        """Cut the connection when its time is over: what waits for it then wakes."""
+        """Close the connection at its deadline, which wakes the threads that wait for it."""
 
         def cut() -> None:
             late.set()
@@ -136,7 +136,7 @@ class Client:
                 self._open.discard(sock)
 
     def cut(self) -> None:
-        """End all requests that are under way, as broken ones."""
+        """Abort all requests in flight; they raise `Broken`."""
         with self._lock:
             for sock in self._open:
                 _cut(sock)
@@ -155,7 +155,7 @@ def _describe(error: Exception) -> str:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds that a Retry-After header asks to wait, from `now`, a time since the epoch; None where it tells nothing.
+    """Return the wait in seconds of a Retry-After header, from `now` (since the epoch); None where it has none.
 
     RFC 9110, section 10.2.3: seconds, or a date.
     """

@@ -1,4 +1,4 @@
-"""How much a clip moves: the mean absolute difference of neighboring frames."""
+"""A clip's motion score: the mean absolute difference of neighboring frames."""
 
 import numpy as np
 from jaxtyping import Float32

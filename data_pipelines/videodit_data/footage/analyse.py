@@ -1,4 +1,4 @@
-"""A video file to what is known of its shots and clips, in one pass; what is kept of a frame is a few numbers.
+"""Analysis of a video file's shots and clips in one pass; only a few numbers are kept per frame.
 
 Every frame is scaled down at once to a small picture (for shots, change, motion and fingerprints), and some to a larger
 one as well (`MeasureConfig.looks`). An hour of 25 frames a second leaves 12 MB, whatever their size.
@@ -56,14 +56,14 @@ class MeasureConfig:
 
 @dataclass(frozen=True)
 class AnalysisConfig:
-    """How shots are found, divided into clips, and these measured."""
+    """Settings of the search for shots, their division into clips, and the measures."""
 
     shots: ShotConfig = field(default_factory=ShotConfig)
     clips: ClipConfig = field(default_factory=ClipConfig)
     measures: MeasureConfig = field(default_factory=MeasureConfig)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, for `from_json`."""
+        """Return plain JSON, for `from_json`."""
         return asdict(self)
 
     @staticmethod
@@ -77,7 +77,7 @@ class AnalysisConfig:
 def analyse(
     path: str | os.PathLike[str], config: AnalysisConfig, *, name: str = "", most_pixels: int | None = None
 ) -> Analysis:
-    """Shots, clips and their measures of a video file, decoded once; `name` stands for the path in errors.
+    """Find the shots and clips of a video file and measure them, decoding it once; `name` is its name in errors.
 
     VideoError for all that `video.verify` refuses: what is not a video, holds no frames, is damaged or cut off, or has
     frames of more than `most_pixels`.
@@ -101,7 +101,7 @@ def analyse(
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was measured of one frame, and of strokes in place since frame `since`."""
+    """Measures of one frame, and of strokes that have stayed since frame `since`."""
 
     at: int
     since: int
@@ -114,7 +114,7 @@ class _Look:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What happens from frame `start` to frame `stop`."""
+    """Change and motion from frame `start` to frame `stop`."""
 
     start: int
     stop: int
@@ -123,7 +123,7 @@ class _Step:
 
 
 class _Watch:
-    """Shown each frame in turn, it keeps of it what clips are measured by once it is known where they are."""
+    """A collector of per-frame measures, from which clips are measured once their frames are known."""
 
     def __init__(self, config: AnalysisConfig):
         self.finder, self._config = ShotFinder(config.shots), config.measures
@@ -139,13 +139,13 @@ class _Watch:
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def see(self, frame: av.VideoFrame) -> None:
-        """The next frame."""
+        """Take in the next frame."""
         shown = video.shown_size(frame)
         if self._sizes is None:
             self._sizes = _fit(shown, self._small_pixels), _fit(shown, self._config.pixels)
         at, time = len(self.times), frame.time
         self.times.append(math.nan if time is None else time)
-        # Whatever the times do, the clock goes on.
+        # The clock advances even if the timestamps do not.
         self._clock = self._clock + 0.04 if time is None or (at and time <= self._clock) else time
         small = video.scaled(frame, self._sizes[0], self._scalers[0])
         self.finder.see(small, self._clock)
@@ -173,7 +173,7 @@ class _Watch:
         )
 
     def measures(self, part: Shot, seconds: Sequence[float]) -> dict[str, float | None]:
-        """Of frames `start` to `stop`; `seconds` is when each frame is shown."""
+        """Return the measures of frames `start` to `stop`; `seconds` are the frames' presentation times."""
         looks = _between(self._looks, part, lambda look: look.at)
         texts = [look.text for look in looks if look.since >= part.start and look.text is not None]
         steps = [step for step in _between(self._steps, part, lambda step: step.start) if step.stop < part.stop]
@@ -192,12 +192,12 @@ class _Watch:
 
 
 def _between(seen: list[Any], part: Shot, frame: Callable[[Any], int]) -> list[Any]:
-    """Return those, in the order of their frames, whose frame is in a part."""
+    """Return the items, sorted by frame, whose frame is in a part."""
     return seen[bisect_left(seen, part.start, key=frame) : bisect_left(seen, part.stop, key=frame)]
 
 
 def _fit(shown: tuple[int, int], pixels: int) -> tuple[int, int]:
-    """Return the size of the same shape of at most about so many pixels, never larger but for sides under the least."""
+    """Return a size of the same aspect with about `pixels` at most, not larger unless a side is below the minimum."""
     scale = min(1.0, math.sqrt(pixels / (shown[0] * shown[1])))
     return max(_LEAST, round(scale * shown[0])), max(_LEAST, round(scale * shown[1]))
 

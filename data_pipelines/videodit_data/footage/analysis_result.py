@@ -1,4 +1,4 @@
-"""What is found out about a source of footage, and as plain JSON: the contract between analysis and pipeline."""
+"""The analysis of a source of footage, also as plain JSON: the contract between analysis and pipeline."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class Analysis:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, for `from_json`."""
+        """Return plain JSON, for `from_json`."""
         return dataclasses.asdict(self)
 
     @staticmethod

@@ -1,7 +1,7 @@
-"""From raw footage to a data set: the input gathered, the pipeline run, the shards and their decisions put in place.
+"""The build of a data set from raw footage: gathers the input, runs the pipeline, finishes shards and decisions.
 
 What was decoded lies in OUT.partial by the hash of what it was decoded from: a build that was interrupted, anywhere and
-in any way, goes on and ends with the same bytes as one that was not, whatever the number of workers.
+in any way, resumes and ends with the same bytes as one that was not, whatever the number of workers.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def build(
     beam_options: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Manifest:
-    """Make a data set in `out` of the footage that globs, folders or files match; returns its manifest.
+    """Build a data set in `out` from the footage that globs, folders or files match; returns its manifest.
 
     Nothing is done when `out` is already made of the same input and configuration.
 
@@ -96,7 +96,7 @@ def _absolute(path: str) -> str:
 
 
 def _known(options: Sequence[str]) -> PipelineOptions:
-    """Beam's options. ValueError for one that it would pass over: a build meant for a cluster would run here."""
+    """Parse Beam's options. ValueError for one that Beam would ignore: a build meant for a cluster would run here."""
     parser, kinds = (
         argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve"),
         [PipelineOptions],
@@ -128,7 +128,7 @@ def _run(plan: Plan, options: PipelineOptions) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Ctrl-C ends the stages' processes, so that Beam's threads, which cannot be interrupted, come to an end."""
+    """Make Ctrl-C end the stages' processes, so that Beam's threads, which cannot be interrupted, end as well."""
     stages.resume()
 
     log = logging.getLogger("apache_beam")
@@ -169,7 +169,7 @@ def _sentence(error: Exception) -> str:
 
 @contextmanager
 def _watched(plan: Plan, contents: int, report: Progress, every: float = 0.5) -> Iterator[None]:
-    """Meanwhile reports how much lies in the folders of the partial directory, which every worker writes to.
+    """Report progress by the number of files in the partial directory's folders, which every worker writes to.
 
     Files of the same bytes are analysed once, so that there are as many analyses as `contents`.
     """
@@ -202,7 +202,7 @@ def _notes(folder: str) -> int:
 
 
 def _left_out(directory: str) -> list[LeftOut]:
-    """Return what was left out, by reason; the table of decisions has each."""
+    """Return what was dropped, by reason; the table of decisions has each row."""
     with _table_here(directory) as local:
         tallies = decisions.tally(local)
     return [
@@ -214,7 +214,7 @@ def _left_out(directory: str) -> list[LeftOut]:
 
 @contextmanager
 def _table_here(directory: str) -> Iterator[Path]:
-    """A local directory that holds the table of decisions."""
+    """Yield a local directory that holds the table of decisions."""
     if not file_system.is_remote(directory):
         yield Path(directory)
         return

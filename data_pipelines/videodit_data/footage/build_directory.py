@@ -1,4 +1,4 @@
-"""Where a build lies: OUT.partial while it is being made, OUT when it is whole; here or on another file system."""
+"""The directory of a build: OUT.partial while it runs, OUT when it is complete; local or on another file system."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ def partial(out: str) -> str:
 
 
 def check_unused(out: str, info: Mapping[str, Any]) -> None:
-    """ValueError when a data set of other `info` is in `out`, as far as `info` goes."""
+    """Check that a data set in `out` agrees with `info`, as far as `info` goes. ValueError when it differs."""
     file = file_system.join(out, manifest.FILE)
     if file_system.exists(file):
         there = manifest.parse(file_system.read(file).decode(), file).info
@@ -33,7 +33,7 @@ def check_unused(out: str, info: Mapping[str, Any]) -> None:
 
 
 def find_finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
-    """The data set in `out` if it is that of `info`, None if there is nothing yet. ValueError for something else.
+    """Return the data set in `out` if it is that of `info`, None if there is none. ValueError for something else.
 
     What an interruption left half moved there is moved to its end.
     """
@@ -52,7 +52,7 @@ def find_finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
 
 
 def open_partial(out: str, info: Mapping[str, Any]) -> str:
-    """The partial directory, made if need be, without what other `info` left there apart from what was decoded."""
+    """Return the partial directory, created if missing; files of other `info` are deleted, except decoded ones."""
     directory = partial(out)
     for name in ("", "analysis", "clips", "captions", *_MADE):
         file_system.make_folder(file_system.join(directory, name) if name else directory)
@@ -78,7 +78,7 @@ def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], le
 
 
 def _move(out: str, built: Manifest) -> Manifest:
-    """Move what stays of a partial directory that is complete, its manifest last, and delete the rest."""
+    """Move the results of a complete partial directory, its manifest last, and delete the rest."""
     kept = {shard.name for shard in built.shards}
     rest = []
     for name, path in file_system.files(partial(out)).items():

@@ -1,4 +1,4 @@
-"""What goes from stage to stage of the pipeline: a clip that may still be kept, and what became of one that was not."""
+"""The elements of the pipeline: a clip that may still be kept, and the fate of one that was dropped."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +10,7 @@ from videodit_data.footage.decisions import Decision
 
 @dataclass(frozen=True)
 class Spot:
-    """Where frames are: a file, its hash and `file_system.state`, the first frame and how many."""
+    """A range of frames: a file, its hash and `file_system.state`, the first frame and their number."""
 
     clip: str
     name: str
@@ -23,7 +23,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A clip that may still be kept. whole: frames of its source. notes: what could not be found out of that."""
+    """A clip that may still be kept. whole: frames of its source. notes: what of the source is unknown."""
 
     spot: Spot
     clip: Clip
@@ -36,16 +36,16 @@ class Candidate:
 
     @property
     def id(self) -> str:
-        """Unique in its data set."""
+        """Return the clip's id, unique in its data set."""
         return self.spot.clip
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """Of near-duplicates the first of this order stays: more pixels, then more frames, then the id."""
+        """Return the sort key of near-duplicates, of which the first stays: more pixels, more frames, then the id."""
         return -self.height * self.width, -self.clip.frames, self.id
 
     def decided(self, stage: str, reason: str = "", duplicate: Spot | None = None, **why: Any) -> "Fate":
-        """Return what became of it."""
+        """Return the fate of the clip: a decision with its reason."""
         decision = Decision(
             source=self.spot.name,
             stage=stage,
@@ -67,7 +67,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Fate:
-    """A decision, where its frames are (None of a source without any), and where those that it repeats."""
+    """A decision, the range of its frames (None of a source without any), and that of the clip that it repeats."""
 
     decision: Decision
     spot: Spot | None = None

@@ -12,7 +12,7 @@ _EPSILON = 1e-6  # seconds: sums of frames' times are not exact
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """How long clips are, in seconds: at most `max_seconds`, and at least `min_seconds` but for less than a frame."""
+    """Lengths of clips in seconds: at most `max_seconds`, at least `min_seconds`, up to less than a frame."""
 
     min_seconds: float | int = 2.0
     max_seconds: float | int = 10.0
@@ -27,7 +27,7 @@ class ClipConfig:
 def divide(
     shots: Sequence[Shot], seconds: Sequence[float], config: ClipConfig
 ) -> tuple[tuple[Shot, ...], tuple[Shot, ...]]:
-    """Return parts of shots that are long enough for clips, and what is too short; together all frames, each once.
+    """Return parts of shots that are long enough for clips, and parts that are too short; each frame is in one part.
 
     A shot becomes the fewest even parts that are not too long. Where these would be too short, it becomes parts as long
     as may be and a rest. `seconds` says when each frame is shown, and at its end when the last one is over.
@@ -69,7 +69,7 @@ def _too_long(part: Shot, seconds: Sequence[float], config: ClipConfig) -> bool:
 
 
 def _longest(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[Shot]:
-    """Parts as long as may be, one after the other, and the rest; a frame shown for longer is a part by itself."""
+    """Return consecutive parts of maximal length, and the rest; a frame shown for longer is a part by itself."""
     parts, at = [], shot.start
     while at < shot.stop:
         stop = bisect_right(seconds, seconds[at] + config.max_seconds + _EPSILON) - 1

@@ -1,4 +1,4 @@
-"""The configuration of a build: how footage is cut, what is dropped, and how what is kept is stored."""
+"""The configuration of a build: how footage is cut, which clips are dropped, and how kept clips are stored."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,7 +28,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class DuplicateConfig:
-    """Which near-duplicates are dropped.
+    """Settings of the search for near-duplicates.
 
     Attributes:
         drop: whether any are.
@@ -48,7 +48,7 @@ class DuplicateConfig:
 
 @dataclass(frozen=True)
 class CaptionConfig:
-    """Where captions come from.
+    """Settings of the sources of captions.
 
     Attributes:
         table: a captions.jsonl or .csv with the columns file and caption, perhaps clip, or start and stop in seconds;
@@ -62,7 +62,7 @@ class CaptionConfig:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """A build from raw footage to shards.
+    """Settings of a build from raw footage to shards.
 
     Attributes:
         analysis: how footage is divided into clips and measured.

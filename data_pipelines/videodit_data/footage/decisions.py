@@ -1,4 +1,4 @@
-"""What becomes of every clip and source of a build: one row each, in a Parquet table next to the shards."""
+"""Decisions on every clip and source of a build: one row each, in a Parquet table next to the shards."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a clip, of a part of a source too short for one, of a caption that fits no clip (without `frames`,
+    """The fate of a clip, of a part of a source too short for one, of a caption that fits no clip (without `frames`,
     at the stage "captions"), or of a whole source.
 
     source: name of the file. start: first frame. start_seconds: when it is shown after the source's first. stage: one
@@ -69,12 +69,12 @@ class Decision:
 
     @property
     def kept(self) -> bool:
-        """Whether it is a clip of the data set."""
+        """Return whether the row is a clip of the data set."""
         return self.stage == "kept"
 
     @property
     def order(self) -> tuple[str, int, str, str, str]:
-        """Where it comes in the table."""
+        """Return the row's sort key in the table."""
         return self.source, -1 if self.start is None else self.start, self.clip or "", self.reason, self.detail or ""
 
 
@@ -84,7 +84,7 @@ def thumbnail_name(clip: str) -> str:
 
 
 def digest(clip: str) -> str:
-    """Return what clips are put in order by, so that those of one source are apart: a hash of the id."""
+    """Return the sort key of clips, a hash of the id, which separates those of one source."""
     return hashlib.sha256(clip.encode()).hexdigest()
 
 
@@ -108,7 +108,7 @@ def parts(directory: Path) -> list[Path]:
 
 
 def read(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of the table of a data set, or only `columns` of them; without these with all measures under "measures".
+    """Read the rows of a data set's table, or only some `columns`; without these, "measures" has all measures.
 
     ValueError when there is no table.
     """
@@ -120,7 +120,7 @@ def read(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict
 
 
 def tally(directory: Path) -> dict[tuple[str, str], "Tally"]:
-    """Return what each reason of each stage dropped, in the order of the funnel and by count."""
+    """Return the number of rows dropped by each stage and reason, in the order of the funnel and by count."""
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     for row in read(directory, ("source", "clip", "stage", "reason", "frames", "seconds")):
         tallies[row["stage"], row["reason"]].add(row)
@@ -129,7 +129,7 @@ def tally(directory: Path) -> dict[tuple[str, str], "Tally"]:
 
 @dataclass
 class Tally:
-    """How many rows, how many of them clips, with how many frames and seconds, and one to look at."""
+    """Counts of rows, clips, frames and seconds, and the name of one example."""
 
     rows: int = 0
     clips: int = 0
@@ -138,7 +138,7 @@ class Tally:
     example: str = ""
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """One more row of the table."""
+        """Add one row of the table."""
         self.rows += 1
         self.clips += row["clip"] is not None
         self.frames += row["frames"] or 0

@@ -1,8 +1,8 @@
-"""Kept clips captioned by a model, where that is asked for: every answer is noted under the hash of its question.
+"""Captioning of kept clips by a model, if requested: every answer is stored under the hash of its question.
 
 A build that was interrupted asks only what it has no answer to. A clip of which the captioner says that it never will
 have captions keeps those that it has, or else is dropped; what would go better another time ends the build instead,
-which then goes on with the same command.
+which then resumes with the same command.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ _BATCH = 32  # clips that are asked about together, side by side
 
 @dataclass(frozen=True)
 class CaptionerConfig:
-    """A model that captions kept clips.
+    """Settings of the model that captions kept clips.
 
     Attributes:
         use: "module:function" (see captioning/captioner.py), or the address of an OpenAI-style chat endpoint.
@@ -72,11 +72,11 @@ class CaptionerConfig:
 
     @property
     def is_endpoint(self) -> bool:
-        """Whether `use` is an address."""
+        """Return whether `use` is an address."""
         return self.use is not None and "://" in self.use
 
     def open(self) -> tuple[Captioner, Identity]:
-        """Return the captioner and what decides its captions. ValueError when there is none such."""
+        """Return the captioner and its identity. ValueError when there is no such captioner."""
         assert self.use is not None
         if not self.is_endpoint:
             return load(self.use)
@@ -92,7 +92,7 @@ class CaptionerConfig:
         return made, made.identity
 
     def identity(self) -> dict[str, Any] | None:
-        """Return all that decides captions, as JSON: no address, no key, no speed."""
+        """Return the settings that determine captions, as JSON: no address, no key, no rate."""
         if self.use is None:
             return None
         _, identity = self.open()
@@ -105,7 +105,7 @@ _open: dict[CaptionerConfig, "_Open"] = {}  # of this worker: an endpoint paces 
 
 
 class _Open:
-    """A captioner that all threads of this worker share: it is asked about so many clips side by side."""
+    """A captioner that all threads of this worker share, with a limit on concurrent clips."""
 
     def __init__(self, config: CaptionerConfig):
         self.captioner, self.identity = config.open()
@@ -113,7 +113,7 @@ class _Open:
 
 
 def stop() -> None:
-    """End what this worker's captioners are doing, where that can be ended."""
+    """Stop the requests of this worker's captioners, if they support this."""
     with _lock:
         for each in _open.values():
             end = getattr(each.captioner, "stop", None)
@@ -123,7 +123,7 @@ def stop() -> None:
 
 
 class Caption(beam.PTransform):
-    """Staged clips to the same with captions; a dict of "passed" and "decided"."""
+    """A transform that adds captions to staged clips; a dict of "passed" and "decided"."""
 
     def __init__(self, config: CaptionerConfig, limits: Limits, folder: str):
         super().__init__()
@@ -139,7 +139,7 @@ class Caption(beam.PTransform):
 
 
 class Ask(beam.DoFn):
-    """Some staged clips to the same with captions; tagged "decided": those that have none."""
+    """A function that adds captions to a batch of staged clips; tagged "decided": those without captions."""
 
     def __init__(self, config: CaptionerConfig, limits: Limits, folder: str):
         self._config, self._limits, self._folder = config, limits, folder
@@ -184,7 +184,7 @@ class Ask(beam.DoFn):
         return answer
 
     def _decode(self, clip: Staged) -> Clip:
-        """Return what the captioner is shown; frames are decoded apart, with limits. VideoError as `stages.call`."""
+        """Return the captioner's input; another process decodes the frames, within limits. VideoError as `call`."""
         facts = {name: getattr(clip, name) for name in ("fps", "frames", "height", "width")}
         with file_system.open_local(clip.path) as path:
             shown = call(

@@ -1,4 +1,4 @@
-"""Near-duplicates within and across sources: fingerprints that share a band are compared, the first of each kind stays.
+"""Near-duplicates within and across sources: fingerprints that share a band are compared; the first of a group stays.
 
 Banded locality-sensitive hashing: a clip is filed under each band of its fingerprint, and only clips under one band
 meet (Indyk and Motwani 1998, doi:10.1145/276698.276876). A clip is dropped if a near-duplicate comes before it in the
@@ -25,7 +25,7 @@ class Entry:
 
 
 class DropDuplicates(beam.PTransform):
-    """Candidates to a dict of collections: "passed", "dropped" (fates), and "crowded".
+    """A transform of candidates to a dict of collections: "passed", "dropped" (fates), and "crowded".
 
     Under one band, each clip is compared with the `most` first ones. "crowded" has the number of those that are no
     such first one, of every band that has them: what is a duplicate of such a clip alone may stay.

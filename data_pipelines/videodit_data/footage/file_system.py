@@ -1,4 +1,4 @@
-"""Files where they are: local paths used directly, others (gs://, s3://, hdfs://) through Beam's file systems."""
+"""Files on any file system: local paths are used directly, others (gs://, s3://, hdfs://) through Beam."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def exists(path: str) -> bool:
 
 
 def state(path: str) -> str:
-    """Return what changes with a file: its size and time, or the checksum that another file system keeps."""
+    """Return a string that changes with a file: its size and time, or the checksum of another file system."""
     if is_remote(path):
         return str(FileSystems.checksum(path))
     found = os.stat(path)
@@ -46,7 +46,7 @@ def make_folder(path: str) -> None:
 
 
 def files(folder: str) -> dict[str, str]:
-    """Paths of the files in a folder and below it, by their names there."""
+    """Return the paths of the files in a folder and below it, by their names relative to it."""
     if not is_remote(folder):
         found = (path for path in Path(folder).rglob("*") if path.is_file())
         return {path.relative_to(folder).as_posix(): str(path) for path in sorted(found)}
@@ -64,7 +64,7 @@ def read(path: str) -> bytes:
 
 
 def write(path: str, data: bytes, *, once: bool = False) -> None:
-    """Write a file whole or not at all, as `open_for_writing`, replacing an existing file unless `once`."""
+    """Write a file atomically, as `open_for_writing`, replacing an existing file unless `once`."""
     with open_for_writing(path, once=once) as scratch:
         scratch.write_bytes(data)
 
@@ -115,7 +115,7 @@ def delete(paths: list[str]) -> None:
 
 
 def rename(path: str, to: str) -> None:
-    """Rename a file, in the place of what is there."""
+    """Rename a file, replacing an existing one."""
     if not is_remote(path):
         os.replace(path, to)
         return

@@ -1,4 +1,4 @@
-"""Declared thresholds of what is measured of clips. Pure."""
+"""Filters of clips by thresholds on their measures. Pure."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Filter:
-    """Clips whose measure is from `least` to `most`, both included, stay; None is no bound.
+    """A filter that keeps clips whose measure is from `least` to `most`, both included; None is no bound.
 
     unknown: what becomes of clips of which there is nothing to measure (the loudness of what is silent).
     """
@@ -23,7 +23,7 @@ class Filter:
 
     @property
     def active(self) -> bool:
-        """Whether it could drop anything."""
+        """Return whether the filter can drop any clip."""
         return self.least is not None or self.most is not None or self.unknown == "drop"
 
 

@@ -1,8 +1,8 @@
-"""Perceptual hashes of clips: near copies (coded anew, rescaled, brightened, cropped a little) have hashes near by.
+"""Perceptual hashes of clips: near copies (re-encoded, rescaled, brightened, slightly cropped) have similar hashes.
 
 A frame's hash is the 64-bit DCT pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
 2010): the signs of the 8 x 8 lowest frequencies, but for the mean, of a 32 x 32 grey picture against their median.
-A clip's fingerprint is the hashes of frames spread evenly over it. On 14 clips of real footage, copies at crf 45, at a
+A clip's fingerprint is the hashes of evenly spaced frames. On 14 clips of real footage, copies at crf 45, at a
 seventh of the size, 30% brighter or without 2% at each side were at most 5 bits away, those with a gamma of 0.7,
 without 4% at each side or with a caption 10 bits; clips of other footage were at least 25 bits away.
 """
@@ -41,7 +41,7 @@ def distance(a: Sequence[int], b: Sequence[int]) -> float:
 
 
 def banding(bits: int) -> tuple[int, int]:
-    """Bands and rows for `bands` that find at least 0.89 of the fingerprints at a distance of `bits`, more nearer by.
+    """Return bands and rows for `bands` that find at least 0.89 of fingerprints at distance `bits`, more if nearer.
 
     32 bands, or 64 above 8 bits, of as many rows as allow it, 20 at most.
 

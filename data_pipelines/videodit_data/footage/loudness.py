@@ -1,7 +1,7 @@
 """Loudness of any part of a source (EBU R128, ITU-R BS.1770), from one pass through FFmpeg's `ebur128` filter.
 
-The filter tells the loudness of each 400 ms block, one every 100 ms; a part's integrated loudness is the gated mean of
-the blocks that lie in it.
+The filter measures the loudness of each 400 ms block, one every 100 ms; a part's integrated loudness is the gated mean
+of the blocks that lie in it.
 """
 
 import av
@@ -12,9 +12,9 @@ _STEP, _BLOCK = 0.1, 0.4  # seconds
 
 
 class Loudness:
-    """Hears the packets of a sound stream in turn and then knows the loudness of its parts.
+    """A meter that takes the packets of a sound stream in order and then returns the loudness of its parts.
 
-    trouble: why hearing stopped, "" if it did not.
+    trouble: why decoding stopped, "" if it did not.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Loudness:
         self.trouble = ""
 
     def hear(self, packet: av.Packet) -> None:
-        """The next packet; once one cannot be decoded, the rest stays unheard."""
+        """Decode and measure the next packet; after one that cannot be decoded, further packets are ignored."""
         if self.trouble:
             return
         try:
@@ -55,7 +55,7 @@ class Loudness:
                 self._levels.append(float(level))
 
     def integrated(self, start: float, stop: float) -> float | None:
-        """LUFS of the sound between two times (seconds of the stream), None when it is silent, too short or not there.
+        """Return LUFS of the sound between two times (seconds of the stream); None if silent, too short or missing.
 
         Blocks under -70 LUFS do not count, then those 10 LU under the mean of the rest (BS.1770-4, annex 1).
         """
@@ -68,5 +68,5 @@ class Loudness:
 
 
 def _mean(levels: np.ndarray) -> float:
-    """Return the mean in energy."""
+    """Return the mean of levels, taken over energies."""
     return float(10 * np.log10(np.mean(10 ** (levels / 10))))

@@ -1,4 +1,4 @@
-"""What is measured of single looks at a source: grey pictures of one size, taken a few times a second.
+"""Measures of single pictures of a source: grey, of one size, taken a few times a second.
 
 Every function is pure. Sizes are fractions of the picture and times are in seconds, so that the measures hold for any
 size and rate of the source, as far as it is not smaller than the looks.
@@ -28,18 +28,18 @@ class Bars:
 
     @property
     def share(self) -> float:
-        """Of the picture."""
+        """Return the bars' share of the picture."""
         return 1 - max(0.0, 1 - self.top - self.bottom) * max(0.0, 1 - self.left - self.right)
 
 
 def brightness(luma: UInt8[np.ndarray, "Y X"]) -> tuple[float, float]:
-    """Luminance, the mean level (0 black to 1 white), and contrast, the levels' standard deviation (0 to 0.5)."""
+    """Return luminance, the mean level (0 black to 1 white), and contrast, its standard deviation (0 to 0.5)."""
     mean, deviation = cv2.meanStdDev(luma)
     return float(mean[0, 0]) / 255, float(deviation[0, 0]) / 255
 
 
 def sharpness(luma: UInt8[np.ndarray, "Y X"]) -> float:
-    """Variance of the Laplacian, in squared grey levels of 255: 0 for a flat picture, under about 50 for a blurred one.
+    """Return the variance of the Laplacian, in squared levels of 255: 0 for a flat picture, under 50 for a blurred one.
 
     Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. It belongs to the size of `luma`.
     """
@@ -49,8 +49,9 @@ def sharpness(luma: UInt8[np.ndarray, "Y X"]) -> float:
 def motion(
     before: UInt8[np.ndarray, "Y X"], after: UInt8[np.ndarray, "Y X"], seconds: float, flow: cv2.DISOpticalFlow
 ) -> float:
-    """Mean speed of the picture's points, in shorter sides of the picture a second: DIS optical flow from one to the
-    other, `seconds` apart. Above about 1.5 a second it is understated.
+    """Return the mean speed of the picture's points, in shorter sides of the picture per second.
+
+    It is DIS optical flow from one picture to the other, `seconds` apart. Above about 1.5 per second it is understated.
 
     Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """
@@ -59,7 +60,7 @@ def motion(
 
 
 def bars(luma: UInt8[np.ndarray, "Y X"]) -> Bars:
-    """Black bars of one picture: rows and columns at the sides that hold nothing brighter than noise."""
+    """Return the black bars of one picture: rows and columns at the sides with nothing brighter than noise."""
     top, bottom = _dark_ends(luma)
     inner = luma[top : luma.shape[0] - bottom]
     left, right = _dark_ends(inner.T) if inner.size else (luma.shape[1], 0)
@@ -67,20 +68,20 @@ def bars(luma: UInt8[np.ndarray, "Y X"]) -> Bars:
 
 
 def _dark_ends(luma: UInt8[np.ndarray, "Y X"]) -> tuple[int, int]:
-    """Return how many rows at the beginning and at the end are dark; all of them count to the beginning."""
+    """Return the number of dark rows at the start and at the end; if all are dark, all count to the start."""
     bright = np.flatnonzero((luma > _BAR).mean(axis=1) > 1 - _QUIET)
     return (int(bright[0]), int(len(luma) - 1 - bright[-1])) if len(bright) else (len(luma), 0)
 
 
 def lasting_bars(seen: Sequence[Bars]) -> Bars:
-    """Return what stays black at each side over several pictures."""
+    """Return the bars that are black in all of several pictures."""
     return Bars(*(min(getattr(one, side) for one in seen) for side in ("top", "bottom", "left", "right")))
 
 
 def change(before: UInt8[np.ndarray, "Y X"], after: UInt8[np.ndarray, "Y X"]) -> float:
     """Return the largest change of level, of 255, of any spot of about a twentieth of the picture's height.
 
-    Differences are averaged over the spot, in which the noise of a camera or of coding goes down.
+    Differences are averaged over the spot, which reduces the noise of a camera or of encoding.
     """
     difference = np.subtract(after, before, dtype=np.float32)
     return float(np.abs(cv2.GaussianBlur(difference, (0, 0), max(1.0, min(before.shape) / 40))).max())

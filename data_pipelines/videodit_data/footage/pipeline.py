@@ -31,7 +31,7 @@ _SOURCES_A_PART = 1024  # of the table of decisions
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The input of the pipeline: the configuration, the partial directory with its lists, and where analyses lie."""
+    """The input of the pipeline: the configuration, the partial directory with its lists, the folder of analyses."""
 
     config: BuildConfig
     directory: str
@@ -74,7 +74,7 @@ def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
 
 
 class _Lines(beam.PTransform):
-    """Lines of a file."""
+    """A transform that reads the lines of a file."""
 
     def __init__(self, path: str):
         super().__init__()
@@ -96,7 +96,7 @@ def _unusable(line: str) -> Fate:
 
 
 class Judge(beam.DoFn):
-    """Candidates that pass all filters and have captions; tagged "decided": the others."""
+    """A function that yields candidates that pass all filters and have captions; tagged "decided": the others."""
 
     def __init__(self, config: BuildConfig):
         self._config = config
@@ -131,13 +131,13 @@ def _captioned(staged: beam.PCollection, plan: Plan) -> dict[str, beam.PCollecti
 
 
 def _part_of_source(candidate: Candidate) -> tuple[str, Candidate]:
-    """Clips near each other go to one worker, those of a long source to several."""
+    """Return a candidate with its key: nearby clips go to one worker, those of a long source to several."""
     length = max(1, candidate.clip.frames)
     return f"{candidate.spot.hash} {candidate.spot.name} {candidate.clip.start // (length * _TOGETHER)}", candidate
 
 
 class WriteDecisions(beam.PTransform):
-    """Fates to the table of decisions, in parts that all rows of a source share."""
+    """A transform that writes fates to the table of decisions; all rows of a source are in one part."""
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -167,7 +167,7 @@ def _write_part(part: tuple[int, Iterable[Decision]], measures: list[str], folde
 
 
 class WriteThumbnails(beam.PTransform):
-    """Pictures of a few clips of each reason, the first by hash, and of those that they repeat."""
+    """A transform that writes thumbnails of a few clips per reason, the first by hash, and of their duplicates."""
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -199,7 +199,7 @@ def _spots(group: tuple[Any, list[Fate]]) -> Iterator[tuple[str, Spot]]:
 
 
 def _note(crowded: beam.PCollection, path: str) -> None:
-    """What else is to be known: how many clips were not compared with all that share a band with them."""
+    """Write the number of clips that were not compared with all clips that share a band with them."""
     (
         crowded
         | "Not compared" >> beam.CombineGlobally(sum)

@@ -78,7 +78,7 @@ def histogram(
 
 
 def funnel(steps: Sequence[tuple[str, float]], unit: str, theme: Theme) -> bytes:
-    """Return what is left after each step, from all to kept."""
+    """Return the plot of what remains after each step, from all to kept."""
     figure, axes = _figure(theme, (6.4, height := 0.6 + 0.34 * len(steps)), (0.19, 0.5 / height, 0.98, 0.97))
     names, left = zip(*steps, strict=True)
     heights = np.arange(len(steps))[::-1]
@@ -97,7 +97,7 @@ def funnel(steps: Sequence[tuple[str, float]], unit: str, theme: Theme) -> bytes
 
 
 def _reach(values: Float[np.ndarray, " N"], bounds: Bounds) -> tuple[float, float]:
-    """From where to where most values lie, and the thresholds."""
+    """Return the range that holds most values and the thresholds."""
     low, high = np.percentile(values, [1, 99]) if len(values) > 100 else (values.min(), values.max())
     ends = [low, high, *(bound for bound in bounds if bound is not None)]
     low, high = float(min(ends)), float(max(ends))
@@ -106,7 +106,7 @@ def _reach(values: Float[np.ndarray, " N"], bounds: Bounds) -> tuple[float, floa
 
 
 def _figure(theme: Theme, size: tuple[float, float], inside: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
-    """A figure and its axes from left and bottom to right and top; made without pyplot, no global state is left."""
+    """Create a figure and its axes from left and bottom to right and top, without pyplot and its global state."""
     figure = Figure(figsize=size, facecolor="none")
     figure.subplots_adjust(*inside)
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What a build kept and dropped, and why: one HTML page that holds everything it shows and needs nothing else."""
+"""A report on what a build kept and dropped, and why: one self-contained HTML page."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ _ERRORS, _PAIRS = 200, 24  # that are shown at most
 
 @dataclass
 class _Table:
-    """What the page needs of the table of decisions."""
+    """The data of the page, read from the table of decisions."""
 
     tallies: dict[tuple[str, str, str | None], Tally] = field(default_factory=lambda: defaultdict(Tally))
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of measures
@@ -39,7 +39,7 @@ class _Table:
 
 
 def write_report(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Write the page of a data set that was built from footage to `path`, whole or not at all.
+    """Write the report of a data set that was built from footage to `path`, atomically.
 
     ValueError when `directory` holds no such data set.
     """
@@ -106,7 +106,7 @@ def _read(directory: Path) -> _Table:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step of the funnel: what it drops (clips, seconds), and the seconds that are left."""
+    """A step of the funnel: clips and seconds that it drops, and the seconds that remain."""
 
     name: str
     clips: int

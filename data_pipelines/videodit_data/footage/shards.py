@@ -1,7 +1,7 @@
-"""Kept clips to shards of even size, in an order that mixes sources and depends on nothing but the clips' ids.
+"""Shards of even size from kept clips, in an order that mixes sources and depends only on the clips' ids.
 
 Clips are ordered by the hash of their id. They are never sorted in one memory: each part, of one prefix of the hash, is
-sorted by itself, and the counts of the parts give the position where each begins.
+sorted by itself, and the counts of the parts give the first position of each.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _DIGITS = 3  # of a hash in base 16: the parts in which clips are sorted
 
 @dataclass(frozen=True)
 class ShardConfig:
-    """Of each shard, at most: clips, and bytes of their videos, no bound if None; sizes differ by one clip at most."""
+    """Limits of a shard: clips, and bytes of their videos, no bound if None; sizes differ by one clip at most."""
 
     clips: int = 1024
     bytes: int | None = None
@@ -34,13 +34,13 @@ class ShardConfig:
             raise ValueError(f"A shard holds at least one clip and one byte, not {self.clips} and {self.bytes}.")
 
     def count(self, clips: int, size: int) -> int:
-        """Return how many shards so many clips and bytes make; bytes are taken as even over clips."""
+        """Return the number of shards of so many clips and bytes, as if all clips had the same size."""
         by_bytes = 1 if self.bytes is None else -(-size // self.bytes)
         return min(max(-(-clips // self.clips), by_bytes, 1), max(clips, 1))
 
 
 class WriteShards(beam.PTransform):
-    """Staged clips to descriptions of the shards, one a shard; those that are there already are kept."""
+    """A transform of staged clips to descriptions of shards, one per shard; existing shards are kept."""
 
     def __init__(self, config: ShardConfig, folder: str, notes: str):
         super().__init__()
@@ -69,7 +69,7 @@ def _sum_pairs(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
 def _assign_shards(
     part: tuple[str, Iterable[Staged]], counts: Mapping[str, tuple[int, int]], config: ShardConfig
 ) -> Iterator[tuple[tuple[int, int], tuple[int, Staged]]]:
-    """Clips of a part with their shard and the number of shards, and their position among all clips."""
+    """Yield the clips of a part with their shard, the number of shards, and their position among all clips."""
     total, size = _sum_pairs(counts.values())
     shards = config.count(total, size)
     first = sum(clips for prefix, (clips, _) in counts.items() if prefix < part[0])
@@ -83,7 +83,7 @@ def shard_of(position: int, total: int, shards: int) -> int:
 
 
 def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder: str, notes: str) -> str:
-    """Write a shard unless it is there, and the note of what it holds; returns its name."""
+    """Write a shard unless it exists, and the note of its contents; returns its name."""
     (index, shards), numbered = element
     name = shard_name(NAME, index, shards)
     path, note = file_system.join(folder, name), file_system.join(notes, name + ".json")
@@ -100,7 +100,7 @@ def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder
 
 
 def described(notes: str) -> list[Described]:
-    """Return what the notes say of the shards, in order."""
+    """Return the descriptions of the shards from their notes, in order."""
     return [
         Described.from_json(json.loads(file_system.read(path))) for _, path in sorted(file_system.files(notes).items())
     ]

@@ -1,8 +1,8 @@
-"""Shots: where footage is cut or fades, and not where it only flashes; found while its frames go by.
+"""Shot detection: cuts and fades of footage, but not flashes, found in one pass over the frames.
 
 The detectors are PySceneDetect's. What they report is checked against the pictures on both sides: what comes back to
 the same picture at once (a flash, a dropped frame, lightning) is no boundary. The dark or white part of a fade is a
-shot of its own, so that no clip begins or ends in it. Dissolves from picture to picture are not found.
+shot of its own, so that no clip starts or ends in it. Dissolves from picture to picture are not found.
 """
 
 import itertools
@@ -31,7 +31,7 @@ _RATE = 25.0  # PySceneDetect's times need one; every length here is in frames
 
 @dataclass(frozen=True)
 class ShotConfig:
-    """How shots are found.
+    """Settings of shot detection.
 
     Attributes:
         detector: "adaptive" (change of hue, saturation and brightness against that of the frames around), "content"
@@ -66,7 +66,7 @@ class _Candidate:
 
 
 class ShotFinder:
-    """Shown each frame in turn, it knows the shots at the end; it keeps tiny pictures of a fraction of a second."""
+    """A detector that takes frames in order and returns the shots at the end; it buffers tiny pictures briefly."""
 
     def __init__(self, config: ShotConfig):
         self._window, self._seen, self._fed = config.flash_seconds, 0, 0
@@ -86,7 +86,7 @@ class ShotFinder:
         self._fades = [_Fade(black, 0.99), _Fade(white, 0.01)] if config.fades else []
 
     def see(self, picture: UInt8[np.ndarray, "Y X 3"], seconds: float) -> None:
-        """The next frame (RGB, scaled down) and when it is shown."""
+        """Take in the next frame (RGB, scaled down) and its presentation time."""
         tiny = cv2.resize(picture, _TINY, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
         self._recent.append((self._seen, seconds, tiny))
         self._last = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
@@ -98,7 +98,7 @@ class ShotFinder:
             self._recent.popleft()
 
     def shots(self) -> tuple[Shot, ...]:
-        """Shots from the first frame to the last, each frame in one; to be asked once, at the end."""
+        """Return the shots from the first frame to the last, each frame in one; to be called once, at the end."""
         if self._last is not None:
             for _ in range(_PAD):
                 self._feed(self._last)
@@ -136,7 +136,7 @@ class ShotFinder:
         self._fed += 1
 
     def _settle(self, now: float) -> None:
-        """Judge the boundaries of which enough has been seen."""
+        """Decide on the boundaries that have enough later frames."""
         for candidate in [
             candidate for candidate in self._waiting if candidate.seconds + self._window <= now + _EPSILON
         ]:
@@ -149,7 +149,7 @@ class ShotFinder:
 
 @dataclass
 class _Fade:
-    """A detector of fades, and while it is dark (or white) a picture from before that and since when."""
+    """A detector of fades; during a dark (or white) stretch, also its start and a picture from before it."""
 
     detector: ThresholdDetector
     share: float
@@ -159,9 +159,9 @@ class _Fade:
 
 
 def _same(before: list[Float32[np.ndarray, " N"]], after: list[Float32[np.ndarray, " N"]], fade: bool) -> bool:
-    """Return whether pictures on both sides of a boundary are one scene's.
+    """Return whether pictures on both sides of a boundary belong to one scene.
 
-    Some are far nearer each other than the boundary's own two; around a fade, where they are dim, alike but for that.
+    Then some are far nearer each other than the two at the boundary; around a fade, equal up to their brightness.
     """
     one, two = np.stack(before), np.stack(after)
     if not fade:

@@ -1,4 +1,4 @@
-"""What goes into a build: files that a glob or folder matches, their hashes, and the captions that lie next to them."""
+"""The input of a build: files that a glob or folder matches, their hashes, and the captions next to them."""
 
 import glob
 import hashlib
@@ -50,7 +50,7 @@ class Source:
         return Source(**values | {"rows": rows})
 
     def captions_of(self, clip: str, start: float, stop: float) -> Captions:
-        """Captions of a clip from second `start` to `stop`.
+        """Return the captions of a clip from second `start` to `stop`.
 
         Those that name it; else those of times that it shares half its length with; else those of the whole file.
         """
@@ -74,14 +74,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Input:
-    """All sources, by name, and what was matched or named but is none: name and reason."""
+    """All sources by name, and unusable files that were matched or named: name and reason."""
 
     sources: tuple[Source, ...]
     unusable: tuple[tuple[str, str], ...]
 
     @property
     def digest(self) -> str:
-        """One hash over everything that a data set is made of, wherever it lies."""
+        """Return one hash over the whole input of a data set, wherever its files are."""
         digest = hashlib.sha256()
         for source in self.sources:
             digest.update(json.dumps(asdict(source) | {"path": "", "state": ""}).encode())
@@ -150,7 +150,7 @@ def gather(
 
 @dataclass(frozen=True)
 class _Matched:
-    """A file, and the folder that its name is relative to."""
+    """A matched file, and the folder that its name is relative to."""
 
     name: str
     path: str
@@ -158,7 +158,7 @@ class _Matched:
 
 
 def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched], list[tuple[str, str]]]:
-    """The files that the inputs match, each once, and those that are another name of one. ValueError as `gather`."""
+    """Return the files that the inputs match, each once, and their further names. ValueError as `gather`."""
     names: dict[str, str] = {}
     first_of: dict[str, _Matched] = {}  # by where they really are
     links = []
@@ -198,7 +198,7 @@ def _match(pattern: str) -> tuple[str, list[str]]:
 
 
 def _is_file(path: str) -> bool:
-    """Links that lead nowhere count: they are reported as files that cannot be read."""
+    """Return whether a path is a file or a broken link, which is reported as a file that cannot be read."""
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
@@ -224,7 +224,7 @@ def _table(root: str, requested: str | None) -> str | None:
 def _tabled(
     tables: Mapping[str, Set[str]], matched: Sequence[_Matched]
 ) -> tuple[dict[str, list[Row]], list[tuple[str, str]]]:
-    """Rows by the source that they name, relative to the footage or to the table; files named that are nowhere."""
+    """Return rows by the source that they name, relative to the footage or to the table, and missing named files."""
     tabled: dict[str, list[Row]] = defaultdict(list)
     missing = []
     names = {_real(each.path): each.name for each in matched}
@@ -243,7 +243,7 @@ def _tabled(
 
 
 def _others(matched: Sequence[_Matched], tables: Set[str]) -> list[tuple[str, str]]:
-    """Matched files that are no videos and no captions of one, with the reason."""
+    """Return matched files that are neither videos nor their captions, with the reason."""
     stems = {os.path.splitext(each.path)[0] for each in matched if is_video(each.path)}
     others = []
     for each in matched:
@@ -261,7 +261,7 @@ def _others(matched: Sequence[_Matched], tables: Set[str]) -> list[tuple[str, st
 
 
 def _sidecar(path: str) -> tuple[Row, ...]:
-    """Captions in a .json or .txt of the video's name. ValueError when they cannot be read."""
+    """Read captions from a .json or .txt of the video's name. ValueError when they cannot be read."""
     for suffix in caption_files.SIDECARS:
         file = os.path.splitext(path)[0] + suffix
         if file_system.exists(file):
@@ -272,7 +272,7 @@ def _sidecar(path: str) -> tuple[Row, ...]:
 
 
 def _hash(path: str) -> str:
-    """Return the hash of a local file; the checksum that another file system keeps."""
+    """Return the hash of a local file, or of the checksum that another file system keeps."""
     if file_system.is_remote(path):
         return hashlib.sha256(file_system.state(path).encode()).hexdigest()
     return sha256(Path(path))

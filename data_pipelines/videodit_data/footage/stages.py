@@ -1,4 +1,4 @@
-"""The stages of the pipeline that decode: each source analysed once, each kept clip cut once, some clips shown.
+"""The stages of the pipeline that decode: they analyse each source, cut each kept clip, and write some thumbnails.
 
 What they find lies in the partial directory under the hash of what it was made from, written whole: whoever comes again
 finds it there.
@@ -27,7 +27,7 @@ from videodit_data.video.transcode import Recode
 
 
 def key_of(*parts: Any) -> str:
-    """Return a name for what is made from these plain values."""
+    """Return a file name derived from a hash of these plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -61,7 +61,7 @@ def resume() -> None:
 
 
 def stopped() -> bool:
-    """Return whether stages are to end."""
+    """Return whether stages were stopped."""
     return _stopped.is_set()
 
 
@@ -77,7 +77,7 @@ def call(limits: Limits, function: str, path: str, name: str, **arguments: Any) 
 
 
 def _unchanged(of: Source | Spot) -> None:
-    """ValueError if a file is not as it was when it was hashed: its hash would vouch for what it does not hold."""
+    """Check that a file is unchanged since it was hashed. ValueError if not: its hash would no longer match."""
     try:
         same = file_system.state(of.path) == of.state
     except OSError as error:
@@ -91,7 +91,7 @@ def _reason(error: Exception, name: str) -> str:
 
 
 class Analyse(beam.DoFn):
-    """A source to its candidates; tagged "decided": what is too short, and a source that cannot be read."""
+    """A function of a source to its candidates; tagged "decided": too short parts, and unreadable sources."""
 
     def __init__(self, config: AnalysisConfig, limits: Limits, folder: str):
         self._config, self._limits, self._folder = dataclasses.asdict(config), limits, folder
@@ -142,7 +142,7 @@ class Analyse(beam.DoFn):
             yield beam.pvalue.TaggedOutput("decided", Fate(decision))
 
     def _find(self, source: Source) -> Analysis | str:
-        """Return the analysis, or why there is none."""
+        """Return the analysis, or the reason why there is none."""
         key = key_of(source.hash, self._config, dataclasses.asdict(self._limits), MADE_BY)
         note = file_system.join(self._folder, key + ".json")
         if file_system.exists(note):
@@ -180,7 +180,7 @@ _KINDS = {
 
 
 def _kind(reason: str) -> str:
-    """Return the same words for all that failed alike."""
+    """Return the reason of an error, the same for all failures of one kind."""
     return next((kind for start, kind in _KINDS.items() if reason.startswith(start)), "cannot be decoded")
 
 
@@ -200,7 +200,7 @@ class Staged:
 
 
 class Cut(beam.DoFn):
-    """Candidates of one source to staged clips; tagged "decided": what cannot be cut."""
+    """A function of candidates of one source to staged clips; tagged "decided": clips that cannot be cut."""
 
     def __init__(self, recode: Recode | None, limits: Limits, folder: str):
         self._recode = None if recode is None else dataclasses.asdict(recode)
@@ -227,7 +227,7 @@ class Cut(beam.DoFn):
                 yield Staged(candidate, path, **found)
 
     def _noted(self, spot: Spot) -> tuple[str, Any]:
-        """Return where the clip's file is to be, and what is known of it: facts, why it cannot be cut, or None."""
+        """Return the path of the clip's file, and its note: facts, the reason why it cannot be cut, or None."""
         limits = dataclasses.asdict(self._limits)
         path = file_system.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode, limits))
         note = path + ".json"
@@ -254,7 +254,7 @@ class Cut(beam.DoFn):
 
 
 class Show(beam.DoFn):
-    """Writes the thumbnail of a part of a source, if it can be decoded."""
+    """A function that writes the thumbnail of a part of a source, if it can be decoded."""
 
     def __init__(self, limits: Limits, folder: str):
         self._limits, self._folder = limits, folder

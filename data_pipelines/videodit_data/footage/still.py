@@ -1,21 +1,21 @@
-"""Stillness over time: how much of a clip stands still, and whether it is stills joined by jumps."""
+"""Measures of stillness: the static share of a clip, and whether it is a slideshow of stills."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-STILL = 3.0  # greatest change, in levels of 255, of a spot of a picture that stands still: coding alone makes less
-_JUMP = 12.0  # least change in a jump to another still: a slow zoom goes on and off about what is still
+STILL = 3.0  # greatest change, in levels of 255, of a spot of a static picture: encoding alone causes less
+_JUMP = 12.0  # least change in a jump to another still: a slow zoom alternates around the limit of stillness
 _STILL_SECONDS, _JUMP_SECONDS = 0.5, 1.0  # shortest still, longest jump of a slideshow
 
 
 def static_share(changes: Sequence[float], seconds: Sequence[float]) -> float | None:
-    """Share of time in steps without change, 0 to 1; None without steps. `seconds` is each step's."""
+    """Return the share of time in steps without change, 0 to 1; None without steps. `seconds` is each step's."""
     return float(np.average(np.asarray(changes) <= STILL, weights=seconds)) if len(changes) else None
 
 
 def slideshow(changes: Sequence[float], seconds: Sequence[float]) -> float | None:
-    """Share of time in stills that short jumps join, 0 to 1; 0 unless there are two stills at least.
+    """Return the share of time in stills that short jumps join, 0 to 1; 0 unless there are two stills at least.
 
     A still lasts half a second or more, a jump (a cut or a dissolve) one second at most. `seconds` is each step's.
     """

@@ -1,4 +1,4 @@
-"""Text laid over the picture: captions, titles, logos. Found by strokes that stay in place, with OpenCV alone."""
+"""Detection of overlaid text (captions, titles, logos) by strokes that stay unchanged, with OpenCV alone."""
 
 from collections import deque
 
@@ -12,13 +12,13 @@ _KERNEL = np.ones((3, 3), np.uint8)
 
 
 class Strokes:
-    """Shown pictures in turn, it tells the share of text among the strokes that were there all along."""
+    """A detector that takes pictures in order and returns the share of text among the strokes that persisted."""
 
     def __init__(self, seconds: float):
         self._seconds, self._seen = seconds, deque()
 
     def see(self, luma: UInt8[np.ndarray, "Y X"], at: int, seconds: float) -> tuple[int, float | None]:
-        """Return the frame since which strokes lasted, and the share of text; None until enough time has passed."""
+        """Take in a picture; returns the frame since which strokes lasted, and the share of text (None at first)."""
         self._seen.append((at, seconds, edges(luma)))
         while len(self._seen) > 1 and self._seen[1][1] <= seconds - self._seconds + 1e-3:
             self._seen.popleft()
@@ -34,7 +34,7 @@ def edges(luma: UInt8[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X"]:
 
 
 def text_mask(lasting: UInt8[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
-    """Return where lines of text are, by edges that lasted: strong strokes close to each other, in rows."""
+    """Return the mask of lines of text from edges that lasted: strong strokes close to each other, in rows."""
     height = lasting.shape[0]
     strokes = (lasting > _STROKE).astype(np.uint8)
     strokes[_tall(strokes, _TALLEST * height)] = 0
@@ -52,7 +52,7 @@ def text_mask(lasting: UInt8[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
 
 
 def _tall(strokes: UInt8[np.ndarray, "Y X"], most: float) -> Bool[np.ndarray, "Y X"]:
-    """Strokes that belong to things higher than a line of text."""
+    """Return the mask of strokes that belong to things higher than a line of text."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(strokes)
     high = stats[:, cv2.CC_STAT_HEIGHT] > most
     high[0] = False

@@ -1,4 +1,4 @@
-"""What is done with hostile files, in processes of their own with limits (`Isolated`): plain JSON in and out."""
+"""Functions on hostile files for processes of their own with limits (`Isolated`): plain JSON in and out."""
 
 import hashlib
 import io
@@ -24,13 +24,13 @@ _watching: list[int] = []
 
 
 def run(path: str, *, name: str, what: str, **arguments: Any) -> Any:
-    """Return one of the functions below, so that they share processes."""
+    """Return the result of one of the functions below; called through this one, they share processes."""
     _end_with_parent()
     return {"analysis": analysis, "cut": cut, "thumbnail": thumbnail, "look": look}[what](path, name=name, **arguments)
 
 
 def _end_with_parent() -> None:
-    """While a file is decoded nobody looks at the pipe that ends with the parent."""
+    """Start a thread that ends this process with its parent, also while a file is being decoded."""
     if not _watching:
         _watching.append(os.getppid())
         threading.Thread(target=_watch, args=_watching, daemon=True).start()
@@ -43,12 +43,12 @@ def _watch(parent: int) -> None:
 
 
 def analysis(path: str, config: dict[str, Any], name: str, most_pixels: int) -> dict[str, Any]:
-    """`Analysis` of a file as JSON. VideoError as `analyse`."""
+    """Return the `Analysis` of a file as JSON. VideoError as `analyse`."""
     return analyse(path, AnalysisConfig.from_json(config), name=name, most_pixels=most_pixels).to_json()
 
 
 def cut(path: str, start: int, frames: int, recode: dict[str, Any] | None, name: str, out: str) -> dict[str, Any]:
-    """Write frames of a file (all of it, as it is, where `recode` is None) to `out`; facts of what was written.
+    """Write frames of a file (or, where `recode` is None, the file as it is) to `out`; returns facts of the output.
 
     VideoError where they cannot be decoded.
     """
@@ -79,7 +79,7 @@ def thumbnail(path: str, start: int, frames: int, name: str, out: str) -> None:
 
 
 def look(path: str, facts: dict[str, Any], look: dict[str, Any], name: str) -> bytes:
-    """Return what a `Look` shows of a clip with these facts, as an .npy file. VideoError where it cannot be decoded."""
+    """Return the frames of a clip that a `Look` selects, as an .npy file. VideoError where it cannot be decoded."""
     data = Path(path).read_bytes()
     record = Record(id=name, video=data, captions=("",), source="", licence="", sha256="", **facts)
     sink = io.BytesIO()

@@ -52,12 +52,12 @@ class Batch(Generic[ArrayT]):
 
     @property
     def size(self) -> int:
-        """Number of batch entries."""
+        """Return the number of batch entries."""
         return self.valid.shape[0]
 
     @property
     def posterior(self) -> tuple[Float32[ArrayT, "..."], Float32[ArrayT, "..."]]:
-        """Mean and log-variance of the latents as float32."""
+        """Return mean and log-variance of the latents as float32."""
         return self.latent_mean.astype(np.float32), self.latent_logvar.astype(np.float32)
 
     def arrays(self) -> dict[str, ArrayT]:

@@ -1,4 +1,4 @@
-"""Building batches: memory for one, and clips that are read straight into it on several threads."""
+"""Building batches: allocates a batch, and reads clips straight into it on several threads."""
 
 import functools
 import math

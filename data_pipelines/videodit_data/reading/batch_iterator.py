@@ -63,7 +63,7 @@ class BatchIterator(Iterator[HostBatch]):
 
     @property
     def epochs(self) -> dict[str, float]:
-        """Epochs of each data set so far, by its path; a path that comes again has a number."""
+        """Return the epochs of each data set so far, by its path; a repeated path has a number."""
         epochs: dict[str, float] = {}
         for index, (dataset, assignment) in enumerate(zip(self.config.datasets, self.source.assignments, strict=True)):
             name = dataset.path if dataset.path not in epochs else f"{dataset.path}#{index}"
@@ -90,7 +90,7 @@ class BatchIterator(Iterator[HostBatch]):
         return batch.finish()
 
     def _start_batch(self) -> bool:
-        """Have the threads read one batch more; False when the plan has ended."""
+        """Start reading one more batch on the threads; returns False when the plan has ended."""
         entries = next(self._plan, None)
         if entries is None:
             return False
@@ -109,7 +109,7 @@ class BatchIterator(Iterator[HostBatch]):
         return {"plan": self._plan.get_state(), "served": list(clips_served), "of": self._identity}
 
     def get_state(self) -> dict[str, Any]:
-        """Return the state of the plan and what data it is of, as plain JSON. Batches read ahead do not count."""
+        """Return the state of the plan and the identity of its data, as plain JSON. Batches read ahead do not count."""
         return self._state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ def _shut_down(executors: list) -> None:  # runs at any time, where a check of i
 
 
 def _identity(source: ClipSource, text_input: TextInput) -> dict[str, Any]:
-    """Return what the sequence of batches depends on, in plain JSON."""
+    """Return all settings that the sequence of batches depends on, as plain JSON."""
     shards = [[shard.sha256 for shard in each.manifest.shards] for each in source.datasets]
     return json.loads(json.dumps(source.config.identity())) | {
         "weights": [each.weight for each in source.config.datasets],

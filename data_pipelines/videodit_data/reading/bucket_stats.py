@@ -36,7 +36,7 @@ class ShapeStats:
 
 @dataclass(frozen=True)
 class BucketStats:
-    """What batches a configuration makes of its data sets.
+    """Statistics of the batches that a configuration makes of its data sets.
 
     Attributes:
         dropped: for each data set how many clips are not served, by reason.
@@ -80,7 +80,7 @@ def compute_bucket_stats(config: ReaderConfig) -> BucketStats:
 
 
 def latent_stride(paths: Sequence[str]) -> tuple[int | None, int] | None:
-    """Return frames and pixels of a latent position, as the latents of data sets have them.
+    """Return the frames and pixels of a latent position, from the latents of data sets.
 
     Returns:
         None where no data set holds latents; frames are None where all clips are images.

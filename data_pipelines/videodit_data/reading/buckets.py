@@ -81,7 +81,7 @@ class OneSize:
 
     @property
     def bucket(self) -> Bucket:
-        """The shape."""
+        """Return the shape."""
         return Bucket(self.frames, self.height, self.width)
 
     def choose(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:
@@ -97,7 +97,7 @@ class OneSize:
 
 @dataclass(frozen=True)
 class Buckets:
-    """All shapes, and what a clip must have to be served in one.
+    """All shapes, and the conditions for a clip to be served in one.
 
     Attributes:
         resolutions: 256 means about 256 x 256 pixels, whatever the aspect.
@@ -191,7 +191,7 @@ class BucketAssignment:
 
     @property
     def num_served(self) -> int:
-        """Number of clips that have a shape."""
+        """Return the number of clips that have a shape."""
         return int((self.indices >= 0).sum())
 
 

@@ -46,7 +46,7 @@ class Packing:
 
     @property
     def token(self) -> TokenSize:
-        """What one token covers."""
+        """Return the frames and pixels that one token covers."""
         return TokenSize(self.stride[0] * self.patch[0], self.stride[1] * self.patch[1])
 
     def choose(self, frames: int, fps: float, height: int, width: int) -> Bucket | str:

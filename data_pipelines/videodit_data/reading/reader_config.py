@@ -14,13 +14,13 @@ _SAVED_NAMES = {"batch_size": "rows", "resolutions": "sides", "max_upscale": "up
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """What is read, and how batches are made of it; `as_evaluation` turns it into one pass in order.
+    """Settings of the data that are read and of their batches; `as_evaluation` turns them into one pass in order.
 
     Attributes:
         datasets: data sets with weights, all of videos or all of latents.
         shapes: one size for all clips; buckets (latents keep their own shapes, and share a batch's tokens); or packed
             sequences of latents.
-        batch_size: batch entries over all processes together; buckets have as many as their tokens allow.
+        batch_size: batch entries over all processes; buckets have as many as their tokens allow.
         multiple: the number of devices that share a bucket's batch, whose size is a multiple of it.
         caption_dropout: probability that a caption is replaced by the empty one.
         shuffle: whether clips come in another order every epoch.
@@ -63,7 +63,7 @@ class ReaderConfig:
 
     @property
     def packing(self) -> Packing | None:
-        """How sequences are packed, if they are."""
+        """Return the packing of sequences, None if they are not packed."""
         return self.shapes if isinstance(self.shapes, Packing) else None
 
     def as_evaluation(self) -> "ReaderConfig":
@@ -71,7 +71,7 @@ class ReaderConfig:
         return replace(self, shuffle=False, repeat=False, augment=False, caption_dropout=0.0)
 
     def identity(self) -> dict[str, Any]:
-        """Return all that the sequence of batches depends on, apart from the data, as plain values.
+        """Return all settings that the sequence of batches depends on, apart from the data, as plain values.
 
         The devices that share a batch are not part of it: a run may resume on others.
         """

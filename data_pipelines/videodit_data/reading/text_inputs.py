@@ -1,4 +1,4 @@
-"""What a loader serves of captions: token ids, made as they are needed, or embeddings that were made before."""
+"""Text inputs of batches: token ids, computed when captions are read, or cached embeddings."""
 
 import contextlib
 import hashlib
@@ -22,12 +22,12 @@ class TextInput(Protocol):
 
     @property
     def specs(self) -> Mapping[str, ArraySpec]:
-        """The arrays of one caption, by the batch's names."""
+        """Return the specs of the arrays of one caption, by their names in the batch."""
         ...
 
     @property
     def identity(self) -> str:
-        """What tells these texts from any other: the same one gives the same arrays."""
+        """Return the identity of the text input: equal identities give equal arrays."""
         ...
 
     def __call__(self, caption: str) -> Mapping[str, Shaped[np.ndarray, "..."]]:
@@ -69,7 +69,7 @@ class CachedText:
     """
 
     def __init__(self, data_sets: Sequence[str | os.PathLike[str]]):
-        """ValueError when one carries no embeddings, or they were not made or stored alike."""
+        """Open the embeddings. ValueError when a data set has none, or they were made or stored differently."""
         self._stored = [Embeddings(path) for path in dict.fromkeys(map(os.fspath, data_sets))]
         first, like = self._stored[0], self._stored[0][""]
         for other in self._stored[1:]:
@@ -87,7 +87,7 @@ class CachedText:
         return f"{hashlib.sha256(made_by).hexdigest()}, {self.specs['text'].dtype}"
 
     def __call__(self, caption: str) -> Mapping[str, Shaped[np.ndarray, "..."]]:
-        """ValueError when no data set has the caption."""
+        """Return the arrays of a caption. ValueError when no data set has it."""
         embedding = self._find(caption)
         (shape, dtype), count = self.specs["text"], len(embedding)
         text = np.zeros(shape, dtype)
@@ -98,5 +98,5 @@ class CachedText:
         for stored in self._stored:
             with contextlib.suppress(KeyError):
                 return stored[caption]
-        places = ", ".join(stored.path for stored in self._stored)
-        raise ValueError(f"The embeddings of {places} lack the caption '{caption:.80}': encode the data set again.")
+        paths = ", ".join(stored.path for stored in self._stored)
+        raise ValueError(f"The embeddings of {paths} lack the caption '{caption:.80}': encode the data set again.")

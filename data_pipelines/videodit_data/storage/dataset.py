@@ -27,7 +27,7 @@ class Dataset:
 
     @property
     def clips(self) -> list[ClipSize]:
-        """The size of every clip."""
+        """Return the size of every clip."""
         shards = self.manifest.shards
         return [clip for s in shards for clip in zip(s.frames, s.fps, s.heights, s.widths, strict=True)]
 

@@ -33,7 +33,7 @@ Embedding = Shaped[np.ndarray, "s E"]  # of the tokens that a caption has
 
 
 class Keys:
-    """Keys of captions: hashes of what the captions are once cleaned, and of what makes the embeddings."""
+    """Keys of captions: hashes of the cleaned captions and of the text encoder's identity."""
 
     def __init__(self, made_by: Mapping[str, Any]):
         self._made_by = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).digest()
@@ -43,7 +43,7 @@ class Keys:
 
 
 def distinct_captions(captions: Iterable[str], keys: Keys) -> list[str]:
-    """Return cleaned captions, each once, in the order of their keys, with the empty one, which stands for none."""
+    """Return cleaned captions, each once, in the order of their keys, with the empty caption for dropped ones."""
     return sorted({clean_caption(caption) for caption in captions} | {""}, key=keys)
 
 
@@ -54,7 +54,7 @@ def shards_of(captions: Sequence[str]) -> dict[str, range]:
 
 
 def write(path: Path, captions: Sequence[str], embeddings: Iterable[Embedding], keys: Keys, dtype: str) -> None:
-    """Write one shard whole or not at all: captions in the order of their keys, and the embeddings of each.
+    """Write one shard atomically: captions in the order of their keys, and the embeddings of each.
 
     `dtype` is how they are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """
@@ -81,7 +81,7 @@ class Embeddings:
     """
 
     def __init__(self, directory: str | os.PathLike[str]):
-        """ValueError when the data set carries none, or a shard is damaged."""
+        """Open the embeddings. ValueError when the data set has none, or a shard is damaged."""
         described = manifest.load(directory)
         if not described.texts:
             raise ValueError(f"{directory} carries no embeddings of its captions: encode it with a text encoder.")
@@ -93,11 +93,11 @@ class Embeddings:
         self._heads = np.concatenate(lists).astype(np.uint64)
 
     def __len__(self) -> int:
-        """Number of captions, the empty one among them."""
+        """Return the number of captions, including the empty one."""
         return len(self._heads)
 
     def __getitem__(self, caption: str) -> Embedding:
-        """Of the tokens of a caption, as stored. KeyError when it is not here."""
+        """Return the embeddings of a caption's tokens, as stored. KeyError when the caption is missing."""
         wanted, caption = np.frombuffer(self._keys(caption)[:8], ">u8").astype(np.uint64)[0], clean_caption(caption)
         index = int(np.searchsorted(self._heads, wanted))
         while index < len(self) and self._heads[index] == wanted:

@@ -79,7 +79,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set holds, where it comes from and what was left out of it."""
+    """The manifest of a data set: its contents, their origins, and what was dropped."""
 
     content: str  # "video" or "latent"
     shards: tuple[Shard, ...]
@@ -91,22 +91,22 @@ class Manifest:
 
     @property
     def clips(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
         return sum(len(shard.frames) for shard in self.shards)
 
     @property
     def frames(self) -> int:
-        """Frames of all clips together."""
+        """Return the number of frames of all clips."""
         return sum(sum(shard.frames) for shard in self.shards)
 
     @property
     def seconds(self) -> float:
-        """Length of all clips together."""
+        """Return the total length of all clips in seconds."""
         return sum(n / rate for shard in self.shards for n, rate in zip(shard.frames, shard.fps, strict=True))
 
     @property
     def bytes(self) -> int:
-        """Size of all shards together."""
+        """Return the size of all shards in bytes."""
         return sum(shard.bytes for shard in (*self.shards, *self.texts))
 
     def to_json(self) -> str:
@@ -118,7 +118,7 @@ class Manifest:
 
 
 def load(directory: str | os.PathLike[str]) -> Manifest:
-    """The manifest of the data set in `directory`. ValueError when there is none, or it does not fit its shards."""
+    """Read the manifest of the data set in `directory`. ValueError when it is missing, or does not fit its shards."""
     directory = Path(directory)
     if not (directory / FILE).is_file():
         partial = partial_directory(directory)
@@ -166,7 +166,7 @@ def _check_name(name: str) -> None:
 
 
 def records(directory: str | os.PathLike[str]) -> RecordSource:
-    """Random access to all records of a data set, in the order in which they were written."""
+    """Open all records of a data set for random access, in the order in which they were written."""
     return RecordSource([Path(directory) / shard.name for shard in load(directory).shards])
 
 
@@ -212,7 +212,7 @@ def build(
 
 
 def start(directory: Path, info: Mapping[str, Any]) -> Path:
-    """Return the partial directory, made if need be, without shards that other `info` left there."""
+    """Return the partial directory, created if missing; shards of other `info` are deleted."""
     partial = partial_directory(directory)
     partial.mkdir(parents=True, exist_ok=True)
     note = partial / _INFO
@@ -227,7 +227,7 @@ def start(directory: Path, info: Mapping[str, Any]) -> Path:
 
 @dataclass(frozen=True)
 class Described:
-    """A finished shard: what the manifest says of it, where its clips come from, and what they hold."""
+    """A finished shard: its entry in the manifest, the origins of its clips, and their contents."""
 
     shard: Shard
     origins: tuple[Origin, ...]
@@ -321,7 +321,7 @@ def check_same(manifest: Manifest, info: Mapping[str, Any], directory: str | os.
 
 
 def partial_directory(directory: Path) -> Path:
-    """Return where a data set lies while it is being built."""
+    """Return the directory of a data set that is being built."""
     return directory.with_name(directory.name + ".partial")
 
 

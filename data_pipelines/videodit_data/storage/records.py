@@ -32,7 +32,7 @@ class Latent:
     dtype: str  # "float16" or "bfloat16"
 
     def arrays(self) -> tuple[LatentArray, LatentArray]:
-        """(mean, logvar) as they are stored: views, nothing is copied."""
+        """Return (mean, logvar) as they are stored: views, nothing is copied."""
         return tuple(unpack_floats(x, self.shape, self.dtype) for x in (self.mean, self.logvar))
 
 
@@ -74,11 +74,11 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """Length of the clip."""
+        """Return the length of the clip in seconds."""
         return self.frames / self.fps
 
     def pack(self) -> bytes:
-        """The record as msgpack. ValueError when `truth` holds anything but plain values, or the video is no file."""
+        """Pack the record as msgpack. ValueError when `truth` has other than plain values, or the video is no file."""
         if self.pictures is not None:
             raise ValueError(f"Record '{self.id}' is made of single pictures; encode them as a video to store it.")
         values = {name: value for name, value in vars(self).items() if name != "pictures"}
@@ -155,7 +155,7 @@ def with_latent(
 
 
 def pack_floats(values: Shaped[np.ndarray, "*shape"], dtype: str, what: str = "Latents") -> bytes:
-    """Numbers as little-endian float16 or bfloat16. ValueError when one is not finite or does not fit."""
+    """Pack numbers as little-endian float16 or bfloat16. ValueError when one is not finite or does not fit."""
     values = np.ascontiguousarray(values, dtype=np.float32)
     if dtype not in _LARGEST:
         raise ValueError(f"{what} are stored as float16 or bfloat16, not {dtype}.")
@@ -173,7 +173,7 @@ class RecordSource(Sequence[Record]):
     """Random access to the records of several shards, in order; safe to share between threads and to pickle."""
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
-        """ValueError when a shard is damaged where its index is; damage elsewhere is found when that is read."""
+        """Open the shards. ValueError when a shard's index is damaged; other damage shows when it is read."""
         self._paths = [os.fspath(path) for path in paths]
         try:
             self._data = ArrayRecordDataSource(self._paths)
@@ -206,17 +206,17 @@ def shard_name(name: str, index: int, count: int) -> str:
 
 
 def even_ranges(total: int, parts: int) -> list[range]:
-    """`total` items in `parts` consecutive ranges whose lengths differ by at most one."""
+    """Divide `total` items into `parts` consecutive ranges whose lengths differ by at most one."""
     return [range(total * part // parts, total * (part + 1) // parts) for part in range(parts)]
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> None:
-    """Write one shard whole or not at all: under a temporary name, then renamed."""
+    """Write one shard atomically: under a temporary name, then renamed."""
     write_packed(path, (record.pack() for record in records))
 
 
 def write_packed(path: Path, records: Iterable[bytes]) -> None:
-    """`write_shard` of what has been packed already."""
+    """Write one shard of packed records, as `write_shard`."""
     scratch = path.with_name(path.name + ".tmp")
     writer = ArrayRecordWriter(str(scratch), _OPTIONS)
     try:

@@ -1,4 +1,4 @@
-"""Our data sets for TensorFlow Datasets: two small files beside the shards, which stay where and as they are.
+"""Export of data sets to TensorFlow Datasets: two small files next to the shards, which stay unchanged.
 
 videodit data tfds DIR           tfds.builder_from_directory("DIR").as_data_source("train")
 ... --root ROOT --name toy       tfds.data_source("toy", split="train", data_dir="ROOT")
@@ -71,7 +71,7 @@ def export(
 
 
 def _features(directory: Path, described: manifest.Manifest) -> dict[str, Any]:
-    """features.json, as `Clips.to_json_content` has it."""
+    """Return the contents of features.json, as `Clips.to_json_content` gives them."""
     content = {"content": described.content, "dtype": "float16"}
     if described.content == "latent":
         first = RecordSource([directory / described.shards[0].name])[0]
@@ -80,7 +80,7 @@ def _features(directory: Path, described: manifest.Manifest) -> dict[str, Any]:
 
 
 def _split(directory: Path, described: manifest.Manifest, split: str, target: Path) -> dict[str, Any]:
-    """Return a split of dataset_info.json: where its shards are, seen from `target`, and how many clips they hold."""
+    """Return a split of dataset_info.json: its shards' paths relative to `target`, and their numbers of clips."""
     names = [shard.name for shard in described.shards]
     prefix = names[0].rpartition("-of-")[0].rpartition("-")[0]
     if names != [shard_name(prefix, number, len(names)) for number in range(len(names))]:
@@ -98,7 +98,7 @@ def _split(directory: Path, described: manifest.Manifest, split: str, target: Pa
 
 
 def _described(target: Path, features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return splits that are described at `target` already, by name. ValueError when they are not of the same kind."""
+    """Return the existing splits at `target`, by name. ValueError when their features differ."""
     files = {}
     for file in (_FEATURES, _INFO):
         if (target / file).exists():

@@ -20,11 +20,11 @@ class EncodedVideo(tfds.features.FeatureConnector):
     """A video file, given as its frames; with `tfds.decode.SkipDecoding()` as its bytes."""
 
     def get_tensor_info(self) -> tfds.features.TensorInfo:
-        """Of the frames, uint8 [T, Y, X, 3]."""
+        """Return the tensor info of the frames, uint8 [T, Y, X, 3]."""
         return tfds.features.TensorInfo(shape=(None, None, None, 3), dtype=np.uint8)
 
     def get_serialized_info(self) -> tfds.features.TensorInfo:
-        """Of the file's bytes."""
+        """Return the tensor info of the file's bytes."""
         return tfds.features.TensorInfo(shape=(), dtype=np.object_)
 
     def encode_example(self, data: bytes) -> bytes:
@@ -44,7 +44,7 @@ class StoredLatents(tfds.features.FeatureConnector):
         self._dtype = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
     def get_tensor_info(self) -> tfds.features.TensorInfo:
-        """float16 or bfloat16 of any size."""
+        """Return the tensor info: float16 or bfloat16 of any size."""
         return tfds.features.TensorInfo(shape=(None, None, None, None), dtype=self._dtype)
 
     def encode_example(self, values: LatentArray) -> LatentArray:
@@ -77,7 +77,7 @@ class Clips(tfds.features.FeaturesDict):
         return cls(**value)
 
     def to_json_content(self) -> dict[str, Any]:
-        """Return what `__init__` takes."""
+        """Return the arguments of `__init__`."""
         return dict(self._content)
 
     @functools.cached_property
@@ -86,10 +86,10 @@ class Clips(tfds.features.FeaturesDict):
 
 
 class _Parser:
-    """A packed record to the fields of `Clips`, not decoded yet; stands where TFDS parses a tf.train.Example."""
+    """A parser of packed records to the fields of `Clips`, not decoded yet; it replaces that of tf.train.Example."""
 
     def parse_example(self, packed: bytes | memoryview) -> dict[str, Any]:
-        """ValueError when the bytes are no record."""
+        """Parse a packed record. ValueError when the bytes are no record."""
         record = unpack(bytes(packed))
         texts = {"id": record.id, "source": record.source, "licence": record.licence, "sha256": record.sha256}
         texts["truth"] = json.dumps(record.truth, ensure_ascii=False)

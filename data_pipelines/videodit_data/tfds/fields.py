@@ -1,7 +1,7 @@
-"""Which features of a TensorFlow Datasets data set are the video, the captions and the id: read off its features.json.
+"""The features of a TensorFlow Datasets data set that are video, captions and id, chosen from its features.json.
 
 TFDS cannot make its own `Video` feature without TensorFlow. But frames are stored as a sequence of encoded images, so
-`reduced` gives the features that are used with byte strings in place of images, which need none.
+`reduced` gives the features that are used with byte strings instead of images, which need none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ class Field:
 
     @property
     def name(self) -> str:
-        """As users give it: the names on the way to it, with slashes."""
+        """Return the name in users' notation: the names on the path to the feature, joined by slashes."""
         return "/".join(self.path)
 
 
@@ -51,7 +51,7 @@ def fields(features: Mapping[str, Any]) -> list[Field]:
 
 
 def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str) -> Chosen:
-    """Return the named features; where none is named, the only one that can be meant (for `id`, none).
+    """Return the named features; where none is named, the only possible one (for `id`, none).
 
     ValueError, with all features listed, when a name is not there or of the wrong kind, or the choice is not clear.
     """
@@ -84,7 +84,7 @@ def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str)
 
 
 def reduced(features: Mapping[str, Any], chosen: Chosen) -> dict[str, Any]:
-    """Return the features.json of those that are served, images as byte strings."""
+    """Return the features.json of the served features, images as byte strings."""
     paths = {field.path for field in (chosen.video, *chosen.captions, chosen.id) if field is not None}
     reduced_features = _keep(features, (), paths)
     assert reduced_features is not None
@@ -125,7 +125,7 @@ def _class(feature: Mapping[str, Any]) -> str:
 
 
 def _kind(feature: Mapping[str, Any]) -> str:
-    """Of a feature that is not in a sequence; TFDS's own classes only, others may store what they like."""
+    """Return the kind of a feature outside sequences; of TFDS's own classes only, as others may store anything."""
     match _class(feature):
         case "Video":
             return "frames" if _pictures(feature["video"], 4) else "other"

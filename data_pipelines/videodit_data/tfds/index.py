@@ -1,4 +1,4 @@
-"""What was found in a split of a TFDS data set when it was read once: its files' hashes, and every clip's size.
+"""The index of a split of a TFDS data set, from reading it once: its files' hashes, and every clip's size.
 
 Stored as JSON, and used again as long as the files have the same size and time, and features and options are the same.
 """
@@ -22,7 +22,7 @@ _SILENCE = 20.0  # seconds without a word, where nobody watches the progress
 
 @dataclass(frozen=True)
 class Part:
-    """The examples that a split takes of a file."""
+    """The range of a file's examples that a split takes."""
 
     file: str
     skip: int
@@ -53,7 +53,7 @@ def read_or_scan(
     *,
     progress: Progress | None = None,
 ) -> Index:
-    """Return the index that `folder` keeps, or else a new one, which it keeps then, if it can be written to.
+    """Read the index in `folder`, or else scan the split and write the index, if the folder is writable.
 
     key: plain JSON, what the facts depend on apart from the files. ValueError when two clips have one id.
     """
@@ -99,7 +99,7 @@ def _check(index: Index, folder: Path) -> None:
 
 
 def _read(path: Path, wanted: Mapping[str, Any]) -> Index | None:
-    """Return what is kept, unless it is of other files or cannot be read."""
+    """Read a stored index; None if it is of other files or cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if (values["format"], values["version"], values["of"]) != (FORMAT, VERSION, wanted):
@@ -111,7 +111,7 @@ def _read(path: Path, wanted: Mapping[str, Any]) -> Index | None:
 
 
 def _write(path: Path, wanted: Mapping[str, Any], index: Index) -> None:
-    """Whole or not at all, also when several processes write it at once."""
+    """Write the index atomically, also when several processes write it at once."""
     clips = [[entry.id, entry.found] for entry in index.entries]
     values = {"format": FORMAT, "version": VERSION, "of": wanted, "sha256": index.hashes, "clips": clips}
     try:

@@ -1,4 +1,4 @@
-"""A TFDS data set named by a path, and what its files say of it: where its examples are, and of which features.
+"""Paths that name TFDS data sets, and the contents of their files: locations of examples, and features.
 
 tfds:NAME_OR_DIRECTORY/SPLIT?fps=25&caption=label&template=a video of {label}
 """
@@ -21,7 +21,7 @@ PREFIX = "tfds:"
 
 @dataclass(frozen=True)
 class TfdsOptions:
-    """What is written after the question mark; a comma there is %2C where several data sets are named at once.
+    """The options after the question mark; a comma in them is %2C where several data sets are named at once.
 
     Attributes:
         fps: frames a second of the videos; TFDS stores none.
@@ -44,7 +44,7 @@ class TfdsOptions:
 
 
 def parse(path: str) -> tuple[str, str, TfdsOptions]:
-    """(name or directory, split, options) of a path. ValueError says what is missing or unknown."""
+    """Parse a path to (name or directory, split, options). ValueError says what is missing or unknown."""
     where, _, query = path.removeprefix(PREFIX).partition("?")
     location, _, split = where.rpartition("/")
     if not location or not split:
@@ -75,7 +75,7 @@ def parse(path: str) -> tuple[str, str, TfdsOptions]:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """What TFDS's files say of a data set: its name, licence and features, and where the examples of a split are."""
+    """The description of a data set in TFDS's files: name, licence, features, and the files of a split's examples."""
 
     name: str
     licence: str
@@ -122,14 +122,14 @@ class DatasetFiles:
 
 
 def _own(directory: Path, described: Mapping[str, Any], split: str) -> str:
-    """Return the directory of a data set of ours, which `export` may have described elsewhere."""
+    """Return the directory of one of our data sets, which `export` may have described elsewhere."""
     splits = {each["name"]: each.get("filepathTemplate", "") for each in described.get("splits", [])}
     wanted = re.split(r"[\[+]", split)[0]
     return os.path.normpath((directory.resolve() / splits[wanted]).parent) if wanted in splits else "its directory"
 
 
 def find_directory(location: str, options: TfdsOptions) -> Path:
-    """Return the directory of a data set that is given by it, or by name: NAME, NAME/CONFIG, NAME:VERSION."""
+    """Return the directory of a data set from a path or a name: NAME, NAME/CONFIG, NAME:VERSION."""
     root = Path(options.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     for directory in (Path(location).expanduser(), root / location.replace(":", "/")):
         if (directory / "features.json").is_file():
@@ -146,7 +146,7 @@ def find_directory(location: str, options: TfdsOptions) -> Path:
 
 
 def _versions_in(directory: Path) -> list[Path]:
-    """Directories of versions, ascending."""
+    """Return the directories of versions, ascending."""
     found = [
         each.parent for each in directory.glob("*/features.json") if re.fullmatch(r"\d+\.\d+\.\d+", each.parent.name)
     ]

@@ -1,4 +1,4 @@
-"""Examples of a TFDS data set by number: captions, ids and pictures, which are decoded only where they are served."""
+"""Examples of a TFDS data set by number: captions, ids and pictures, which are decoded only when needed."""
 
 import functools
 import io
@@ -23,7 +23,7 @@ from videodit_data.video import VideoError
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads examples by their index in the split; safe to share between threads and to pickle."""
+    """A reader of examples by their index in the split; safe to share between threads and to pickle."""
 
     parts: tuple[Part, ...]
     features: Mapping[str, object]
@@ -48,20 +48,20 @@ class Reader:
 
     @functools.cached_property
     def _starts(self) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
-        """For each part the index of its first example in the split, and in all its files together."""
+        """Return for each part the index of its first example in the split, and in the concatenated files."""
         takes = np.cumsum([0, *(part.take for part in self.parts)])[:-1]
         lengths = [len(ArrayRecordDataSource([part.file])) for part in self.parts]
         files = np.cumsum([0, *lengths])[:-1] + [part.skip for part in self.parts]
         return takes.astype(np.int64), files.astype(np.int64)
 
     def name(self, index: int) -> str:
-        """Return what an example is called where it has no id: its file and its row there."""
+        """Return the name of an example without an id: its file and its row there."""
         part = int(np.searchsorted(self._starts[0], index, side="right")) - 1
         row = self.parts[part].skip + index - int(self._starts[0][part])
         return f"{Path(self.parts[part].file).name}:{row}"
 
     def example(self, index: int) -> tuple[bytes, Mapping[str, Any]]:
-        """Return an example's bytes, and what is in them, images still encoded. ValueError when they are damaged."""
+        """Return an example's bytes and its fields, images still encoded. ValueError when they are damaged."""
         part = int(np.searchsorted(self._starts[0], index, side="right")) - 1
         try:
             data = self._data[int(self._starts[1][part]) + index - int(self._starts[0][part])]
@@ -81,7 +81,7 @@ class Reader:
             return Entry(id, str(error).removeprefix(f"clip {id}: ").rstrip("."))
 
     def id(self, index: int, example: Mapping[str, Any]) -> str:
-        """Of a clip."""
+        """Return the id of a clip."""
         if self.chosen.id is None:
             return self.name(index)
         value = tfds_fields.value(example, self.chosen.id)
@@ -91,7 +91,7 @@ class Reader:
         return cleaned[0]
 
     def captions(self, example: Mapping[str, Any]) -> tuple[str, ...]:
-        """Of a clip: texts, and labels in the template. ValueError when there are features for them, but no text."""
+        """Return the captions of a clip: texts, and labels in the template. ValueError when all of them are empty."""
         found: list[str] = []
         for field in self.chosen.captions:
             value = tfds_fields.value(example, field)
@@ -117,7 +117,7 @@ class Reader:
         return [(self.options.template or "a video of {label}").format(label=in_words(name), name=name)]
 
     def pictures(self, id: str, example: Mapping[str, Any]) -> Sequence[Any] | np.ndarray:
-        """Of a clip, uint8 [Y, X, 3] by number; images are decoded when they are asked for."""
+        """Return the pictures of a clip, uint8 [Y, X, 3] by number; images are decoded on access."""
         value = tfds_fields.value(example, self.chosen.video)
         if self.chosen.video.kind == "array":
             return np.broadcast_to(value, (*value.shape[:3], 3))  # grey as RGB
@@ -125,7 +125,7 @@ class Reader:
 
 
 class Pictures(Sequence[Any]):
-    """Encoded images, each decoded when it is asked for."""
+    """A sequence of encoded images, each decoded on access."""
 
     def __init__(self, id: str, encoded: Sequence[bytes]):
         self._id, self._encoded = id, encoded
@@ -141,7 +141,7 @@ class Pictures(Sequence[Any]):
             raise VideoError(f"clip {self._id}: picture {index} cannot be decoded ({error}).") from error
 
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """(height, width) of each, from the headers alone."""
+        """Yield (height, width) of each image, from the headers alone."""
         for index, data in enumerate(self._encoded):
             try:
                 with Image.open(io.BytesIO(data)) as image:
@@ -151,7 +151,7 @@ class Pictures(Sequence[Any]):
 
 
 def _size(pictures: Sequence[Any] | np.ndarray) -> tuple[int, int, int]:
-    """(frames, height, width). ValueError when there are none, or they differ."""
+    """Return (frames, height, width). ValueError when there are no frames, or their sizes differ."""
     sizes = {pictures.shape[1:3]} if isinstance(pictures, np.ndarray) else set(pictures.sizes())
     if not len(pictures) or len(sizes) != 1:
         raise ValueError("frames of different sizes" if sizes and len(pictures) else "no frames")
@@ -159,5 +159,5 @@ def _size(pictures: Sequence[Any] | np.ndarray) -> tuple[int, int, int]:
 
 
 def in_words(label: str) -> str:
-    """Return a label's name in words: `ApplyEyeMakeup` and `apply_eye_makeup` are `apply eye makeup`."""
+    """Return a label's name in words: `ApplyEyeMakeup` and `apply_eye_makeup` become `apply eye makeup`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+", " ", label).strip().lower()

@@ -30,7 +30,7 @@ from videodit_data.tfds.reader import Reader
 
 
 def open_tfds(path: str, *, progress: Progress | None = None) -> Dataset:
-    """Open a split of a TFDS data set like one of ours: its manifest is made up from what was found in it.
+    """Open a split of a TFDS data set like one of ours, with a manifest derived from its index.
 
     A shard's hash is over its bytes, the rows that the split takes, and all options that decide what is served.
     ValueError when it is not there, not prepared as array_record, or the options do not fit it.

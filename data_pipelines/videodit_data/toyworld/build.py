@@ -1,4 +1,4 @@
-"""Toyworld clips to a data set: rendered and encoded in several processes, the same bytes whatever their number."""
+"""The build of a toyworld data set: renders and encodes clips in any number of processes, with the same bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a data set's clips; called with a clip's number it makes that clip's record."""
+    """The settings that determine a data set's clips; called with a clip's number it makes that clip's record."""
 
     level: str
     seed: int
@@ -83,7 +83,7 @@ def build(
 
 @contextmanager
 def _workers(processes: int) -> Iterator[ProcessPoolExecutor | None]:
-    """A pool that an interrupt stops at once, leaving what was asked for but not begun; None for one process."""
+    """Yield a pool that an interrupt stops at once, dropping tasks that have not started; None for one process."""
     if processes <= 1:
         yield None
         return

@@ -88,14 +88,14 @@ FOLLOWING = {
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption and what it asserts."""
+    """A caption and its statements."""
 
     text: str
     statements: tuple[Statement, ...]
 
 
 def write(truth: Mapping[str, Any], rng: np.random.Generator, count: int = 4) -> list[Caption]:
-    """Word a clip's truth in `count` ways, each led by another pattern as long as they last."""
+    """Write a clip's truth in `count` ways, each led by another pattern as long as they last."""
     patterns = MOVING if truth["moving"] else STILL
     leading: list[str] = []
     while len(leading) < count:
@@ -104,7 +104,7 @@ def write(truth: Mapping[str, Any], rng: np.random.Generator, count: int = 4) ->
 
 
 def parse(text: str) -> list[Statement]:
-    """Return what a caption asserts, in the order of its words and the count last; case and a full stop do not matter.
+    """Return a caption's statements, in the order of its words and the count last; case and a full stop do not matter.
 
     Raises `ValueError` for a text that the grammar does not make.
     """

@@ -29,7 +29,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Format:
-    """How clips are rendered: pixels, number of frames and frames a second. `ValueError` where that is no clip."""
+    """The format of clips: pixels, number of frames and frames per second. `ValueError` where it is invalid."""
 
     height: int = 64
     width: int = 64
@@ -51,7 +51,7 @@ def scene_of(seed: int, level: str, index: int, *, height: int, width: int) -> S
 
 
 def make_clip(seed: int, level: str, index: int, format: Format = Format()) -> Clip:
-    """Clip number `index` of an endless stream; `ValueError` for an unknown level."""
+    """Make clip number `index` of an endless stream; `ValueError` for an unknown level."""
     scene = scene_of(seed, level, index, height=format.height, width=format.width)
     truth = truth_of(scene, format.frames, format.fps)
     captions = write(truth, _generator(seed, level, index, 1), WORDINGS)
@@ -67,7 +67,7 @@ def clips(
     stop: int | None = None,
     format: Format = Format(),
 ) -> Iterator[Clip]:
-    """Return the stream from clip `start` up to, not including, `stop` (for ever if None)."""
+    """Yield clips from `start` up to, not including, `stop` (endless if None)."""
     index = start
     while stop is None or index < stop:
         yield make_clip(seed, level, index, format)

@@ -1,4 +1,4 @@
-"""Drawing what a scene holds, before anything has a position: things, background, camera, and the part they play."""
+"""Random drafts of a scene's contents, before anything has a position: things, background, camera, and their roles."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class Draft:
 
     @cached_property
     def box(self) -> launches.Box:
-        """How far it reaches to the left, right, up and down."""
+        """Return the thing's extents to the left, right, up and down."""
         left, right, up, down = SHAPES[self.shape].box
         return left * self.radius, right * self.radius, up * self.radius, down * self.radius
 
     @cached_property
     def reach(self) -> float:
-        """The radius of the circle around it."""
+        """Return the radius of the circle around the thing."""
         return SHAPES[self.shape].reach * self.radius
 
     @property
     def mass(self) -> float:
-        """Its area: everything is equally dense."""
+        """Return the thing's mass, its area: everything is equally dense."""
         return math.pi * self.radius**2
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a scene's things share: room, camera, and whether the first one hides or the first two collide."""
+    """The settings that a scene's things share: room, camera, and whether the first hides or the first two collide."""
 
     room: Vector
     pan: str | None
@@ -52,12 +52,12 @@ class Stage:
     collides: bool
 
     def span(self, box: launches.Box) -> tuple[Vector, Vector]:
-        """Return where a thing's centre is in view at every moment of the pan."""
+        """Return the ranges of x and y in which a thing's centre is in view at every moment of the pan."""
         return launches.span_of(self.room, box, (abs(self.drift[0]) / 2, abs(self.drift[1]) / 2))
 
 
 def draw_stage(rng: np.random.Generator, level: Level, room: Vector, count: int) -> Stage:
-    """Return a stage for `count` things, by the level's chances."""
+    """Draw a stage for `count` things, by the level's probabilities."""
     pan, drift = None, (0.0, 0.0)
     if rng.random() < level.pan:
         pan = str(rng.choice(list(launches.DIRECTIONS)))
@@ -70,7 +70,7 @@ def draw_stage(rng: np.random.Generator, level: Level, room: Vector, count: int)
 
 
 def draw_background(rng: np.random.Generator, level: Level) -> Background:
-    """Return a plain tone, or a texture for levels that have them."""
+    """Draw a plain tone, or a texture for levels that have them."""
     tone = str(rng.choice(list(TONES)))
     if not level.textured:
         return Background("plain", tone)
@@ -90,7 +90,7 @@ def draw_background(rng: np.random.Generator, level: Level) -> Background:
 
 
 def draw_things(rng: np.random.Generator, level: Level, stage: Stage, count: int) -> list[Draft]:
-    """Things of distinct colours and shapes; those that hide or collide are small and move accordingly."""
+    """Draw things of distinct colours and shapes; those that hide or collide are small and move accordingly."""
     colours = rng.permutation(list(PALETTE))[:count]
     shapes = rng.permutation(list(level.shapes))[:count]
     drafts = []
@@ -105,7 +105,7 @@ def draw_things(rng: np.random.Generator, level: Level, stage: Stage, count: int
 
 
 def _across(pan: str | None) -> list[str]:
-    """The straight motions at right angles to the pan, which leave all of the room for an occluder's both sides."""
+    """Return the straight motions at right angles to the pan, which leave room on both sides of an occluder."""
     if pan is None:
         return list(launches.DIRECTIONS)
     return ["up", "down"] if pan in ("left", "right") else ["left", "right"]

@@ -1,4 +1,4 @@
-"""Where a motion may start: positions and velocities that keep a thing in view and its motion plain to see."""
+"""Start positions and velocities of motions that keep a thing in view and its motion clearly visible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Box = tuple[float, float, float, float]
 
 
 def span_of(room: Vector, box: Box, margin: Vector = (0.0, 0.0)) -> tuple[Vector, Vector]:
-    """The range of x and of y in which a thing with this box stays inside the room less a margin on each side."""
+    """Return the ranges of x and y in which a thing with this box stays inside the room less a margin on each side."""
     left, right, up, down = box
     return (left + margin[0], room[0] - right - margin[0]), (up + margin[1], room[1] - down - margin[1])
 
@@ -51,7 +51,7 @@ def straight(rng: np.random.Generator, motion: str, span: tuple[Vector, Vector])
 
 
 def bounce(rng: np.random.Generator, walls: tuple[Vector, Vector], span: tuple[Vector, Vector]) -> Launch:
-    """A motion along one axis that meets a wall near the middle of the clip, both legs between 0.2 and 0.4 units."""
+    """Return a motion along one axis that meets a wall near mid-clip, both legs between 0.2 and 0.4 units."""
     axis, sign = DIRECTIONS[rng.choice(list(DIRECTIONS))]
     wall = walls[axis][1] if sign > 0 else walls[axis][0]
     longest = min(LEG[1], abs(wall - span[axis][0 if sign > 0 else 1]))
@@ -61,7 +61,7 @@ def bounce(rng: np.random.Generator, walls: tuple[Vector, Vector], span: tuple[V
 
 
 def orbit(rng: np.random.Generator, span: tuple[Vector, Vector]) -> Orbit:
-    """Three quarters of a turn or more, clockwise, wholly in view."""
+    """Return an orbit of three quarters of a turn or more, clockwise, wholly in view."""
     room = min(high - low for low, high in span)
     radius = rng.uniform(0.8, 1.0) * min(ORBIT, room / 2)
     centre = tuple(rng.uniform(low + radius, high - radius) for low, high in span)
@@ -74,7 +74,7 @@ def collision(
     masses: tuple[float, float],
     spans: tuple[tuple[Vector, Vector], ...],
 ) -> tuple[int, tuple[Launch, Launch]]:
-    """Two things that meet head-on about the middle of the clip and both turn back; returns the axis as well.
+    """Return two motions that meet head-on near mid-clip and both turn back, and their axis.
 
     Their momenta nearly cancel, so that each reverses. Nothing is promised of the room: the caller checks.
     """

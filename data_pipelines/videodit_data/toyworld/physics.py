@@ -1,4 +1,4 @@
-"""How things move: straight lines with elastic bounces, solved from event to event, and circular orbits."""
+"""Motions of things: straight lines with elastic bounces, solved from event to event, and circular orbits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Polyline:
     points: tuple[Vector, ...]
 
     def at(self, times: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
-        """Positions at the given times."""
+        """Return the positions at the given times."""
         xs, ys = zip(*self.points, strict=True)
         return np.stack([np.interp(times, self.times, xs), np.interp(times, self.times, ys)], axis=-1)
 
@@ -36,7 +36,7 @@ class Orbit:
     rate: float
 
     def at(self, times: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
-        """Positions at the given times."""
+        """Return the positions at the given times."""
         angle = self.phase + self.rate * times
         return np.asarray(self.centre) + self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
@@ -57,7 +57,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: `kind` is "wall" or "collision", `wall` the side that was hit."""
+    """An event: `kind` is "wall" or "collision", `wall` the side that was hit."""
 
     kind: str
     time: float
@@ -127,7 +127,7 @@ def _next_event(bodies: Sequence[Body], room: Vector, now: float) -> Event | Non
 
 
 def _time_to_touch(one: Body, two: Body) -> float | None:
-    """When two approaching discs touch; None if they never do."""
+    """Return the time at which two approaching discs touch; None if they never do."""
     dx, dy = two.position[0] - one.position[0], two.position[1] - one.position[1]
     du, dv = two.velocity[0] - one.velocity[0], two.velocity[1] - one.velocity[1]
     closing, speed2 = dx * du + dy * dv, du * du + dv * dv

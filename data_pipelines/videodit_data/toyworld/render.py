@@ -31,7 +31,7 @@ def render(scene: Scene, times: Float[np.ndarray, " T"], height: int, width: int
 def signed_distance(
     shape: Shape, x: Float[np.ndarray, "*#dims"], y: Float[np.ndarray, "*#dims"]
 ) -> Float[np.ndarray, "*dims"]:
-    """Distance to the outline of a shape of radius 1 around the origin, negative inside, mitred at its corners."""
+    """Return the distance to the outline of a shape of radius 1 around the origin, negative inside, corners mitred."""
     if not shape.corners:
         return np.hypot(x, y) - np.float32(1)
     edges = zip(shape.corners, shape.corners[1:] + shape.corners[:1], strict=True)
@@ -44,7 +44,7 @@ def _beyond(
     x: Float[np.ndarray, "*#dims"],
     y: Float[np.ndarray, "*#dims"],
 ) -> Float[np.ndarray, "*dims"]:
-    """Return how far points lie to the left of the line from `start` to `end`."""
+    """Return the distance of points to the left of the line from `start` to `end`."""
     along_x, along_y = end[0] - start[0], end[1] - start[1]
     length = math.hypot(along_x, along_y)
     out_x, out_y = along_y / length, -along_x / length
@@ -69,7 +69,7 @@ def _background(
 def _wave(
     wave: tuple[float, float, float], x_TX: Float[np.ndarray, "T X"], y_TY: Float[np.ndarray, "T Y"]
 ) -> Float[np.ndarray, "T Y X"]:
-    """sin(2 pi (u x + v y) + phase), by the addition theorem from one row and one column a frame."""
+    """Return sin(2 pi (u x + v y) + phase), by the addition theorem from one row and one column per frame."""
     u, v, phase = wave
     across, down = np.float32(2 * math.pi * u) * x_TX, np.float32(2 * math.pi * v) * y_TY + np.float32(phase)
     row, column = np.exp(1j * across).astype(np.complex64), np.exp(1j * down).astype(np.complex64)
@@ -86,7 +86,7 @@ def _paint_thing(
     y_TY: Float[np.ndarray, "T Y"],
     pixels: int,
 ) -> None:
-    """Paint in place, touching only the window of each frame that the thing can reach."""
+    """Paint a thing in place, touching only the window of each frame that it can reach."""
     reach = thing.outline.reach * thing.radius + 2 / pixels
     colour = np.array(PALETTE[thing.colour], np.float32)
     for frame, (x, y) in enumerate(centre_T2):

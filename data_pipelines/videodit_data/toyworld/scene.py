@@ -24,7 +24,7 @@ class Thing:
 
     @property
     def outline(self) -> Shape:
-        """The geometry behind the shape's name."""
+        """Return the geometry of the shape's name."""
         return SHAPES[self.shape]
 
 
@@ -59,7 +59,7 @@ class Scene:
     occluder: Occluder | None = None
 
     def camera(self, times: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
-        """Return where the frame's near corner lies in the world; (0, 0) halfway through the clip."""
+        """Return the positions of the frame's near corner in the world; (0, 0) halfway through the clip."""
         return np.outer(times - 0.5, self.drift)
 
 

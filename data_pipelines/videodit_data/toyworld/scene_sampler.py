@@ -1,4 +1,4 @@
-"""Drawing a scene: things first, then a position for each until all move as their motions say and none overlap."""
+"""Sampling of scenes: draws things first, then a path for each until all move as specified and none overlap."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOMENTS = np.linspace(0.0, 1.0, 33)
 
 @dataclass
 class _Arrangement:
-    """The things that have a position so far."""
+    """The things placed so far, with their paths."""
 
     stage: Stage
     drafts: list[Draft] = field(default_factory=list)
@@ -84,7 +84,7 @@ def _arrange(rng: np.random.Generator, stage: Stage, drafts: list[Draft]) -> _Ar
 
 
 def _wander(rng: np.random.Generator, stage: Stage, draft: Draft) -> tuple[Path, list[Event]]:
-    """Return a path for one thing by itself, as its motion says."""
+    """Return a path for one thing by itself, by its kind of motion."""
     span = stage.span(draft.box)
     if draft.motion == "clockwise":
         return launches.orbit(rng, span), []
@@ -105,7 +105,7 @@ def _add_hiding(rng: np.random.Generator, found: _Arrangement, draft: Draft) -> 
 
 
 def _add_colliding(rng: np.random.Generator, found: _Arrangement, one: Draft, two: Draft) -> bool:
-    """Two things that collide once and meet no wall, in view and moving clearly before and after."""
+    """Add two things that collide once and meet no wall, in view and moving clearly before and after."""
     stage = found.stage
     spans = stage.span(one.box), stage.span(two.box)
     for _ in range(TRIES):

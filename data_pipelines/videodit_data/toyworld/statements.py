@@ -1,4 +1,4 @@
-"""Statements: what a caption asserts, small enough to be checked one by one."""
+"""Statements: the assertions of a caption, small enough to be checked one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ground truth of a clip, as a JSON-able dict: what is where in each frame, what is seen of it, what happens."""
+"""The ground truth of a clip as a JSON-able dict: positions and visibility of things in each frame, and events."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _object(scene: Scene, thing: Thing, times: Float[np.ndarray, " T"]) -> dict[
 
 @lru_cache
 def _interior(shape: str) -> Float[np.ndarray, "P 2"]:
-    """Points spread evenly over a shape of radius 1."""
+    """Return evenly spaced points over a shape of radius 1."""
     outline = SHAPES[shape]
     grid = np.linspace(-outline.reach, outline.reach, 35)
     x, y = (axis.ravel() for axis in np.meshgrid(grid, grid))
@@ -93,7 +93,7 @@ def _covered(points_TP2: Float[np.ndarray, "T P 2"], occluder: Occluder | None) 
 
 
 def _occlusions(scene: Scene, duration: float) -> list[dict[str, Any]]:
-    """From when to when each thing is wholly behind the occluder."""
+    """Return the times from and to which each thing is wholly behind the occluder."""
     found = []
     fine = np.linspace(0.0, 1.0, 1025)
     for index, thing in enumerate(scene.things if scene.occluder else ()):

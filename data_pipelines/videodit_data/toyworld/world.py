@@ -1,4 +1,4 @@
-"""What the toy world is made of: colours, shapes, motions, backgrounds, and three levels of difficulty.
+"""The elements of the toy world: colours, shapes, motions, backgrounds, and three levels of difficulty.
 
 Lengths are in units of the frame's short side, x to the right and y downwards, so that a scene knows no resolution.
 Time runs from 0 at a clip's first frame to 1 at its last, so that a scene knows neither length nor frame rate.
@@ -47,12 +47,12 @@ class Shape:
 
     @cached_property
     def reach(self) -> float:
-        """The radius of the circle around it."""
+        """Return the radius of the circle around the shape."""
         return max((math.hypot(x, y) for x, y in self.corners), default=1.0)
 
     @cached_property
     def box(self) -> tuple[float, float, float, float]:
-        """How far the shape reaches to the left, right, up and down of its centre."""
+        """Return the shape's extents to the left, right, up and down of its centre."""
         xs, ys = zip(*self.outline(), strict=True)
         return -min(xs), max(xs), -min(ys), max(ys)
 
@@ -84,7 +84,7 @@ TEXTURES: tuple[str, ...] = ("gradient", "striped", "checkered", "cloudy")
 
 @dataclass(frozen=True)
 class Level:
-    """What scenes of one difficulty may hold.
+    """A level of difficulty: the contents that its scenes may have.
 
     sizes: ranges of the object's radius. most_objects, shapes, motions: what there may be. textured: whether
     backgrounds are more than plain. pan, occluder, collision: chances.

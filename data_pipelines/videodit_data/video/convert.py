@@ -16,14 +16,14 @@ def scaled(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReform
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """Height and width of a decoded frame as it is displayed."""
+    """Return the height and width of a decoded frame as it is displayed."""
     return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
 
 
 def planes_of(
     frame: av.VideoFrame, size: tuple[int, int] | None, reformatter: VideoReformatter
 ) -> list[UInt8[np.ndarray, "Y X"]]:
-    """Red, green and blue of the displayed picture, as views into the converted frame's memory.
+    """Return red, green and blue of the displayed picture, as views into the converted frame's memory.
 
     swscale has vector code for planes, and none that rounds as well for interleaved colours: 2.4 ms for 6.7 at 720p.
     """
@@ -35,5 +35,5 @@ def planes_of(
 
 
 def _turns(frame: av.VideoFrame) -> int:
-    """Quarter turns counter-clockwise from the coded to the displayed picture."""
+    """Return the quarter turns counter-clockwise from the encoded to the displayed picture."""
     return round(frame.rotation / 90) % 4

@@ -1,4 +1,4 @@
-"""What a video file is, by its packets or after decoding all of it, and whether all of it is there."""
+"""Facts about a video file from its packets or from decoding all of it, and checks that it is complete."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def verify(
     see: Callable[[av.VideoFrame], None] | None = None,
     hear: Callable[[av.Packet], None] | None = None,
 ) -> VideoInfo:
-    """Facts after decoding every frame once; `see` is shown each frame, and `hear` gets the packets of the sound.
+    """Return facts after decoding every frame once; `see` gets each frame, and `hear` the packets of the sound.
 
     VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
     codec notices (most have no checksums), or has frames of more than `most_pixels`.
@@ -81,7 +81,7 @@ def verify(
 
 
 def _check_whole(clip: Opened, packets: int, end: float, fps: float, source: Source) -> None:
-    """VideoError when the container promised more than it held: its own length, or a GIF's closing byte."""
+    """Check that the container holds what it declares: its length, or a GIF's closing byte. VideoError if not."""
     stream, container = clip.stream, clip.container
     if "matroska" in container.format.name and (missing := _missing_matroska(source)):
         raise VideoError(f"{clip.label}: truncated, {missing} bytes of the segment are missing.")
@@ -104,7 +104,7 @@ def _check_whole(clip: Opened, packets: int, end: float, fps: float, source: Sou
 
 
 def _missing_matroska(source: Source) -> int:
-    """Return bytes that a Matroska or WebM file's segment says it has and the file has not (RFC 8794 and 9559)."""
+    """Return the number of bytes that a Matroska or WebM file lacks by its segment's size (RFC 8794 and 9559)."""
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         head = file.read(4096)
         length = file.seek(0, os.SEEK_END)
@@ -121,7 +121,7 @@ def _missing_matroska(source: Source) -> int:
 
 
 def _vint(data: bytes, at: int, *, keep_marker: bool) -> tuple[int | None, int]:
-    """Return a number of variable length, None where there is none or it says "unknown", and where the next one is."""
+    """Return a number of variable length, None if missing or "unknown", and the offset of the next one."""
     if at >= len(data) or not data[at]:
         return None, at
     width = 9 - data[at].bit_length()

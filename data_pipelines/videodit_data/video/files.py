@@ -1,4 +1,4 @@
-"""Which files hold video, and what their names look like in a data set."""
+"""Names of video files: which files hold video, and their printable names in a data set."""
 
 import os
 

@@ -19,7 +19,7 @@ def decode(
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """Return frames `start` to `start + count` in the order they are shown (to the end when `count` is None).
 
-    Decoding begins at the keyframe before `start`. `size` = (height, width) scales by area averaging; a frame that
+    Decoding starts at the keyframe before `start`. `size` = (height, width) scales by area averaging; a frame that
     has the size already is not touched. VideoError when the frames are not there or cannot be decoded.
     """
     with opened(source, name) as clip:
@@ -42,7 +42,7 @@ def decode_clip(
     out: UInt8[np.ndarray, "T Y X 3"] | None = None,
     name: str = "",
 ) -> UInt8[np.ndarray, "T Y X 3"]:
-    """`frames` frames at `fps` from `start_seconds` on: for each time the frame shown nearest to it, ties the earlier.
+    """Decode `frames` frames at `fps` from `start_seconds` on, for each time the nearest frame, the earlier of ties.
 
     `size` as in `decode`. VideoError when the last time lies more than a frame after the last frame.
 
@@ -68,7 +68,7 @@ def resample_pictures(
     out: UInt8[np.ndarray, "T Y X 3"] | None = None,
     name: str = "",
 ) -> UInt8[np.ndarray, "T Y X 3"]:
-    """`decode_clip` for pictures of one size, [Y, X, 3] each, that are shown at a constant `rate`; takes only those."""
+    """Resample pictures of one size, [Y, X, 3] each, at a constant `rate`, as `decode_clip`; reads only needed ones."""
     label = name or f"a clip of {len(pictures)} pictures"
     indices = _window(label, np.arange(len(pictures)) / rate, rate, fps, frames, start_seconds)
     reformatter = VideoReformatter()
@@ -95,7 +95,7 @@ def _scaled_picture(
 def _window(
     label: str, seconds: Float64[np.ndarray, " N"], rate: float | int, fps: float | int, frames: int, start: float | int
 ) -> Int64[np.ndarray, " T"]:
-    """Return which frames, shown at `seconds`, are nearest to the times of a window."""
+    """Return the indices of the frames, shown at `seconds`, that are nearest to the times of a window."""
     wanted = start + np.arange(frames) / fps
     if start < 0 or wanted[-1] > float(seconds[-1]) + 1 / rate + 1e-6:
         raise VideoError(
@@ -107,7 +107,7 @@ def _window(
 
 @dataclass(frozen=True)
 class Index:
-    """Where the frames of a source are, found by reading through it once; for many calls of `stream`."""
+    """The positions of a source's frames, from reading through it once; for many calls of `stream`."""
 
     timeline: Timeline
     fps: float
@@ -123,7 +123,7 @@ def index(source: Source, *, name: str = "") -> Index:
 def stream(
     source: Source, where: Index, start: int, count: int, *, name: str = ""
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Frames `start` to `start + count`, decoded one after the other, each with its seconds after the source's first.
+    """Yield frames `start` to `start + count`, decoded in order, each with its seconds after the source's first.
 
     VideoError when the frames are not there or cannot be decoded.
     """
@@ -212,10 +212,10 @@ def _beginning(clip: Opened, timeline: Timeline) -> int:
 
 
 def _timed(clip: Opened, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Return frames with their ticks from where the container stands, as `frames_from`.
+    """Yield frames with their ticks from the container's current position, as `frames_from`.
 
-    Half of what x264 codes is predicted from and not predicted from in turn: not to decode it before the window saves a
-    quarter of the time of a random read.
+    About every second frame of x264 is no reference for others: skipping these before the window saves a quarter of
+    the time of a random read.
     """
     codec = clip.stream.codec_context
     for packet in clip.container.demux(clip.stream):

@@ -1,4 +1,4 @@
-"""Video files looked at in processes of their own, with limits: what a hostile file does to a decoder costs that file.
+"""Isolation: functions of video files run in processes of their own, with limits, so that a hostile file costs itself.
 
 `Isolated` calls any function by its name; a crash, too much memory or too much time is a `VideoError` then as well.
 What the machine does to a file (a full disk, a file that is not there for a moment) is a `RuntimeError` instead: that
@@ -31,7 +31,7 @@ _START_SECONDS = 120.0  # for a process to import what it needs
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one file: seconds that it may take, MiB that the process may hold, and pixels of a frame.
+    """Limits per file: seconds of processing, MiB of the process, and pixels of a frame.
 
     seconds_per_mebibyte: more time for large files, which hold more frames. Nothing else about a file that may lie
     bounds its frames; at 20, footage of one hour in 100 MiB has 33 minutes more.
@@ -43,12 +43,12 @@ class Limits:
     seconds_per_mebibyte: float | int = 0.0
 
     def time(self, size: int) -> float:
-        """Return seconds for a file of `size` bytes."""
+        """Return the seconds allowed for a file of `size` bytes."""
         return self.seconds + self.seconds_per_mebibyte * size / 2**20
 
 
 class Isolated:
-    """A function "module:name" of a file, called in processes, one a caller at a time; each serves many files.
+    """A function "module:name" of a file, run in processes, one per concurrent caller; each process serves many files.
 
     They are started when first needed, and anew after a crash. The function is called with the path, `name` and further
     arguments, which are JSON; it returns JSON, bytes or a dataclass of JSON (of which the fields come back).
@@ -60,7 +60,7 @@ class Isolated:
         self._all: list[_Worker] = []
 
     def __call__(self, path: str | os.PathLike[str], *, name: str = "", **arguments: Any) -> Any:
-        """Return what the function returns; VideoError when it raises anything or passes the limits.
+        """Return the function's result; VideoError when it raises anything or exceeds the limits.
 
         RuntimeError when the file, or what the function writes, cannot be read or written as things are.
         """
@@ -93,7 +93,7 @@ class Verifier(Isolated):
         super().__init__("videodit_data.video:verify", limits)
 
     def __call__(self, path: str | os.PathLike[str], *, name: str = "") -> VideoInfo:
-        """Return the facts of a file as `video.verify` gives them; VideoError also when the limits are passed."""
+        """Return the facts of a file as `video.verify` gives them; VideoError also when the limits are exceeded."""
         return VideoInfo(**super().__call__(path, name=name, most_pixels=self.limits.pixels))
 
 
@@ -121,7 +121,7 @@ class _Worker:
         return base64.b64decode(answer["bytes"]) if "bytes" in answer else answer["json"]
 
     def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | str:
-        """Return the answer, or what became of the process."""
+        """Send a request; returns the answer, or the fate of the process."""
         process = self._process or self._start()
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -136,7 +136,7 @@ class _Worker:
         return json.loads(line)
 
     def _line(self, seconds: float) -> bytes | None:
-        """Return what the process says, b"" if it ended, None if it does not in time."""
+        """Return the process's next line, b"" if it ended, None on a timeout."""
         line, until = bytearray(), time.monotonic() + seconds
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
@@ -209,7 +209,7 @@ def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) ->
 
 
 def _not_of_the_file(error: Exception, path: str) -> OSError | None:
-    """Return what went wrong if it has nothing to do with what the file holds.
+    """Return the system's error, if that and not the file's content is the cause.
 
     FFmpeg has the system's errors for damage, too; they count as the system's where the file cannot be read to its end.
     """

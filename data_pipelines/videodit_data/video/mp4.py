@@ -1,4 +1,4 @@
-"""Pictures to H.264."""
+"""Encoding of pictures to H.264."""
 
 import os
 import tempfile
@@ -25,7 +25,7 @@ def encode(
     metadata: dict[str, str] | None = None,
     crf: int = 18,
 ) -> bytes:
-    """H.264 (yuv420p, BT.709) in an mp4 that starts to play at once; written to `path`, if given, whole or not at all.
+    """Encode H.264 (yuv420p, BT.709) in an mp4 that starts to play at once; written atomically to `path`, if given.
 
     The same frames give the same bytes. `metadata` keeps its own keys. VideoError for odd sizes or a bad rate.
     """
@@ -47,7 +47,7 @@ def write_mp4(
     metadata: Mapping[str, str] | None = None,
     seconds: Sequence[float] | None = None,
 ) -> bytes:
-    """As `encode`, of pictures of an even `size` = (height, width) that come one by one, with x264's `options`.
+    """Encode an iterator of pictures of an even `size` = (height, width), as `encode`, with x264's `options`.
 
     seconds: when each picture is shown, where that is not at the constant rate `fps`.
     """

@@ -1,4 +1,4 @@
-"""Video files opened through PyAV, and when each of their frames is shown."""
+"""Opening of video files through PyAV, and the timeline of their frames."""
 
 import io
 import os
@@ -44,7 +44,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each frame is shown: ticks of the stream (ascending), seconds after the first frame, keyframes' ticks."""
+    """Presentation times of frames: ticks of the stream (ascending), seconds after the first, keyframes' ticks."""
 
     ticks: Int64[np.ndarray, " N"]
     seconds: Float64[np.ndarray, " N"]
@@ -100,7 +100,7 @@ def declared_rates(clip: Opened) -> list[float]:
 
 
 def rate_of(clip: Opened, seconds: Float64[np.ndarray, " N"]) -> float:
-    """The header's rate where it places the last frame to a quarter of a frame (containers round), else the average."""
+    """Return the header's rate if it gives the last frame's time to a quarter of a frame, else the average rate."""
     declared = declared_rates(clip)
     if len(seconds) < 2 or seconds[-1] <= 0:
         return declared[0]

@@ -1,4 +1,4 @@
-"""Temporal resampling: which frames of a clip stand for the frames of another rate, by nearest timestamp."""
+"""Temporal resampling: selects the frames of a clip for another frame rate, by nearest timestamp."""
 
 import math
 
@@ -15,7 +15,7 @@ def nearest(source_seconds: Float[np.ndarray, " N"], target_seconds: Float[np.nd
 
 
 def covers(frames: int, source_fps: float, count: int, fps: float) -> bool:
-    """Return whether `frames` at `source_fps` reach far enough for `count` frames at `fps`, by nearest timestamp.
+    """Return whether `frames` at `source_fps` suffice for `count` frames at `fps`, by nearest timestamp.
 
     The last target time may lie at most half a source frame after the last source frame.
     """
@@ -33,6 +33,6 @@ def choose_start(frames: int, source_fps: float, count: int, fps: float, rng: np
 
 
 def count_starts(frames: int, source_fps: float, count: int, fps: float) -> int:
-    """Return how many source frames, from the first on, a window of `count` frames at `fps` may start on."""
+    """Return the number of source frames, from the first on, that a window of `count` frames at `fps` may start on."""
     room = frames - 1 - (count - 1) / fps * source_fps
     return 1 if room < 1 else math.floor(room + _TIE) + 1

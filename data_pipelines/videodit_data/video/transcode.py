@@ -1,4 +1,4 @@
-"""Parts of long footage cut out as files of their own, encoded so that training reads them fast."""
+"""Cutting of parts of long footage to files of their own, encoded so that training reads them fast."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 @dataclass(frozen=True)
 class Recode:
-    """How clips are encoded (H.264).
+    """Settings of clips' encoding (H.264).
 
     The defaults are for random reads: 16 frames from anywhere in real footage of 256p and 480p decoded 1.8 times as
     fast as at a gop of 32 without tune, and 2.7 times as fast as at x264's own 250, for 25% and 57% more bytes.
@@ -50,9 +50,9 @@ class Recode:
 
 
 def cut(source: video.Source, start: int, frames: int, recode: Recode, *, name: str = "") -> bytes:
-    """Return frames `start` to `start + frames` as an mp4 of their own; the same bytes at every call.
+    """Encode frames `start` to `start + frames` as an mp4 of their own; the same bytes at every call.
 
-    One frame is held at a time. A rotation is applied, an odd row or column at the end is left out, and frames keep
+    One frame is in memory at a time. A rotation is applied, an odd last row or column is dropped, and frames keep
     their distance in time: at the source's rate where it is constant. VideoError when the frames are not there, or
     cannot be decoded or encoded.
     """
@@ -83,12 +83,12 @@ def _where(source: video.Source, name: str) -> video.Index:
 
 @lru_cache(maxsize=8)
 def _indexed(path: str, size: int, changed: int, name: str) -> video.Index:
-    """Kept for the further clips of a file: long footage is not read through for each."""
+    """Return the cached index of a file, so that long footage is not read through for each clip."""
     return video.index(path, name=name)
 
 
 def _sizes(shown: tuple[int, int], short_side: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
-    """To what frames are scaled, and the even size that is left of that."""
+    """Return the size that frames are scaled to, and the even size that remains of it."""
     scale = 1.0 if short_side is None else min(1.0, short_side / min(shown))
     if scale < 1:
         scaled = tuple(2 * max(1, round(scale * side / 2)) for side in shown)
