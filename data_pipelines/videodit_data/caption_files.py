@@ -54,23 +54,23 @@ class Row:
         return self.clip is None and self.start is None and self.stop is None
 
 
-def find_table(folder: Path, given: Path | None) -> Path | None:
+def find_table(folder: Path, table: Path | None) -> Path | None:
     """Return the given table, or captions.jsonl or .csv in `folder` or else in its parent; None when there is none.
 
     ValueError when the given one is not there, or the choice is not clear.
     """
-    if given is not None:
-        if not given.is_file():
-            raise ValueError(f"No caption table at {given}.")
-        return given
+    if table is not None:
+        if not table.is_file():
+            raise ValueError(f"No caption table at {table}.")
+        return table
     for directory in (folder, folder.parent):
-        found = [directory / name for name in TABLES if (directory / name).is_file()]
-        if len(found) > 1:
+        tables = [directory / name for name in TABLES if (directory / name).is_file()]
+        if len(tables) > 1:
             raise ValueError(
-                f"{directory} holds both {found[0].name} and {found[1].name}; say which one with captions=."
+                f"{directory} holds both {tables[0].name} and {tables[1].name}; say which one with captions=."
             )
-        if found:
-            return found[0]
+        if tables:
+            return tables[0]
     return None
 
 
@@ -82,8 +82,8 @@ def read_table(path: Path) -> dict[str, Captions]:
     """
     table: dict[str, Captions] = {}
     for row in read_rows(path):
-        known = table.get(row.file, Captions(()))
-        table[row.file] = replace(row.captions, texts=known.texts + row.captions.texts)
+        previous = table.get(row.file, Captions(()))
+        table[row.file] = replace(row.captions, texts=previous.texts + row.captions.texts)
     return table
 
 

@@ -82,11 +82,11 @@ def ingest(
     partial.mkdir(parents=True, exist_ok=True)
     facts = _verify(files, hashes, partial / _JOURNAL, threads, report)
     left_out += [LeftOut(file.name, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str)]
-    left_out.sort(key=lambda left: left.file)
+    left_out.sort(key=lambda item: item.file)
     good = [clip for clip in zip(files, hashes, facts, strict=True) if isinstance(clip[2], VideoInfo)]
     if not good:
         shutil.rmtree(partial)
-        reasons = "".join(f"\n  {left.file}: {left.reason}" for left in left_out[:10])
+        reasons = "".join(f"\n  {item.file}: {item.reason}" for item in left_out[:10])
         raise ValueError(f"{folder} holds no video that can be used; {len(left_out)} files were left out:{reasons}")
 
     def make(numbers: range) -> Iterator[Record]:
@@ -119,23 +119,23 @@ def _survey(
             left_out.append(LeftOut(name, "may not be read"))
             continue
         try:
-            found = caption_files.read_sidecar(path) or tabled.get(name)
+            captions = caption_files.read_sidecar(path) or tabled.get(name)
         except ValueError as error:
             left_out.append(LeftOut(name, str(error)))
             continue
-        if found is None or not found.texts:
+        if captions is None or not captions.texts:
             left_out.append(LeftOut(name, "no caption"))
         else:
-            files.append(_File(name, path, found.texts, found.source or source, found.licence or licence))
+            files.append(_File(name, path, captions.texts, captions.source or source, captions.licence or licence))
     return files, left_out
 
 
 def _walk(folder: Path, out: Path) -> Iterator[Path]:
     """Yield the files in the folder and below, except hidden ones and those of the data set being built."""
-    ours = {out.absolute(), partial_directory(out).absolute()}
+    own_folders = {out.absolute(), partial_directory(out).absolute()}
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and not ours.intersection(path.absolute().parents):
+        if path.is_file() and not hidden and not own_folders.intersection(path.absolute().parents):
             yield path
 
 
@@ -145,11 +145,11 @@ def _match(
     """Return the table's rows by the file they name, relative to the folder or to the table, and unmatched rows."""
     tabled, left_out = {}, []
     names = {path.resolve(): name for name, path in paths.items()}
-    for file, found in ({} if table is None else caption_files.read_table(table)).items():
+    for file, captions in ({} if table is None else caption_files.read_table(table)).items():
         candidates = [(folder / file), (table.parent / file)]
         matches = [names[path.resolve()] for path in candidates if path.resolve() in names]
         if matches:
-            tabled[matches[0]] = found
+            tabled[matches[0]] = captions
         elif not any(path.exists() for path in candidates):
             left_out.append(LeftOut(file, f"named in {table.name}, but not there"))
     return tabled, left_out
@@ -166,19 +166,19 @@ def _hash(files: Sequence[_File], threads: int, report: Progress) -> list[str]:
 def _digest(files: Sequence[_File], hashes: Sequence[str], left_out: Sequence[LeftOut]) -> str:
     """Return one hash over the whole input of the data set."""
     clips = [[f.name, digest, f.captions, f.source, f.licence] for f, digest in zip(files, hashes, strict=True)]
-    return hashlib.sha256(json.dumps([clips, [asdict(left) for left in left_out]]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([clips, [asdict(item) for item in left_out]]).encode()).hexdigest()
 
 
 def _verify(
     files: Sequence[_File], hashes: Sequence[str], journal: Path, threads: int, report: Progress
 ) -> list[VideoInfo | str]:
     """Return the facts of each file, or why it cannot be used; only files that the journal lacks are decoded."""
-    noted = _read_journal(journal)
+    journal_facts = _read_journal(journal)
 
     def examine(clip: tuple[_File, str]) -> VideoInfo | str:
         file, digest = clip
-        if (file.name, digest) in noted:
-            return noted[file.name, digest]
+        if (file.name, digest) in journal_facts:
+            return journal_facts[file.name, digest]
         try:
             return verifier(file.path, name=file.name)
         except VideoError as error:
@@ -188,7 +188,7 @@ def _verify(
     with Verifier() as verifier, journal.open("a", encoding="utf-8") as notes:
         clips = list(zip(files, hashes, strict=True))
         for (file, digest), fact in zip(clips, ordered_map(examine, clips, threads), strict=True):
-            if (file.name, digest) not in noted:
+            if (file.name, digest) not in journal_facts:
                 fields: Any = fact if isinstance(fact, str) else asdict(fact)
                 notes.write(json.dumps({"file": file.name, "sha256": digest, "fact": fields}) + "\n")
                 notes.flush()
@@ -199,16 +199,16 @@ def _verify(
 
 def _read_journal(journal: Path) -> dict[tuple[str, str], VideoInfo | str]:
     """Read the journal of earlier runs; an incomplete last line is cut off."""
-    noted: dict[tuple[str, str], VideoInfo | str] = {}
+    journal_facts: dict[tuple[str, str], VideoInfo | str] = {}
     if not journal.exists():
-        return noted
+        return journal_facts
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         write_whole(journal, "".join(lines := lines[:-1]))
     for note in map(json.loads, lines):
         fact = note["fact"]
-        noted[note["file"], note["sha256"]] = fact if isinstance(fact, str) else VideoInfo(**fact)
-    return noted
+        journal_facts[note["file"], note["sha256"]] = fact if isinstance(fact, str) else VideoInfo(**fact)
+    return journal_facts
 
 
 def _record(file: _File, digest: str, info: VideoInfo) -> Record:

@@ -60,7 +60,7 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
         "captions_by": dict(written_by.most_common()),
         "fps": dict(rates.most_common()),
         "origins": [(origin.source, origin.licence, origin.clips) for origin in described.origins],
-        "left_out": [(left.file, left.reason, left.count) for left in described.left_out],
+        "left_out": [(item.file, item.reason, item.count) for item in described.left_out],
         "embedded": sum(shard.captions for shard in described.texts),
         "info": dict(described.info),
     }
@@ -112,9 +112,9 @@ def contact_sheet(
     records = data.records
     if data.manifest.content != "video":
         raise ValueError(f"{directory} holds latents; a contact sheet needs videos.")
-    shown = min(rows * columns, len(records))
-    cells = [_cell(records[index * (len(records) - 1) // max(1, shown - 1)]) for index in range(shown)]
-    _grid(cells, min(columns, shown)).save(Path(path))
+    count = min(rows * columns, len(records))
+    cells = [_cell(records[index * (len(records) - 1) // max(1, count - 1)]) for index in range(count)]
+    _grid(cells, min(columns, count)).save(Path(path))
 
 
 def _cell(record: Record) -> Image.Image:

@@ -83,9 +83,11 @@ class Tokenizer:
             self._pieces.LoadFromSerializedProto(self.model)
         except RuntimeError as error:
             raise ValueError(f"Not a sentencepiece model: {label}.") from error
-        found = (self._pieces.pad_id(), self._pieces.eos_id(), self._pieces.unk_id())
-        if found != (PAD, EOS, UNKNOWN):
-            raise ValueError(f"{label}: pad, eos and unknown must be {PAD}, {EOS} and {UNKNOWN} as in T5, not {found}.")
+        special_ids = (self._pieces.pad_id(), self._pieces.eos_id(), self._pieces.unk_id())
+        if special_ids != (PAD, EOS, UNKNOWN):
+            raise ValueError(
+                f"{label}: pad, eos and unknown must be {PAD}, {EOS} and {UNKNOWN} as in T5, not {special_ids}."
+            )
         self._warned = False
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:

@@ -19,13 +19,13 @@ from videodit_data.captioning import prompts
 from videodit_data.captioning.captioner import Answer, Clip, Failure, Identity
 from videodit_data.captioning.lengths import Length, TextError
 from videodit_data.captioning.pace import Pace, Sleep, backoff
-from videodit_data.captioning.replies import NotChat, chat_text, parse_reply, shown
+from videodit_data.captioning.replies import NotChat, chat_text, excerpt, parse_reply
 from videodit_data.captioning.transport import Broken, Client, Reply, chat_address, retry_after
 from videodit_data.thread_pool import ordered_map
 
 _THROTTLED = "HTTP 429"
 # What no other request would change: the key, the path, the address.
-_WRONG = {401: "refuses the key", 403: "refuses access", 404: "has no such model or path"}
+_FATAL_STATUSES = {401: "refuses the key", 403: "refuses access", 404: "has no such model or path"}
 _NO_SCHEMA = ("HTTP 400", "HTTP 422", "HTTP 501")  # what servers say that know no response_format
 
 
@@ -128,7 +128,7 @@ class Endpoint:
         """Send no more requests; those in flight are still answered, or with `cut` ended at once."""
         self._stopping.set()
         if cut:
-            self._client.cut()
+            self._client.abort()
 
     def answer(
         self, request: prompts.Request, lengths: Sequence[Length], frames: UInt8[np.ndarray, "T Y X 3"] | None = None
@@ -175,19 +175,21 @@ class Endpoint:
                 raise _Trouble(error.reason, str(error)) from error
         data = reply.body.replace(self._key.encode(), b"[key]") if self._key else reply.body
         if reply.status != 200:
-            raise self._refused(reply, data)
+            raise self._status_error(reply, data)
         try:
             return chat_text(data)
         except NotChat as error:
             raise _Trouble(error.reason, str(error)) from error
 
-    def _refused(self, reply: Reply, data: bytes) -> _Trouble:
+    def _status_error(self, reply: Reply, data: bytes) -> _Trouble:
         """Return the error of a status other than 200. EndpointDown when other requests would fail as well."""
-        message = f"{self._address} answers {reply.status}: {shown(data) or 'nothing'}"
+        message = f"{self._address} answers {reply.status}: {excerpt(data) or 'nothing'}"
         if 300 <= reply.status < 400:
             self._give_up(f"{self._address} answers {reply.status}: give the address that it redirects to.")
-        if reply.status in _WRONG:
-            self._give_up(f"{self._address} {_WRONG[reply.status]} ({reply.status}: {shown(data) or 'nothing'}).")
+        if reply.status in _FATAL_STATUSES:
+            self._give_up(
+                f"{self._address} {_FATAL_STATUSES[reply.status]} ({reply.status}: {excerpt(data) or 'nothing'})."
+            )
         wait = retry_after(reply.headers.get("retry-after"), time.time())
         if wait is not None and wait > self.config.most_wait:
             self._give_up(f"{message}, and asks to wait {wait:.0f} seconds, more than {self.config.most_wait:g}.")
@@ -197,7 +199,7 @@ class Endpoint:
         self, request: prompts.Request, pictures: Sequence[str], problem: str, lengths: Sequence[Length] | None
     ) -> bytes:
         """Return the request as JSON; with `lengths`, it requires a reply of their schema."""
-        text = "\n\n".join(filter(None, (request.user, problem and prompts.again(problem))))
+        text = "\n\n".join(filter(None, (request.user, problem and prompts.retry_message(problem))))
         parts = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
         content: Any = [*parts, {"type": "text", "text": text}] if parts else text
         messages = [{"role": "system", "content": request.rules}, {"role": "user", "content": content}]

@@ -46,12 +46,12 @@ class TextError(ValueError):
 
 def parse_lengths(names: str) -> tuple[Length, ...]:
     """Parse a list of lengths like "short,long", in that order. ValueError lists the known names."""
-    wanted = [name.strip() for name in names.split(",")]
-    if unknown := [name for name in wanted if name not in LENGTHS]:
+    length_names = [name.strip() for name in names.split(",")]
+    if unknown := [name for name in length_names if name not in LENGTHS]:
         raise ValueError(f"No length is named '{unknown[0]}'; there are {', '.join(LENGTHS)}.")
-    if len(set(wanted)) < len(wanted):
+    if len(set(length_names)) < len(length_names):
         raise ValueError(f"Each length is given once, not as in '{names}'.")
-    return tuple(LENGTHS[name] for name in wanted)
+    return tuple(LENGTHS[name] for name in length_names)
 
 
 def check_text(text: object, length: Length, instruction: str = "") -> str:
@@ -86,8 +86,8 @@ def check_text(text: object, length: Length, instruction: str = "") -> str:
 
 def _shared_run(words: Sequence[str], others: Sequence[str], run: int = 8) -> str:
     """Return a run of `run` words that both texts share, ignoring case; empty when there is none."""
-    theirs = {tuple(word.lower() for word in others[at : at + run]) for at in range(len(others) - run + 1)}
+    other_runs = {tuple(word.lower() for word in others[at : at + run]) for at in range(len(others) - run + 1)}
     for at in range(len(words) - run + 1):
-        if tuple(word.lower() for word in words[at : at + run]) in theirs:
+        if tuple(word.lower() for word in words[at : at + run]) in other_runs:
             return " ".join(words[at : at + run])
     return ""

@@ -30,5 +30,5 @@ class Look:
             size=(max(1, round(record.height * shrunk)), max(1, round(record.width * shrunk))),
             name=f"clip {record.id}",
         )
-        known = tuple(filter(str.strip, record.captions))
-        return Clip(record.id, record.sha256, frames, record.seconds, record.fps, known)
+        captions = tuple(filter(str.strip, record.captions))
+        return Clip(record.id, record.sha256, frames, record.seconds, record.fps, captions)

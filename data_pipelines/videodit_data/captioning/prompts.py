@@ -12,7 +12,7 @@ from videodit_data.captioning.captioner import Clip
 from videodit_data.captioning.lengths import Length
 
 VERSION = "1"
-_KNOWN, _CHARACTERS = 4, 1000  # known captions that are told, and what of each
+_MAX_CAPTIONS, _CHARACTERS = 4, 1000  # known captions in a request, characters of each
 
 _RULES = """You write captions of video clips. From clips and their captions a model learns to make clips from text.
 
@@ -48,12 +48,12 @@ class Request:
 
     rules: str
     task: str
-    given: str = ""  # JSON, by others than us
+    inputs: str = ""  # untrusted JSON
 
     @property
     def user(self) -> str:
         """Return the text of the user's message."""
-        return "\n".join(filter(None, (self.task, self.given)))
+        return "\n".join(filter(None, (self.task, self.inputs)))
 
     @property
     def instruction(self) -> str:
@@ -68,8 +68,8 @@ def describe(clip: Clip, lengths: Sequence[Length]) -> Request:
     task = _DESCRIBE.format(frames=frames)
     if not clip.captions:
         return Request(_rules(lengths), task)
-    known = [caption[:_CHARACTERS] for caption in clip.captions[:_KNOWN]]
-    return Request(_rules(lengths), f"{task} {_KNOWN_CAPTIONS}", json.dumps({"captions": known}, ensure_ascii=False))
+    captions = [caption[:_CHARACTERS] for caption in clip.captions[:_MAX_CAPTIONS]]
+    return Request(_rules(lengths), f"{task} {_KNOWN_CAPTIONS}", json.dumps({"captions": captions}, ensure_ascii=False))
 
 
 def expand(prompt: str, lengths: Sequence[Length]) -> Request:
@@ -77,7 +77,7 @@ def expand(prompt: str, lengths: Sequence[Length]) -> Request:
     return Request(_rules(lengths), _EXPAND, json.dumps({"prompt": prompt}, ensure_ascii=False))
 
 
-def again(problem: str) -> str:
+def retry_message(problem: str) -> str:
     """Return the message that follows an unusable reply."""
     return f"That reply cannot be used. {problem} Reply again, as one JSON object and nothing else."
 

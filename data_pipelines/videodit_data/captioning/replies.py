@@ -8,7 +8,7 @@ from typing import Any
 from videodit_data.captioning.lengths import Length, TextError, check_text
 
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
-_SHOWN = 80
+_EXCERPT_LENGTH = 80
 
 
 class NotChat(ValueError):
@@ -29,19 +29,19 @@ def chat_text(body: bytes) -> str:
     except UnicodeDecodeError as error:
         raise NotChat("not UTF-8", "The reply is not UTF-8.") from error
     except ValueError as error:
-        raise NotChat("not JSON", f"The reply is not JSON: {shown(body)!r}.") from error
+        raise NotChat("not JSON", f"The reply is not JSON: {excerpt(body)!r}.") from error
     try:
         choice = values["choices"][0]
         message = choice["message"]
         text, ended, refusal = message.get("content"), choice.get("finish_reason"), message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise NotChat("not a chat reply", f"The reply has no message in 'choices': {shown(body)!r}.") from error
+        raise NotChat("not a chat reply", f"The reply has no message in 'choices': {excerpt(body)!r}.") from error
     if ended == "content_filter" or (isinstance(refusal, str) and refusal):
         raise TextError("refusal", "The model refused.")
     if ended == "length":
         raise TextError("cut short", "The reply was cut short at its limit of tokens.")
     if not isinstance(text, str):
-        raise NotChat("not a chat reply", f"The message holds no text: {shown(body)!r}.")
+        raise NotChat("not a chat reply", f"The message holds no text: {excerpt(body)!r}.")
     return text
 
 
@@ -55,8 +55,8 @@ def parse_reply(text: str, lengths: Sequence[Length], instruction: str = "") -> 
         values = _json(fenced[1] if fenced else text)
     except ValueError as error:
         if lengths:
-            _refusal_of(text, lengths[0])
-        raise TextError("no captions", f"The model's reply is not JSON: {text[:_SHOWN]!r}.") from error
+            _raise_refusal(text, lengths[0])
+        raise TextError("no captions", f"The model's reply is not JSON: {text[:_EXCERPT_LENGTH]!r}.") from error
     if not isinstance(values, dict):
         raise TextError("no captions", f"The model's reply is a JSON {type(values).__name__}, not an object.")
     names = [length.name for length in lengths]
@@ -65,7 +65,7 @@ def parse_reply(text: str, lengths: Sequence[Length], instruction: str = "") -> 
     return {length.name: check_text(values[length.name], length, instruction) for length in lengths}
 
 
-def _refusal_of(text: str, length: Length) -> None:
+def _raise_refusal(text: str, length: Length) -> None:
     """Raise the TextError of a refusal or of an empty text: it is more specific than that of invalid JSON."""
     try:
         check_text(text, length)
@@ -93,7 +93,7 @@ def _keys(values: dict[str, Any]) -> str:
     return ", ".join(repr(key[:20]) for key in list(values)[:5]) or "none"
 
 
-def shown(body: bytes) -> str:
+def excerpt(body: bytes) -> str:
     """Return the start of a body, safe to print on a terminal."""
-    text = body[: 4 * _SHOWN].decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_SHOWN]
+    text = body[: 4 * _EXCERPT_LENGTH].decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_EXCERPT_LENGTH]

@@ -143,9 +143,9 @@ class _Start:
         """Return which of these and of the buffered entries to record now."""
         with self._lock:
             self.good |= good
-            known = [*self.pending, *entries]
-            self.pending = [] if self.good else known
-            return known if self.good else []
+            all_entries = [*self.pending, *entries]
+            self.pending = [] if self.good else all_entries
+            return all_entries if self.good else []
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class _Asker:
 
     def __call__(self, numbers: range) -> list[Entry]:
         """Return entries of the clips; the text of their captions is in the journal."""
-        found: dict[int, Entry] = {}
+        entries: dict[int, Entry] = {}
         clips, unanswered = [], []
         for number in numbers:
             record = self.records[number]
@@ -174,13 +174,13 @@ class _Asker:
                     unanswered.append(number)
                 except VideoError as error:
                     answer = Failure(_UNDECODABLE, str(error))
-            found[number] = replace(entry, answer=answer or {})
+            entries[number] = replace(entry, answer=answer or {})
         for number, answer in zip(unanswered, ask(self.captioner, clips, self.lengths), strict=True):
-            found[number] = replace(found[number], answer=answer)
-        lasting = [found[number] for number in unanswered if _lasts(found[number].answer)]
-        good = any(not isinstance(entry.answer, Failure) for entry in found.values())
+            entries[number] = replace(entries[number], answer=answer)
+        lasting = [entries[number] for number in unanswered if _lasts(entries[number].answer)]
+        good = any(not isinstance(entry.answer, Failure) for entry in entries.values())
         self.journal.put(self.start.to_note(lasting, good))
-        return [entry if isinstance(entry.answer, Failure) else replace(entry, answer={}) for entry in found.values()]
+        return [entry if isinstance(entry.answer, Failure) else replace(entry, answer={}) for entry in entries.values()]
 
     def _question(self, record: Record) -> str:
         question = json.dumps([self.about, record.id, record.sha256, record.captions])
@@ -211,11 +211,11 @@ def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int,
     Whatever ends it early, answers that are under way are waited for and noted.
     """
     entries: list[Entry] = []
-    begun: deque[Future[list[Entry]]] = deque()
+    futures: deque[Future[list[Entry]]] = deque()
 
     def take() -> None:
-        entries.extend(begun[0].result())  # it stays among those begun until it has ended
-        begun.popleft()
+        entries.extend(futures[0].result())  # it stays in the queue until it has ended
+        futures.popleft()
         report("caption", len(entries), clips)
         if not asker.start.good:
             _check_hope(entries, hopeless)
@@ -223,15 +223,15 @@ def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int,
     pool = ThreadPoolExecutor(threads)
     try:
         for start in range(0, clips, batch):
-            begun.append(pool.submit(asker, range(start, min(start + batch, clips))))
-            if len(begun) > _AHEAD * threads:
+            futures.append(pool.submit(asker, range(start, min(start + batch, clips))))
+            if len(futures) > _AHEAD * threads:
                 take()
-        while begun:
+        while futures:
             take()
     except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         asker.stop()
-        _wait_for([future for future in begun if not future.done()], asker, isinstance(error, KeyboardInterrupt))
+        _wait_for([future for future in futures if not future.done()], asker, isinstance(error, KeyboardInterrupt))
         raise
     pool.shutdown()
     return entries
@@ -249,15 +249,15 @@ def _check_hope(entries: Sequence[Entry], hopeless: int) -> None:
         )
 
 
-def _wait_for(begun: Sequence[Future[Any]], asker: _Asker, interrupted: bool) -> None:
+def _wait_for(futures: Sequence[Future[Any]], asker: _Asker, interrupted: bool) -> None:
     """Wait until running requests have ended; a second Ctrl-C ends them at once."""
-    if begun and interrupted:
-        logging.getLogger(__name__).warning("waiting for %d answers under way; Ctrl-C gives them up", len(begun))
+    if futures and interrupted:
+        logging.getLogger(__name__).warning("waiting for %d answers under way; Ctrl-C gives them up", len(futures))
     try:
-        wait(begun)
+        wait(futures)
     except KeyboardInterrupt:
         asker.stop(cut=True)
-        wait(begun)
+        wait(futures)
 
 
 def _counts(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -275,20 +275,20 @@ def _write(
     progress: Progress | None,
 ) -> Manifest:
     """Write the data set, in shards like those of its input; returns its manifest."""
-    partial, made, done = manifest.start(out, info), [], 0
+    partial, descriptions, clips_written = manifest.start(out, info), [], 0
     for shard in described.shards:
-        numbers = range(done, done + len(shard.frames))
+        numbers = range(clips_written, clips_written + len(shard.frames))
         if not (partial / shard.name).exists():
             write_shard(partial / shard.name, _captioned(asker, entries, identity, info["keep"], numbers))
-        made.append(manifest.describe(partial / shard.name))
-        done = numbers.stop
+        descriptions.append(manifest.describe(partial / shard.name))
+        clips_written = numbers.stop
         if progress is not None:
-            progress("write", done, len(entries))
+            progress("write", clips_written, len(entries))
     scratch = partial / f"{ANSWERS}.tmp"
     with scratch.open("w", encoding="utf-8") as file:
         file.writelines(asker.with_text(entry).to_json() + "\n" for entry in entries)
     scratch.replace(partial / ANSWERS)
-    return manifest.finish(out, made, info=info, left_out=described.left_out, extra=(ANSWERS,))
+    return manifest.finish(out, descriptions, info=info, left_out=described.left_out, extra=(ANSWERS,))
 
 
 def _captioned(
@@ -299,6 +299,6 @@ def _captioned(
         if isinstance(answer, Failure):
             yield record
             continue
-        known = record.caption_sources or ("",) * len(record.captions)
-        captions, sources = merge_captions(answer, identity, record.captions, known, keep)
+        earlier_sources = record.caption_sources or ("",) * len(record.captions)
+        captions, sources = merge_captions(answer, identity, record.captions, earlier_sources, keep)
         yield replace(record, captions=captions, caption_sources=sources)

@@ -118,12 +118,12 @@ class Client:
     def _until_deadline(self, sock: socket.socket, late: threading.Event) -> Iterator[None]:
         """Close the connection at its deadline, which wakes the threads that wait for it."""
 
-        def cut() -> None:
+        def close_at_deadline() -> None:
             late.set()
-            _cut(sock)
+            _shut_down(sock)
 
         sock.settimeout(None)
-        timer = threading.Timer(self._deadline, cut)
+        timer = threading.Timer(self._deadline, close_at_deadline)
         timer.daemon = True
         with self._lock:
             self._open.add(sock)
@@ -135,14 +135,14 @@ class Client:
             with self._lock:
                 self._open.discard(sock)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Abort all requests in flight; they raise `Broken`."""
         with self._lock:
             for sock in self._open:
-                _cut(sock)
+                _shut_down(sock)
 
 
-def _cut(sock: socket.socket) -> None:
+def _shut_down(sock: socket.socket) -> None:
     with suppress(OSError):
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of the connection below TLS, which need not agree
 

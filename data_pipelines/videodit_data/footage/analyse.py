@@ -83,7 +83,7 @@ def analyse(
     frames of more than `most_pixels`.
     """
     watch, sound = _Watch(config), Loudness()
-    info = video.verify(path, name=name, most_pixels=most_pixels, see=watch.see, hear=sound.hear)
+    info = video.verify(path, name=name, most_pixels=most_pixels, on_frame=watch.add_frame, on_packet=sound.add_packet)
     times = np.sort(np.frombuffer(watch.times))
     if info.container == "avi" or np.isnan(times).any():
         times = np.arange(info.frames) / info.fps
@@ -138,23 +138,23 @@ class _Watch:
         self._strokes = Strokes(config.measures.text_seconds)
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def see(self, frame: av.VideoFrame) -> None:
+    def add_frame(self, frame: av.VideoFrame) -> None:
         """Take in the next frame."""
-        shown = video.shown_size(frame)
+        size = video.displayed_size(frame)
         if self._sizes is None:
-            self._sizes = _fit(shown, self._small_pixels), _fit(shown, self._config.pixels)
+            self._sizes = _fit(size, self._small_pixels), _fit(size, self._config.pixels)
         at, time = len(self.times), frame.time
         self.times.append(math.nan if time is None else time)
         # The clock advances even if the timestamps do not.
         self._clock = self._clock + 0.04 if time is None or (at and time <= self._clock) else time
-        small = video.scaled(frame, self._sizes[0], self._scalers[0])
-        self.finder.see(small, self._clock)
+        small = video.scale_frame(frame, self._sizes[0], self._scalers[0])
+        self.finder.add_frame(small, self._clock)
         luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         self.hashes.append(fingerprint.frame_hash(luma))
         self._step(at, luma)
         if self._clock >= self._next_look - _EPSILON:
             self._next_look = max(self._next_look, self._clock - 1 / self._config.looks) + 1 / self._config.looks
-            self._look(at, cv2.cvtColor(video.scaled(frame, self._sizes[1], self._scalers[1]), cv2.COLOR_RGB2GRAY))
+            self._look(at, cv2.cvtColor(video.scale_frame(frame, self._sizes[1], self._scalers[1]), cv2.COLOR_RGB2GRAY))
 
     def _step(self, at: int, luma: UInt8[np.ndarray, "Y X"]) -> None:
         if self._before is not None:
@@ -167,7 +167,7 @@ class _Watch:
         self._before = at, self._clock, luma
 
     def _look(self, at: int, luma: UInt8[np.ndarray, "Y X"]) -> None:
-        since, text = self._strokes.see(luma, at, self._clock)
+        since, text = self._strokes.add_picture(luma, at, self._clock)
         self._looks.append(
             _Look(at, since, *measure.brightness(luma), measure.sharpness(luma), measure.bars(luma), text)
         )
@@ -191,15 +191,15 @@ class _Watch:
         }
 
 
-def _between(seen: list[Any], part: Shot, frame: Callable[[Any], int]) -> list[Any]:
+def _between(items: list[Any], part: Shot, frame: Callable[[Any], int]) -> list[Any]:
     """Return the items, sorted by frame, whose frame is in a part."""
-    return seen[bisect_left(seen, part.start, key=frame) : bisect_left(seen, part.stop, key=frame)]
+    return items[bisect_left(items, part.start, key=frame) : bisect_left(items, part.stop, key=frame)]
 
 
-def _fit(shown: tuple[int, int], pixels: int) -> tuple[int, int]:
+def _fit(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     """Return a size of the same aspect with about `pixels` at most, not larger unless a side is below the minimum."""
-    scale = min(1.0, math.sqrt(pixels / (shown[0] * shown[1])))
-    return max(_LEAST, round(scale * shown[0])), max(_LEAST, round(scale * shown[1]))
+    scale = min(1.0, math.sqrt(pixels / (size[0] * size[1])))
+    return max(_LEAST, round(scale * size[0])), max(_LEAST, round(scale * size[1]))
 
 
 def _mean(values: list[float]) -> float | None:

@@ -55,13 +55,13 @@ def build(
         ValueError: when no source matches or can be used, no clip is kept, `out` holds something else, or an option is
             not one of Beam's.
     """
-    out, options = _absolute(os.fspath(out)), _known(beam_options)
+    out, options = _absolute(os.fspath(out)), _parse_options(beam_options)
     report = progress or (lambda stage, done, total: None)
     identity = json.loads(json.dumps(dataclasses.asdict(config)))
     identity["captioner"] = config.captioner.identity()
     info: dict[str, Any] = {"made_by": "build", "config": identity}
     build_directory.check_unused(out, info)  # before all input is read
-    gathered = sources.gather(
+    build_input = sources.gather(
         inputs,
         captions=config.captions.table,
         source=config.source,
@@ -69,33 +69,33 @@ def build(
         without=(out, build_directory.partial(out)),
         progress=lambda done, total: report("hash", done, total),
     )
-    info["input"] = gathered.digest
-    if (already := build_directory.find_finished(out, info)) is not None:
-        return already
+    info["input"] = build_input.digest
+    if (finished := build_directory.find_finished(out, info)) is not None:
+        return finished
     directory = build_directory.open_partial(out, info)
     analyses = file_system.join(directory, "analysis") if cache is None else _absolute(cache)
     file_system.make_folder(analyses)
-    lists = {SOURCES: [each.to_json() for each in gathered.sources], UNUSABLE: map(json.dumps, gathered.unusable)}
+    lists = {SOURCES: [each.to_json() for each in build_input.sources], UNUSABLE: map(json.dumps, build_input.unusable)}
     for name, lines in lists.items():
         file_system.write(file_system.join(directory, name), "".join(line + "\n" for line in lines).encode())
-    plan = Plan(config, directory, len(gathered.sources), analyses)
-    with _watched(plan, len({each.hash for each in gathered.sources}), report):
+    plan = Plan(config, directory, len(build_input.sources), analyses)
+    with _report_progress(plan, len({each.hash for each in build_input.sources}), report):
         _run(plan, options)
-    made = described(file_system.join(directory, build_directory.NOTES))
+    descriptions = described(file_system.join(directory, build_directory.NOTES))
     left_out = _left_out(directory)
-    if not made:
+    if not descriptions:
         examples = "".join(f"\n  {each.file}: {each.reason}" for each in left_out[:_EXAMPLES])
         raise ValueError(
-            f"No clip of {len(gathered.sources)} sources is kept; {directory} has the reason for each:{examples}"
+            f"No clip of {len(build_input.sources)} sources is kept; {directory} has the reason for each:{examples}"
         )
-    return build_directory.finish(out, made, info, left_out)
+    return build_directory.finish(out, descriptions, info, left_out)
 
 
 def _absolute(path: str) -> str:
     return path if file_system.is_remote(path) else os.path.abspath(os.path.expanduser(path))
 
 
-def _known(options: Sequence[str]) -> PipelineOptions:
+def _parse_options(options: Sequence[str]) -> PipelineOptions:
     """Parse Beam's options. ValueError for one that Beam would ignore: a build meant for a cluster would run here."""
     parser, kinds = (
         argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve"),
@@ -106,14 +106,14 @@ def _known(options: Sequence[str]) -> PipelineOptions:
         kind._add_argparse_args(parser)
     if unknown := parser.parse_known_args(list(options))[1]:
         raise ValueError(f"Beam has no option {unknown[0]}; the configuration's go before the --.")
-    known = PipelineOptions(list(options))
-    name = known.view_as(StandardOptions).runner or ""
+    parsed = PipelineOptions(list(options))
+    name = parsed.view_as(StandardOptions).runner or ""
     if name not in _LOCAL:
         create_runner(name)
     elif not any(option.startswith(("--direct_running_mode", "--direct_num_workers")) for option in options):
-        direct = known.view_as(DirectOptions)
+        direct = parsed.view_as(DirectOptions)
         direct.direct_running_mode, direct.direct_num_workers = "multi_threading", os.cpu_count() or 1
-    return known
+    return parsed
 
 
 def _run(plan: Plan, options: PipelineOptions) -> None:
@@ -122,12 +122,12 @@ def _run(plan: Plan, options: PipelineOptions) -> None:
     # Beam's own choice for DirectRunner would download a runner; this one is embedded.
     pipeline = beam.Pipeline(runner=FnApiRunner() if runner in _LOCAL else runner, options=options)
     assemble(pipeline, plan)
-    with _stoppable():
+    with _end_stages_on_interrupt():
         pipeline.run().wait_until_finish()
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def _end_stages_on_interrupt() -> Iterator[None]:
     """Make Ctrl-C end the stages' processes, so that Beam's threads, which cannot be interrupted, end as well."""
     stages.resume()
 
@@ -168,22 +168,22 @@ def _sentence(error: Exception) -> str:
 
 
 @contextmanager
-def _watched(plan: Plan, contents: int, report: Progress, every: float = 0.5) -> Iterator[None]:
+def _report_progress(plan: Plan, contents: int, report: Progress, every: float = 0.5) -> Iterator[None]:
     """Report progress by the number of files in the partial directory's folders, which every worker writes to.
 
     Files of the same bytes are analysed once, so that there are as many analyses as `contents`.
     """
-    done = threading.Event()
+    stop_event = threading.Event()
 
     def look() -> None:
         folders = {"analyse": plan.analyses, "cut": plan.folder("clips"), "caption": plan.folder("captions")}
-        seen = dict.fromkeys(folders, 0)
-        while not done.wait(every):
+        counts = dict.fromkeys(folders, 0)
+        while not stop_event.wait(every):
             for what, folder in folders.items():
-                if (count := _notes(folder)) != seen.get(what):
+                if (count := _notes(folder)) != counts.get(what):
                     total = contents if what == "analyse" else count
                     report(what, min(count, total), total)
-                    seen[what] = count
+                    counts[what] = count
 
     if file_system.is_remote(plan.directory) or file_system.is_remote(plan.analyses):
         yield
@@ -193,7 +193,7 @@ def _watched(plan: Plan, contents: int, report: Progress, every: float = 0.5) ->
     try:
         yield
     finally:
-        done.set()
+        stop_event.set()
         thread.join()
 
 

@@ -13,8 +13,8 @@ from videodit_data.storage import manifest
 from videodit_data.storage.manifest import Described, LeftOut, Manifest
 
 EXTRA = (DECISIONS, THUMBNAILS, "notes.json")  # what stays of the partial directory apart from shards and manifest
-NOTES = "shards"  # what shards hold
-_MADE = (DECISIONS, THUMBNAILS, NOTES)  # from one input and configuration alone; the rest serves others too
+NOTES = "shards"  # notes of the shards' contents
+_INPUT_DEPENDENT = (DECISIONS, THUMBNAILS, NOTES)  # of one input and configuration; the rest is reusable
 
 
 def partial(out: str) -> str:
@@ -46,20 +46,20 @@ def find_finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
     if built is not None and built.info == info:
         return _move(out, built)
     if file_system.files(out):
-        found = "is not a data set" if built is None else "holds part of a data set made from other input"
-        raise ValueError(f"{out} exists and {found}; choose another directory, nothing was written.")
+        problem = "is not a data set" if built is None else "holds part of a data set made from other input"
+        raise ValueError(f"{out} exists and {problem}; choose another directory, nothing was written.")
     return None
 
 
 def open_partial(out: str, info: Mapping[str, Any]) -> str:
     """Return the partial directory, created if missing; files of other `info` are deleted, except decoded ones."""
     directory = partial(out)
-    for name in ("", "analysis", "clips", "captions", *_MADE):
+    for name in ("", "analysis", "clips", "captions", *_INPUT_DEPENDENT):
         file_system.make_folder(file_system.join(directory, name) if name else directory)
     note = file_system.join(directory, "info.json")
     if file_system.exists(note) and json.loads(file_system.read(note)) != info:
         logging.getLogger(__name__).warning("%s: what was made from other input is discarded.", directory)
-        stale = (path for name, path in file_system.files(directory).items() if _made(name))
+        stale = (path for name, path in file_system.files(directory).items() if _depends_on_input(name))
         file_system.delete(list(stale))
     file_system.write(note, json.dumps(info).encode())
     return directory
@@ -68,8 +68,8 @@ def open_partial(out: str, info: Mapping[str, Any]) -> str:
 def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], left_out: Sequence[LeftOut]) -> Manifest:
     """Turn the partial directory into the data set, the manifest last."""
     for folder in (DECISIONS, THUMBNAILS):  # what a worker that was killed left half-written
-        found = file_system.files(file_system.join(partial(out), folder))
-        file_system.delete([path for name, path in found.items() if name.endswith(".tmp")])
+        files = file_system.files(file_system.join(partial(out), folder))
+        file_system.delete([path for name, path in files.items() if name.endswith(".tmp")])
     if not file_system.is_remote(out):
         return manifest.finish(Path(out), described, info=info, left_out=left_out, extra=EXTRA)
     built = manifest.compose(out, described, info=info, left_out=left_out)
@@ -79,10 +79,10 @@ def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], le
 
 def _move(out: str, built: Manifest) -> Manifest:
     """Move the results of a complete partial directory, its manifest last, and delete the rest."""
-    kept = {shard.name for shard in built.shards}
+    shard_names = {shard.name for shard in built.shards}
     rest = []
     for name, path in file_system.files(partial(out)).items():
-        if name in kept or name.split("/")[0] in EXTRA:
+        if name in shard_names or name.split("/")[0] in EXTRA:
             file_system.rename(path, file_system.join(out, *name.split("/")))
         elif name != manifest.FILE:
             rest.append(path)
@@ -91,5 +91,5 @@ def _move(out: str, built: Manifest) -> Manifest:
     return built
 
 
-def _made(name: str) -> bool:
-    return name.endswith(".array_record") or name == manifest.FILE or name.split("/")[0] in _MADE
+def _depends_on_input(name: str) -> bool:
+    return name.endswith(".array_record") or name == manifest.FILE or name.split("/")[0] in _INPUT_DEPENDENT

@@ -46,10 +46,10 @@ def divide(
 
 def _even(shot: Shot, seconds: Sequence[float], config: ClipConfig) -> list[Shot] | None:
     """Return the fewest parts of even length of which none is too long; None if one is too short then."""
-    begin, length = seconds[shot.start], seconds[shot.stop] - seconds[shot.start]
+    start_seconds, length = seconds[shot.start], seconds[shot.stop] - seconds[shot.start]
     count = max(1, -int(-(length - _EPSILON) // config.max_seconds))
     while count <= shot.stop - shot.start:
-        edges = [_nearest(seconds, begin + part * length / count, shot) for part in range(count + 1)]
+        edges = [_nearest(seconds, start_seconds + part * length / count, shot) for part in range(count + 1)]
         parts = [Shot(start, stop) for start, stop in itertools.pairwise(edges)]
         if not all(_long_enough(part, seconds, config) for part in parts):
             return None

@@ -101,10 +101,10 @@ def to_parquet(decisions: Iterable[Decision], measures: Sequence[str]) -> bytes:
 
 def parts(directory: Path) -> list[Path]:
     """Return the files of the table of a data set. ValueError when it has none."""
-    found = sorted((directory / FOLDER).glob("*.parquet"))
-    if not found:
+    files = sorted((directory / FOLDER).glob("*.parquet"))
+    if not files:
         raise ValueError(f"{directory} has no table of decisions: it was not made by `videodit data build`.")
-    return found
+    return files
 
 
 def read(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -80,7 +80,7 @@ class CaptionerConfig:
         assert self.use is not None
         if not self.is_endpoint:
             return load(self.use)
-        made = Endpoint(
+        endpoint = Endpoint(
             EndpointConfig(
                 self.use,
                 self.model or "",
@@ -89,7 +89,7 @@ class CaptionerConfig:
                 per_minute=self.per_minute,
             )
         )
-        return made, made.identity
+        return endpoint, endpoint.identity
 
     def identity(self) -> dict[str, Any] | None:
         """Return the settings that determine captions, as JSON: no address, no key, no rate."""
@@ -152,13 +152,13 @@ class Ask(beam.DoFn):
         def answer(clip: Staged) -> Answer:
             return self._answer(clip, opened)
 
-        for clip, found in zip(clips, ordered_map(answer, clips, self._config.concurrency), strict=True):
-            if not isinstance(found, Failure):
-                yield self._with(clip, found, opened.identity)
+        for clip, result in zip(clips, ordered_map(answer, clips, self._config.concurrency), strict=True):
+            if not isinstance(result, Failure):
+                yield self._with(clip, result, opened.identity)
             elif any(clip.candidate.captions.texts):
                 yield clip
             else:
-                fate = clip.candidate.decided("caption", found.reason, detail=found.detail or None)
+                fate = clip.candidate.decided("caption", result.reason, detail=result.detail or None)
                 yield beam.pvalue.TaggedOutput("decided", fate)
 
     def _answer(self, clip: Staged, opened: _Open) -> Answer:
@@ -166,8 +166,8 @@ class Ask(beam.DoFn):
         key = key_of(clip.candidate.id, clip.sha256, clip.candidate.captions.texts, about)
         note = file_system.join(self._folder, key + ".json")
         if file_system.exists(note):
-            found = json.loads(file_system.read(note))
-            return Failure(**found["failure"]) if "failure" in found else found["captions"]
+            stored_answer = json.loads(file_system.read(note))
+            return Failure(**stored_answer["failure"]) if "failure" in stored_answer else stored_answer["captions"]
         try:
             frames = self._decode(clip)
         except VideoError as error:
@@ -187,10 +187,10 @@ class Ask(beam.DoFn):
         """Return the captioner's input; another process decodes the frames, within limits. VideoError as `call`."""
         facts = {name: getattr(clip, name) for name in ("fps", "frames", "height", "width")}
         with file_system.open_local(clip.path) as path:
-            shown = call(
+            data = call(
                 self._limits, "look", str(path), clip.candidate.id, facts=facts, look=dataclasses.asdict(self._look)
             )
-        frames = np.load(io.BytesIO(shown), allow_pickle=False)
+        frames = np.load(io.BytesIO(data), allow_pickle=False)
         texts = tuple(filter(str.strip, clip.candidate.captions.texts))
         return Clip(clip.candidate.id, clip.sha256, frames, clip.frames / clip.fps, clip.fps, texts)
 

@@ -33,8 +33,8 @@ def state(path: str) -> str:
     """Return a string that changes with a file: its size and time, or the checksum of another file system."""
     if is_remote(path):
         return str(FileSystems.checksum(path))
-    found = os.stat(path)
-    return f"{found.st_size} {found.st_mtime_ns}"
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def make_folder(path: str) -> None:
@@ -48,8 +48,8 @@ def make_folder(path: str) -> None:
 def files(folder: str) -> dict[str, str]:
     """Return the paths of the files in a folder and below it, by their names relative to it."""
     if not is_remote(folder):
-        found = (path for path in Path(folder).rglob("*") if path.is_file())
-        return {path.relative_to(folder).as_posix(): str(path) for path in sorted(found)}
+        paths = (path for path in Path(folder).rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): str(path) for path in sorted(paths)}
     start = folder.rstrip("/") + "/"
     (result,) = FileSystems.match([start + "**"])
     return {each.path.removeprefix(start): each.path for each in sorted(result.metadata_list, key=lambda m: m.path)}

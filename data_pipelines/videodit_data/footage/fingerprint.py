@@ -62,7 +62,7 @@ def bands(fingerprint: Sequence[int], bands: int = 32, rows: int = 20) -> tuple[
     bits = [hash_ >> bit & 1 for hash_ in fingerprint for bit in range(BITS)]
     bits_of_bands = _choose_bits(len(bits), bands, rows)
     return tuple(
-        (band, sum(bits[at] << row for row, at in enumerate(chosen))) for band, chosen in enumerate(bits_of_bands)
+        (band, sum(bits[at] << row for row, at in enumerate(band_bits))) for band, band_bits in enumerate(bits_of_bands)
     )
 
 

@@ -23,7 +23,7 @@ class Loudness:
         self._levels: list[float] = []
         self.trouble = ""
 
-    def hear(self, packet: av.Packet) -> None:
+    def add_packet(self, packet: av.Packet) -> None:
         """Decode and measure the next packet; after one that cannot be decoded, further packets are ignored."""
         if self.trouble:
             return
@@ -47,11 +47,11 @@ class Loudness:
         self._graph.push(frame)
         while True:
             try:
-                heard = self._graph.pull()
+                block = self._graph.pull()
             except (av.BlockingIOError, av.EOFError):
                 return
-            if (level := heard.metadata.get("lavfi.r128.M")) is not None and heard.time is not None:
-                self._ends.append(heard.time + heard.samples / heard.sample_rate)
+            if (level := block.metadata.get("lavfi.r128.M")) is not None and block.time is not None:
+                self._ends.append(block.time + block.samples / block.sample_rate)
                 self._levels.append(float(level))
 
     def integrated(self, start: float, stop: float) -> float | None:

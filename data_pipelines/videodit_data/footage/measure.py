@@ -73,9 +73,9 @@ def _dark_ends(luma: UInt8[np.ndarray, "Y X"]) -> tuple[int, int]:
     return (int(bright[0]), int(len(luma) - 1 - bright[-1])) if len(bright) else (len(luma), 0)
 
 
-def lasting_bars(seen: Sequence[Bars]) -> Bars:
+def lasting_bars(frame_bars: Sequence[Bars]) -> Bars:
     """Return the bars that are black in all of several pictures."""
-    return Bars(*(min(getattr(one, side) for one in seen) for side in ("top", "bottom", "left", "right")))
+    return Bars(*(min(getattr(one, side) for one in frame_bars) for side in ("top", "bottom", "left", "right")))
 
 
 def change(before: UInt8[np.ndarray, "Y X"], after: UInt8[np.ndarray, "Y X"]) -> float:

@@ -25,7 +25,7 @@ from videodit_data.footage.sources import Source
 from videodit_data.footage.stages import Analyse, Cut, Show
 
 SOURCES, UNUSABLE = "sources.jsonl", "unusable.jsonl"
-_TOGETHER = 16  # clips of a source that are cut by one worker
+_CLIPS_PER_WORKER = 16  # clips of a source that are cut by one worker
 _SOURCES_A_PART = 1024  # of the table of decisions
 
 
@@ -55,19 +55,19 @@ def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
     )
     judged = analysed.clips | "Judge" >> beam.ParDo(Judge(config)).with_outputs("decided", main="passed")
     unique = _without_duplicates(judged.passed, config)
-    cut = (
+    cut_clips = (
         unique["passed"]
         | "Key by part of a source" >> beam.Map(_part_of_source)
         | "Gather" >> beam.GroupByKey()
         | "Cut"
         >> beam.ParDo(Cut(config.recode, config.limits, plan.folder("clips"))).with_outputs("decided", main="kept")
     )
-    captioned = _captioned(cut.kept, plan)
+    captioned = _captioned(cut_clips.kept, plan)
     captioned["passed"] | "Shards" >> WriteShards(config.shards, plan.directory, plan.folder(NOTES))
     unusable = pipeline | "Unusable" >> _Lines(plan.folder(UNUSABLE)) | "Unusable fates" >> beam.Map(_unusable)
-    kept = captioned["passed"] | "Kept" >> beam.Map(lambda staged: staged.candidate.decided("kept"))
-    dropped = (analysed.decided, judged.decided, unique["dropped"], cut.decided, captioned["decided"])
-    fates = (unusable, *dropped, kept) | beam.Flatten()
+    kept_fates = captioned["passed"] | "Kept" >> beam.Map(lambda staged: staged.candidate.decided("kept"))
+    dropped = (analysed.decided, judged.decided, unique["dropped"], cut_clips.decided, captioned["decided"])
+    fates = (unusable, *dropped, kept_fates) | beam.Flatten()
     fates | "Decisions" >> WriteDecisions(plan)
     fates | "Thumbnails" >> WriteThumbnails(plan)
     _note(unique["crowded"], plan.folder("notes.json"))
@@ -133,7 +133,10 @@ def _captioned(staged: beam.PCollection, plan: Plan) -> dict[str, beam.PCollecti
 def _part_of_source(candidate: Candidate) -> tuple[str, Candidate]:
     """Return a candidate with its key: nearby clips go to one worker, those of a long source to several."""
     length = max(1, candidate.clip.frames)
-    return f"{candidate.spot.hash} {candidate.spot.name} {candidate.clip.start // (length * _TOGETHER)}", candidate
+    return (
+        f"{candidate.spot.hash} {candidate.spot.name} {candidate.clip.start // (length * _CLIPS_PER_WORKER)}",
+        candidate,
+    )
 
 
 class WriteDecisions(beam.PTransform):
@@ -174,14 +177,14 @@ class WriteThumbnails(beam.PTransform):
         self._config, self._folder = plan.config, plan.folder(THUMBNAILS)
 
     def expand(self, fates: beam.PCollection) -> beam.PCollection:
-        chosen = (
+        examples = (
             fates
             | beam.Filter(lambda fate: fate.spot is not None)
             | "By reason" >> beam.Map(lambda fate: ((fate.decision.stage, fate.decision.reason), fate))
             | beam.combiners.Top.PerKey(self._config.pictures, key=_hash_of, reverse=True)
         )
         return (
-            chosen
+            examples
             | "Spots" >> beam.FlatMap(_spots)
             | "Once each" >> beam.GroupByKey()
             | "Show" >> beam.ParDo(Show(self._config.limits, self._folder))

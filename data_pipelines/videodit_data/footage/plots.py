@@ -52,10 +52,10 @@ def histogram(
         (dropped, theme.mark, "dropped for this"),
     ]
     below = np.zeros(_BINS)
-    for values, colour, name in parts:
+    for values, color, name in parts:
         if len(values):
             above = below + np.histogram(np.clip(values, low, high), edges)[0]
-            axes.stairs(above, edges, baseline=below, fill=True, color=colour, label=name)
+            axes.stairs(above, edges, baseline=below, fill=True, color=color, label=name)
             below = above
     for bound in bounds:
         if bound is not None:
@@ -80,13 +80,13 @@ def histogram(
 def funnel(steps: Sequence[tuple[str, float]], unit: str, theme: Theme) -> bytes:
     """Return the plot of what remains after each step, from all to kept."""
     figure, axes = _figure(theme, (6.4, height := 0.6 + 0.34 * len(steps)), (0.19, 0.5 / height, 0.98, 0.97))
-    names, left = zip(*steps, strict=True)
+    names, remaining = zip(*steps, strict=True)
     heights = np.arange(len(steps))[::-1]
-    before = (left[0], *left[:-1])
+    before = (remaining[0], *remaining[:-1])
     axes.barh(heights, before, 0.62, color=theme.mark, alpha=0.35)
-    axes.barh(heights, left, 0.62, color=theme.kept)
+    axes.barh(heights, remaining, 0.62, color=theme.kept)
     most = max(before) or 1.0
-    for y, value in zip(heights, left, strict=True):
+    for y, value in zip(heights, remaining, strict=True):
         share = f"  {100 * value / most:.0f}%"
         axes.annotate(share, (max(value, 0), y), va="center", color=theme.ink, fontsize=8.5)
     axes.set_yticks(heights, names)

@@ -31,7 +31,7 @@ class _Table:
     tallies: dict[tuple[str, str, str | None], Tally] = field(default_factory=lambda: defaultdict(Tally))
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of measures
     fates: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # 0 kept, 1 for this, 2 otherwise
-    shown: dict[tuple[str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
+    examples: dict[tuple[str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
     pairs: list[tuple[Row, str]] = field(default_factory=list)
     errors: list[Row] = field(default_factory=list)
     sources: set[str] = field(default_factory=set)
@@ -50,7 +50,7 @@ def write_report(directory: str | os.PathLike[str], path: str | os.PathLike[str]
 
 def render(directory: Path) -> str:
     """Return the page as HTML; every text is escaped."""
-    made, table = manifest.load(directory), _read(directory)
+    dataset, table = manifest.load(directory), _read(directory)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -60,18 +60,18 @@ def render(directory: Path) -> str:
     )
     steps = list(_steps(table))
     thumbnails = directory / THUMBNAILS
-    filters = made.info.get("config", {}).get("filters", {})
+    filters = dataset.info.get("config", {}).get("filters", {})
     notes = directory / "notes.json"
     return environment.from_string(template).render(
         title=directory.resolve().name,
-        made=made,
+        dataset=dataset,
         table=table,
         steps=steps,
-        funnel=_plot(lambda theme: funnel([(s.name, s.left / 60) for s in steps], "minutes left", theme)),
+        funnel=_plot(lambda theme: funnel([(s.name, s.seconds_left / 60) for s in steps], "minutes left", theme)),
         histograms=list(_histograms(table, filters)),
         reasons=[(key, tally) for key, tally in _ordered(table) if key[0] != "kept"],
-        kept=table.shown.get(("kept", ""), []),
-        dropped=[(key, rows) for key, rows in sorted(table.shown.items(), key=_stage_first) if key[0] != "kept"],
+        kept=table.examples.get(("kept", ""), []),
+        dropped=[(key, rows) for key, rows in sorted(table.examples.items(), key=_stage_first) if key[0] != "kept"],
         pairs=table.pairs[:_PAIRS],
         errors=table.errors[:_ERRORS],
         more_errors=len(table.errors) - _ERRORS,
@@ -93,14 +93,14 @@ def _read(directory: Path) -> _Table:
         for name, value in row["measures"].items():
             if value is not None:
                 table.values[name].append(value)
-                mine = row["stage"] == "filter" and row["measure"] == name
-                table.fates[name].append(0 if row["kept"] else 1 if mine else 2)
+                own_filter = row["stage"] == "filter" and row["measure"] == name
+                table.fates[name].append(0 if row["kept"] else 1 if own_filter else 2)
         part = row["clip"] or f"{row['source']}#{row['start']}-{row['start'] + row['frames']}"
         if thumbnail_name(part) in have:
             if row["duplicate_of"] and thumbnail_name(row["duplicate_of"]) in have:
                 table.pairs.append((row, row["duplicate_of"]))
             else:
-                table.shown[row["stage"], row["reason"]].append(row | {"part": part})
+                table.examples[row["stage"], row["reason"]].append(row | {"part": part})
     return table
 
 
@@ -111,20 +111,20 @@ class _Step:
     name: str
     clips: int
     seconds: float
-    left: float
+    seconds_left: float
 
 
 def _steps(table: _Table) -> Iterator[_Step]:
-    left = sum(tally.seconds for tally in table.tallies.values())
-    yield _Step("footage read", 0, 0.0, left)
+    seconds_left = sum(tally.seconds for tally in table.tallies.values())
+    yield _Step("footage read", 0, 0.0, seconds_left)
     by_step: dict[str, list[Tally]] = defaultdict(list)
     for (stage, _, measure), tally in _ordered(table):
         if stage not in ("match", "read", "kept"):
             by_step[f"{measure}" if stage == "filter" else {"split": "long enough"}.get(stage, stage)].append(tally)
     for name, tallies in by_step.items():
         clips, seconds = sum(t.clips for t in tallies), sum(t.seconds for t in tallies)
-        left -= seconds
-        yield _Step(name, clips, seconds, max(left, 0.0))
+        seconds_left -= seconds
+        yield _Step(name, clips, seconds, max(seconds_left, 0.0))
 
 
 def _ordered(table: _Table) -> list[tuple[tuple[str, str, str | None], Tally]]:

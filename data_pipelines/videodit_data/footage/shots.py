@@ -69,7 +69,7 @@ class ShotFinder:
     """A detector that takes frames in order and returns the shots at the end; it buffers tiny pictures briefly."""
 
     def __init__(self, config: ShotConfig):
-        self._window, self._seen, self._fed = config.flash_seconds, 0, 0
+        self._window, self._frame_count, self._frames_processed = config.flash_seconds, 0, 0
         self._last: np.ndarray | None = None
         self._cuts: set[int] = set()
         self._recent: deque[tuple[int, float, np.ndarray]] = deque()
@@ -78,21 +78,21 @@ class ShotFinder:
         if config.detector != "none":
             make, name = DETECTORS[config.detector]
             self._content = make(min_scene_len=0, **({} if config.threshold is None else {name: config.threshold}))
-        ceiling, whole = (
+        ceiling, options = (
             ThresholdDetector.Method.CEILING,
             {"min_scene_len": 0, "fade_bias": -1, "add_final_scene": True},
         )
-        black, white = ThresholdDetector(_BLACK, **whole), ThresholdDetector(_WHITE, **whole, method=ceiling)
+        black, white = ThresholdDetector(_BLACK, **options), ThresholdDetector(_WHITE, **options, method=ceiling)
         self._fades = [_Fade(black, 0.99), _Fade(white, 0.01)] if config.fades else []
 
-    def see(self, picture: UInt8[np.ndarray, "Y X 3"], seconds: float) -> None:
+    def add_frame(self, picture: UInt8[np.ndarray, "Y X 3"], seconds: float) -> None:
         """Take in the next frame (RGB, scaled down) and its presentation time."""
         tiny = cv2.resize(picture, _TINY, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-        self._recent.append((self._seen, seconds, tiny))
+        self._recent.append((self._frame_count, seconds, tiny))
         self._last = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        for _ in range(1 if self._seen else 1 + _PAD):
-            self._feed(self._last)
-        self._seen += 1
+        for _ in range(1 if self._frame_count else 1 + _PAD):
+            self._process_frame(self._last)
+        self._frame_count += 1
         self._settle(seconds)
         while len(self._recent) > 1 + _PAD and self._recent[0][1] < self._recent[-1 - _PAD][1] - self._window:
             self._recent.popleft()
@@ -101,39 +101,39 @@ class ShotFinder:
         """Return the shots from the first frame to the last, each frame in one; to be called once, at the end."""
         if self._last is not None:
             for _ in range(_PAD):
-                self._feed(self._last)
+                self._process_frame(self._last)
             for fade in self._fades:
                 self._cuts.update(cut.frame_num - _PAD for cut in fade.detector.post_process(self._time()))
             self._settle(float("inf"))
-        edges = sorted({0, self._seen, *(cut for cut in self._cuts if 0 < cut < self._seen)})
+        edges = sorted({0, self._frame_count, *(cut for cut in self._cuts if 0 < cut < self._frame_count)})
         return tuple(Shot(start, stop) for start, stop in itertools.pairwise(edges))
 
     def _time(self) -> FrameTimecode:
-        return FrameTimecode(self._fed, _RATE)
+        return FrameTimecode(self._frames_processed, _RATE)
 
-    def _feed(self, bgr: UInt8[np.ndarray, "Y X 3"]) -> None:
+    def _process_frame(self, bgr: UInt8[np.ndarray, "Y X 3"]) -> None:
         if self._content is not None:
-            for found in self._content.process_frame(self._time(), bgr):
-                cut = found.frame_num - _PAD
-                seconds = next((shown for number, shown, _ in self._recent if number == cut), self._recent[-1][1])
+            for boundary in self._content.process_frame(self._time(), bgr):
+                cut = boundary.frame_num - _PAD
+                seconds = next((time for number, time, _ in self._recent if number == cut), self._recent[-1][1])
                 before = [
                     tiny
-                    for number, shown, tiny in self._recent
-                    if number < cut and shown >= seconds - self._window - _EPSILON
+                    for number, time, tiny in self._recent
+                    if number < cut and time >= seconds - self._window - _EPSILON
                 ]
                 self._waiting.append(_Candidate((cut,), seconds, before, fade=False))
         number, seconds, _ = self._recent[-1]
         counts = np.cumsum(np.bincount(bgr[::2, ::2].ravel(), minlength=256))
         for fade in self._fades:
             level = np.full((1, 1, 3), np.searchsorted(counts, fade.share * counts[-1]), np.uint8)
-            for found in fade.detector.process_frame(self._time(), level):
+            for boundary in fade.detector.process_frame(self._time(), level):
                 short = fade.before if seconds - fade.seconds < self._window else []
-                self._waiting.append(_Candidate((found.frame_num - _PAD, number), seconds, short, fade=True))
+                self._waiting.append(_Candidate((boundary.frame_num - _PAD, number), seconds, short, fade=True))
             dark = fade.detector.last_fade["type"] == "out"
             if dark and not fade.dark:
                 fade.before, fade.seconds = [tiny for _, _, tiny in self._recent][:-1], seconds
             fade.dark = dark
-        self._fed += 1
+        self._frames_processed += 1
 
     def _settle(self, now: float) -> None:
         """Decide on the boundaries that have enough later frames."""
@@ -142,7 +142,7 @@ class ShotFinder:
         ]:
             self._waiting.remove(candidate)
             until = candidate.seconds + self._window + _EPSILON
-            after = [tiny for number, shown, tiny in self._recent if number >= candidate.cuts[-1] and shown <= until]
+            after = [tiny for number, time, tiny in self._recent if number >= candidate.cuts[-1] and time <= until]
             if not (candidate.before and after and _same(candidate.before, after, candidate.fade)):
                 self._cuts.update(candidate.cuts)
 

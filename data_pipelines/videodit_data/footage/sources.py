@@ -63,13 +63,13 @@ class Source:
 
     def unmatched_rows(self, clips: Mapping[str, tuple[float, float]]) -> list[tuple[Row, str]]:
         """Return rows that fit none of the source's clips (start and stop in seconds, by id), and why."""
-        found = []
+        unmatched = []
         for row in self.rows:
             if row.clip is not None and row.clip not in clips:
-                found.append((row, "a caption of a clip that there is not"))
+                unmatched.append((row, "a caption of a clip that there is not"))
             elif _is_timed(row) and not any(_share(row, *times) >= 0.5 for times in clips.values()):
-                found.append((row, "a caption of less than half of any clip"))
-        return found
+                unmatched.append((row, "a caption of less than half of any clip"))
+        return unmatched
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def gather(
     licence: str = "unknown",
     without: Sequence[str] = (),
     threads: int = 4,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda count, total: None,
 ) -> Input:
     """Return the sources that globs, folders or files match, apart from what lies in the folders `without`.
 
@@ -124,7 +124,7 @@ def gather(
     for root in {each.root for each in matched}:
         if (table := _table(root, captions)) is not None:
             tables[table].add(root)
-    tabled, missing = _tabled(tables, matched)
+    tabled, missing = _match_rows(tables, matched)
     unusable += missing + _others(matched, set(tables))
     videos = sorted((each for each in matched if is_video(each.path)), key=lambda each: each.name)
 
@@ -142,9 +142,9 @@ def gather(
             return name, f"may not be read ({error.strerror or error})"
 
     sources = []
-    for done, found in enumerate(ordered_map(examine, videos, threads), 1):
-        sources.append(found) if isinstance(found, Source) else unusable.append(found)
-        progress(done, len(videos))
+    for count, result in enumerate(ordered_map(examine, videos, threads), 1):
+        sources.append(result) if isinstance(result, Source) else unusable.append(result)
+        progress(count, len(videos))
     return Input(tuple(sources), tuple(sorted(unusable)))
 
 
@@ -187,14 +187,14 @@ def _match(pattern: str) -> tuple[str, list[str]]:
     """Return the folder that names are relative to, and the files."""
     if file_system.is_remote(pattern):
         folder = not glob.has_magic(pattern) and not os.path.splitext(pattern)[1]
-        root = pattern.rstrip("/") if folder else _fixed(pattern)
+        root = pattern.rstrip("/") if folder else _fixed_folder(pattern)
         (result,) = FileSystems.match([root + "/**" if folder else pattern])
         return root, sorted(each.path for each in result.metadata_list)
     path = os.path.abspath(os.path.expanduser(pattern))
     if os.path.isdir(path):
         return path, sorted(str(each) for each in Path(path).rglob("*") if _is_file(str(each)))
     paths = glob.glob(path, recursive=True) if glob.has_magic(path) and not os.path.exists(path) else [path]
-    return _fixed(path), sorted(filter(_is_file, paths))
+    return _fixed_folder(path), sorted(filter(_is_file, paths))
 
 
 def _is_file(path: str) -> bool:
@@ -202,7 +202,7 @@ def _is_file(path: str) -> bool:
     return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
 
 
-def _fixed(pattern: str) -> str:
+def _fixed_folder(pattern: str) -> str:
     """Return the folder before the first part with a wildcard."""
     parts = pattern.split("/")
     magic = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
@@ -217,11 +217,11 @@ def _table(root: str, requested: str | None) -> str | None:
         )
     if requested is not None and file_system.is_remote(requested):
         return requested
-    found = caption_files.find_table(Path(root), None if requested is None else Path(requested))
-    return None if found is None else os.path.abspath(found)
+    path = caption_files.find_table(Path(root), None if requested is None else Path(requested))
+    return None if path is None else os.path.abspath(path)
 
 
-def _tabled(
+def _match_rows(
     tables: Mapping[str, Set[str]], matched: Sequence[_Matched]
 ) -> tuple[dict[str, list[Row]], list[tuple[str, str]]]:
     """Return rows by the source that they name, relative to the footage or to the table, and missing named files."""
@@ -266,8 +266,8 @@ def _sidecar(path: str) -> tuple[Row, ...]:
         file = os.path.splitext(path)[0] + suffix
         if file_system.exists(file):
             with file_system.open_local(file) as local:
-                found = caption_files.read_sidecar(local)
-                return () if found is None else (Row("", found),)
+                captions = caption_files.read_sidecar(local)
+                return () if captions is None else (Row("", captions),)
     return ()
 
 

@@ -76,7 +76,7 @@ def call(limits: Limits, function: str, path: str, name: str, **arguments: Any) 
     raise RuntimeError("The build was stopped.")
 
 
-def _unchanged(of: Source | Spot) -> None:
+def _check_unchanged(of: Source | Spot) -> None:
     """Check that a file is unchanged since it was hashed. ValueError if not: its hash would no longer match."""
     try:
         same = file_system.state(of.path) == of.state
@@ -97,14 +97,14 @@ class Analyse(beam.DoFn):
         self._config, self._limits, self._folder = dataclasses.asdict(config), limits, folder
 
     def process(self, source: Source) -> Iterator[Any]:
-        found = self._find(source)
-        if isinstance(found, str):
-            decision = Decision(source.name, "read", _kind(found), detail=found)
+        result = self._find(source)
+        if isinstance(result, str):
+            decision = Decision(source.name, "read", _kind(result), detail=result)
             yield beam.pvalue.TaggedOutput("decided", Fate(decision))
             return
-        info = found.info
+        info = result.info
         facts = {"height": info.height, "width": info.width, "fps": info.fps}
-        for shot in found.short:
+        for shot in result.short:
             frames = shot.stop - shot.start
             id = clip_id(source.name, shot.start, frames)
             spot = Spot(id, source.name, source.path, source.hash, shot.start, frames, source.state)
@@ -123,7 +123,7 @@ class Analyse(beam.DoFn):
             )
             yield beam.pvalue.TaggedOutput("decided", Fate(decision, spot))
         spans = {}
-        for clip in found.clips:
+        for clip in result.clips:
             id = clip_id(source.name, clip.start, clip.frames)
             spot = Spot(id, source.name, source.path, source.hash, clip.start, clip.frames, source.state)
             stop = clip.start_seconds + clip.frames / info.fps
@@ -133,7 +133,7 @@ class Analyse(beam.DoFn):
                 clip,
                 whole=info.frames,
                 captions=source.captions_of(id, clip.start_seconds, stop),
-                notes=found.notes,
+                notes=result.notes,
                 **facts,
             )
         for row, why in source.unmatched_rows(spans):
@@ -146,11 +146,11 @@ class Analyse(beam.DoFn):
         key = key_of(source.hash, self._config, dataclasses.asdict(self._limits), MADE_BY)
         note = file_system.join(self._folder, key + ".json")
         if file_system.exists(note):
-            found = json.loads(file_system.read(note))
+            result = json.loads(file_system.read(note))
         else:
             try:
                 with file_system.open_local(source.path) as path:
-                    found = call(
+                    result = call(
                         self._limits,
                         "analysis",
                         path=str(path),
@@ -159,10 +159,10 @@ class Analyse(beam.DoFn):
                         most_pixels=self._limits.pixels,
                     )
             except VideoError as error:
-                found = _reason(error, source.name)
-            _unchanged(source)
-            file_system.write(note, json.dumps(found).encode(), once=True)
-        return found if isinstance(found, str) else Analysis.from_json(found)
+                result = _reason(error, source.name)
+            _check_unchanged(source)
+            file_system.write(note, json.dumps(result).encode(), once=True)
+        return result if isinstance(result, str) else Analysis.from_json(result)
 
 
 _KINDS = {
@@ -210,8 +210,8 @@ class Cut(beam.DoFn):
         candidates = sorted(element[1], key=lambda candidate: candidate.clip.start)
         missing = {}
         for candidate in candidates:
-            path, found = self._noted(candidate.spot)
-            if found is None:
+            path, note = self._read_note(candidate.spot)
+            if note is None:
                 missing[candidate.id] = path
         if missing:
             with file_system.open_local(candidates[0].spot.path) as source:
@@ -219,14 +219,14 @@ class Cut(beam.DoFn):
                     if candidate.id in missing:
                         self._cut(str(source), candidate.spot, missing[candidate.id])
         for candidate in candidates:
-            path, found = self._noted(candidate.spot)
-            if isinstance(found, str):
-                fate = candidate.decided("cut", _kind(found), detail=found)
+            path, note = self._read_note(candidate.spot)
+            if isinstance(note, str):
+                fate = candidate.decided("cut", _kind(note), detail=note)
                 yield beam.pvalue.TaggedOutput("decided", fate)
             else:
-                yield Staged(candidate, path, **found)
+                yield Staged(candidate, path, **note)
 
-    def _noted(self, spot: Spot) -> tuple[str, Any]:
+    def _read_note(self, spot: Spot) -> tuple[str, Any]:
         """Return the path of the clip's file, and its note: facts, the reason why it cannot be cut, or None."""
         limits = dataclasses.asdict(self._limits)
         path = file_system.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode, limits))
@@ -236,7 +236,7 @@ class Cut(beam.DoFn):
     def _cut(self, source: str, spot: Spot, path: str) -> None:
         try:
             with file_system.open_for_writing(path) as out:
-                found = call(
+                result = call(
                     self._limits,
                     "cut",
                     source,
@@ -246,11 +246,11 @@ class Cut(beam.DoFn):
                     recode=self._recode,
                     out=str(out),
                 )
-                _unchanged(spot)
+                _check_unchanged(spot)
         except VideoError as error:
-            found = _reason(error, spot.name)
-            _unchanged(spot)
-        file_system.write(path + ".json", json.dumps(found).encode(), once=True)
+            result = _reason(error, spot.name)
+            _check_unchanged(spot)
+        file_system.write(path + ".json", json.dumps(result).encode(), once=True)
 
 
 class Show(beam.DoFn):

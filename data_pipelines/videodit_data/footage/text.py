@@ -15,17 +15,19 @@ class Strokes:
     """A detector that takes pictures in order and returns the share of text among the strokes that persisted."""
 
     def __init__(self, seconds: float):
-        self._seconds, self._seen = seconds, deque()
+        self._seconds, self._recent = seconds, deque()
 
-    def see(self, luma: UInt8[np.ndarray, "Y X"], at: int, seconds: float) -> tuple[int, float | None]:
+    def add_picture(self, luma: UInt8[np.ndarray, "Y X"], at: int, seconds: float) -> tuple[int, float | None]:
         """Take in a picture; returns the frame since which strokes lasted, and the share of text (None at first)."""
-        self._seen.append((at, seconds, edges(luma)))
-        while len(self._seen) > 1 and self._seen[1][1] <= seconds - self._seconds + 1e-3:
-            self._seen.popleft()
-        since, begin, _ = self._seen[0]
-        if seconds - begin < self._seconds - 1e-3:
+        self._recent.append((at, seconds, edges(luma)))
+        while len(self._recent) > 1 and self._recent[1][1] <= seconds - self._seconds + 1e-3:
+            self._recent.popleft()
+        since, start_seconds, _ = self._recent[0]
+        if seconds - start_seconds < self._seconds - 1e-3:
             return since, None
-        return since, float(text_mask(np.minimum.reduce([seen for _, _, seen in self._seen])).mean())
+        return since, float(
+            text_mask(np.minimum.reduce([picture_edges for _, _, picture_edges in self._recent])).mean()
+        )
 
 
 def edges(luma: UInt8[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X"]:

@@ -31,8 +31,8 @@ def register_format(name: str, open_fn: OpenFn) -> None:
 
 def format_name(path: str | os.PathLike[str]) -> str | None:
     """Return the NAME of a path `NAME:REST`; None for a directory, local or on another file system."""
-    found = re.match(r"([a-z][a-z0-9_]*):(?!//)", os.fspath(path))
-    return found[1] if found and not os.path.exists(path) else None
+    match = re.match(r"([a-z][a-z0-9_]*):(?!//)", os.fspath(path))
+    return match[1] if match and not os.path.exists(path) else None
 
 
 def open_dataset(path: str | os.PathLike[str]) -> Dataset:

@@ -104,14 +104,14 @@ def latent_stride(paths: Sequence[str]) -> tuple[int | None, int] | None:
 
 def _plan(source: ClipSource, clips: int) -> tuple[int, float]:
     """Return the batches of a pass, and the share of their tokens that is not padding."""
-    config, plan, served, used, batches = source.config, source.plan(), 0, 0, 0
-    while served < clips and batches < _MAX_BATCHES:
+    config, plan, clips_served, used, batches = source.config, source.plan(), 0, 0, 0
+    while clips_served < clips and batches < _MAX_BATCHES:
         positions = [position for entry in next(plan) for position in entry]
-        served += len(positions)
+        clips_served += len(positions)
         used += sum(source.count_tokens(source.bucket(position)) for position in positions)
         batches += 1
     room = config.batch_size * config.packing.length if config.packing else config.shapes.tokens
-    return round(batches * clips / served), used / (batches * room)
+    return round(batches * clips / clips_served), used / (batches * room)
 
 
 def print_bucket_stats(config: ReaderConfig, console: Console) -> None:

@@ -36,6 +36,6 @@ def choose_windows(clip: ClipSize, shape: ClipSize, count: int, seed: int) -> li
     total = int(np.prod(choices, dtype=np.int64))
     first = int(np.ravel_multi_index((0, (choices[1] - 1) // 2, (choices[2] - 1) // 2), choices))
     others = np.random.default_rng(seed).choice(total - 1, min(count, total) - 1, replace=False) if total > 1 else []
-    chosen = [first, *(int(other) + (other >= first) for other in others)]
-    offsets = (tuple(map(int, np.unravel_index(index, choices))) for index in chosen)
+    indices = [first, *(int(other) + (other >= first) for other in others)]
+    offsets = (tuple(map(int, np.unravel_index(index, choices))) for index in indices)
     return [Window(start / source_fps, top, left, *scaled) for start, top, left in offsets]

@@ -98,13 +98,13 @@ class Embeddings:
 
     def __getitem__(self, caption: str) -> Embedding:
         """Return the embeddings of a caption's tokens, as stored. KeyError when the caption is missing."""
-        wanted, caption = np.frombuffer(self._keys(caption)[:8], ">u8").astype(np.uint64)[0], clean_caption(caption)
-        index = int(np.searchsorted(self._heads, wanted))
-        while index < len(self) and self._heads[index] == wanted:
+        head, caption = np.frombuffer(self._keys(caption)[:8], ">u8").astype(np.uint64)[0], clean_caption(caption)
+        index = int(np.searchsorted(self._heads, head))
+        while index < len(self) and self._heads[index] == head:
             shard = int(np.searchsorted(self._ends, index, side="right"))
             first = self._ends[shard] - (len(self._shards[shard]) - 1)
-            found = msgpack.unpackb(self._shards[shard].packed(1 + index - int(first)))
-            if found["caption"] == caption:
-                return unpack_floats(found["embedding"], found["shape"], found["dtype"])
+            entry = msgpack.unpackb(self._shards[shard].packed(1 + index - int(first)))
+            if entry["caption"] == caption:
+                return unpack_floats(entry["embedding"], entry["shape"], entry["dtype"])
             index += 1
         raise KeyError(caption)

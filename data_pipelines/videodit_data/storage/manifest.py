@@ -268,8 +268,8 @@ def compose(
     for origin in (origin for each in described for origin in each.origins):
         origins[origin.source, origin.licence] += origin.clips
     shards = tuple(each.shard for each in described)
-    made = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
-    return Manifest(contents.pop(), shards, made, tuple(left_out), info, versions())
+    clips_by_origin = tuple(Origin(*origin, count) for origin, count in sorted(origins.items()))
+    return Manifest(contents.pop(), shards, clips_by_origin, tuple(left_out), info, versions())
 
 
 def finish(
@@ -287,9 +287,9 @@ def finish(
     """
     manifest = dataclasses.replace(compose(directory, described, info=info, left_out=left_out), texts=tuple(texts))
     partial = partial_directory(directory)
-    kept = {*extra, *(shard.name for shard in (*manifest.shards, *manifest.texts))}
+    kept_names = {*extra, *(shard.name for shard in (*manifest.shards, *manifest.texts))}
     for leftover in partial.iterdir():
-        if leftover.name not in kept and leftover.name != _INFO:
+        if leftover.name not in kept_names and leftover.name != _INFO:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_whole(partial / FILE, manifest.to_json())
     partial.rename(directory)
@@ -339,8 +339,8 @@ def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], 
         done += 1
         report(done)
     if done != numbers.stop:
-        made = done - numbers.start
-        raise ValueError(f"{len(numbers)} records were to be made from number {numbers.start} on, not {made}.")
+        count = done - numbers.start
+        raise ValueError(f"{len(numbers)} records were to be made from number {numbers.start} on, not {count}.")
 
 
 def sha256(path: Path) -> str:
@@ -350,10 +350,10 @@ def sha256(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    package_versions = {}
     for package in ("videodit", "numpy", "av", "array_record"):
         try:
-            found[package] = version(package)
+            package_versions[package] = version(package)
         except PackageNotFoundError:  # used from a checkout
-            found[package] = "not installed"
-    return found
+            package_versions[package] = "not installed"
+    return package_versions

@@ -150,8 +150,8 @@ def with_latent(
     `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """
     packed = Latent(pack_floats(mean, dtype), pack_floats(logvar, dtype), mean.shape, dtype)
-    shown = {"fps": fps, "frames": frames, "height": height, "width": width}
-    return dataclasses.replace(record, video=b"", pictures=None, latent=packed, **shown)
+    pixel_facts = {"fps": fps, "frames": frames, "height": height, "width": width}
+    return dataclasses.replace(record, video=b"", pictures=None, latent=packed, **pixel_facts)
 
 
 def pack_floats(values: Shaped[np.ndarray, "*shape"], dtype: str, what: str = "Latents") -> bytes:
@@ -178,12 +178,12 @@ class RecordSource(Sequence[Record]):
         try:
             self._data = ArrayRecordDataSource(self._paths)
         except (RuntimeError, OSError) as error:
-            raise ValueError(self._damaged(error)) from error
+            raise ValueError(self._damage_message(error)) from error
 
     def __len__(self) -> int:
         return len(self._data)
 
-    def _damaged(self, error: Exception) -> str:
+    def _damage_message(self, error: Exception) -> str:
         reason = str(error).splitlines()[0]
         return f"{', '.join(self._paths[:3])}: a shard is damaged ({reason:.200}); build or copy the data set again."
 
@@ -197,7 +197,7 @@ class RecordSource(Sequence[Record]):
         try:
             return self._data[index % len(self)]
         except RuntimeError as error:
-            raise ValueError(self._damaged(error)) from error
+            raise ValueError(self._damage_message(error)) from error
 
 
 def shard_name(name: str, index: int, count: int) -> str:

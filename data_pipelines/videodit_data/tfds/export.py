@@ -44,16 +44,16 @@ def export(
         raise ValueError(f"A split is named by letters, digits and _, a letter first, and not 'all'; not '{split}'.")
     target = directory if root is None else Path(root) / name / VERSION
     features = _features(directory, described)
-    others = _described(target, features)  # a directory is one split, whatever it was called before
-    mine = _split(directory, described, split, target)
-    template = others.get(split, mine)["filepathTemplate"]
-    if root is not None and template != mine["filepathTemplate"]:
-        theirs = os.path.normpath(target.resolve() / template)
+    others = _read_splits(target, features)  # a directory is one split, whatever it was called before
+    own_split = _split(directory, described, split, target)
+    template = others.get(split, own_split)["filepathTemplate"]
+    if root is not None and template != own_split["filepathTemplate"]:
+        prefix = os.path.normpath(target.resolve() / template)
         raise ValueError(
-            f"{target} has a split '{split}' of another data set, {os.path.dirname(theirs)}; choose another split or "
+            f"{target} has a split '{split}' of another data set, {os.path.dirname(prefix)}; choose another split or "
             f"name, or remove {_INFO} and {_FEATURES} there."
         )
-    splits = (others if root is not None else {}) | {split: mine}
+    splits = (others if root is not None else {}) | {split: own_split}
     info = {
         "name": name,
         "version": VERSION,
@@ -97,7 +97,7 @@ def _split(directory: Path, described: manifest.Manifest, split: str, target: Pa
     }
 
 
-def _described(target: Path, features: Mapping[str, Any]) -> dict[str, Any]:
+def _read_splits(target: Path, features: Mapping[str, Any]) -> dict[str, Any]:
     """Return the existing splits at `target`, by name. ValueError when their features differ."""
     files = {}
     for file in (_FEATURES, _INFO):

@@ -37,7 +37,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ServedFields:
     """The features that are served; captions are texts or a label."""
 
     video: Field
@@ -50,13 +50,13 @@ def fields(features: Mapping[str, Any]) -> list[Field]:
     return sorted(_walk(features, (), False), key=lambda field: field.path)
 
 
-def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str) -> Chosen:
+def choose(candidates: Sequence[Field], video: str, captions: Sequence[str], id: str) -> ServedFields:
     """Return the named features; where none is named, the only possible one (for `id`, none).
 
     ValueError, with all features listed, when a name is not there or of the wrong kind, or the choice is not clear.
     """
-    listed = ", ".join(f"{field.name} ({field.is_a})" for field in found)
-    named = {field.name: field for field in found}
+    listed = ", ".join(f"{field.name} ({field.is_a})" for field in candidates)
+    named = {field.name: field for field in candidates}
 
     def get(name: str, kinds: Sequence[str], what: str) -> Field:
         if name not in named or named[name].kind not in kinds:
@@ -66,8 +66,8 @@ def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str)
     if video:
         clip = get(video, _VIDEO, "the video (uint8 frames of 1 or 3 channels)")
     else:
-        kinds = ("frames", "array") if any(field.kind in ("frames", "array") for field in found) else ("image",)
-        able = [field for field in found if field.kind in kinds]
+        kinds = ("frames", "array") if any(field.kind in ("frames", "array") for field in candidates) else ("image",)
+        able = [field for field in candidates if field.kind in kinds]
         if len(able) != 1:
             count = "several features" if able else "no feature"
             raise ValueError(f"{count} can be the video (uint8 frames of 1 or 3 channels): say video=NAME; {listed}.")
@@ -76,16 +76,16 @@ def choose(found: Sequence[Field], video: str, captions: Sequence[str], id: str)
         caption_fields = tuple(get(name, ("text", "texts", "label"), "a caption (text or label)") for name in captions)
     else:
         caption_fields = tuple(
-            field for field in found if field.kind in ("text", "texts", "label") and field.name != id
+            field for field in candidates if field.kind in ("text", "texts", "label") and field.name != id
         )
         if len(caption_fields) > 1:
             raise ValueError(f"several features can be the caption: say caption=NAME or caption=NAME+NAME; {listed}.")
-    return Chosen(clip, caption_fields, get(id, ("text", "number"), "the id (text or number)") if id else None)
+    return ServedFields(clip, caption_fields, get(id, ("text", "number"), "the id (text or number)") if id else None)
 
 
-def reduced(features: Mapping[str, Any], chosen: Chosen) -> dict[str, Any]:
+def reduce_features(features: Mapping[str, Any], served: ServedFields) -> dict[str, Any]:
     """Return the features.json of the served features, images as byte strings."""
-    paths = {field.path for field in (chosen.video, *chosen.captions, chosen.id) if field is not None}
+    paths = {field.path for field in (served.video, *served.captions, served.id) if field is not None}
     reduced_features = _keep(features, (), paths)
     assert reduced_features is not None
     return reduced_features
@@ -158,8 +158,10 @@ def _keep(feature: Mapping[str, Any], path: tuple[str, ...], paths: set[tuple[st
     if not any(each[: len(path)] == path for each in paths):
         return None
     if "featuresDict" in feature:
-        kept = {name: _keep(each, (*path, name), paths) for name, each in feature["featuresDict"]["features"].items()}
-        inner = {name: each for name, each in kept.items() if each is not None}
+        children = {
+            name: _keep(each, (*path, name), paths) for name, each in feature["featuresDict"]["features"].items()
+        }
+        inner = {name: each for name, each in children.items() if each is not None}
         return {"pythonClassName": _DICT, "featuresDict": {"features": inner}}
     if "sequence" in feature:
         sequence = feature["sequence"] | {"feature": _keep(feature["sequence"]["feature"], path, paths)}

@@ -31,10 +31,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Entry:
-    """An example: the clip's id, and its frames, height and width, or why it cannot be served."""
+    """An example: the clip's id, and its frames, height and width, or the reason why it cannot be served."""
 
     id: str
-    found: tuple[int, int, int] | str
+    result: tuple[int, int, int] | str
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def read_or_scan(
     """
     rows = [[os.path.basename(part.file), part.skip, part.take] for part in parts]
     identity = json.loads(json.dumps({"rows": rows, **key}))
-    wanted = identity | {"files": [_stamp(part.file) for part in parts]}
+    index_key = identity | {"files": [_stamp(part.file) for part in parts]}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"videodit_index_{name}.json"
-    if (known := _read(path, wanted)) is not None:
-        return known
+    if (cached_index := _read(path, index_key)) is not None:
+        return cached_index
     total = sum(part.take for part in parts)
     entries, last_message = [], time.monotonic()
     for number in range(total):
@@ -76,7 +76,7 @@ def read_or_scan(
             logging.getLogger(__name__).warning(message, folder, number + 1, total)
     index = Index(tuple(_sha256(part.file) for part in parts), tuple(entries))
     _check(index, folder)
-    _write(path, wanted, index)
+    _write(path, index_key, index)
     return index
 
 
@@ -91,29 +91,29 @@ def _sha256(file: str) -> str:
 
 
 def _check(index: Index, folder: Path) -> None:
-    seen: set[str] = set()
+    ids: set[str] = set()
     for entry in index.entries:
-        if entry.id in seen:
+        if entry.id in ids:
             raise ValueError(f"{folder}: two clips have the id '{entry.id}'; another feature must be their id.")
-        seen.add(entry.id)
+        ids.add(entry.id)
 
 
-def _read(path: Path, wanted: Mapping[str, Any]) -> Index | None:
+def _read(path: Path, index_key: Mapping[str, Any]) -> Index | None:
     """Read a stored index; None if it is of other files or cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if (values["format"], values["version"], values["of"]) != (FORMAT, VERSION, wanted):
+        if (values["format"], values["version"], values["of"]) != (FORMAT, VERSION, index_key):
             return None
-        entries = (Entry(id, found if isinstance(found, str) else tuple(found)) for id, found in values["clips"])
+        entries = (Entry(id, result if isinstance(result, str) else tuple(result)) for id, result in values["clips"])
         return Index(tuple(values["sha256"]), tuple(entries))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _write(path: Path, wanted: Mapping[str, Any], index: Index) -> None:
+def _write(path: Path, index_key: Mapping[str, Any], index: Index) -> None:
     """Write the index atomically, also when several processes write it at once."""
-    clips = [[entry.id, entry.found] for entry in index.entries]
-    values = {"format": FORMAT, "version": VERSION, "of": wanted, "sha256": index.hashes, "clips": clips}
+    clips = [[entry.id, entry.result] for entry in index.entries]
+    values = {"format": FORMAT, "version": VERSION, "of": index_key, "sha256": index.hashes, "clips": clips}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".index-") as scratch:

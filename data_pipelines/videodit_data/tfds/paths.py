@@ -50,12 +50,12 @@ def parse(path: str) -> tuple[str, str, TfdsOptions]:
     if not location or not split:
         raise ValueError(f"'{path}' names no split: TFDS data sets are named like tfds:ucf101/train?fps=25.")
     values = dict(parse_qsl(query, keep_blank_values=True))
-    known = [field.name for field in fields(TfdsOptions)]
+    names = [field.name for field in fields(TfdsOptions)]
     for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; is {near[0]} meant?" if near else ""
-            raise ValueError(f"'{path}': {name} is no option, those are {', '.join(known)}{hint}")
+        if name not in names:
+            matches = difflib.get_close_matches(name, names, 1)
+            hint = f"; is {matches[0]} meant?" if matches else ""
+            raise ValueError(f"'{path}': {name} is no option, those are {', '.join(names)}{hint}")
     if "fps" not in values:
         raise ValueError(f"'{path}': TFDS stores no frame rate; say how many frames a second the videos have: ?fps=25.")
     rate = values.pop("fps")
@@ -124,8 +124,10 @@ class DatasetFiles:
 def _own(directory: Path, described: Mapping[str, Any], split: str) -> str:
     """Return the directory of one of our data sets, which `export` may have described elsewhere."""
     splits = {each["name"]: each.get("filepathTemplate", "") for each in described.get("splits", [])}
-    wanted = re.split(r"[\[+]", split)[0]
-    return os.path.normpath((directory.resolve() / splits[wanted]).parent) if wanted in splits else "its directory"
+    split_name = re.split(r"[\[+]", split)[0]
+    if split_name not in splits:
+        return "its directory"
+    return os.path.normpath((directory.resolve() / splits[split_name]).parent)
 
 
 def find_directory(location: str, options: TfdsOptions) -> Path:
@@ -134,8 +136,8 @@ def find_directory(location: str, options: TfdsOptions) -> Path:
     for directory in (Path(location).expanduser(), root / location.replace(":", "/")):
         if (directory / "features.json").is_file():
             return directory
-        if found := _versions_in(directory):
-            return found[-1]
+        if versions := _versions_in(directory):
+            return versions[-1]
         if configs := sorted(each.name for each in directory.glob("*") if _versions_in(each)):
             if len(configs) > 1:
                 raise ValueError(
@@ -147,10 +149,10 @@ def find_directory(location: str, options: TfdsOptions) -> Path:
 
 def _versions_in(directory: Path) -> list[Path]:
     """Return the directories of versions, ascending."""
-    found = [
+    directories = [
         each.parent for each in directory.glob("*/features.json") if re.fullmatch(r"\d+\.\d+\.\d+", each.parent.name)
     ]
-    return sorted(found, key=lambda each: tuple(map(int, each.name.split("."))))
+    return sorted(directories, key=lambda each: tuple(map(int, each.name.split("."))))
 
 
 def tensorflow_datasets() -> Any:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from videodit_data import caption_files as texts
 from videodit_data.tfds import fields as tfds_fields
-from videodit_data.tfds.fields import Chosen
+from videodit_data.tfds.fields import ServedFields
 from videodit_data.tfds.index import Entry, Part
 from videodit_data.tfds.paths import TfdsOptions, tensorflow_datasets
 from videodit_data.video import VideoError
@@ -28,7 +28,7 @@ class Reader:
     parts: tuple[Part, ...]
     features: Mapping[str, object]
     directory: str
-    chosen: Chosen
+    served_fields: ServedFields
     options: TfdsOptions
 
     def __getstate__(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Reader:
     @functools.cached_property
     def _connector(self) -> Any:
         connector = tensorflow_datasets().features.FeatureConnector.from_json(
-            tfds_fields.reduced(self.features, self.chosen)
+            tfds_fields.reduce_features(self.features, self.served_fields)
         )
         connector.load_metadata(self.directory, feature_name=None)  # names of labels
         return connector
@@ -82,9 +82,9 @@ class Reader:
 
     def id(self, index: int, example: Mapping[str, Any]) -> str:
         """Return the id of a clip."""
-        if self.chosen.id is None:
+        if self.served_fields.id is None:
             return self.name(index)
-        value = tfds_fields.value(example, self.chosen.id)
+        value = tfds_fields.value(example, self.served_fields.id)
         cleaned = texts.clean([value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)])
         if not cleaned:
             raise ValueError("the id is empty")
@@ -92,20 +92,20 @@ class Reader:
 
     def captions(self, example: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the captions of a clip: texts, and labels in the template. ValueError when all of them are empty."""
-        found: list[str] = []
-        for field in self.chosen.captions:
+        raw_texts: list[str] = []
+        for field in self.served_fields.captions:
             value = tfds_fields.value(example, field)
             if field.kind == "label":
-                found += self._label(field, int(value))
+                raw_texts += self._label(field, int(value))
                 continue
             for text in value if field.kind == "texts" else [value]:
                 try:
-                    found.append(text.decode("utf-8"))
+                    raw_texts.append(text.decode("utf-8"))
                 except UnicodeDecodeError:
                     raise ValueError("a caption is not UTF-8") from None
-        if not self.chosen.captions:
+        if not self.served_fields.captions:
             return (self.options.template,)
-        cleaned = texts.clean(found)
+        cleaned = texts.clean(raw_texts)
         if not cleaned:
             raise ValueError("no caption")
         return cleaned
@@ -118,10 +118,10 @@ class Reader:
 
     def pictures(self, id: str, example: Mapping[str, Any]) -> Sequence[Any] | np.ndarray:
         """Return the pictures of a clip, uint8 [Y, X, 3] by number; images are decoded on access."""
-        value = tfds_fields.value(example, self.chosen.video)
-        if self.chosen.video.kind == "array":
+        value = tfds_fields.value(example, self.served_fields.video)
+        if self.served_fields.video.kind == "array":
             return np.broadcast_to(value, (*value.shape[:3], 3))  # grey as RGB
-        return Pictures(id, [value] if self.chosen.video.kind == "image" else list(value))
+        return Pictures(id, [value] if self.served_fields.video.kind == "image" else list(value))
 
 
 class Pictures(Sequence[Any]):

@@ -23,7 +23,7 @@ from videodit_data.storage.dataset import Dataset
 from videodit_data.storage.manifest import LeftOut, Manifest, Origin, Progress, Shard, versions
 from videodit_data.storage.records import Record
 from videodit_data.tfds import fields as tfds_fields
-from videodit_data.tfds.fields import Chosen
+from videodit_data.tfds.fields import ServedFields
 from videodit_data.tfds.index import Index, read_or_scan
 from videodit_data.tfds.paths import DatasetFiles, TfdsOptions, find_directory, parse
 from videodit_data.tfds.reader import Reader
@@ -39,44 +39,48 @@ def open_tfds(path: str, *, progress: Progress | None = None) -> Dataset:
     directory = find_directory(location, options)
     dataset_files = DatasetFiles.read(directory, split, path)
     try:
-        found = tfds_fields.fields(dataset_files.features)
-        chosen = tfds_fields.choose(found, options.video, options.caption, options.id)
-        if options.template and chosen.captions and all(field.kind != "label" for field in chosen.captions):
+        fields = tfds_fields.fields(dataset_files.features)
+        served_fields = tfds_fields.choose(fields, options.video, options.caption, options.id)
+        if (
+            options.template
+            and served_fields.captions
+            and all(field.kind != "label" for field in served_fields.captions)
+        ):
             raise ValueError("the template is for labels, and its captions are texts")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    read = Reader(dataset_files.parts, dataset_files.features, str(directory), chosen, options)
+    read = Reader(dataset_files.parts, dataset_files.features, str(directory), served_fields, options)
     key = {"features": dataset_files.features, "options": [options.video, options.caption, options.id]}
     key["labels"] = dataset_files.labels
     folder = Path(options.index).expanduser() if options.index else directory
     index = read_or_scan(folder, dataset_files.parts, key, read.facts, progress=progress)
-    if all(isinstance(entry.found, str) for entry in index.entries):
-        raise ValueError(f"{path}: no clip can be used; the first: {index.entries[0].found}.")
-    manifest = _manifest(dataset_files, index, chosen, options, split)
-    kept = np.array([n for n, entry in enumerate(index.entries) if not isinstance(entry.found, str)], np.int64)
+    if all(isinstance(entry.result, str) for entry in index.entries):
+        raise ValueError(f"{path}: no clip can be used; the first: {index.entries[0].result}.")
+    manifest = _manifest(dataset_files, index, served_fields, options, split)
+    indices = np.array([n for n, entry in enumerate(index.entries) if not isinstance(entry.result, str)], np.int64)
     log = logging.getLogger(__name__)
-    for reason, count in Counter(left.reason for left in manifest.left_out).items():
+    for reason, count in Counter(item.reason for item in manifest.left_out).items():
         log.warning("%s: %d of %d clips are not served: %s.", path, count, len(index.entries), reason)
-    if not chosen.captions and not options.template:
+    if not served_fields.captions and not options.template:
         log.warning("%s: has neither texts nor labels; its clips are served with an empty caption.", path)
-    return Dataset(path, manifest, TfdsRecords(read, kept, manifest))
+    return Dataset(path, manifest, TfdsRecords(read, indices, manifest))
 
 
 class TfdsRecords(Sequence[Record]):
     """The clips of a split by number, as records whose videos are pictures; to share between threads and to pickle."""
 
-    def __init__(self, read: Reader, kept: Int64[np.ndarray, " N"], described: Manifest):
-        self._read, self._kept, self._origin = read, kept, described.origins[0]
+    def __init__(self, read: Reader, indices: Int64[np.ndarray, " N"], described: Manifest):
+        self._read, self._indices, self._origin = read, indices, described.origins[0]
         shards = described.shards
         self._sizes = [size for s in shards for size in zip(s.frames, s.heights, s.widths, strict=True)]
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._indices)
 
     def __getitem__(self, number: int) -> Record:  # type: ignore[override]
         if not -len(self) <= number < len(self):
             raise IndexError(f"Record {number} of {len(self)}.")
-        index = int(self._kept[number])
+        index = int(self._indices[number])
         data, example = self._read.example(index)
         id, (frames, height, width) = self._read.id(index, example), self._sizes[number]
         return Record(
@@ -94,18 +98,20 @@ class TfdsRecords(Sequence[Record]):
         )
 
 
-def _manifest(dataset_files: DatasetFiles, index: Index, chosen: Chosen, options: TfdsOptions, split: str) -> Manifest:
+def _manifest(
+    dataset_files: DatasetFiles, index: Index, served_fields: ServedFields, options: TfdsOptions, split: str
+) -> Manifest:
     entries, hashes = index.entries, index.hashes
-    captions, id = [field.name for field in chosen.captions], chosen.id and chosen.id.name
-    served = {"video": chosen.video.name, "captions": captions, "id": id, "template": options.template}
-    served["fps"] = options.fps
+    captions, id = [field.name for field in served_fields.captions], served_fields.id and served_fields.id.name
+    served_info = {"video": served_fields.video.name, "captions": captions, "id": id, "template": options.template}
+    served_info["fps"] = options.fps
     shards, start = [], 0
     for part, digest in zip(dataset_files.parts, hashes, strict=True):
-        sizes = [e.found for e in entries[start : start + part.take] if not isinstance(e.found, str)]
+        sizes = [e.result for e in entries[start : start + part.take] if not isinstance(e.result, str)]
         start += part.take
         if not sizes:
             continue
-        identity = json.dumps([digest, part.skip, part.take, served, dataset_files.labels], sort_keys=True)
+        identity = json.dumps([digest, part.skip, part.take, served_info, dataset_files.labels], sort_keys=True)
         frames, heights, widths = zip(*sizes, strict=True)
         shards.append(
             Shard(
@@ -121,8 +127,8 @@ def _manifest(dataset_files: DatasetFiles, index: Index, chosen: Chosen, options
     clips = sum(len(shard.frames) for shard in shards)
     licence = dataset_files.licence or options.licence or "unknown"
     origin = Origin(f"tensorflow_datasets {dataset_files.name}", licence, clips)
-    left_out = [LeftOut(entry.id, entry.found) for entry in entries if isinstance(entry.found, str)]
+    left_out = [LeftOut(entry.id, entry.result) for entry in entries if isinstance(entry.result, str)]
     files = {Path(part.file).name: digest for part, digest in zip(dataset_files.parts, hashes, strict=True)}
     info = {"made_by": "tensorflow_datasets", "name": dataset_files.name, "split": split}
-    info |= {"served": served, "files": files}
+    info |= {"served": served_info, "files": files}
     return Manifest("video", tuple(shards), (origin,), tuple(left_out), json.loads(json.dumps(info)), versions())

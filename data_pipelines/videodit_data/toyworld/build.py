@@ -71,8 +71,8 @@ def build(
     recipe = Recipe(level, seed, Format(height, width, frames, fps), crf)
     # The first clip's hash stands for the code that makes them: another release's clips are another data set.
     first = hashlib.sha256(recipe(0).pack()).hexdigest()
-    made = {"generator": "toyworld", "clips": clips, "shards": shards, "first_clip": first}
-    info = made | asdict(recipe) | {"world": world(level)}
+    generator_info = {"generator": "toyworld", "clips": clips, "shards": shards, "first_clip": first}
+    info = generator_info | asdict(recipe) | {"world": world(level)}
     with _workers(min(processes, clips)) as workers:
 
         def make(numbers: range) -> Iterable[Record]:

@@ -27,7 +27,7 @@ SHAPES = {
     "triangle": ("triangle",),
     "diamond": ("diamond",),
 }
-COLOURS = {name: (name,) for name in PALETTE}
+COLORS = {name: (name,) for name in PALETTE}
 COUNTS = {"2": ("two objects: ", "there are two objects: "), "3": ("three objects: ", "there are three objects: ")}
 
 PARTICIPLES = {
@@ -108,12 +108,12 @@ def parse(text: str) -> list[Statement]:
 
     Raises `ValueError` for a text that the grammar does not make.
     """
-    found = _caption_pattern().fullmatch(text.strip().lower().removesuffix("."))
-    clauses = re.split("|".join(map(re.escape, JOINTS)), found["clauses"]) if found else []
+    match = _caption_pattern().fullmatch(text.strip().lower().removesuffix("."))
+    clauses = re.split("|".join(map(re.escape, JOINTS)), match["clauses"]) if match else []
     read = [_read_clause(clause) for clause in clauses]
-    if found is None or any(clause is None for clause in read):
+    if match is None or any(clause is None for clause in read):
         raise ValueError(f"Not a toyworld caption: {text!r}; one is 'a small red circle moves left'.")
-    count = found["count"]
+    count = match["count"]
     if count and _meaning(COUNTS, count) != str(len(clauses)):
         raise ValueError(f"The toyworld caption {text!r} announces another number of objects than it describes.")
     statements = [
@@ -208,7 +208,7 @@ def _clause_patterns() -> tuple[re.Pattern[str], ...]:
     slots = {
         "{size}": f"(?:(?P<size>{_all(SIZES)}) )?",
         "{sized}": f"(?P<size>{_all(SIZES)})",
-        "{colour}": f"(?P<colour>{_all(COLOURS)})",
+        "{colour}": f"(?P<colour>{_all(COLORS)})",
         "{shape}": f"(?P<shape>{_all(SHAPES)})",
         "{does}": does,
         "{doing}": does,
@@ -223,11 +223,11 @@ def _clause_patterns() -> tuple[re.Pattern[str], ...]:
 
 def _read_clause(clause: str) -> dict[str, str] | None:
     """Return the kinds and values that a clause asserts, or None if no pattern makes it."""
-    found = next((match for pattern in _clause_patterns() if (match := pattern.fullmatch(clause))), None)
-    if found is None:
+    clause_match = next((match for pattern in _clause_patterns() if (match := pattern.fullmatch(clause))), None)
+    if clause_match is None:
         return None
-    words = {kind: word for kind, word in found.groupdict().items() if word is not None}
-    asserted = {"colour": _meaning(COLOURS, words["colour"]), "shape": _meaning(SHAPES, words["shape"])}
+    words = {kind: word for kind, word in clause_match.groupdict().items() if word is not None}
+    asserted = {"colour": _meaning(COLORS, words["colour"]), "shape": _meaning(SHAPES, words["shape"])}
     if "size" in words:
         asserted["size"] = _meaning(SIZES, words["size"])
     asserted.update(("motion", motion) for motion in WAYS if motion in words)

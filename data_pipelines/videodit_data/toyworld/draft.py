@@ -91,16 +91,16 @@ def draw_background(rng: np.random.Generator, level: Level) -> Background:
 
 def draw_things(rng: np.random.Generator, level: Level, stage: Stage, count: int) -> list[Draft]:
     """Draw things of distinct colours and shapes; those that hide or collide are small and move accordingly."""
-    colours = rng.permutation(list(PALETTE))[:count]
+    colors = rng.permutation(list(PALETTE))[:count]
     shapes = rng.permutation(list(level.shapes))[:count]
     drafts = []
-    for index, (colour, shape) in enumerate(zip(colours, shapes, strict=True)):
+    for index, (color, shape) in enumerate(zip(colors, shapes, strict=True)):
         size, motion = str(rng.choice(list(level.sizes))), str(rng.choice(level.motions))
         if stage.collides and index < 2:
             size, motion = "small", "bounce"
         if stage.hides and index == 0:
             size, motion = "small", str(rng.choice(_across(stage.pan)))
-        drafts.append(Draft(str(shape), str(colour), size, motion, float(rng.uniform(*level.sizes[size]))))
+        drafts.append(Draft(str(shape), str(color), size, motion, float(rng.uniform(*level.sizes[size]))))
     return drafts
 
 

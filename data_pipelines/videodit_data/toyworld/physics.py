@@ -108,9 +108,9 @@ def _after(body: Body, step: float) -> Vector:
 
 
 def _next_event(bodies: Sequence[Body], room: Vector, now: float) -> Event | None:
-    found: list[Event] = []
+    events: list[Event] = []
     for index, body in enumerate(bodies):
-        for axis, (near, far) in enumerate((("left", "right"), ("up", "down"))):
+        for axis, (low_wall, high_wall) in enumerate((("left", "right"), ("up", "down"))):
             speed, position = body.velocity[axis], body.position[axis]
             if speed > 0:
                 wait = (room[axis] - body.box[2 * axis + 1] - position) / speed
@@ -118,12 +118,12 @@ def _next_event(bodies: Sequence[Body], room: Vector, now: float) -> Event | Non
                 wait = (body.box[2 * axis] - position) / speed
             else:
                 continue
-            found.append(Event("wall", now + max(wait, 0.0), (index,), far if speed > 0 else near))
+            events.append(Event("wall", now + max(wait, 0.0), (index,), high_wall if speed > 0 else low_wall))
         for other in range(index):
             wait = _time_to_touch(bodies[other], body)
             if wait is not None:
-                found.append(Event("collision", now + wait, (other, index)))
-    return min(found, key=lambda event: event.time, default=None)
+                events.append(Event("collision", now + wait, (other, index)))
+    return min(events, key=lambda event: event.time, default=None)
 
 
 def _time_to_touch(one: Body, two: Body) -> float | None:

@@ -88,7 +88,7 @@ def _paint_thing(
 ) -> None:
     """Paint a thing in place, touching only the window of each frame that it can reach."""
     reach = thing.outline.reach * thing.radius + 2 / pixels
-    colour = np.array(PALETTE[thing.colour], np.float32)
+    color = np.array(PALETTE[thing.colour], np.float32)
     for frame, (x, y) in enumerate(centre_T2):
         columns = slice(*np.searchsorted(x_TX[frame], (x - reach, x + reach)))
         rows = slice(*np.searchsorted(y_TY[frame], (y - reach, y + reach)))
@@ -97,7 +97,7 @@ def _paint_thing(
         distance = signed_distance(thing.outline, dx, dy) * np.float32(thing.radius * pixels)
         cover = np.clip(0.5 - distance, 0, 1)[..., None]
         window = video_TYXC[frame, rows, columns]
-        window += cover * (colour - window)
+        window += cover * (color - window)
 
 
 def _paint_occluder(

@@ -38,8 +38,8 @@ class _Arrangement:
         if self.occluder and _distance(at, self.occluder).min() < draft.reach + 0.015:
             return False
         return all(
-            np.hypot(*(at - there).T).min() >= draft.reach + near.reach + GAP
-            for near, there in zip(self.drafts, self.positions, strict=True)
+            np.hypot(*(at - there).T).min() >= draft.reach + neighbor.reach + GAP
+            for neighbor, there in zip(self.drafts, self.positions, strict=True)
         )
 
     def add(self, drafts: list[Draft], paths: list[Path], events: list[Event]) -> None:
@@ -56,31 +56,31 @@ def sample_scene(rng: np.random.Generator, level: Level, room: Vector) -> Scene:
     stage = draw_stage(rng, level, room, count)
     background = draw_background(rng, level)
     for _ in range(DRAWS):
-        found = _arrange(rng, stage, draw_things(rng, level, stage, count))
-        if found is not None:
-            drawn = zip(found.drafts, found.paths, strict=True)
-            things = tuple(Thing(**asdict(draft), path=path) for draft, path in drawn)
-            events = tuple(sorted(found.events, key=lambda event: event.time))
-            return Scene(room, things, background, events, stage.pan, stage.drift, found.occluder)
+        arrangement = _arrange(rng, stage, draw_things(rng, level, stage, count))
+        if arrangement is not None:
+            drafts_and_paths = zip(arrangement.drafts, arrangement.paths, strict=True)
+            things = tuple(Thing(**asdict(draft), path=path) for draft, path in drafts_and_paths)
+            events = tuple(sorted(arrangement.events, key=lambda event: event.time))
+            return Scene(room, things, background, events, stage.pan, stage.drift, arrangement.occluder)
     raise ValueError(f"Toyworld found no room for {count} objects in a frame of {room[0]:.2f} x {room[1]:.2f} units.")
 
 
 def _arrange(rng: np.random.Generator, stage: Stage, drafts: list[Draft]) -> _Arrangement | None:
     """Place one thing after the other; None when there is no room for one."""
-    found = _Arrangement(stage)
-    if stage.collides and not _add_colliding(rng, found, drafts[0], drafts[1]):
+    arrangement = _Arrangement(stage)
+    if stage.collides and not _add_colliding(rng, arrangement, drafts[0], drafts[1]):
         return None
     if stage.hides:
-        _add_hiding(rng, found, drafts[0])
-    for draft in drafts[len(found.drafts) :]:
+        _add_hiding(rng, arrangement, drafts[0])
+    for draft in drafts[len(arrangement.drafts) :]:
         for _ in range(TRIES):
             path, events = _wander(rng, stage, draft)
-            if found.admits(draft, path):
-                found.add([draft], [path], events)
+            if arrangement.admits(draft, path):
+                arrangement.add([draft], [path], events)
                 break
         else:
             return None
-    return found
+    return arrangement
 
 
 def _wander(rng: np.random.Generator, stage: Stage, draft: Draft) -> tuple[Path, list[Event]]:
@@ -96,17 +96,17 @@ def _wander(rng: np.random.Generator, stage: Stage, draft: Draft) -> tuple[Path,
     return path, events
 
 
-def _add_hiding(rng: np.random.Generator, found: _Arrangement, draft: Draft) -> None:
-    stage = found.stage
+def _add_hiding(rng: np.random.Generator, arrangement: _Arrangement, draft: Draft) -> None:
+    stage = arrangement.stage
     launch, occluder = launches.behind(rng, draft.motion, draft.box, draft.reach, stage.room, stage.span(draft.box))
     (path,), events = simulate([_body(draft, launch, draft.reach)], stage.room)
-    found.add([draft], [path], events)
-    found.occluder = occluder
+    arrangement.add([draft], [path], events)
+    arrangement.occluder = occluder
 
 
-def _add_colliding(rng: np.random.Generator, found: _Arrangement, one: Draft, two: Draft) -> bool:
+def _add_colliding(rng: np.random.Generator, arrangement: _Arrangement, one: Draft, two: Draft) -> bool:
     """Add two things that collide once and meet no wall, in view and moving clearly before and after."""
-    stage = found.stage
+    stage = arrangement.stage
     spans = stage.span(one.box), stage.span(two.box)
     for _ in range(TRIES):
         axis, starts = launches.collision(rng, (one.box, two.box), (one.mass, two.mass), spans)
@@ -118,7 +118,7 @@ def _add_colliding(rng: np.random.Generator, found: _Arrangement, one: Draft, tw
         in_view = ends[0].min() - one.box[2 * axis] >= low + margin
         in_view &= ends[1].max() + two.box[2 * axis + 1] <= high - margin
         if in_view and min(legs) >= 0.14 and [event.kind for event in events] == ["collision"]:
-            found.add([one, two], list(paths), events)
+            arrangement.add([one, two], list(paths), events)
             return True
     return False
 

@@ -49,12 +49,12 @@ def truth_of(scene: Scene, frames: int, fps: float) -> dict[str, Any]:
 def statements_of(truth: dict[str, Any]) -> list[Statement]:
     """Return every statement that holds of a clip; the only object is the main one, several are named by colour."""
     objects = truth["objects"]
-    found = [
+    statements = [
         statement
         for thing in objects
         for statement in about(thing, thing["colour"] if len(objects) > 1 else None, motion=truth["moving"])
     ]
-    return [*found, Statement("count", str(len(objects)))]
+    return [*statements, Statement("count", str(len(objects)))]
 
 
 def _object(scene: Scene, thing: Thing, times: Float[np.ndarray, " T"]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _covered(points_TP2: Float[np.ndarray, "T P 2"], occluder: Occluder | None) 
 
 def _occlusions(scene: Scene, duration: float) -> list[dict[str, Any]]:
     """Return the times from and to which each thing is wholly behind the occluder."""
-    found = []
+    events = []
     fine = np.linspace(0.0, 1.0, 1025)
     for index, thing in enumerate(scene.things if scene.occluder else ()):
         box = thing.radius * np.asarray(thing.outline.box)
@@ -102,5 +102,5 @@ def _occlusions(scene: Scene, duration: float) -> list[dict[str, Any]]:
         hidden = fine[_covered(corners_TP2, scene.occluder).all(axis=-1)] * duration
         if len(hidden):
             time, until = round(float(hidden[0]), 5), round(float(hidden[-1]), 5)
-            found.append({"kind": "occluded", "time": time, "until": until, "objects": [index]})
-    return found
+            events.append({"kind": "occluded", "time": time, "until": until, "objects": [index]})
+    return events

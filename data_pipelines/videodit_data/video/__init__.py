@@ -6,7 +6,7 @@ one, a constant rate is assumed and decoding starts at the beginning. A rotation
 are taken as square; decoding and encoding use one thread, because the loader runs many clips side by side.
 """
 
-from videodit_data.video.convert import scaled, shown_size
+from videodit_data.video.convert import displayed_size, scale_frame
 from videodit_data.video.facts import probe, verify
 from videodit_data.video.frames import Index, decode, decode_clip, index, resample_pictures, stream
 from videodit_data.video.mp4 import encode, write_mp4
@@ -19,12 +19,12 @@ __all__ = [
     "VideoInfo",
     "decode",
     "decode_clip",
+    "displayed_size",
     "encode",
     "index",
     "probe",
     "resample_pictures",
-    "scaled",
-    "shown_size",
+    "scale_frame",
     "stream",
     "verify",
     "write_mp4",

@@ -10,12 +10,14 @@ from jaxtyping import UInt8
 SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
 
 
-def scaled(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> UInt8[np.ndarray, "Y X 3"]:
+def scale_frame(
+    frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter
+) -> UInt8[np.ndarray, "Y X 3"]:
     """Return a decoded frame as it is displayed, at `size` = (height, width)."""
     return cv2.merge(planes_of(frame, size, reformatter))
 
 
-def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+def displayed_size(frame: av.VideoFrame) -> tuple[int, int]:
     """Return the height and width of a decoded frame as it is displayed."""
     return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from videodit_data.video.convert import shown_size
+from videodit_data.video.convert import displayed_size
 from videodit_data.video.frames import frames_from
 from videodit_data.video.opening import (
     Opened,
@@ -33,7 +33,7 @@ def probe(source: Source, *, name: str = "") -> VideoInfo:
         _, first = next(frames_from(clip, timeline, int(timeline.ticks[0])), (0, None))
         if first is None:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
-        return info_of(clip, len(timeline.ticks), rate_of(clip, timeline.seconds), shown_size(first))
+        return info_of(clip, len(timeline.ticks), rate_of(clip, timeline.seconds), displayed_size(first))
 
 
 def verify(
@@ -41,10 +41,10 @@ def verify(
     *,
     name: str = "",
     most_pixels: int | None = None,
-    see: Callable[[av.VideoFrame], None] | None = None,
-    hear: Callable[[av.Packet], None] | None = None,
+    on_frame: Callable[[av.VideoFrame], None] | None = None,
+    on_packet: Callable[[av.Packet], None] | None = None,
 ) -> VideoInfo:
-    """Return facts after decoding every frame once; `see` gets each frame, and `hear` the packets of the sound.
+    """Return facts after decoding every frame once; `on_frame` gets each frame, `on_packet` sound packets.
 
     VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
     codec notices (most have no checksums), or has frames of more than `most_pixels`.
@@ -56,19 +56,19 @@ def verify(
             raise VideoError(
                 f"{clip.label}: frames of {codec.width} x {codec.height} are more than {most_pixels} pixels."
             )
-        sound = clip.container.streams.best("audio") if hear else None
+        sound = clip.container.streams.best("audio") if on_packet else None
         for packet in clip.container.demux(clip.stream, *([] if sound is None else [sound])):
             if packet.stream is sound:
-                hear(packet)
+                on_packet(packet)
                 continue
             packets += packet.size > 0
             for frame in packet.decode():
                 if frame.is_corrupt or packet.is_corrupt:
                     raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
-                shape = shown_size(frame)
+                shape = displayed_size(frame)
                 ticks.append(frame.pts)
-                if see:
-                    see(frame)
+                if on_frame:
+                    on_frame(frame)
         if not ticks:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
         if by_count := clip.container.format.name == "avi" or None in ticks:

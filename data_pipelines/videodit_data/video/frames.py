@@ -96,13 +96,13 @@ def _window(
     label: str, seconds: Float64[np.ndarray, " N"], rate: float | int, fps: float | int, frames: int, start: float | int
 ) -> Int64[np.ndarray, " T"]:
     """Return the indices of the frames, shown at `seconds`, that are nearest to the times of a window."""
-    wanted = start + np.arange(frames) / fps
-    if start < 0 or wanted[-1] > float(seconds[-1]) + 1 / rate + 1e-6:
+    times = start + np.arange(frames) / fps
+    if start < 0 or times[-1] > float(seconds[-1]) + 1 / rate + 1e-6:
         raise VideoError(
             f"{label}: {frames} frames at {fps:g} a second from {start:.3f} s on end at "
-            f"{wanted[-1]:.3f} s, the last frame is at {seconds[-1]:.3f} s."
+            f"{times[-1]:.3f} s, the last frame is at {seconds[-1]:.3f} s."
         )
-    return nearest(seconds, wanted)
+    return nearest(seconds, times)
 
 
 @dataclass(frozen=True)
@@ -127,19 +127,19 @@ def stream(
 
     VideoError when the frames are not there or cannot be decoded.
     """
-    have, given = len(where.timeline.ticks), 0
+    have, yielded = len(where.timeline.ticks), 0
     with opened(source, name) as clip:
         if start < 0 or count < 1 or start + count > have:
             raise VideoError(f"{clip.label}: has {have} frames, cannot give {count} from frame {start} on.")
-        wanted = where.timeline.ticks[start : start + count]
-        for tick, frame in frames_from(clip, where.timeline, int(wanted[0])):
+        ticks = where.timeline.ticks[start : start + count]
+        for tick, frame in frames_from(clip, where.timeline, int(ticks[0])):
             # As in `_pictures`: the next shown frame stands in for a packet that shows nothing.
-            while given < count and wanted[given] <= tick:
-                yield float(where.timeline.seconds[start + given]), frame
-                given += 1
-            if given == count:
+            while yielded < count and ticks[yielded] <= tick:
+                yield float(where.timeline.seconds[start + yielded]), frame
+                yielded += 1
+            if yielded == count:
                 return
-        raise VideoError(f"{clip.label}: ends after {given} of the {count} frames asked for; truncated or damaged.")
+        raise VideoError(f"{clip.label}: ends after {yielded} of the {count} frames asked for; truncated or damaged.")
 
 
 def _pictures(
@@ -151,10 +151,10 @@ def _pictures(
     out: UInt8[np.ndarray, "T Y X 3"] | None = None,
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """Return the frames at ascending `indices` of the timeline, each decoded and converted once."""
-    wanted, filled, reformatter = timeline.ticks[indices], 0, VideoReformatter()
-    for tick, frame in frames_from(clip, timeline, int(wanted[0])):
+    ticks, filled, reformatter = timeline.ticks[indices], 0, VideoReformatter()
+    for tick, frame in frames_from(clip, timeline, int(ticks[0])):
         # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
-        if tick < wanted[filled]:
+        if tick < ticks[filled]:
             continue
         planes = planes_of(frame, size, reformatter)
         size = planes[0].shape  # frames of another size, further on, are scaled to that of the first
@@ -164,13 +164,13 @@ def _pictures(
             out = np.empty(shape, np.uint8)
         elif out.shape != shape:  # OpenCV would write elsewhere and say nothing
             raise ValueError(f"{clip.label}: {len(indices)} frames of {height} x {width} do not fit out, {out.shape}.")
-        until = int(np.searchsorted(wanted, tick, side="right"))
+        until = int(np.searchsorted(ticks, tick, side="right"))
         cv2.merge([plane[top : top + height, left : left + width] for plane in planes], out[filled])
         out[filled + 1 : until] = out[filled]
         filled = until
-        if filled == len(wanted):
+        if filled == len(ticks):
             return out
-    raise VideoError(f"{clip.label}: ends after {filled} of the {len(wanted)} frames asked for; truncated or damaged.")
+    raise VideoError(f"{clip.label}: ends after {filled} of the {len(ticks)} frames asked for; truncated or damaged.")
 
 
 def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -187,28 +187,28 @@ def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[
     if before > 0:
         container.seek(int(timeline.keyframes[before]), stream=stream)
         frames = _timed(clip, first)
-        found = next(frames, None)
-        if found is not None and found[0] <= first:
-            yield found
+        first_frame = next(frames, None)
+        if first_frame is not None and first_frame[0] <= first:
+            yield first_frame
             yield from frames
             return
     # At the beginning, or in a container that cannot seek to its keyframes.
     container.seek(_beginning(clip, timeline), stream=stream)
     frames = _timed(clip, first)
-    found = next(frames, None)
-    if found is None or found[0] > first:
+    first_frame = next(frames, None)
+    if first_frame is None or first_frame[0] > first:
         raise VideoError(f"{clip.label}: cannot be read from its beginning; give it in another container.")
-    yield found
+    yield first_frame
     yield from frames
 
 
 def _beginning(clip: Opened, timeline: Timeline) -> int:
-    begin = int(timeline.ticks[0])
+    first_tick = int(timeline.ticks[0])
     if clip.container.format.name.startswith(
         "mpeg"
     ):  # searched by times of decoding, which come before those of showing
-        return begin - round(1 / clip.stream.time_base)
-    return clip.stream.start_time or begin
+        return first_tick - round(1 / clip.stream.time_base)
+    return clip.stream.start_time or first_tick
 
 
 def _timed(clip: Opened, first: int) -> Iterator[tuple[int, av.VideoFrame]]:

@@ -107,10 +107,10 @@ class _Worker:
         except OSError as error:
             raise RuntimeError(f"{name}: {_trouble(error)}") from None
         request = {"path": str(path), "name": name, "arguments": arguments}
-        answer = self._ask(request, seconds)
+        answer = self._request(request, seconds)
         if answer == _KILLED:  # perhaps for memory that others took
             self.end()
-            answer = self._ask(request, seconds)
+            answer = self._request(request, seconds)
         if isinstance(answer, str):
             self.end()
             raise VideoError(f"{name}: {answer}.")
@@ -120,7 +120,7 @@ class _Worker:
             raise VideoError(answer["error"])
         return base64.b64decode(answer["bytes"]) if "bytes" in answer else answer["json"]
 
-    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | str:
+    def _request(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | str:
         """Send a request; returns the answer, or the fate of the process."""
         process = self._process or self._start()
         try:
@@ -198,7 +198,7 @@ def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) ->
     except MemoryError:
         return {"error": f"{request['name']}: needs more than {most} MiB."}
     except Exception as error:  # whatever a library makes of a hostile file
-        if (trouble := _not_of_the_file(error, request["path"])) is not None:
+        if (trouble := _system_error(error, request["path"])) is not None:
             return {"trouble": _trouble(trouble)}
         if isinstance(error, VideoError):
             return {"error": str(error)}
@@ -208,7 +208,7 @@ def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) ->
     return {"json": dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result}
 
 
-def _not_of_the_file(error: Exception, path: str) -> OSError | None:
+def _system_error(error: Exception, path: str) -> OSError | None:
     """Return the system's error, if that and not the file's content is the cause.
 
     FFmpeg has the system's errors for damage, too; they count as the system's where the file cannot be read to its end.

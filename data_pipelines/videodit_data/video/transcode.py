@@ -60,7 +60,7 @@ def cut(source: video.Source, start: int, frames: int, recode: Recode, *, name: 
     seconds = where.timeline.seconds[start : start + frames]
     with closing(video.stream(source, where, start, frames, name=name)) as decoded:
         first = next(decoded)
-        shape, size = _sizes(video.shown_size(first[1]), recode.short_side)
+        shape, size = _sizes(video.displayed_size(first[1]), recode.short_side)
         steady = np.abs((seconds - seconds[0]) * where.fps - np.arange(frames)).max() < 0.25
         options = {"crf": str(recode.crf), "g": str(recode.gop), "preset": recode.preset}
         options |= {"tune": recode.tune} if recode.tune else {}
@@ -87,13 +87,13 @@ def _indexed(path: str, size: int, changed: int, name: str) -> video.Index:
     return video.index(path, name=name)
 
 
-def _sizes(shown: tuple[int, int], short_side: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sizes(displayed: tuple[int, int], short_side: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the size that frames are scaled to, and the even size that remains of it."""
-    scale = 1.0 if short_side is None else min(1.0, short_side / min(shown))
+    scale = 1.0 if short_side is None else min(1.0, short_side / min(displayed))
     if scale < 1:
-        scaled = tuple(2 * max(1, round(scale * side / 2)) for side in shown)
+        scaled = tuple(2 * max(1, round(scale * side / 2)) for side in displayed)
         return scaled, scaled
-    least = max(2, shown[0]), max(2, shown[1])
+    least = max(2, displayed[0]), max(2, displayed[1])
     return least, (least[0] // 2 * 2, least[1] // 2 * 2)
 
 
@@ -102,4 +102,4 @@ def _pictures(
 ) -> Iterator[UInt8[np.ndarray, "Y X 3"]]:
     reformatter = VideoReformatter()
     for _, frame in decoded:
-        yield np.ascontiguousarray(video.scaled(frame, shape, reformatter)[: size[0], : size[1]])
+        yield np.ascontiguousarray(video.scale_frame(frame, shape, reformatter)[: size[0], : size[1]])

@@ -130,7 +130,7 @@ def test_loudness_is_ffmpegs_and_that_of_the_clip(joined, tmp_path):
     assert first.measures["loudness"] == pytest.approx(-3.01 - 6.02, abs=0.15)
     assert second.measures["loudness"] == pytest.approx(-3.01 - 26.02, abs=0.15)
     heard = Loudness()
-    video.verify(file, hear=heard.hear)
+    video.verify(file, on_packet=heard.add_packet)
     assert heard.integrated(0.0, 4.0) == pytest.approx(ffmpegs_own(file), abs=0.01)
     quiet = analyse(sounding(tmp_path / "quiet.mkv", joined, waves * 0), CONFIG)
     assert quiet.clips[0].measures["loudness"] is None and quiet.notes == ()
@@ -138,7 +138,7 @@ def test_loudness_is_ffmpegs_and_that_of_the_clip(joined, tmp_path):
 
 def test_loudness_of_real_sound_is_ffmpegs(real_clips):
     heard = Loudness()
-    video.verify(real_clips / "bigbuckbunny.mp4", hear=heard.hear)
+    video.verify(real_clips / "bigbuckbunny.mp4", on_packet=heard.add_packet)
     assert heard.integrated(0.0, 6.0) == pytest.approx(ffmpegs_own(real_clips / "bigbuckbunny.mp4"), abs=0.01)
 
 

@@ -141,10 +141,10 @@ def test_text_that_does_not_stay_is_no_overlay(still):
     picture = [np.full((360, 640, 3), 90, np.uint8)]
     fixed, _ = caption(picture, "it stays where it is", 0.8, (0.2, 0.9))
     for number in range(8):
-        since, share = strokes.see(grey(fixed[0]), number, number / 4)
+        since, share = strokes.add_picture(grey(fixed[0]), number, number / 4)
         assert (share is None) == (number < 4) and since == max(0, number - 4)
     assert share > 0.01
     for number in range(8, 16):
         moved, _ = caption(picture, "it scrolls along", 0.8, (0.05, 1 - 0.05 * (number - 7)))
-        _, share = strokes.see(grey(moved[0]), number, number / 4)
+        _, share = strokes.add_picture(grey(moved[0]), number, number / 4)
     assert share == 0

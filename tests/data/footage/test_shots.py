@@ -11,7 +11,7 @@ from videodit_data.toyworld import Format, make_clip
 def boundaries(frames, fps=25.0, **config):
     finder = ShotFinder(ShotConfig(**config))
     for number, picture in enumerate(frames):
-        finder.see(picture, number / fps)
+        finder.add_frame(picture, number / fps)
     shots = finder.shots()
     assert [shot.start for shot in shots] == [0, *(shot.stop for shot in shots[:-1])]
     assert shots[-1].stop == len(frames)

@@ -71,8 +71,8 @@ def test_what_the_machine_does_is_no_verdict_on_a_file(film):
         video.encode(wide, np.zeros((3, 2, 800, 3), np.uint8), 8)
         with pytest.raises(VideoError, match="no JPEG can be made"):
             work(wide, name="wide.mp4", what="thumbnail", start=0, frames=3, out=str(film.with_name("x")))
-    assert isolate._not_of_the_file(av.error.OSError(5, "I/O error", "film"), str(film)) is None  # a demuxer's word
-    assert isolate._not_of_the_file(av.error.FileNotFoundError(2, "gone", "film"), str(film.parent / "gone"))
+    assert isolate._system_error(av.error.OSError(5, "I/O error", "film"), str(film)) is None  # a demuxer's word
+    assert isolate._system_error(av.error.FileNotFoundError(2, "gone", "film"), str(film.parent / "gone"))
 
 
 def test_a_process_that_is_killed_has_another_try(film):
