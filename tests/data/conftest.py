@@ -38,8 +38,8 @@ def numbers() -> Callable[[np.ndarray], list[int]]:
     """numbers(video) -> the number that each frame says, from bytes or from [-1, 1]."""
 
     def read(clip: np.ndarray) -> list[int]:
-        grey = (clip + 1) * 127.5 if clip.dtype == np.float32 else clip.astype(float)
-        return [round(level) for level in (grey.mean(axis=(1, 2, 3)) - 8) / STEP]
+        levels = (clip + 1) * 127.5 if clip.dtype == np.float32 else clip.astype(float)
+        return [round(level) for level in (levels.mean(axis=(1, 2, 3)) - 8) / STEP]
 
     return read
 

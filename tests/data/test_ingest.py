@@ -41,12 +41,12 @@ def template(tmp_path_factory: pytest.TempPathFactory, numbered: Frames, write_f
     write_file(root / "b.gif", numbered(12, 16, 16), "gif", "gray")
     write_file(root / "sub" / "c.webm", numbered(10), "libvpx-vp9")
     write_file(root / "d.avi", numbered(10), "mpeg4")
-    whole = video.encode(None, numbered(24), 8)
-    (root / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    video_bytes = video.encode(None, numbered(24), 8)
+    (root / "half.mp4").write_bytes(video_bytes[: len(video_bytes) // 2])
     (root / "zero.mp4").touch()
     (root / "text.mp4").write_text("not a video\n" * 100)
-    (root / "silent.mp4").write_bytes(whole)
-    (root / "broken.mp4").write_bytes(whole)
+    (root / "silent.mp4").write_bytes(video_bytes)
+    (root / "broken.mp4").write_bytes(video_bytes)
     (root / "broken.json").write_text("{")
     (root / "notes.md").write_text("notes")
     (root / "lonely.txt").write_text("a caption of nothing")
@@ -70,8 +70,8 @@ def test_pictures_are_clips_of_one_frame(tmp_path: Path):
         Image.fromarray(picture).save(folder / name, lossless=True)
         (folder / name).with_suffix(".txt").write_text(f"noise {name}")
     Image.fromarray(pictures["a.png"]).save(folder / "01.png")  # what the pattern would name; without a caption
-    made = ingest(folder, tmp_path / "set")
-    assert [left.file for left in made.left_out] == ["01.png"]
+    dataset = ingest(folder, tmp_path / "set")
+    assert [item.file for item in dataset.left_out] == ["01.png"]
     for record in manifest.records(tmp_path / "set"):
         assert (record.frames, record.height, record.width) == (1, 24, 32)
         assert np.array_equal(video.decode(record.video)[0], pictures[record.id])
@@ -85,16 +85,16 @@ def test_names_that_are_not_utf_8_are_told(tmp_path: Path, numbered: Frames):
         Path(os.fsdecode(stem + b".txt")).write_text("a caption")
         Path(os.fsdecode(stem + b".md")).write_text("notes")
     left_out = ingest(tmp_path / "videos", tmp_path / "set").left_out
-    assert [left.file for left in left_out] == ["bad\\xff.md", "bad\\xff.mp4", "good.md"]
+    assert [item.file for item in left_out] == ["bad\\xff.md", "bad\\xff.mp4", "good.md"]
     assert left_out[1].reason == "its name is not UTF-8"
 
 
 def test_good_files_become_records_and_others_are_named_with_a_reason(folder: Path, tmp_path: Path):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    made = ingest(folder, tmp_path / "set", clips_per_shard=3, licence="CC-BY-4.0")
+    dataset = ingest(folder, tmp_path / "set", clips_per_shard=3, licence="CC-BY-4.0")
     records = {record.id: record for record in manifest.records(tmp_path / "set")}
     assert list(records) == ["a.mp4", "b.gif", "d.avi", "sub/c.webm"]
-    assert [len(shard.frames) for shard in made.shards] == [2, 2]
+    assert [len(shard.frames) for shard in dataset.shards] == [2, 2]
     assert records["a.mp4"].captions == ("first of a", "second of a")
     assert records["d.avi"].captions == ("one", "two")
     assert records["d.avi"].caption_sources == ("file", "file")
@@ -104,11 +104,11 @@ def test_good_files_become_records_and_others_are_named_with_a_reason(folder: Pa
     for name, record in records.items():
         data = (folder / name).read_bytes()
         assert record.video == data and record.sha256 == hashlib.sha256(data).hexdigest()
-    assert {(o.source, o.licence, o.clips) for o in made.origins} == {
+    assert {(o.source, o.licence, o.clips) for o in dataset.origins} == {
         ("videos", "CC-BY-4.0", 3),
         ("the web", "CC0-1.0", 1),
     }
-    reasons = {left.file: left.reason for left in made.left_out}
+    reasons = {item.file: item.reason for item in dataset.left_out}
     assert reasons.pop("half.mp4").startswith("not readable as a video")
     assert reasons.pop("zero.mp4").startswith("not readable as a video")
     assert reasons.pop("text.mp4").startswith("not readable as a video")
@@ -120,7 +120,7 @@ def test_good_files_become_records_and_others_are_named_with_a_reason(folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("stage", "done", "threads"), [("hash", 2, 1), ("verify", 2, 3), ("verify", 7, 1), ("write", 3, 3)]
+    ("stage", "count", "threads"), [("hash", 2, 1), ("verify", 2, 3), ("verify", 7, 1), ("write", 3, 3)]
 )
 def test_an_interrupted_run_resumes_and_ends_with_the_same_bytes(
     folder: Path,
@@ -128,7 +128,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     stage: str,
-    done: int,
+    count: int,
     threads: int,
 ):
     decoded = []
@@ -139,17 +139,17 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_bytes(
             return super().__call__(path, name=name)
 
     def stop(*step: object) -> None:
-        if step[:2] == (stage, done):
+        if step[:2] == (stage, count):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "Verifier", Counting)
     with pytest.raises(KeyboardInterrupt):
         ingest(folder, tmp_path / "set", clips_per_shard=2, threads=threads, progress=stop)
     assert not (tmp_path / "set").exists()
-    noted = len((tmp_path / "set.partial" / "journal.jsonl").read_text().splitlines()) if stage != "hash" else 0
+    journal_lines = len((tmp_path / "set.partial" / "journal.jsonl").read_text().splitlines()) if stage != "hash" else 0
     decoded.clear()
     ingest(folder, tmp_path / "set", clips_per_shard=2, threads=threads)
-    assert len(decoded) == 7 - noted
+    assert len(decoded) == 7 - journal_lines
     assert contents(tmp_path / "set") == expected
     assert not (tmp_path / "set.partial").exists()
 
@@ -190,15 +190,15 @@ def test_a_table_may_lie_anywhere(tmp_path: Path, numbered: Frames, where: str):
     (tmp_path / "videos").mkdir()
     (tmp_path / "afar").mkdir()
     video.encode(tmp_path / "videos" / "a.mp4", numbered(5), 8)
-    place, file = {
+    table, file = {
         "inside": (tmp_path / "videos" / "captions.jsonl", "a.mp4"),
         "above": (tmp_path / "captions.jsonl", "a.mp4"),
         "given": (tmp_path / "afar" / "mine.jsonl", "a.mp4"),
         "given from afar": (tmp_path / "afar" / "mine.jsonl", "../videos/a.mp4"),
     }[where]
-    place.write_text(json.dumps({"file": file, "caption": "a cube"}) + "\n")
-    made = ingest(tmp_path / "videos", tmp_path / "set", captions=place if where.startswith("given") else None)
-    assert (made.clips, made.left_out) == (1, ())
+    table.write_text(json.dumps({"file": file, "caption": "a cube"}) + "\n")
+    dataset = ingest(tmp_path / "videos", tmp_path / "set", captions=table if where.startswith("given") else None)
+    assert (dataset.clips, dataset.left_out) == (1, ())
     assert manifest.records(tmp_path / "set")[0].captions == ("a cube",)
 
 
@@ -236,8 +236,8 @@ def test_real_footage_with_the_table_above_it(real_clips: Path, tmp_path: Path):
         (tmp_path / "videos" / name).symlink_to(real_clips / name)
     table = (real_clips.parent / "captions.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "captions.jsonl").write_text("".join(line for line in table if "hiker" in line or "nasa" in line))
-    made = ingest(tmp_path / "videos", tmp_path / "set")
-    assert (made.clips, made.left_out) == (2, ())
+    dataset = ingest(tmp_path / "videos", tmp_path / "set")
+    assert (dataset.clips, dataset.left_out) == (2, ())
     hiker = manifest.records(tmp_path / "set")[0]
     assert (hiker.frames, hiker.height, hiker.width, hiker.fps) == (49, 480, 720, 8.0)
     assert "mountain ridge" in hiker.captions[0]

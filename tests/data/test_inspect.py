@@ -39,16 +39,16 @@ def test_a_contact_sheet_shows_first_middle_and_last_frames(
     sheet = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
     assert sheet.ndim == 3 and sheet.shape[2] == 3
     strip = sheet[8 + 80]  # through the middle of the first row's frames
-    for place, number in enumerate((0, 10, 20)):
-        assert abs(strip[8 + 241 * place + 120, 0] - (8 + 10 * number)) <= 2
-    shown = min(clips, rows * columns)
-    assert sheet.shape[0] > 160 * -(-shown // columns) and sheet.shape[1] > 720 * min(columns, shown)
+    for column, number in enumerate((0, 10, 20)):
+        assert abs(strip[8 + 241 * column + 120, 0] - (8 + 10 * number)) <= 2
+    cell_count = min(clips, rows * columns)
+    assert sheet.shape[0] > 160 * -(-cell_count // columns) and sheet.shape[1] > 720 * min(columns, cell_count)
 
 
 def test_latents_have_no_contact_sheet(tmp_path: Path, data_set: Callable[..., Path]):
     source, latent = manifest.records(data_set(tmp_path / "set", [5])), np.zeros((2, 4, 6, 8), np.float32)
-    coded = records.with_latent(source[0], latent, latent, fps=8.0, frames=5, height=32, width=48)
-    manifest.build(tmp_path / "latents", lambda part: [coded], 1, info={})
+    latent_record = records.with_latent(source[0], latent, latent, fps=8.0, frames=5, height=32, width=48)
+    manifest.build(tmp_path / "latents", lambda part: [latent_record], 1, info={})
     with pytest.raises(ValueError, match="holds latents"):
         inspect.contact_sheet(tmp_path / "latents", tmp_path / "sheet.png")
     assert inspect.summary(tmp_path / "latents")["content"] == "latent"

@@ -18,16 +18,16 @@ def test_results_come_in_order_whatever_finishes_first():
 
 
 def test_it_runs_only_a_little_ahead_of_its_reader():
-    taken = []
+    started_items = []
 
     def items():
         for item in range(100):
-            taken.append(item)
+            started_items.append(item)
             yield item
 
     results = ordered_map(lambda item: item, items(), threads=2)
     assert next(results) == 0
-    assert len(taken) <= 6
+    assert len(started_items) <= 6
     results.close()
 
 

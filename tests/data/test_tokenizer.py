@@ -7,9 +7,9 @@ import pytest
 from videodit_data.tokenizer import EOS, PAD, NoTokenizer, Tokenizer, clean_caption, train
 
 CAPTIONS = [
-    f"a {size} {colour} {shape} moves {way}"
+    f"a {size} {color} {shape} moves {way}"
     for size in ("small", "large")
-    for colour in ("red", "green", "blue")
+    for color in ("red", "green", "blue")
     for shape in ("circle", "square")
     for way in ("left", "right", "up", "down")
 ]
@@ -43,10 +43,10 @@ def test_every_text_ends_with_eos_and_is_padded(tokenizer: Tokenizer):
 
 
 def test_a_long_text_is_cut_before_its_eos_and_said_so_once(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture):
-    whole = tokenizer.encode(CAPTIONS[:1], 40)[0][0]
+    full_ids = tokenizer.encode(CAPTIONS[:1], 40)[0][0]
     with caplog.at_level(logging.WARNING):
         ids, mask = Tokenizer(tokenizer.model).encode([CAPTIONS[0]] * 2, 4)
-    assert ids.tolist() == [[*whole[:3].tolist(), EOS]] * 2 and mask.all()
+    assert ids.tolist() == [[*full_ids[:3].tolist(), EOS]] * 2 and mask.all()
     assert len(caplog.records) == 1 and "cut to 4" in caplog.text
 
 

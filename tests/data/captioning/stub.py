@@ -59,12 +59,12 @@ class Stub:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.in_flight = self.most_in_flight = 0
         self.lock, self.over = threading.Lock(), threading.Event()
-        self.react: Callable[[int], Reaction] = lambda number: right
+        self.react: Callable[[int], Reaction] = lambda number: valid_reply
         self.url = ""
 
     def script(self, reactions: Sequence[Reaction]) -> None:
         """These first, then right ones."""
-        self.react = lambda number: reactions[number] if number < len(reactions) else right
+        self.react = lambda number: reactions[number] if number < len(reactions) else valid_reply
 
     def always(self, reaction: Reaction) -> None:
         self.react = lambda number: reaction
@@ -92,7 +92,7 @@ def text_of(name: str, seed: str = "") -> str:
     return f"A {hashlib.sha256((name + seed).encode()).hexdigest()[:8]} cube" + " rolls" * (count - 3)
 
 
-def asked_lengths(body: dict[str, Any]) -> list[str]:
+def requested_lengths(body: dict[str, Any]) -> list[str]:
     """Names of the lengths that a request asks for, from its rules."""
     return re.findall(r'^"(\w+)": \d+ to', body["messages"][0]["content"], re.MULTILINE)
 
@@ -102,20 +102,20 @@ def completion(text: str | None, **choice: Any) -> bytes:
     return json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"} | choice]}).encode()
 
 
-def right(handler: Handler) -> None:
+def valid_reply(handler: Handler) -> None:
     """Captions of the asked lengths, the same for the same frames and prompt."""
     user = json.dumps(handler.body["messages"][1])
-    texts = {name: text_of(name, user) for name in asked_lengths(handler.body)}
+    texts = {name: text_of(name, user) for name in requested_lengths(handler.body)}
     handler.reply(200, completion(json.dumps(texts)))
 
 
-def says(text: str | None, **choice: Any) -> Reaction:
+def text_reply(text: str | None, **choice: Any) -> Reaction:
     return lambda handler: handler.reply(200, completion(text, **choice))
 
 
 def sends(body: bytes, status: int = 200, **headers: str) -> Reaction:
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda handler: handler.reply(status, body, told)
+    response_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda handler: handler.reply(status, body, response_headers)
 
 
 def cuts(handler: Handler) -> None:
@@ -151,8 +151,8 @@ def drips(where: str, every: float = 0.02) -> Reaction:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
         else:
             handler.send_response(200)
-            told = {"body": ("Content-Length", "100000"), "chunks": ("Transfer-Encoding", "chunked")}[where]
-            handler.send_header(*told)
+            length_header = {"body": ("Content-Length", "100000"), "chunks": ("Transfer-Encoding", "chunked")}[where]
+            handler.send_header(*length_header)
             handler.end_headers()
         while not handler.server.stub.over.wait(every):
             handler.wfile.write(b"1\r\n \r\n" if where == "chunks" else b" ")

@@ -12,7 +12,7 @@ from videodit_data.captioning.expand import expand
 from videodit_data.captioning.lengths import LENGTHS, parse_lengths
 
 from tests.data.captioning import stub as server
-from tests.data.captioning.stub import cuts, drips, garbles, hangs_up, right, says, sends, stalls, text_of
+from tests.data.captioning.stub import cuts, drips, garbles, hangs_up, sends, stalls, text_of, text_reply, valid_reply
 
 SHORT = (LENGTHS["short"],)
 BOTH = parse_lengths("short,long")
@@ -46,29 +46,29 @@ RECOVERS = {
     "not UTF-8": ([sends(b'{"choices": "\xff\xfe"}')], 2),
     "brackets without end": ([sends(b"[" * 100_000)], 2),
     "huge": ([sends(b" " * 70_000)], 2),
-    "no text": ([says(None)], 2),
-    "prose": ([says("A cube rolls down a long hill.")], 2),
-    "a refusal": ([says("I'm sorry, but I can't help with that.")], 2),
-    "a refusal in JSON": ([says('{"short": "I cannot describe this clip, I am afraid."}')], 2),
-    "a refusal by the API": ([says(GOOD, finish_reason="content_filter")], 2),
-    "cut short": ([says(GOOD, finish_reason="length")], 2),
-    "other keys": ([says('{"caption": "A cube rolls down a long hill."}')], 2),
-    "empty": ([says('{"short": "  "}')], 2),
-    "control characters": ([says('{"short": "A cube rolls \\u0007 down a hill."}')], 2),
-    "half a letter": ([says('{"short": "A cube rolls \\ud800 down a hill."}')], 2),
-    "too long": ([says(json.dumps({"short": "word " * 100}))], 2),
-    "a fence": ([says(f"```json\n{GOOD}\n```")], 1),
-    "all in turn": ([sends(b"", 500), says("{"), cuts, sends(b"<html>")], 5),
+    "no text": ([text_reply(None)], 2),
+    "prose": ([text_reply("A cube rolls down a long hill.")], 2),
+    "a refusal": ([text_reply("I'm sorry, but I can't help with that.")], 2),
+    "a refusal in JSON": ([text_reply('{"short": "I cannot describe this clip, I am afraid."}')], 2),
+    "a refusal by the API": ([text_reply(GOOD, finish_reason="content_filter")], 2),
+    "cut short": ([text_reply(GOOD, finish_reason="length")], 2),
+    "other keys": ([text_reply('{"caption": "A cube rolls down a long hill."}')], 2),
+    "empty": ([text_reply('{"short": "  "}')], 2),
+    "control characters": ([text_reply('{"short": "A cube rolls \\u0007 down a hill."}')], 2),
+    "half a letter": ([text_reply('{"short": "A cube rolls \\ud800 down a hill."}')], 2),
+    "too long": ([text_reply(json.dumps({"short": "word " * 100}))], 2),
+    "a fence": ([text_reply(f"```json\n{GOOD}\n```")], 1),
+    "all in turn": ([sends(b"", 500), text_reply("{"), cuts, sends(b"<html>")], 5),
 }
 
 
 @pytest.mark.parametrize("case", RECOVERS)
 def test_what_goes_wrong_once_is_tried_again(stub, endpoint, clips, case):
-    reactions, asked = RECOVERS[case]
+    reactions, request_count = RECOVERS[case]
     stub.script(reactions)
     (answer,) = ask(endpoint(attempts=5, most_bytes=65536), clips(1), SHORT)
     assert set(answer) == {"short"}
-    assert len(stub.requests) == asked
+    assert len(stub.requests) == request_count
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_what_goes_wrong_once_is_tried_again(stub, endpoint, clips, case):
         (sends(b"{}"), "not a chat reply"),
         (sends(b"\xff"), "not UTF-8"),
         (sends(b" " * 70_000), "reply too large"),
-        (says("no"), "no captions"),
-        (says("[]"), "no captions"),
-        (says("Sorry, no."), "refusal"),
-        (says('{"short": "one"}'), "too short"),
+        (text_reply("no"), "no captions"),
+        (text_reply("[]"), "no captions"),
+        (text_reply("Sorry, no."), "refusal"),
+        (text_reply('{"short": "one"}'), "too short"),
     ],
 )
 def test_what_goes_wrong_each_time_is_a_named_failure_after_so_many_attempts(stub, endpoint, clips, reaction, reason):
@@ -107,16 +107,16 @@ def test_a_server_without_an_end_is_left_at_the_deadline(stub, endpoint, clips, 
 
 
 def test_the_model_is_told_what_was_wrong_and_only_then(stub, endpoint, clips):
-    stub.script([sends(b"", 500), says('{"short": "one"}'), right])
+    stub.script([sends(b"", 500), text_reply('{"short": "one"}'), valid_reply])
     ask(endpoint(), clips(1), SHORT)
-    asked = [body["messages"][1]["content"][-1]["text"] for _, _, body in stub.requests]
-    assert asked[0] == asked[1] != asked[2]
-    assert asked[2].startswith(asked[0]) and "has 1 words, not 5 to 20" in asked[2]
+    prompts_sent = [body["messages"][1]["content"][-1]["text"] for _, _, body in stub.requests]
+    assert prompts_sent[0] == prompts_sent[1] != prompts_sent[2]
+    assert prompts_sent[2].startswith(prompts_sent[0]) and "has 1 words, not 5 to 20" in prompts_sent[2]
 
 
 def test_a_server_that_knows_no_schema_is_asked_without_one_from_then_on(stub, endpoint, clips):
     def plain_only(handler: server.Handler) -> None:
-        sends(b"response_format?", 400)(handler) if "response_format" in handler.body else right(handler)
+        sends(b"response_format?", 400)(handler) if "response_format" in handler.body else valid_reply(handler)
 
     stub.always(plain_only)
     assert all(isinstance(answer, dict) for answer in ask(endpoint(concurrency=1), clips(3), SHORT))
@@ -124,12 +124,12 @@ def test_a_server_that_knows_no_schema_is_asked_without_one_from_then_on(stub, e
 
 
 def test_a_server_that_knows_no_schema_is_not_dead_for_being_asked_by_many_at_once(stub, endpoint, clips):
-    all_asked = threading.Barrier(5, timeout=20)
+    barrier = threading.Barrier(5, timeout=20)
 
     def plain_only(handler: server.Handler) -> None:
         if "response_format" not in handler.body:
-            return right(handler)
-        all_asked.wait()
+            return valid_reply(handler)
+        barrier.wait()
         sends(b"response_format?", 400)(handler)
 
     stub.always(plain_only)
@@ -168,7 +168,7 @@ def test_the_rate_is_kept_whatever_the_server_does(stub, endpoint, clips, time):
 
     def react(number: int) -> server.Reaction:
         times.append(time.now)
-        return [right, sends(b"", 500), says("no"), sends(b"", 429)][number % 4]
+        return [valid_reply, sends(b"", 500), text_reply("no"), sends(b"", 429)][number % 4]
 
     stub.react = react
     ask(endpoint(per_minute=30, first_wait=0.001, attempts=9, concurrency=1), clips(12), SHORT)
@@ -183,7 +183,7 @@ def test_no_more_than_so_many_requests_are_in_flight(stub, endpoint, clips, conc
     def slow(handler: server.Handler) -> None:
         arrived.release()
         stub.over.wait(0.03)
-        right(handler)
+        valid_reply(handler)
 
     stub.always(slow)
     asker = endpoint(concurrency=concurrency)
@@ -210,7 +210,7 @@ def test_nobody_there_is_a_dead_endpoint(time, clips):
 
 
 def test_an_endpoint_that_fails_now_and_then_is_not_dead(stub, endpoint, clips):
-    stub.react = lambda number: right if number % 3 == 2 else sends(b"", 500)
+    stub.react = lambda number: valid_reply if number % 3 == 2 else sends(b"", 500)
     answers = ask(endpoint(dead_after=3, concurrency=1), clips(10), SHORT)
     assert all(isinstance(answer, dict) for answer in answers)
 
@@ -243,42 +243,44 @@ def test_stopping_ends_waits_and_cutting_ends_requests(stub, clips):
     stub.always(stalls)
     asker = Endpoint(EndpointConfig(stub.url, "eyes", deadline_seconds=60))
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, asker, clips(1), SHORT)
+        future = pool.submit(ask, asker, clips(1), SHORT)
         while not stub.requests:
             stub.over.wait(0.005)
         asker.stop(cut=True)
-        assert isinstance(asked.exception(), Stopped)
+        assert isinstance(future.exception(), Stopped)
     stub.always(sends(b"", 500))
     asker = Endpoint(EndpointConfig(stub.url, "eyes", first_wait=60))
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, asker, clips(1), SHORT)
+        future = pool.submit(ask, asker, clips(1), SHORT)
         while len(stub.requests) < 2:
             stub.over.wait(0.005)
         asker.stop()
-        assert isinstance(asked.exception(), Stopped)
+        assert isinstance(future.exception(), Stopped)
 
 
 KEY = "sk-very.Secret_123"
 
 
 def echoes_key(handler: server.Handler) -> None:
-    told = handler.headers["Authorization"].encode()
-    assert KEY.encode() in told
-    handler.reply(500, b"you sent " + told)
+    authorization = handler.headers["Authorization"].encode()
+    assert KEY.encode() in authorization
+    handler.reply(500, b"you sent " + authorization)
 
 
-@pytest.mark.parametrize("reaction", [echoes_key, sends(KEY.encode(), 401), sends(KEY.encode()), says(KEY), right])
+@pytest.mark.parametrize(
+    "reaction", [echoes_key, sends(KEY.encode(), 401), sends(KEY.encode()), text_reply(KEY), valid_reply]
+)
 def test_the_key_is_sent_and_told_to_nobody(stub, endpoint, clips, monkeypatch, caplog, reaction):
     monkeypatch.setenv("EYES_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     stub.always(reaction)
     asker = endpoint(key_env="EYES_KEY", dead_after=99)
     try:
-        told = str(ask(asker, clips(1), SHORT))
+        output = str(ask(asker, clips(1), SHORT))
     except EndpointDown as error:
-        told = str(error)
+        output = str(error)
     assert stub.requests[0][1]["Authorization"] == f"Bearer {KEY}"
-    assert KEY not in told + caplog.text + repr(asker.config) + repr(asker.identity) + repr(asker)
+    assert KEY not in output + caplog.text + repr(asker.config) + repr(asker.identity) + repr(asker)
 
 
 @pytest.mark.parametrize("value", [None, " ", "two words", "line\nbreak", "schlüssel"])
@@ -310,11 +312,11 @@ def test_bad_settings_are_refused(change, words):
 
 
 def test_a_prompt_is_expanded_by_the_same_endpoint(stub, endpoint):
-    found = expand(endpoint(), "a cat surfs", LENGTHS["medium"])
-    assert found.prompt == "a cat surfs" and found.source == "eyes, template 1, medium"
+    expansion = expand(endpoint(), "a cat surfs", LENGTHS["medium"])
+    assert expansion.prompt == "a cat surfs" and expansion.source == "eyes, template 1, medium"
     body = stub.requests[0][2]
     assert isinstance(body["messages"][1]["content"], str) and '"a cat surfs"' in body["messages"][1]["content"]
-    stub.always(says("no"))
+    stub.always(text_reply("no"))
     assert expand(endpoint(), "a cat surfs", LENGTHS["medium"]).reason == "no captions"
     with pytest.raises(ValueError, match="at most 4000 characters"):
         expand(endpoint(), "cat " * 2000, LENGTHS["medium"])

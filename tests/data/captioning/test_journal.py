@@ -17,9 +17,9 @@ def entry(number: int, text: str = "a cube") -> Entry:
 @settings(deadline=None)
 @given(TEXT, ANSWERS)
 def test_an_entry_survives_as_one_line(text, answer):
-    told = Entry(text, "sha", "asked", answer)
-    line = told.to_json()
-    assert read_entry(line) == read_entry(line.encode()) == told and "\n" not in line
+    original = Entry(text, "sha", "asked", answer)
+    line = original.to_json()
+    assert read_entry(line) == read_entry(line.encode()) == original and "\n" not in line
 
 
 def test_answers_are_found_again_in_another_run(tmp_path: Path):
@@ -40,15 +40,15 @@ def test_a_journal_cut_anywhere_keeps_all_whole_lines_and_goes_on(tmp_path: Path
     with Journal(path) as journal:
         journal.put([entry(n) for n in range(3)])
     data = path.read_bytes()
-    for cut in range(0, len(data), 7):
-        path.write_bytes(data[:cut])
+    for length in range(0, len(data), 7):
+        path.write_bytes(data[:length])
         with Journal(path) as journal:
-            whole = data[:cut].count(b"\n")
-            assert len(journal) == whole
+            line_count = data[:length].count(b"\n")
+            assert len(journal) == line_count
             journal.put([entry(9, "again")])
         with Journal(path) as journal:
-            assert len(journal) == whole + 1 and journal.get("question 9") == {"short": "again"}
-        assert path.read_bytes().startswith(data[: data[:cut].rfind(b"\n") + 1])
+            assert len(journal) == line_count + 1 and journal.get("question 9") == {"short": "again"}
+        assert path.read_bytes().startswith(data[: data[:length].rfind(b"\n") + 1])
 
 
 @pytest.mark.parametrize("line", ["junk", "[]", "{}", '{"clip": "a", "sha256": "b", "asked": "c", "captions": 3}'])

@@ -21,21 +21,21 @@ class Clock:
     st.lists(st.tuples(st.sampled_from(["take", "rest", "pause"]), st.floats(0, 100)), max_size=40),
 )
 def test_no_window_holds_more_requests_than_its_length_allows(per_minute, burst, steps):
-    clock, taken, paused = Clock(), [], 0.0
+    clock, request_times, pause_end = Clock(), [], 0.0
     pace = Pace(per_minute, burst, clock=lambda: clock.now, sleep=clock.sleep)
     for step, seconds in steps:
         if step == "rest":
             clock.now += seconds
         elif step == "pause":
             pace.pause(seconds)
-            paused = max(paused, clock.now + seconds)
+            pause_end = max(pause_end, clock.now + seconds)
         else:
             pace.take()
-            assert clock.now >= paused
-            taken.append(clock.now)
-    for first in range(len(taken)):
-        for last in range(first, len(taken)):
-            allowed = burst + (taken[last] - taken[first]) * per_minute / 60
+            assert clock.now >= pause_end
+            request_times.append(clock.now)
+    for first in range(len(request_times)):
+        for last in range(first, len(request_times)):
+            allowed = burst + (request_times[last] - request_times[first]) * per_minute / 60
             assert last - first + 1 <= allowed + 1e-6
 
 

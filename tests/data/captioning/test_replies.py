@@ -24,23 +24,23 @@ def good(text: str, low: int, high: int) -> bool:
 @given(st.text() | JSON.map(json.dumps) | JSON.map(lambda value: f"```json\n{json.dumps(value)}\n```"))
 def test_any_text_is_captions_or_refused(text):
     try:
-        found = parse_reply(text, [SHORT, LONG])
+        captions = parse_reply(text, [SHORT, LONG])
     except TextError as error:
         assert error.reason and str(error).isprintable()
     else:
-        assert list(found) == ["short", "long"] and good(found["short"], *SHORT.words)
+        assert list(captions) == ["short", "long"] and good(captions["short"], *SHORT.words)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.fixed_dictionaries({"short": st.text(max_size=200)}))
 def test_any_caption_is_good_or_refused(values):
     try:
-        found = parse_reply(json.dumps(values), [SHORT])
+        captions = parse_reply(json.dumps(values), [SHORT])
     except TextError as error:
         assert error.reason
     else:
-        assert good(found["short"], *SHORT.words)
-        found["short"].encode()  # which half a letter could not
+        assert good(captions["short"], *SHORT.words)
+        captions["short"].encode()  # which half a letter could not
 
 
 @settings(deadline=None, max_examples=60)
@@ -66,8 +66,8 @@ def test_any_part_of_a_body_may_be_wrong(value, part):
 
 def test_a_good_reply_survives():
     texts = {name: text_of(name) for name in ("short", "long")}
-    for told in (json.dumps(texts), f"\n{json.dumps(texts, indent=1)} ", f"```\n{json.dumps(texts)}\n```\n"):
-        assert parse_reply(chat_text(completion(told)), [SHORT, LONG]) == texts
+    for reply in (json.dumps(texts), f"\n{json.dumps(texts, indent=1)} ", f"```\n{json.dumps(texts)}\n```\n"):
+        assert parse_reply(chat_text(completion(reply)), [SHORT, LONG]) == texts
 
 
 def test_white_space_becomes_spaces_and_letters_of_all_scripts_stay():
@@ -123,13 +123,13 @@ def test_captions_that_look_like_refusals_pass(text):
 
 def test_keys_given_twice_and_talk_around_the_json_are_refused():
     caption = json.dumps(text_of("short"))
-    for told in (
+    for reply in (
         f'{{"short": "x", "short": {caption}}}',
         f'Here: {{"short": {caption}}}',
         f'{{"short": {caption}}} ok',
     ):
         with pytest.raises(TextError, match="not JSON"):
-            parse_reply(told, [SHORT])
+            parse_reply(reply, [SHORT])
 
 
 def test_lengths_are_named():

@@ -22,24 +22,24 @@ from videodit_data.inspect import summary
 from videodit_data.storage import manifest, records
 
 from tests.data.captioning import stub as server
-from tests.data.captioning.stub import Stub, drips, right, says, sends, text_of
+from tests.data.captioning.stub import Stub, drips, sends, text_of, text_reply, valid_reply
 
 SHORT = (LENGTHS["short"],)
 ME = Identity("me", settings={"version": 1})
 
 
-class Mine:
+class RecordingCaptioner:
     """A captioner of one's own that remembers what it was asked."""
 
     def __init__(self, bad: Sequence[str] = ()):
-        self.asked: list[str] = []
+        self.clip_ids: list[str] = []
         self.calls: list[int] = []
         self.bad, self._lock = bad, threading.Lock()
 
     def __call__(self, clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
         with self._lock:
             self.calls.append(len(clips))
-            self.asked += [clip.id for clip in clips]
+            self.clip_ids += [clip.id for clip in clips]
         return [
             Failure("dull") if clip.id in self.bad else {each.name: text_of(each.name, clip.id) for each in lengths}
             for clip in clips
@@ -60,30 +60,30 @@ def answers(directory: Path) -> list[dict]:
     return [json.loads(line) for line in (directory / ANSWERS).read_text().splitlines()]
 
 
-def asked_of(stub: Stub) -> list[str]:
+def captions_sent(stub: Stub) -> list[str]:
     """The captions that were known of each clip that was asked about: these name the clip."""
     return [body["messages"][1]["content"][-1]["text"].splitlines()[1] for _, _, body in stub.requests]
 
 
 @pytest.mark.parametrize("keep", ["before", "after", "none"])
 def test_the_same_videos_get_captions_with_their_sources(footage: Path, tmp_path: Path, keep: str):
-    mine, lengths = Mine(bad=["clip-003"]), (LENGTHS["short"], LENGTHS["long"])
-    made = caption_dataset(footage, tmp_path / "set", mine, ME, lengths=lengths, keep=keep, batch=5)
-    assert made.info["captions"] == {"captioned": 11, "failed": {"dull": 1}}
-    assert made.info["captioner"]["model"] == "me" and made.origins == manifest.load(footage).origins
-    assert sorted(mine.calls) == [2, 5, 5]
+    captioner, lengths = RecordingCaptioner(bad=["clip-003"]), (LENGTHS["short"], LENGTHS["long"])
+    result = caption_dataset(footage, tmp_path / "set", captioner, ME, lengths=lengths, keep=keep, batch=5)
+    assert result.info["captions"] == {"captioned": 11, "failed": {"dull": 1}}
+    assert result.info["captioner"]["model"] == "me" and result.origins == manifest.load(footage).origins
+    assert sorted(captioner.calls) == [2, 5, 5]
     for old, new in zip(manifest.records(footage), manifest.records(tmp_path / "set"), strict=True):
         assert (new.id, new.video, new.sha256, new.frames) == (old.id, old.video, old.sha256, old.frames)
         texts = tuple(text_of(name, old.id) for name in ("short", "long"))
-        told, known = ("me, short", "me, long"), ("", "")
+        new_sources, old_sources = ("me, short", "me, long"), ("", "")
         if old.id == "clip-003":
             assert new == old
         elif keep == "before":
-            assert (new.captions, new.caption_sources) == (old.captions + texts, known + told)
+            assert (new.captions, new.caption_sources) == (old.captions + texts, old_sources + new_sources)
         elif keep == "after":
-            assert (new.captions, new.caption_sources) == (texts + old.captions, told + known)
+            assert (new.captions, new.caption_sources) == (texts + old.captions, new_sources + old_sources)
         else:
-            assert (new.captions, new.caption_sources) == (texts, told)
+            assert (new.captions, new.caption_sources) == (texts, new_sources)
     lines = answers(tmp_path / "set")
     assert [line["clip"] for line in lines] == [record.id for record in manifest.records(footage)]
     assert [line["clip"] for line in lines if line.get("failed") == "dull"] == ["clip-003"]
@@ -93,19 +93,19 @@ def test_the_same_videos_get_captions_with_their_sources(footage: Path, tmp_path
 
 @pytest.mark.parametrize("keep", ["before", "after", "none"])
 def test_empty_captions_are_neither_told_nor_kept(footage: Path, tmp_path: Path, keep: str):
-    source, told = manifest.records(footage), []
+    source, clip_captions = manifest.records(footage), []
     captions = [("", "a cube", " "), ("",)]
 
     def make(numbers: range) -> Iterator[records.Record]:
         return (dataclasses.replace(source[n], captions=captions[n], caption_sources=()) for n in numbers)
 
-    def mine(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
-        told.extend(clip.captions for clip in clips)
-        return Mine()(clips, lengths)
+    def captioner(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
+        clip_captions.extend(clip.captions for clip in clips)
+        return RecordingCaptioner()(clips, lengths)
 
     manifest.build(tmp_path / "plain", make, 2, info={})
-    caption_dataset(tmp_path / "plain", tmp_path / "set", mine, ME, lengths=SHORT, keep=keep)
-    assert told == [("a cube",), ()]
+    caption_dataset(tmp_path / "plain", tmp_path / "set", captioner, ME, lengths=SHORT, keep=keep)
+    assert clip_captions == [("a cube",), ()]
     first, second = manifest.records(tmp_path / "set")
     assert sorted(zip(first.captions, first.caption_sources, strict=True)) == sorted(
         [(text_of("short", first.id), "me, short"), *[("a cube", "")] * (keep != "none")]
@@ -116,55 +116,55 @@ def test_empty_captions_are_neither_told_nor_kept(footage: Path, tmp_path: Path,
 @pytest.mark.parametrize(("batch", "threads"), [(1, 4), (3, 2), (100, 1)])
 def test_batches_and_threads_change_no_byte(footage: Path, tmp_path: Path, batch: int, threads: int):
     for name, how in (("one", {}), ("other", {"batch": batch, "threads": threads})):
-        caption_dataset(footage, tmp_path / name, Mine(["clip-007"]), ME, lengths=SHORT, **how)
+        caption_dataset(footage, tmp_path / name, RecordingCaptioner(["clip-007"]), ME, lengths=SHORT, **how)
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
-    ("stage", "done"), [("caption", 1), ("caption", 5), ("caption", 12), ("write", 4), ("write", 12)]
+    ("stage", "count"), [("caption", 1), ("caption", 5), ("caption", 12), ("write", 4), ("write", 12)]
 )
 def test_an_interrupted_run_asks_nothing_twice_and_ends_with_the_same_bytes(
-    footage: Path, tmp_path: Path, stage: str, done: int, threads: int
+    footage: Path, tmp_path: Path, stage: str, count: int, threads: int
 ):
     def stop(*step: object) -> None:
-        if step[:2] == (stage, done):
+        if step[:2] == (stage, count):
             raise KeyboardInterrupt
 
-    caption_dataset(footage, tmp_path / "whole", Mine(["clip-002"]), ME, lengths=SHORT)
-    mine = Mine(["clip-002"])
+    caption_dataset(footage, tmp_path / "whole", RecordingCaptioner(["clip-002"]), ME, lengths=SHORT)
+    captioner = RecordingCaptioner(["clip-002"])
     with pytest.raises(KeyboardInterrupt):
-        caption_dataset(footage, tmp_path / "set", mine, ME, lengths=SHORT, threads=threads, progress=stop)
+        caption_dataset(footage, tmp_path / "set", captioner, ME, lengths=SHORT, threads=threads, progress=stop)
     assert not (tmp_path / "set").exists()
-    assert stage != "caption" or done == 12 or len(mine.asked) <= 12
-    caption_dataset(footage, tmp_path / "set", mine, ME, lengths=SHORT, threads=threads)
-    assert sorted(mine.asked) == [f"clip-{n:03d}" for n in range(12)]
+    assert stage != "caption" or count == 12 or len(captioner.clip_ids) <= 12
+    caption_dataset(footage, tmp_path / "set", captioner, ME, lengths=SHORT, threads=threads)
+    assert sorted(captioner.clip_ids) == [f"clip-{n:03d}" for n in range(12)]
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
 
 
 def test_a_second_run_does_nothing_and_another_question_is_refused(footage: Path, tmp_path: Path):
-    mine, out = Mine(["clip-000"]), tmp_path / "set"
-    first = caption_dataset(footage, out, mine, ME, lengths=SHORT)
+    captioner, out = RecordingCaptioner(["clip-000"]), tmp_path / "set"
+    first = caption_dataset(footage, out, captioner, ME, lengths=SHORT)
     before = contents(out)
-    assert caption_dataset(footage, out, mine, ME, lengths=SHORT, batch=4, threads=2) == first
+    assert caption_dataset(footage, out, captioner, ME, lengths=SHORT, batch=4, threads=2) == first
     for change in ({"lengths": (LENGTHS["long"],)}, {"keep": "none"}, {"look": Look(3, 64)}):
         with pytest.raises(ValueError, match="made from other input"):
-            caption_dataset(footage, out, mine, ME, **{"lengths": SHORT} | change)
+            caption_dataset(footage, out, captioner, ME, **{"lengths": SHORT} | change)
     with pytest.raises(ValueError, match="made from other input"):
-        caption_dataset(footage, out, mine, Identity("another"), lengths=SHORT)
-    assert len(mine.asked) == 12 and contents(out) == before
+        caption_dataset(footage, out, captioner, Identity("another"), lengths=SHORT)
+    assert len(captioner.clip_ids) == 12 and contents(out) == before
 
 
 def test_good_answers_of_an_earlier_result_are_taken(footage: Path, tmp_path: Path):
-    caption_dataset(footage, tmp_path / "first", Mine(["clip-001", "clip-005"]), ME, lengths=SHORT)
-    mine = Mine()
-    made = caption_dataset(footage, tmp_path / "second", mine, ME, lengths=SHORT, reuse=tmp_path / "first")
-    assert mine.asked == ["clip-001", "clip-005"] and made.info["captions"] == {"captioned": 12, "failed": {}}
-    other = Mine()
+    caption_dataset(footage, tmp_path / "first", RecordingCaptioner(["clip-001", "clip-005"]), ME, lengths=SHORT)
+    captioner = RecordingCaptioner()
+    result = caption_dataset(footage, tmp_path / "second", captioner, ME, lengths=SHORT, reuse=tmp_path / "first")
+    assert captioner.clip_ids == ["clip-001", "clip-005"] and result.info["captions"] == {"captioned": 12, "failed": {}}
+    other = RecordingCaptioner()
     caption_dataset(footage, tmp_path / "third", other, Identity("you"), lengths=SHORT, reuse=tmp_path / "first")
-    assert len(other.asked) == 12
+    assert len(other.clip_ids) == 12
     with pytest.raises(ValueError, match="no data set that was captioned here"):
-        caption_dataset(footage, tmp_path / "fourth", mine, ME, lengths=SHORT, reuse=footage)
+        caption_dataset(footage, tmp_path / "fourth", captioner, ME, lengths=SHORT, reuse=footage)
 
 
 def test_a_captioner_sees_frames_from_all_over_the_clip(footage: Path, numbers: Callable[..., list[int]]):
@@ -182,9 +182,9 @@ def test_clips_that_cannot_be_decoded_are_named(tmp_path: Path, footage: Path):
     good = manifest.records(footage)[0]
     some = [good, records.Record(**{**vars(good), "id": "broken", "video": b"nothing"})]
     manifest.build(tmp_path / "in", lambda numbers: (some[n] for n in numbers), 2, info={})
-    mine = Mine()
-    made = caption_dataset(tmp_path / "in", tmp_path / "out", mine, ME, lengths=SHORT, batch=2)
-    assert mine.asked == ["clip-000"] and made.info["captions"]["failed"] == {"not decodable": 1}
+    captioner = RecordingCaptioner()
+    result = caption_dataset(tmp_path / "in", tmp_path / "out", captioner, ME, lengths=SHORT, batch=2)
+    assert captioner.clip_ids == ["clip-000"] and result.info["captions"]["failed"] == {"not decodable": 1}
     assert manifest.records(tmp_path / "out")[1] == some[1]
     assert "clip broken" in answers(tmp_path / "out")[1]["detail"]
 
@@ -193,17 +193,17 @@ def test_texts_of_ones_own_captioner_are_looked_at_too(footage: Path, tmp_path: 
     def careless(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
         return [{"short": text} for text in ("", "word " * 99, "I'm sorry, but no.", f" {text_of('short')}\n")]
 
-    made = caption_dataset(footage, tmp_path / "set", careless, ME, lengths=SHORT, batch=4)
-    assert made.info["captions"] == {"captioned": 3, "failed": {"empty": 3, "refusal": 3, "too long": 3}}
+    result = caption_dataset(footage, tmp_path / "set", careless, ME, lengths=SHORT, batch=4)
+    assert result.info["captions"] == {"captioned": 3, "failed": {"empty": 3, "refusal": 3, "too long": 3}}
     assert manifest.records(tmp_path / "set")[3].captions[0] == text_of("short")
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [([], "gave 0 answers"), (["text"], "is a str; expected a mapping from length to text")]
+    ("answers", "words"), [([], "gave 0 answers"), (["text"], "is a str; expected a mapping from length to text")]
 )
-def test_other_things_than_answers_end_the_run(footage: Path, tmp_path: Path, given: list, words: str):
+def test_other_things_than_answers_end_the_run(footage: Path, tmp_path: Path, answers: list, words: str):
     with pytest.raises(ValueError, match=words):
-        caption_dataset(footage, tmp_path / "set", lambda clips, lengths: given, ME, lengths=SHORT)
+        caption_dataset(footage, tmp_path / "set", lambda clips, lengths: answers, ME, lengths=SHORT)
     assert not (tmp_path / "set").exists()
 
 
@@ -211,25 +211,25 @@ def test_an_error_of_the_captioner_ends_the_run_and_answers_stay(footage: Path, 
     def breaks(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
         if "clip-006" in [clip.id for clip in clips]:
             raise RuntimeError("out of memory")
-        return mine(clips, lengths)
+        return captioner(clips, lengths)
 
-    mine = Mine()
+    captioner = RecordingCaptioner()
     with pytest.raises(RuntimeError, match="out of memory"):
         caption_dataset(footage, tmp_path / "set", breaks, ME, lengths=SHORT, batch=2)
-    caption_dataset(footage, tmp_path / "set", mine, ME, lengths=SHORT)
-    assert sorted(mine.asked) == [f"clip-{n:03d}" for n in range(12)]
+    caption_dataset(footage, tmp_path / "set", captioner, ME, lengths=SHORT)
+    assert sorted(captioner.clip_ids) == [f"clip-{n:03d}" for n in range(12)]
 
 
 @pytest.mark.parametrize("bad", [{"batch": 0}, {"threads": 0}])
 def test_bad_requests_write_nothing(footage: Path, tmp_path: Path, bad: dict):
     with pytest.raises(ValueError, match="at least one clip a batch and one thread"):
-        caption_dataset(footage, tmp_path / "set", Mine(), ME, lengths=SHORT, **bad)
+        caption_dataset(footage, tmp_path / "set", RecordingCaptioner(), ME, lengths=SHORT, **bad)
     with pytest.raises(ValueError, match="after at least one failed clip, not 0"):
-        caption_dataset(footage, tmp_path / "set", Mine(), ME, lengths=SHORT, hopeless=0)
+        caption_dataset(footage, tmp_path / "set", RecordingCaptioner(), ME, lengths=SHORT, hopeless=0)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "file").touch()
     with pytest.raises(ValueError, match="is not a data set; choose another directory"):
-        caption_dataset(footage, tmp_path / "notes", Mine(), ME, lengths=SHORT)
+        caption_dataset(footage, tmp_path / "notes", RecordingCaptioner(), ME, lengths=SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
@@ -242,13 +242,13 @@ def test_a_captioner_that_fails_from_the_start_is_given_up_and_asked_again(
         [f"clip-{n:03d}" for n in range(12)],
     )
     with pytest.raises(Hopeless, match=r"The first \d+ clips .* all failed \(\d+ dull; .* the same command asks again"):
-        caption_dataset(footage, tmp_path / "set", Mine(every), ME, **how)
+        caption_dataset(footage, tmp_path / "set", RecordingCaptioner(every), ME, **how)
     assert not (tmp_path / "set").exists()
-    again = Mine(every[:7])  # one is good before it is hopeless
-    assert caption_dataset(footage, tmp_path / "set", again, ME, **how).info["captions"]["captioned"] == 5
-    assert sorted(again.asked) == every
-    made = caption_dataset(footage, tmp_path / "all failed", Mine(every), ME, **how | {"hopeless": 13})
-    assert made.info["captions"] == {"captioned": 0, "failed": {"dull": 12}}
+    recovering = RecordingCaptioner(every[:7])  # one is good before it is hopeless
+    assert caption_dataset(footage, tmp_path / "set", recovering, ME, **how).info["captions"]["captioned"] == 5
+    assert sorted(recovering.clip_ids) == every
+    result = caption_dataset(footage, tmp_path / "all failed", RecordingCaptioner(every), ME, **how | {"hopeless": 13})
+    assert result.info["captions"] == {"captioned": 0, "failed": {"dull": 12}}
 
 
 def test_latents_show_nothing(footage: Path, tmp_path: Path):
@@ -256,9 +256,9 @@ def test_latents_show_nothing(footage: Path, tmp_path: Path):
     some = records.with_latent(manifest.records(footage)[0], latent, latent, fps=8.0, frames=5, height=32, width=48)
     manifest.build(tmp_path / "in", lambda numbers: [some], 1, info={})
     with pytest.raises(ValueError, match="holds latents, which no captioner can see"):
-        caption_dataset(tmp_path / "in", tmp_path / "out", Mine(), ME, lengths=SHORT)
+        caption_dataset(tmp_path / "in", tmp_path / "out", RecordingCaptioner(), ME, lengths=SHORT)
     with pytest.raises(ValueError, match=r"^tfds:balls/train\?fps=8 has single pictures and no video files"):
-        caption_dataset("tfds:balls/train?fps=8", tmp_path / "out", Mine(), ME, lengths=SHORT)
+        caption_dataset("tfds:balls/train?fps=8", tmp_path / "out", RecordingCaptioner(), ME, lengths=SHORT)
 
 
 # An endpoint.
@@ -271,18 +271,18 @@ def run(footage: Path, out: Path, asker: Endpoint, threads: int = 3) -> manifest
 def test_whatever_the_server_does_each_clip_is_captioned_or_named(footage: Path, tmp_path: Path, stub, endpoint):
     bad = [
         sends(b"", 500),
-        says("no"),
+        text_reply("no"),
         sends(b"<html>"),
         server.cuts,
         sends(b"", 429, Retry_After="3"),
         drips("body"),
-        says("I'm sorry, no."),
+        text_reply("I'm sorry, no."),
     ]
-    stub.react = lambda number: bad[number % len(bad)] if number % 3 else right
-    made = run(footage, tmp_path / "set", endpoint(attempts=2, deadline_seconds=0.2))
-    told = made.info["captions"]
-    assert told["captioned"] + sum(told["failed"].values()) == made.clips == 12
-    assert told["captioned"] and told["failed"]
+    stub.react = lambda number: bad[number % len(bad)] if number % 3 else valid_reply
+    result = run(footage, tmp_path / "set", endpoint(attempts=2, deadline_seconds=0.2))
+    counts = result.info["captions"]
+    assert counts["captioned"] + sum(counts["failed"].values()) == result.clips == 12
+    assert counts["captioned"] and counts["failed"]
     for line, old, new in zip(
         answers(tmp_path / "set"), manifest.records(footage), manifest.records(tmp_path / "set"), strict=True
     ):
@@ -291,16 +291,16 @@ def test_whatever_the_server_does_each_clip_is_captioned_or_named(footage: Path,
 
 
 def test_a_dead_server_ends_the_run_and_the_next_one_asks_only_the_rest(footage: Path, tmp_path: Path, stub, endpoint):
-    stub.react = lambda number: right if number < 5 else sends(b"", 500)
+    stub.react = lambda number: valid_reply if number < 5 else sends(b"", 500)
     with pytest.raises(EndpointDown, match="failed 6 times in a row"):
         run(footage, tmp_path / "set", endpoint(dead_after=6))
-    asked = set(asked_of(stub)[:5])
-    assert not (tmp_path / "set").exists() and len(asked) == 5
+    requested = set(captions_sent(stub)[:5])
+    assert not (tmp_path / "set").exists() and len(requested) == 5
     stub.requests.clear()
-    stub.always(right)
-    made = run(footage, tmp_path / "set", endpoint())
-    assert made.info["captions"] == {"captioned": 12, "failed": {}}
-    assert len(stub.requests) == 7 and not asked & set(asked_of(stub))
+    stub.always(valid_reply)
+    result = run(footage, tmp_path / "set", endpoint())
+    assert result.info["captions"] == {"captioned": 12, "failed": {}}
+    assert len(stub.requests) == 7 and not requested & set(captions_sent(stub))
     run(footage, tmp_path / "whole", endpoint(), threads=1)
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
 
@@ -308,7 +308,7 @@ def test_a_dead_server_ends_the_run_and_the_next_one_asks_only_the_rest(footage:
 def test_the_key_is_in_no_file(footage: Path, tmp_path: Path, stub, endpoint, monkeypatch, caplog):
     monkeypatch.setenv("EYES_KEY", key := "sk-0123456789")
     caplog.set_level(logging.DEBUG)
-    stub.react = lambda number: [right, sends(key.encode(), 500), says(key)][number % 3]
+    stub.react = lambda number: [valid_reply, sends(key.encode(), 500), text_reply(key)][number % 3]
     with pytest.raises(KeyboardInterrupt):
         caption_dataset(
             footage,
@@ -336,11 +336,11 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
             interrupted.wait()
             clip = int(re.search(r"clip (\d+) gets", json.dumps(handler.body))[1])
             stub.over.wait(max(0.1, 0.15 * (9 - clip)))  # the one that is next in turn comes last
-            right(handler)
+            valid_reply(handler)
 
         return react
 
-    stub.react = lambda number: right if number < 3 else slowly(number)
+    stub.react = lambda number: valid_reply if number < 3 else slowly(number)
     # The background jobs of a shell start with interrupts ignored.
     heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     program = f"{heeding}; from videodit.cli import main; raise SystemExit(main())"
@@ -352,14 +352,14 @@ def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, s
     assert under_way.wait(60)
     process.send_signal(signal.SIGINT)
     interrupted.set()
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "the same command resumes" in said, said
-    first = asked_of(stub)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "the same command resumes" in stderr, stderr
+    first = captions_sent(stub)
     assert 6 <= len(first) < 12
-    stub.always(right)
+    stub.always(valid_reply)
     asker = Endpoint(EndpointConfig(stub.url, "eyes"))
     caption_dataset(footage, tmp_path / "set", asker, asker.identity, lengths=SHORT)
-    assert sorted(asked_of(stub)) == sorted(set(asked_of(stub))) and len(asked_of(stub)) == 12
+    assert sorted(captions_sent(stub)) == sorted(set(captions_sent(stub))) and len(captions_sent(stub)) == 12
     assert manifest.load(tmp_path / "set").info["captions"] == {"captioned": 12, "failed": {}}
 
 
@@ -371,14 +371,14 @@ def test_a_callable_is_found_by_name_and_known_by_its_code(tmp_path: Path, monke
     file.write_text("def caption(clips, lengths):\n    return []\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    found, identity = module.load("my_eyes:caption")
+    captioner, identity = module.load("my_eyes:caption")
     assert (
-        found([], []) == []
+        captioner([], []) == []
         and identity.model == "my_eyes:caption"
         and identity.source("short").endswith(":caption, short")
     )
     file.write_text("def caption(clips, lengths):\n    return [{}]\n")
-    assert module.identity_of(found, "my_eyes:caption").digest != identity.digest
+    assert module.identity_of(captioner, "my_eyes:caption").digest != identity.digest
     config = EndpointConfig("http://localhost", "eyes")
     assert module.identity_of(Endpoint(config), "x") == Endpoint(config).identity
     for name, words in (

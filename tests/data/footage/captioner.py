@@ -9,16 +9,17 @@ from pathlib import Path
 from videodit_data.captioning.captioner import Clip, Failure
 from videodit_data.captioning.lengths import Length
 
-ASKED, FAIL = "VIDEODIT_TEST_ASKED", "VIDEODIT_TEST_FAIL"  # environment: a file; a clip at which to raise
+# Environment variables: the file of requests, and the clip at which to raise.
+LOG_VARIABLE, FAIL_VARIABLE = "VIDEODIT_TEST_ASKED", "VIDEODIT_TEST_FAIL"
 
 
 def caption(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[dict[str, str] | Failure]:
     """Words that name the clip; none for silent.mp4, ever."""
     answers: list[dict[str, str] | Failure] = []
     for clip in clips:
-        if clip.id == os.environ.get(FAIL):
+        if clip.id == os.environ.get(FAIL_VARIABLE):
             raise RuntimeError("the captioner is out")
-        with Path(os.environ[ASKED]).open("a") as file:
+        with Path(os.environ[LOG_VARIABLE]).open("a") as file:
             file.write(clip.id + "\n")
         if clip.id.startswith("one.mp4"):
             answers.append(Failure("refusal", "I will not"))

@@ -41,8 +41,8 @@ def make_footage(folder: Path) -> None:
         video.encode(folder / name, frames, RATE)
     video.encode(folder / "sub" / "copy.mp4", scene(3, 30, 48, 72), RATE, crf=26)
     video.encode(folder / "sub" / "bright.mp4", (scene(3) * 0.9 + 20).astype(np.uint8), RATE, crf=24)
-    whole = (folder / "one.mp4").read_bytes()
-    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    video_bytes = (folder / "one.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(video_bytes[: len(video_bytes) // 2])
     (folder / "text.mp4").write_text("not a video\n" * 50)
     (folder / "notes.md").write_text("notes")
     rows = [{"file": name, "caption": f"what {name} shows"} for name in clips if name not in ("two.mp4", "silent.mp4")]

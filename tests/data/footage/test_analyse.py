@@ -31,7 +31,7 @@ def joined(real_shots):
     return np.concatenate([real_shots["rabbit"][:50], real_shots["hiker"][:12], real_shots["street"][:38]])
 
 
-def coded(frames, path, fps=25, crf=20):
+def analyse_encoded(frames, path, fps=25, crf=20):
     video.encode(path, frames, fps, crf=crf)
     return analyse(path, CONFIG)
 
@@ -55,29 +55,29 @@ def sounding(path, frames, waves, rate=48_000, fps=25):
 
 
 def test_shots_clips_and_rests_of_a_coded_file(joined, tmp_path):
-    found = coded(joined, tmp_path / "joined.mp4")
-    assert found.shots == (Shot(0, 50), Shot(50, 62), Shot(62, 100))
-    assert [(clip.start, clip.frames) for clip in found.clips] == [(0, 50), (62, 38)]
-    assert found.short == (Shot(50, 62),) and found.clips[1].start_seconds == pytest.approx(62 / 25)
-    assert found.info == video.verify(tmp_path / "joined.mp4") and found.notes == ()
-    for clip in found.clips:
+    analysis = analyse_encoded(joined, tmp_path / "joined.mp4")
+    assert analysis.shots == (Shot(0, 50), Shot(50, 62), Shot(62, 100))
+    assert [(clip.start, clip.frames) for clip in analysis.clips] == [(0, 50), (62, 38)]
+    assert analysis.short == (Shot(50, 62),) and analysis.clips[1].start_seconds == pytest.approx(62 / 25)
+    assert analysis.info == video.verify(tmp_path / "joined.mp4") and analysis.notes == ()
+    for clip in analysis.clips:
         assert list(clip.measures) == list(MEASURES) and len(clip.fingerprint) == 8
         assert clip.measures["loudness"] is None
-    assert Analysis.from_json(json.loads(json.dumps(found.to_json()))) == found
-    assert coded(joined, tmp_path / "joined.mp4") == found
+    assert Analysis.from_json(json.loads(json.dumps(analysis.to_json()))) == analysis
+    assert analyse_encoded(joined, tmp_path / "joined.mp4") == analysis
 
 
 def test_size_rate_and_coding_hardly_change_what_is_measured(still, pan, tmp_path):
     frames = pan(still, 0.4, 30.0, 1.1, (360, 640))
-    base = coded(frames, tmp_path / "base.mp4", 30).clips
+    base = analyse_encoded(frames, tmp_path / "base.mp4", 30).clips
     others = {
-        "crf 32": coded(frames, tmp_path / "crf.mp4", 30, crf=32),
-        "larger": coded(pan(still, 0.4, 30.0, 1.1, (480, 854)), tmp_path / "large.mp4", 30),
-        "slower": coded(frames[::2], tmp_path / "slow.mp4", 15),
+        "crf 32": analyse_encoded(frames, tmp_path / "crf.mp4", 30, crf=32),
+        "larger": analyse_encoded(pan(still, 0.4, 30.0, 1.1, (480, 854)), tmp_path / "large.mp4", 30),
+        "slower": analyse_encoded(frames[::2], tmp_path / "slow.mp4", 15),
     }
     assert base[0].measures["motion"] == pytest.approx(0.4, rel=0.1)
-    for name, found in others.items():
-        ((clip,), (one,)) = found.clips, base
+    for name, analysis in others.items():
+        ((clip,), (one,)) = analysis.clips, base
         for measure, share in (("motion", 0.05), ("luminance", 0.02), ("contrast", 0.03), ("sharpness", 0.35)):
             assert clip.measures[measure] == pytest.approx(one.measures[measure], rel=share), (name, measure)
         for measure in ("bars", "text", "static", "slideshow"):
@@ -89,12 +89,12 @@ def test_size_rate_and_coding_hardly_change_what_is_measured(still, pan, tmp_pat
 def test_bars_stills_and_slides_are_measured_in_coded_files(crf, still, real_shots, tmp_path):
     slides = np.repeat(np.stack([still[::4, ::4], np.roll(still[::4, ::4], 40, 1)]), 25, axis=0)
     slides[:, :18] = 0
-    found = analyse(
+    analysis = analyse(
         path(slides, tmp_path, crf), dataclasses.replace(CONFIG, shots=ShotConfig("none", fades=False))
     ).clips[0]
-    assert found.measures["slideshow"] > 0.9 and found.measures["static"] > 0.9
-    assert found.measures["bars"] == pytest.approx(18 / 180, abs=1.5 / 180)
-    assert found.measures["motion"] < 0.2
+    assert analysis.measures["slideshow"] > 0.9 and analysis.measures["static"] > 0.9
+    assert analysis.measures["bars"] == pytest.approx(18 / 180, abs=1.5 / 180)
+    assert analysis.measures["motion"] < 0.2
     moving = analyse(path(real_shots["rabbit"][:50], tmp_path, crf), CONFIG).clips[0]
     assert moving.measures["static"] == 0 and moving.measures["slideshow"] == 0
 
@@ -106,7 +106,7 @@ def path(frames, folder, crf):
 
 def ffmpegs_own(path):
     """The integrated loudness that the filter itself tells of a whole file."""
-    graph, found = Graph(), -70.0
+    graph, loudness = Graph(), -70.0
     with av.open(str(path)) as container:
         sound = container.streams.audio[0]
         source = graph.add_abuffer(template=sound)
@@ -115,10 +115,10 @@ def ffmpegs_own(path):
             graph.push(frame)
             while True:
                 try:
-                    found = float(graph.pull().metadata.get("lavfi.r128.I", found))
+                    loudness = float(graph.pull().metadata.get("lavfi.r128.I", loudness))
                 except (av.BlockingIOError, av.EOFError):
                     break
-    return found
+    return loudness
 
 
 def test_loudness_is_ffmpegs_and_that_of_the_clip(joined, tmp_path):
@@ -151,10 +151,10 @@ def test_sound_that_cannot_be_decoded_is_told_and_costs_only_the_loudness(joined
     for packet in packets[len(packets) // 2 :]:
         data = data.replace(packet, bytes(len(packet)))
     file.write_bytes(data)
-    found = analyse(file, CONFIG)
-    told = any("the sound cannot be decoded" in note for note in found.notes)
-    assert told and len(found.shots) == 3
-    assert found.clips[0].measures["loudness"] > -20 and found.clips[1].measures["loudness"] is None
+    analysis = analyse(file, CONFIG)
+    has_note = any("the sound cannot be decoded" in note for note in analysis.notes)
+    assert has_note and len(analysis.shots) == 3
+    assert analysis.clips[0].measures["loudness"] > -20 and analysis.clips[1].measures["loudness"] is None
 
 
 def test_what_verify_refuses_is_refused(joined, tmp_path):
@@ -173,9 +173,9 @@ def test_what_verify_refuses_is_refused(joined, tmp_path):
 @pytest.mark.parametrize("size", [(2, 2), (2, 600), (600, 2)])
 def test_odd_shapes_and_single_frames_are_analysed(size, tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (30, *size, 3), np.uint8)
-    found = coded(frames, tmp_path / "odd.mp4")
-    assert found.info.frames == 30 and found.shots[-1].stop == 30
-    single = coded(frames[:1], tmp_path / "one.mp4")
+    analysis = analyse_encoded(frames, tmp_path / "odd.mp4")
+    assert analysis.info.frames == 30 and analysis.shots[-1].stop == 30
+    single = analyse_encoded(frames[:1], tmp_path / "one.mp4")
     assert single.clips == () and single.short == (Shot(0, 1),)
 
 
@@ -184,7 +184,7 @@ def test_damaged_files_are_refused_by_name_or_analysed(kind, joined, write_file,
     data = write_file(tmp_path / f"whole.{kind}", joined[:30, ::2, ::2], *KINDS[kind], 10).read_bytes()
     rng, refused = random.Random(kind), 0
     limits = Limits(seconds=60, mebibytes=3072)
-    asked = {"what": "analysis", "config": CONFIG.to_json(), "most_pixels": 2**22}
+    arguments = {"what": "analysis", "config": CONFIG.to_json(), "most_pixels": 2**22}
     with Isolated("videodit_data.footage.worker:run", limits) as analyser:
         for case in range(9):
             bad, at = bytearray(data), rng.randrange(len(data))
@@ -198,13 +198,13 @@ def test_damaged_files_are_refused_by_name_or_analysed(kind, joined, write_file,
             file = tmp_path / f"{case}.{kind}"
             file.write_bytes(bad)
             try:
-                found = Analysis.from_json(analyser(file, name=file.name, **asked))
+                analysis = Analysis.from_json(analyser(file, name=file.name, **arguments))
             except VideoError as error:
                 assert str(error).startswith(file.name) and "\n" not in str(error)
                 assert not re.search(r"\w+Error, |\berror, ", str(error))  # of our own making
                 refused += 1
                 continue
-            assert found.shots[-1].stop == found.info.frames
+            assert analysis.shots[-1].stop == analysis.info.frames
         assert 0 < refused <= 9
 
 

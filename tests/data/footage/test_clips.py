@@ -49,8 +49,8 @@ def test_each_frame_is_in_one_part_and_clips_keep_their_bounds(lengths, fps, bou
     ],
 )
 def test_shots_become_the_fewest_even_parts(frames, clips, short):
-    found = divide([Shot(0, frames)], [frame / 20 for frame in range(frames + 1)], ClipConfig(2, 10))
-    assert [sorted(part.stop - part.start for part in parts) for parts in found] == [sorted(clips), short]
+    results = divide([Shot(0, frames)], [frame / 20 for frame in range(frames + 1)], ClipConfig(2, 10))
+    assert [sorted(part.stop - part.start for part in parts) for parts in results] == [sorted(clips), short]
 
 
 def test_a_frame_that_is_shown_too_long_is_no_clip():

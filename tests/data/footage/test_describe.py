@@ -14,7 +14,7 @@ from videodit_data.storage import manifest
 from videodit_data.video.isolate import Limits
 
 from tests.data.footage.building import CONFIG, IN_MEMORY
-from tests.data.footage.captioner import ASKED, FAIL, crowd
+from tests.data.footage.captioner import FAIL_VARIABLE, LOG_VARIABLE, crowd
 
 
 def test_kept_clips_are_captioned_once_each_and_an_interrupted_build_asks_nothing_twice(
@@ -24,41 +24,41 @@ def test_kept_clips_are_captioned_once_each_and_an_interrupted_build_asks_nothin
         "tests.data.footage.captioner:caption", lengths="short", keep="before", concurrency=1, frames=3
     )
     config = dataclasses.replace(CONFIG, captioner=captioner, pictures=0)
-    monkeypatch.setenv(ASKED, str(tmp_path / "asked"))
-    monkeypatch.setenv(FAIL, "two.mp4#30-60")
+    monkeypatch.setenv(LOG_VARIABLE, str(tmp_path / "asked"))
+    monkeypatch.setenv(FAIL_VARIABLE, "two.mp4#30-60")
 
-    def again() -> None:
+    def rebuild() -> None:
         build([str(footage)], tmp_path / "set", config, cache=str(built.with_name("cache")), beam_options=IN_MEMORY)
 
     with pytest.raises(RuntimeError, match="the captioner is out"):
-        again()
+        rebuild()
     assert not describe._open, "what has failed is not left to the next build"
     first = (tmp_path / "asked").read_text().splitlines()
     assert first and not (tmp_path / "set").exists()
-    monkeypatch.delenv(FAIL)
-    again()
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked[: len(first)] == first and len(set(asked)) == len(asked) == 6
-    found = {record.id: record for record in manifest.records(tmp_path / "set")}
-    assert sorted(found) == ["more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30", "two.mp4#30-60"]
-    first_shot = found["two.mp4#0-30"]
+    monkeypatch.delenv(FAIL_VARIABLE)
+    rebuild()
+    requests = (tmp_path / "asked").read_text().splitlines()
+    assert requests[: len(first)] == first and len(set(requests)) == len(requests) == 6
+    records = {record.id: record for record in manifest.records(tmp_path / "set")}
+    assert sorted(records) == ["more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30", "two.mp4#30-60"]
+    first_shot = records["two.mp4#0-30"]
     assert first_shot.captions == ("the first shot", "a clip with the name two.mp4#0-30 of 3 frames")
     assert first_shot.caption_sources == ("file", "tests.data.footage.captioner:caption, short")
-    assert found["one.mp4#0-30"].captions == ("what one.mp4 shows",)
+    assert records["one.mp4#0-30"].captions == ("what one.mp4 shows",)
     (silent,) = (row for row in decisions.read(tmp_path / "set") if row["clip"] == "silent.mp4#0-30")
     assert (silent["stage"], silent["reason"]) == ("caption", "too short")
-    told = manifest.load(tmp_path / "set").info["config"]["captioner"]
-    assert told["model"] == "tests.data.footage.captioner:caption" and told["lengths"] == "short"
+    settings = manifest.load(tmp_path / "set").info["config"]["captioner"]
+    assert settings["model"] == "tests.data.footage.captioner:caption" and settings["lengths"] == "short"
 
 
 def clips(folder: Path, count: int, captions: tuple[str, ...]) -> list[Staged]:
     (folder / "clip").write_text("not a video")
-    found = []
+    staged_clips = []
     for number in range(count):
         spot = Spot(f"{number}.mp4#0-8", f"{number}.mp4", "", "", 0, 8)
         candidate = Candidate(spot, Clip(0, 8, 0.0, {}, ()), 8.0, 32, 48, 8, Captions(captions))
-        found.append(Staged(candidate, str(folder / "clip"), 8.0, 8, 32, 48, "0" * 64, 1))
-    return found
+        staged_clips.append(Staged(candidate, str(folder / "clip"), 8.0, 8, 32, 48, "0" * 64, 1))
+    return staged_clips
 
 
 def test_all_threads_of_a_worker_ask_a_captioner_about_so_many_clips_at_once(
@@ -68,7 +68,7 @@ def test_all_threads_of_a_worker_ask_a_captioner_about_so_many_clips_at_once(
     monkeypatch.setattr(describe.Ask, "_decode", lambda self, clip: clip)
     asks = [describe.Ask(config, Limits(), str(tmp_path)) for _ in range(4)]
     staged = clips(tmp_path, 16, ())
-    monkeypatch.setattr(describe, "ask", lambda captioner, seen, lengths: captioner(seen, lengths))
+    monkeypatch.setattr(describe, "ask", lambda captioner, batch, lengths: captioner(batch, lengths))
     with ThreadPoolExecutor(4) as threads:
         parts = [staged[number::4] for number in range(4)]
         passed = list(threads.map(lambda part: len(list(part[0].process(part[1]))), zip(asks, parts, strict=True)))
@@ -77,15 +77,15 @@ def test_all_threads_of_a_worker_ask_a_captioner_about_so_many_clips_at_once(
 
 
 def test_a_clip_that_cannot_be_shown_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(ASKED, str(tmp_path / "asked"))
+    monkeypatch.setenv(LOG_VARIABLE, str(tmp_path / "asked"))
     config = CaptionerConfig("tests.data.footage.captioner:caption", lengths="short", concurrency=1)
     asking = describe.Ask(config, CONFIG.limits, str(tmp_path))
     stages.resume()
-    (lost,) = asking.process(clips(tmp_path, 1, ()))
-    assert (lost.value.decision.stage, lost.value.decision.reason) == ("caption", "not decodable")
-    assert lost.value.decision.detail.startswith("clip 0.mp4#0-8: not readable as a video")
-    (kept,) = asking.process(clips(tmp_path, 1, ("of a file",)))
-    assert kept.candidate.captions.texts == ("of a file",) and not (tmp_path / "asked").exists()
+    (dropped_clip,) = asking.process(clips(tmp_path, 1, ()))
+    assert (dropped_clip.value.decision.stage, dropped_clip.value.decision.reason) == ("caption", "not decodable")
+    assert dropped_clip.value.decision.detail.startswith("clip 0.mp4#0-8: not readable as a video")
+    (kept_clip,) = asking.process(clips(tmp_path, 1, ("of a file",)))
+    assert kept_clip.candidate.captions.texts == ("of a file",) and not (tmp_path / "asked").exists()
     describe.stop()
 
 

@@ -16,7 +16,7 @@ def candidate(name: str, hashes: tuple[int, ...], height: int = 64) -> Candidate
     return Candidate(spot, Clip(0, 9, 0.0, {}, hashes), 8.0, height, 96, 9, Captions(()))
 
 
-def near(hashes: tuple[int, ...], bits: int, rng: random.Random) -> tuple[int, ...]:
+def flip_bits(hashes: tuple[int, ...], bits: int, rng: random.Random) -> tuple[int, ...]:
     """The same but for so many bits of each hash."""
     return tuple(h ^ sum(1 << at for at in rng.sample(range(64), bits)) for h in hashes)
 
@@ -26,21 +26,21 @@ def check(
 ) -> None:
     """Names that are to pass, of each that is to be dropped the one that it repeats, and how many are crowded."""
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        made = pipeline | beam.Create(candidates) | DropDuplicates(**{"bits": 8, **options})
-        told = made["dropped"] | beam.Map(lambda fate: (fate.decision.source, fate.decision.duplicate_of[:-4]))
-        far = made["dropped"] | beam.Filter(lambda fate: not fate.decision.value <= fate.decision.threshold == 8)
+        outputs = pipeline | beam.Create(candidates) | DropDuplicates(**{"bits": 8, **options})
+        pairs = outputs["dropped"] | beam.Map(lambda fate: (fate.decision.source, fate.decision.duplicate_of[:-4]))
+        far = outputs["dropped"] | beam.Filter(lambda fate: not fate.decision.value <= fate.decision.threshold == 8)
         assert_that(far, equal_to([]), label="distances")
-        assert_that(made["passed"] | beam.Map(lambda each: each.id[:-4]), equal_to(passed), label="passed")
-        assert_that(told, equal_to(dropped.items()), label="dropped")
-        assert_that(made["crowded"] | beam.CombineGlobally(sum), equal_to([crowded]), label="crowded")
+        assert_that(outputs["passed"] | beam.Map(lambda each: each.id[:-4]), equal_to(passed), label="passed")
+        assert_that(pairs, equal_to(dropped.items()), label="dropped")
+        assert_that(outputs["crowded"] | beam.CombineGlobally(sum), equal_to([crowded]), label="crowded")
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_planted_copies_are_found_and_only_those_whatever_the_order(seed: int):
     rng = random.Random(seed)
     originals = [candidate(f"o{n}", tuple(rng.getrandbits(64) for _ in range(8)), 128) for n in range(40)]
-    copies = [candidate(f"c{n}", near(originals[n].clip.fingerprint, 3, rng)) for n in range(10)]
-    others = [candidate(f"d{n}", near(originals[n].clip.fingerprint, 16, rng)) for n in range(10)]
+    copies = [candidate(f"c{n}", flip_bits(originals[n].clip.fingerprint, 3, rng)) for n in range(10)]
+    others = [candidate(f"d{n}", flip_bits(originals[n].clip.fingerprint, 16, rng)) for n in range(10)]
     # More pixels stay, then the first id.
     same = tuple(range(8))
     equal = [candidate("b", same, 64), candidate("a", same, 64), candidate("z", same, 96)]

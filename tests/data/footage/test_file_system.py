@@ -127,8 +127,8 @@ def test_a_data_set_half_moved_on_another_file_system_is_moved_to_its_end(
     if stopped_at == 0:  # not even the manifest
         assert build_directory.find_finished("toy://set", info) is None
         build_directory.finish("toy://set", described, info, [])
-    made = build_directory.find_finished("toy://set", info)
-    assert made is not None and made == build_directory.find_finished("toy://set", info)
+    moved_manifest = build_directory.find_finished("toy://set", info)
+    assert moved_manifest is not None and moved_manifest == build_directory.find_finished("toy://set", info)
     there = {path.relative_to(toy).as_posix() for path in toy.rglob("*") if path.is_file()}
     assert there == {f"set/{name}" for name in (*names, "manifest.json")}
 
@@ -139,10 +139,10 @@ def test_footage_and_data_set_may_lie_on_another_file_system(toy: Path, footage:
     for name in ("one.mp4", "sub/copy.mp4", "captions.jsonl"):
         (toy / "raw" / Path(name).name).write_bytes((footage / name).read_bytes())
     (toy / "raw" / "copy.txt").write_text("a copy")
-    made = build(["toy://raw"], "toy://set", CONFIG, beam_options=IN_MEMORY)
-    assert manifest.load(toy / "set") == made and not manifest.find_damaged_shards(toy / "set")
+    built_manifest = build(["toy://raw"], "toy://set", CONFIG, beam_options=IN_MEMORY)
+    assert manifest.load(toy / "set") == built_manifest and not manifest.find_damaged_shards(toy / "set")
     (record,) = manifest.records(toy / "set")
     assert (record.id, record.captions) == ("one.mp4#0-30", ("what one.mp4 shows",))
     assert not [path for path in (toy / "set.partial").rglob("*") if path.is_file()]
-    assert build(["toy://raw"], "toy://set", CONFIG, beam_options=IN_MEMORY) == made
+    assert build(["toy://raw"], "toy://set", CONFIG, beam_options=IN_MEMORY) == built_manifest
     assert FileSystems.exists("toy://set/manifest.json")

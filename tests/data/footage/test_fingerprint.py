@@ -49,15 +49,15 @@ def test_distance_counts_bits():
 
 @pytest.mark.parametrize(("bits", "rows"), [(4, 20), (8, 20), (12, 20), (8, 28)])
 def test_recall_follows_the_stated_curve(bits, rows):
-    rng, trials, found = random.Random(bits), 200, 0
+    rng, trials, matches = random.Random(bits), 200, 0
     for _ in range(trials):
         one = [rng.getrandbits(BITS) for _ in range(FRAMES)]
         two = list(one)
         for flip in rng.sample(range(BITS * FRAMES), bits * FRAMES):
             two[flip // BITS] ^= 1 << flip % BITS
-        found += bool(set(bands(one, rows=rows)) & set(bands(two, rows=rows)))
+        matches += bool(set(bands(one, rows=rows)) & set(bands(two, rows=rows)))
     expected = 1 - (1 - (1 - bits / BITS) ** rows) ** 32
-    assert found / trials == pytest.approx(expected, abs=0.1)
+    assert matches / trials == pytest.approx(expected, abs=0.1)
 
 
 def test_the_frames_lie_evenly_in_the_clip():
@@ -76,12 +76,12 @@ def test_a_hash_is_of_the_picture_alone(real_shots):
 @pytest.mark.parametrize("bits", [0, 4, 8, 9, 12, 16, 31])
 def test_bands_find_what_is_asked_for(bits):
     count, rows = banding(bits)
-    rng, found = random.Random(bits), 0
+    rng, matches = random.Random(bits), 0
     for _ in range(200):
         one = [rng.getrandbits(BITS) for _ in range(FRAMES)]
         two = list(one)
         for flip in rng.sample(range(BITS * FRAMES), bits * FRAMES):
             two[flip // BITS] ^= 1 << flip % BITS
-        found += bool(set(bands(one, count, rows)) & set(bands(two, count, rows)))
-    assert found / 200 > 0.83
+        matches += bool(set(bands(one, count, rows)) & set(bands(two, count, rows)))
+    assert matches / 200 > 0.83
     assert banding(8) == (32, 20) and banding(12) == (64, 16)

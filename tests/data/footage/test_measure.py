@@ -10,14 +10,14 @@ from videodit_data.footage import measure, still
 from videodit_data.footage.text import Strokes, edges, text_mask
 
 
-def grey(picture, size=None):
+def to_gray(picture, size=None):
     luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return luma if size is None else cv2.resize(luma, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def speed(frames, fps, step=0.1):
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    frames = [grey(frame) for frame in frames[:: round(step * fps)]]
+    frames = [to_gray(frame) for frame in frames[:: round(step * fps)]]
     step = round(step * fps) / fps
     pairs = itertools.pairwise(frames)
     return float(np.mean([measure.motion(one, two, step, flow) for one, two in pairs]))
@@ -26,8 +26,8 @@ def speed(frames, fps, step=0.1):
 @pytest.mark.parametrize("planted", [0.1, 0.5, 1.3])
 def test_the_speed_of_a_pan_is_found_whatever_size_and_rate(planted, still, pan):
     for fps, size in ((10.0, (128, 228)), (30.0, (128, 228)), (20.0, (96, 171)), (20.0, (180, 320))):
-        found = speed(pan(still, planted, fps, 0.5, size), fps)
-        assert found == pytest.approx(planted, rel=0.1), (fps, size)
+        measured = speed(pan(still, planted, fps, 0.5, size), fps)
+        assert measured == pytest.approx(planted, rel=0.1), (fps, size)
 
 
 def test_a_still_picture_does_not_move(still):
@@ -43,10 +43,10 @@ def test_a_narrow_picture_is_measured_by_its_shorter_side(still, pan):
 def test_blur_lowers_sharpness_and_size_hardly_changes_it(real_clips):
     picture = video.decode(real_clips / "bigbuckbunny.mp4", 20, 1)[0]
     size = (180, 320)
-    values = [measure.sharpness(grey(cv2.GaussianBlur(picture, (0, 0), blur), size)) for blur in (0.1, 2, 4, 8, 16)]
+    values = [measure.sharpness(to_gray(cv2.GaussianBlur(picture, (0, 0), blur), size)) for blur in (0.1, 2, 4, 8, 16)]
     assert all(sharper > 1.3 * blurred for sharper, blurred in itertools.pairwise(values))
     smaller = cv2.resize(picture, (960, 540), interpolation=cv2.INTER_AREA)
-    assert measure.sharpness(grey(smaller, size)) == pytest.approx(values[0], rel=0.15)
+    assert measure.sharpness(to_gray(smaller, size)) == pytest.approx(values[0], rel=0.15)
     assert measure.sharpness(np.full((40, 60), 77, np.uint8)) == 0
 
 
@@ -61,19 +61,19 @@ def test_luminance_and_contrast_of_known_pictures():
     ("top", "bottom", "left", "right"), [(0, 0, 0, 0), (45, 45, 0, 0), (0, 0, 80, 80), (9, 0, 4, 60)]
 )
 def test_bars_of_known_size_are_found(top, bottom, left, right, still):
-    picture = grey(still[::2, ::2]).astype(float)
+    picture = to_gray(still[::2, ::2]).astype(float)
     picture[:top], picture[:, :left] = 0, 0
     picture[360 - bottom :], picture[:, 640 - right :] = 0, 0
     noisy = np.clip(picture + np.random.default_rng(0).normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
-    found = measure.bars(noisy)
-    assert (found.top, found.bottom) == pytest.approx((top / 360, bottom / 360), abs=1.5 / 360)
-    assert (found.left, found.right) == pytest.approx((left / 640, right / 640), abs=1.5 / 640)
-    assert found.share == pytest.approx(1 - (360 - top - bottom) * (640 - left - right) / (360 * 640), abs=0.01)
+    bars = measure.bars(noisy)
+    assert (bars.top, bars.bottom) == pytest.approx((top / 360, bottom / 360), abs=1.5 / 360)
+    assert (bars.left, bars.right) == pytest.approx((left / 640, right / 640), abs=1.5 / 640)
+    assert bars.share == pytest.approx(1 - (360 - top - bottom) * (640 - left - right) / (360 * 640), abs=0.01)
 
 
 def test_only_what_stays_black_is_a_bar():
-    seen = [measure.Bars(0.1, 0.2, 0.0, 0.0), measure.Bars(0.1, 0.1, 0.3, 0.0), measure.Bars(1.0, 0.0, 0.0, 0.0)]
-    assert measure.lasting_bars(seen) == measure.Bars(0.1, 0.0, 0.0, 0.0)
+    frame_bars = [measure.Bars(0.1, 0.2, 0.0, 0.0), measure.Bars(0.1, 0.1, 0.3, 0.0), measure.Bars(1.0, 0.0, 0.0, 0.0)]
+    assert measure.lasting_bars(frame_bars) == measure.Bars(0.1, 0.0, 0.0, 0.0)
     assert measure.bars(np.zeros((20, 30), np.uint8)).share == 1
 
 
@@ -104,23 +104,23 @@ def test_change_is_seen_where_only_a_part_moves():
     assert measure.change(one, two) > 10 * still.STILL
 
 
-def caption(frames, text, scale, place, thickness=2, box=False):
-    drawn = []
+def caption(frames, text, scale, position, thickness=2, box=False):
+    captioned = []
     for frame in frames:
         frame = frame.copy()
-        where = (int(place[0] * frame.shape[1]), int(place[1] * frame.shape[0]))
+        where = (int(position[0] * frame.shape[1]), int(position[1] * frame.shape[0]))
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness + 3)
         if box:
             corner = (where[0] + width + 9, where[1] + below + 9)
             cv2.rectangle(frame, (where[0] - 9, where[1] - height - 9), corner, (20, 20, 90), -1)
-        for colour, stroke in (((0, 0, 0), thickness + 3), ((255, 255, 255), thickness)):
-            cv2.putText(frame, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, stroke, cv2.LINE_AA)
-        drawn.append(frame)
-    return drawn, width * (height + below) / (frames[0].shape[0] * frames[0].shape[1])
+        for color, stroke in (((0, 0, 0), thickness + 3), ((255, 255, 255), thickness)):
+            cv2.putText(frame, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, color, stroke, cv2.LINE_AA)
+        captioned.append(frame)
+    return captioned, width * (height + below) / (frames[0].shape[0] * frames[0].shape[1])
 
 
 def lasting(frames):
-    return np.minimum.reduce([edges(grey(frame)) for frame in frames])
+    return np.minimum.reduce([edges(to_gray(frame)) for frame in frames])
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def lasting(frames):
     [("bigbuckbunny.mp4", (0, 6, 12, 18, 24)), ("hiker.mp4", (0, 2, 4, 6, 8)), ("nasa_13013.mp4", (0, 7, 15, 22, 30))],
 )
 def test_captions_are_found_on_real_footage_and_nothing_without(file, frames, real_clips):
-    whole = video.decode(real_clips / file, 0, frames[-1] + 1, size=(360, 640))
-    plain = [whole[frame] for frame in frames]
+    clip = video.decode(real_clips / file, 0, frames[-1] + 1, size=(360, 640))
+    plain = [clip[frame] for frame in frames]
     assert text_mask(lasting(plain)).mean() < 0.002
-    for text, scale, place in (("and then he said: never again", 0.8, (0.15, 0.9)), ("LIVE 12:45", 0.6, (0.7, 0.8))):
-        drawn, share = caption(plain, text, scale, place, box=scale < 0.8)
-        assert 0.5 * share < text_mask(lasting(drawn)).mean() < 1.6 * share
+    for text, scale, position in (("and then he said: never again", 0.8, (0.15, 0.9)), ("LIVE 12:45", 0.6, (0.7, 0.8))):
+        captioned, share = caption(plain, text, scale, position, box=scale < 0.8)
+        assert 0.5 * share < text_mask(lasting(captioned)).mean() < 1.6 * share
 
 
 def test_text_that_does_not_stay_is_no_overlay(still):
@@ -141,10 +141,10 @@ def test_text_that_does_not_stay_is_no_overlay(still):
     picture = [np.full((360, 640, 3), 90, np.uint8)]
     fixed, _ = caption(picture, "it stays where it is", 0.8, (0.2, 0.9))
     for number in range(8):
-        since, share = strokes.add_picture(grey(fixed[0]), number, number / 4)
+        since, share = strokes.add_picture(to_gray(fixed[0]), number, number / 4)
         assert (share is None) == (number < 4) and since == max(0, number - 4)
     assert share > 0.01
     for number in range(8, 16):
         moved, _ = caption(picture, "it scrolls along", 0.8, (0.05, 1 - 0.05 * (number - 7)))
-        _, share = strokes.add_picture(grey(moved[0]), number, number / 4)
+        _, share = strokes.add_picture(to_gray(moved[0]), number, number / 4)
     assert share == 0

@@ -23,20 +23,20 @@ from tests.data.footage.building import CONFIG, IN_MEMORY
 from tests.data.footage.sources import RATE
 
 Contents = Callable[[Path], dict[str, bytes]]
-KEPT = ["more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30", "two.mp4#30-60"]
+KEPT_CLIPS = ["more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30", "two.mp4#30-60"]
 
 
-def again(footage: Path, built: Path, out: Path, config: BuildConfig = CONFIG, *options: str) -> manifest.Manifest:
+def rebuild(footage: Path, built: Path, out: Path, config: BuildConfig = CONFIG, *options: str) -> manifest.Manifest:
     """Another build with the analyses of the first."""
     cache = str(built.with_name("cache"))
     return build([str(footage)], out, config, cache=cache, beam_options=options or IN_MEMORY)
 
 
 def test_every_clip_and_source_has_one_decision(built: Path):
-    found = {row["clip"] or (row["source"], row["start"]): row for row in decisions.read(built)}
-    assert len(found) == sum(1 for _ in decisions.read(built))
-    fates = {key: (row["stage"], row["reason"]) for key, row in found.items() if not row["kept"]}
-    assert sorted(key for key, row in found.items() if row["kept"]) == KEPT
+    rows = {row["clip"] or (row["source"], row["start"]): row for row in decisions.read(built)}
+    assert len(rows) == sum(1 for _ in decisions.read(built))
+    fates = {key: (row["stage"], row["reason"]) for key, row in rows.items() if not row["kept"]}
+    assert sorted(key for key, row in rows.items() if row["kept"]) == KEPT_CLIPS
     copy = ("duplicates", "near-duplicate of another clip")
     assert fates == {
         "dark.mp4#0-30": ("filter", "luminance below 0.1"),
@@ -50,10 +50,10 @@ def test_every_clip_and_source_has_one_decision(built: Path):
         ("notes.md", None): ("match", "not a video file"),
         ("gone.mp4", None): ("match", "named in captions.jsonl, but not there"),
     }
-    dark = found["dark.mp4#0-30"]
+    dark = rows["dark.mp4#0-30"]
     assert dark["measure"] == "luminance" and dark["value"] < dark["threshold"] == 0.1
-    assert found["sub/copy.mp4#0-30"]["duplicate_of"] == "one.mp4#0-30"
-    assert found["two.mp4#30-60"]["start_seconds"] == pytest.approx(30 / RATE)
+    assert rows["sub/copy.mp4#0-30"]["duplicate_of"] == "one.mp4#0-30"
+    assert rows["two.mp4#30-60"]["start_seconds"] == pytest.approx(30 / RATE)
 
 
 def test_every_frame_is_accounted_for(footage: Path, built: Path):
@@ -63,24 +63,24 @@ def test_every_frame_is_accounted_for(footage: Path, built: Path):
     for name, count in frames.items():
         if count:
             assert count == video.probe(footage / name).frames
-    made = manifest.load(built)
-    assert made.frames == sum(row["frames"] for row in decisions.read(built, ("frames", "kept")) if row["kept"])
+    dataset = manifest.load(built)
+    assert dataset.frames == sum(row["frames"] for row in decisions.read(built, ("frames", "kept")) if row["kept"])
 
 
 def test_clips_are_cut_where_the_table_says_and_carry_their_captions(footage: Path, built: Path):
-    found = {record.id: record for record in manifest.records(built)}
-    second = found["two.mp4#30-60"]
+    records = {record.id: record for record in manifest.records(built)}
+    second = records["two.mp4#30-60"]
     assert (second.captions, second.licence, second.source) == (("the second shot",), "unknown", "footage")
-    assert (found["two.mp4#0-30"].captions, found["two.mp4#0-30"].licence) == (("the first shot",), "CC0-1.0")
+    assert (records["two.mp4#0-30"].captions, records["two.mp4#0-30"].licence) == (("the first shot",), "CC0-1.0")
     assert (second.frames, second.fps, second.height, second.width) == (30, RATE, 64, 96)
     source = video.decode(footage / "two.mp4", 30, 30).astype(float)
     assert abs(video.decode(second.video).astype(float) - source).mean() < 4
 
 
 def test_shards_are_even_and_ordered_by_hash(built: Path):
-    made = manifest.load(built)
-    assert sorted(len(shard.frames) for shard in made.shards) == [1, 2, 2]
-    assert [record.id for record in manifest.records(built)] == sorted(KEPT, key=digest)
+    dataset = manifest.load(built)
+    assert sorted(len(shard.frames) for shard in dataset.shards) == [1, 2, 2]
+    assert [record.id for record in manifest.records(built)] == sorted(KEPT_CLIPS, key=digest)
     assert manifest.find_damaged_shards(built) == []
 
 
@@ -110,7 +110,7 @@ class _Ended(Exception):
 
 @pytest.mark.parametrize(
     ("call", "analysed"),
-    [(3, True), *(pytest.param(*given, marks=pytest.mark.slow) for given in ((1, True), (13, True), (4, False)))],
+    [(3, True), *(pytest.param(*values, marks=pytest.mark.slow) for values in ((1, True), (13, True), (4, False)))],
 )
 def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
     footage: Path,
@@ -137,10 +137,10 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(Exception, match="_Ended"):
         run()
     assert not (tmp_path / "set").exists()
-    done = set(calls[:-1])
+    finished_calls = set(calls[:-1])
     call, calls[:] = 0, []
     run()
-    assert not done & set(calls), "nothing is decoded twice"
+    assert not finished_calls & set(calls), "nothing is decoded twice"
     assert contents(tmp_path / "set") == contents(built)
     assert not (tmp_path / "set.partial").exists()
 
@@ -155,10 +155,10 @@ def test_shards_that_are_there_are_kept(
         shutil.copy(built / f"clips-0000{number}-of-00003.array_record", partial)
     (partial / "thumbnails").mkdir()
     (partial / "thumbnails" / "half.jpg.tmp").write_text("left by a worker that was killed")
-    written, real = [], shards.write_shard
-    monkeypatch.setattr(shards, "write_shard", lambda path, records: written.append(real(path, records)))
-    again(footage, built, tmp_path / "set")
-    assert len(written) == 1 and contents(tmp_path / "set") == contents(built)
+    written_shards, real = [], shards.write_shard
+    monkeypatch.setattr(shards, "write_shard", lambda path, records: written_shards.append(real(path, records)))
+    rebuild(footage, built, tmp_path / "set")
+    assert len(written_shards) == 1 and contents(tmp_path / "set") == contents(built)
 
 
 def test_a_finished_build_does_nothing_and_other_input_is_refused(
@@ -166,9 +166,9 @@ def test_a_finished_build_does_nothing_and_other_input_is_refused(
 ):
     monkeypatch.setattr(stages, "call", None)
     before = contents(built)
-    assert again(footage, built, built) == manifest.load(built)
+    assert rebuild(footage, built, built) == manifest.load(built)
     with pytest.raises(ValueError, match=r"made from other input \(config differ\)"):
-        again(footage, built, built, dataclasses.replace(CONFIG, pictures=9))
+        rebuild(footage, built, built, dataclasses.replace(CONFIG, pictures=9))
     with pytest.raises(ValueError, match=r"made from other input \(input differ\)"):
         build([str(footage / "one.mp4")], built, CONFIG)
     assert contents(built) == before
@@ -180,7 +180,7 @@ def test_no_clip_kept_is_one_sentence_and_other_thresholds_decode_nothing_again(
     nothing = dataclasses.replace(CONFIG, filters=Filters(luminance=Filter(least=0.99)), pictures=0)
     monkeypatch.setattr(stages, "call", None)
     with pytest.raises(ValueError, match=r"No clip of 11 sources is kept; .*set\.partial has the reason for each:\n"):
-        again(footage, built, tmp_path / "set", nothing)
+        rebuild(footage, built, tmp_path / "set", nothing)
     assert not (tmp_path / "set").exists()
 
 
@@ -213,11 +213,11 @@ def test_whole_files_stay_byte_for_byte(footage: Path, tmp_path: Path):
         captions=CaptionConfig(required=False), pictures=0,
     )  # fmt: skip
     names = ("one.mp4", "two.mp4", "silent.mp4")
-    made = build([str(footage / name) for name in names], tmp_path / "set", config, beam_options=IN_MEMORY)
-    found = {record.id: record for record in manifest.records(tmp_path / "set")}
-    assert sorted(found) == ["one.mp4#0-30", "silent.mp4#0-30"] and made.clips == 2
-    assert found["one.mp4#0-30"].video == (footage / "one.mp4").read_bytes()
-    assert found["silent.mp4#0-30"].captions == ("",)
+    dataset = build([str(footage / name) for name in names], tmp_path / "set", config, beam_options=IN_MEMORY)
+    records = {record.id: record for record in manifest.records(tmp_path / "set")}
+    assert sorted(records) == ["one.mp4#0-30", "silent.mp4#0-30"] and dataset.clips == 2
+    assert records["one.mp4#0-30"].video == (footage / "one.mp4").read_bytes()
+    assert records["silent.mp4#0-30"].captions == ("",)
     reasons = {row["reason"] for row in decisions.read(tmp_path / "set") if row["clip"] and not row["kept"]}
     assert reasons == {"part of a file, and clips are not coded anew"}
 

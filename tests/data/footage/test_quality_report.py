@@ -57,10 +57,10 @@ def test_the_page_needs_nothing_but_itself(path: Path, page: Page):
 
 def test_the_funnel_goes_from_all_footage_to_what_is_kept(built: Path, page: Page):
     rows = list(decisions.read(built))
-    total, kept = (sum(row["seconds"] or 0 for row in rows if row["kept"] >= least) for least in (False, True))
+    total, kept_seconds = (sum(row["seconds"] or 0 for row in rows if row["kept"] >= least) for least in (False, True))
     start = page.texts.index("clips dropped")
     table = page.texts[start : page.texts.index("Reasons")]
-    assert table[3:5] == ["footage read", f"{total:.1f} s"] and table[-1] == f"{kept:.1f} s"
+    assert table[3:5] == ["footage read", f"{total:.1f} s"] and table[-1] == f"{kept_seconds:.1f} s"
     steps = [text for text in table if text in ("long enough", "luminance", "static", "captions", "duplicates")]
     assert steps == ["long enough", "luminance", "static", "captions", "duplicates"]
 
@@ -76,11 +76,11 @@ def test_every_measure_and_reason_is_drawn(built: Path, page: Page):
 
 
 def test_contact_sheets_show_kept_and_dropped_and_copies_beside_what_they_repeat(page: Page):
-    shown = [attrs["alt"] for attrs in page.pictures("image/jpeg")]
-    assert sum(alt.endswith(("more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30")) for alt in shown) >= 2
+    alts = [attrs["alt"] for attrs in page.pictures("image/jpeg")]
+    assert sum(alt.endswith(("more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30")) for alt in alts) >= 2
     for part in ("dark.mp4#0-30", "still.mp4#0-30", "short.mp4#0-10", "silent.mp4#0-30"):
-        assert f"First, middle and last frame of {part}" in shown
-    assert shown.count("Frames of one.mp4#0-30") == 2 and "Frames of sub/copy.mp4#0-30" in shown
+        assert f"First, middle and last frame of {part}" in alts
+    assert alts.count("Frames of one.mp4#0-30") == 2 and "Frames of sub/copy.mp4#0-30" in alts
     first = page.pictures("image/jpeg")[0]["src"].split(",")[1]
     assert Image.open(io.BytesIO(base64.b64decode(first))).size == (3 * 180, 120)
 

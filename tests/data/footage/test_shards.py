@@ -10,7 +10,7 @@ from videodit_data.storage.records import even_ranges
 def test_a_place_is_in_the_shard_whose_range_holds_it(total, data):
     shards = data.draw(st.integers(1, total))
     ranges = even_ranges(total, shards)
-    assert [shard_of(place, total, shards) for place in range(total)] == [
+    assert [shard_of(position, total, shards) for position in range(total)] == [
         number for number, places in enumerate(ranges) for _ in places
     ]
 

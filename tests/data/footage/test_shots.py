@@ -29,15 +29,15 @@ def fade(frames, count, level, at_end):
 
 @pytest.mark.parametrize(("detector", "share"), [("adaptive", 1.0), ("content", 1.0), ("histogram", 0.8)])
 def test_planted_cuts_are_found_to_the_frame(detector, share, real_shots):
-    rng, found, planted = random.Random(0), 0, 0
+    rng, hits, planted = random.Random(0), 0, 0
     for _ in range(3):
         names = rng.sample(sorted(real_shots), 5)
         lengths = [rng.choice([1, 2, 8]), *(rng.choice([7, 12, 30]) for _ in range(3)), rng.choice([1, 2, 8])]
         parts = [real_shots[name][:length] for name, length in zip(names, lengths, strict=True)]
-        cuts, wanted = boundaries(np.concatenate(parts), detector=detector), np.cumsum(lengths)[:-1].tolist()
-        assert set(cuts) <= set(wanted)
-        found, planted = found + len(cuts), planted + len(wanted)
-    assert found >= share * planted
+        cuts, planted_cuts = boundaries(np.concatenate(parts), detector=detector), np.cumsum(lengths)[:-1].tolist()
+        assert set(cuts) <= set(planted_cuts)
+        hits, planted = hits + len(cuts), planted + len(planted_cuts)
+    assert hits >= share * planted
 
 
 def test_a_shot_has_no_cut(real_shots):
@@ -81,10 +81,10 @@ def test_fades_are_boundaries_and_what_is_between_stands_apart(level, length, re
         before = fade(real_shots[one][:40], length, level, at_end=True)
         after = fade(real_shots[two][:40], length, level, at_end=False)
         between = np.full((10, *before.shape[1:]), level, np.uint8)
-        found = boundaries(np.concatenate([before, between, after]))
-        assert any(40 - length <= cut <= 40 for cut in found)
-        assert any(50 <= cut <= 50 + length for cut in found)
-        assert all(40 - length <= cut <= 50 + length for cut in found)
+        cuts = boundaries(np.concatenate([before, between, after]))
+        assert any(40 - length <= cut <= 40 for cut in cuts)
+        assert any(50 <= cut <= 50 + length for cut in cuts)
+        assert all(40 - length <= cut <= 50 + length for cut in cuts)
         assert boundaries(np.concatenate([before, after]))  # nothing between
 
 

@@ -25,14 +25,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_most_particular_captions_of_a_clip_are_taken():
-    whole, early, late = row("all"), row("early", stop=5.0), row("late", start=5.0)
+    untimed, early, late = row("all"), row("early", stop=5.0), row("late", start=5.0)
     named = row("this", clip="a.mp4#0-9")
-    every = source(whole, early, late, named)
+    every = source(untimed, early, late, named)
     assert every.captions_of("a.mp4#0-9", 0.0, 4.0).texts == ("this",)
     assert every.captions_of("a.mp4#9-18", 1.0, 4.0).texts == ("early",)
     assert every.captions_of("a.mp4#9-18", 4.5, 9.0).texts == ("late",)
     assert every.captions_of("a.mp4#9-18", 4.0, 6.0).texts == ("early", "late")
-    assert source(whole, row("end", start=90.0)).captions_of("x", 0.0, 9.0).texts == ("all",)
+    assert source(untimed, row("end", start=90.0)).captions_of("x", 0.0, 9.0).texts == ("all",)
     assert source(early).captions_of("x", 9.0, 12.0).texts == ()
     assert every.captions_of("a.mp4#0-9", 0.0, 4.0).licence == "CC0-1.0"
 
@@ -69,10 +69,10 @@ def test_captions_come_from_files_and_tables_and_what_is_no_video_is_named(folde
     rows = [{"file": "a.mp4", "caption": "unused"}, {"file": "sub/c.mov", "caption": "one", "start": 1}]
     rows += [{"file": "gone.mp4", "caption": "x"}, {"file": "sub/c.mov", "caption": "two"}]
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = gather([str(folder)])
-    texts = {each.name: [row.captions.texts for row in each.rows] for each in found.sources}
+    gathered_input = gather([str(folder)])
+    texts = {each.name: [row.captions.texts for row in each.rows] for each in gathered_input.sources}
     assert texts == {"a.mp4": [("from a file",)], "sub/c.mov": [("one",), ("two",)]}
-    reasons = dict(found.unusable)
+    reasons = dict(gathered_input.unusable)
     assert reasons.pop("b.mp4").startswith("b.json cannot be used")
     assert reasons == {
         "gone.mp4": "named in captions.jsonl, but not there",
@@ -111,15 +111,15 @@ def test_each_input_has_its_own_source_and_table_and_each_file_comes_once(folder
         (other / name).write_text(name)
     (other / "captions.csv").write_text("file,caption\nd.mp4,of nasa\ngone.mp4,nothing\n")
     (other / "again.mp4").symlink_to(folder / "a.mp4")
-    found = gather([str(folder), str(folder / "sub"), str(other), f"{other}/d.*"])
-    assert [(each.name, each.source, [row.captions.texts for row in each.rows]) for each in found.sources] == [
+    gathered_input = gather([str(folder), str(folder / "sub"), str(other), f"{other}/d.*"])
+    assert [(each.name, each.source, [row.captions.texts for row in each.rows]) for each in gathered_input.sources] == [
         ("a.mp4", "raw", [("of raw",)]),
         ("b.mp4", "raw", []),
         ("d.mp4", "nasa", [("of nasa",)]),
         ("e.mp4", "nasa", []),
         ("sub/c.mov", "raw", []),
     ]
-    assert found.unusable == (
+    assert gathered_input.unusable == (
         ("again.mp4", "the same file as a.mp4"),
         ("gone.mp4", "named in captions.csv, but not there"),
     )
@@ -137,10 +137,10 @@ def test_names_of_any_bytes_are_told_and_end_no_line(folder: Path):
     for name in (bad, bad[:-4] + b".md"):
         with open(name, "w") as file:
             file.write("bad")
-    found = gather([str(folder)])
-    assert found.unusable == (("bad\\xff.md", "not a video file"), ("bad\\xff.mp4", "its name is not UTF-8"))
-    lines = "".join(each.to_json() + "\n" for each in found.sources).encode()
-    assert len(lines.decode().splitlines()) == len(found.sources) == 4
+    gathered_input = gather([str(folder)])
+    assert gathered_input.unusable == (("bad\\xff.md", "not a video file"), ("bad\\xff.mp4", "its name is not UTF-8"))
+    lines = "".join(each.to_json() + "\n" for each in gathered_input.sources).encode()
+    assert len(lines.decode().splitlines()) == len(gathered_input.sources) == 4
     renamed = os.fsencode(folder.parent) + b"/raw\xff"
     os.rename(folder, renamed)
     odd = gather([os.fsdecode(renamed)])

@@ -25,11 +25,11 @@ def source(tmp_path: Path) -> Source:
     return gather([str(tmp_path / "a.mp4")]).sources[0]
 
 
-def cut(source: Source, limits: Limits) -> Any:
+def run_cut(source: Source, limits: Limits) -> Any:
     spot = Spot("a.mp4#0-8", source.name, source.path, source.hash, 0, 8, source.state)
     candidate = Candidate(spot, Clip(0, 8, 0.0, {}, ()), 8.0, 32, 48, 8, Captions(("a",)))
-    (found,) = stages.Cut(Recode(), limits, notes(source)).process(("", [candidate]))
-    return found
+    (output,) = stages.Cut(Recode(), limits, notes(source)).process(("", [candidate]))
+    return output
 
 
 def analyse(source: Source) -> list[Any]:
@@ -42,10 +42,16 @@ def notes(source: Source) -> str:
 
 def test_captions_that_fit_no_clip_are_decided(source: Source, monkeypatch: pytest.MonkeyPatch):
     clips = tuple(Clip(start, 8, start / 8, {}, ()) for start in (0, 8))
-    found = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), clips)
-    monkeypatch.setattr(stages, "call", lambda *_, **__: found.to_json())
-    places = {"b": {"clip": "a.mp4#0-9"}, "a": {"clip": "a.mp4#0-8"}, "c": {"start": 1.6}, "d": {"stop": 0.7}, "e": {}}
-    rows = tuple(Row("a.mp4", Captions((text,)), **place) for text, place in places.items())
+    analysis = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), clips)
+    monkeypatch.setattr(stages, "call", lambda *_, **__: analysis.to_json())
+    fields_by_text = {
+        "b": {"clip": "a.mp4#0-9"},
+        "a": {"clip": "a.mp4#0-8"},
+        "c": {"start": 1.6},
+        "d": {"stop": 0.7},
+        "e": {},
+    }
+    rows = tuple(Row("a.mp4", Captions((text,)), **fields) for text, fields in fields_by_text.items())
     clips_, decided = [], []
     for each in analyse(dataclasses.replace(source, rows=rows)):
         decided.append(each.value.decision) if isinstance(each, beam.pvalue.TaggedOutput) else clips_.append(each)
@@ -58,14 +64,14 @@ def test_captions_that_fit_no_clip_are_decided(source: Source, monkeypatch: pyte
 
 
 def test_analyses_that_other_versions_made_are_made_again(source: Source, monkeypatch: pytest.MonkeyPatch):
-    asked = []
-    found = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), ()).to_json()
-    monkeypatch.setattr(stages, "call", lambda *_, **__: asked.append(1) or found)
+    calls = []
+    analysis = Analysis(VideoInfo(8.0, 16, 32, 48, 2.0, "h264", "mp4"), (), ()).to_json()
+    monkeypatch.setattr(stages, "call", lambda *_, **__: calls.append(1) or analysis)
     assert {each.split()[0] for each in stages.MADE_BY[1:]} == {"av", "cv2", "scenedetect"}
     for made_by, times in ((stages.MADE_BY, 1), (stages.MADE_BY, 1), ((2, "av 99"), 2)):
         monkeypatch.setattr(stages, "MADE_BY", made_by)
         analyse(source)
-        assert len(asked) == times
+        assert len(calls) == times
 
 
 def call(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
@@ -80,21 +86,21 @@ def call(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
 
 def test_more_time_brings_back_a_clip_that_took_too_long(source: Source, monkeypatch: pytest.MonkeyPatch):
     call(monkeypatch, VideoError("a.mp4: takes longer than 1 seconds."))
-    late = cut(source, Limits(seconds=1))
+    late = run_cut(source, Limits(seconds=1))
     assert isinstance(late, beam.pvalue.TaggedOutput) and late.value.decision.reason == "takes longer than allowed"
     call(monkeypatch, None)
-    assert isinstance(cut(source, Limits(seconds=1)), beam.pvalue.TaggedOutput)  # as it was noted
-    assert isinstance(cut(source, Limits(seconds=2)), stages.Staged)
+    assert isinstance(run_cut(source, Limits(seconds=1)), beam.pvalue.TaggedOutput)  # as it was noted
+    assert isinstance(run_cut(source, Limits(seconds=2)), stages.Staged)
 
 
 def test_what_the_machine_does_is_noted_of_no_clip_and_no_source(source: Source, monkeypatch: pytest.MonkeyPatch):
     call(monkeypatch, RuntimeError("a.mp4: cannot be read or worked on now (No space left on device)."))
-    for stage in (lambda: cut(source, Limits()), lambda: analyse(source)):
+    for stage in (lambda: run_cut(source, Limits()), lambda: analyse(source)):
         with pytest.raises(RuntimeError, match="No space left"):
             stage()
     assert not list(Path(notes(source)).iterdir())
     call(monkeypatch, None)
-    assert isinstance(cut(source, Limits()), stages.Staged)
+    assert isinstance(run_cut(source, Limits()), stages.Staged)
 
 
 @pytest.mark.parametrize("error", [None, VideoError("a.mp4: no frame.")])
@@ -103,7 +109,7 @@ def test_a_file_that_changed_after_it_was_hashed_is_found_out(
 ):
     call(monkeypatch, error)
     Path(source.path).write_text("another film")
-    stages_ = [lambda: cut(source, Limits())] + ([] if error is None else [lambda: analyse(source)])
+    stages_ = [lambda: run_cut(source, Limits())] + ([] if error is None else [lambda: analyse(source)])
     for stage in stages_:
         with pytest.raises(ValueError, match=r"a\.mp4 changed while the data set was built; run the command again\."):
             stage()

@@ -73,8 +73,8 @@ def test_batches_are_as_the_spec_says(config: ReaderConfig, texts: TokenizedText
 
 @pytest.mark.parametrize("change", [{"num_threads": 1}, {"num_threads": 5}, {"prefetch": 0}, {"prefetch": 7}])
 def test_threads_and_prefetching_change_nothing(config: ReaderConfig, texts: TokenizedText, change: dict):
-    expected, found = take(config, texts, 5), take(replace(config, **change), texts, 5)
-    assert all(map(equal, expected, found))
+    expected, batches = take(config, texts, 5), take(replace(config, **change), texts, 5)
+    assert all(map(equal, expected, batches))
 
 
 def test_another_seed_gives_another_sequence(config: ReaderConfig, texts: TokenizedText):
@@ -122,19 +122,21 @@ def test_a_state_resumes_on_another_number_of_processes(config: ReaderConfig, te
 def test_processes_together_serve_what_one_alone_does(config: ReaderConfig, texts: TokenizedText, shares: list):
     alone = take(config, texts, 6)
     parts = [take(config, texts, 6, rows) for rows in shares]
-    for step, whole in enumerate(alone):
-        for row, clip_id in enumerate(whole.clip_ids):
-            part, place = next((p[step], rows.index(row)) for p, rows in zip(parts, shares, strict=True) if row in rows)
-            assert part.clip_ids[place] == clip_id and part.captions[place] == whole.captions[row]
-            assert np.array_equal(part.arrays.video[place], whole.arrays.video[row])
+    for step, batch in enumerate(alone):
+        for row, clip_id in enumerate(batch.clip_ids):
+            part, position = next(
+                (p[step], rows.index(row)) for p, rows in zip(parts, shares, strict=True) if row in rows
+            )
+            assert part.clip_ids[position] == clip_id and part.captions[position] == batch.captions[row]
+            assert np.array_equal(part.arrays.video[position], batch.arrays.video[row])
     for epoch in range(2):
-        served = [clip for part in parts for clip in ids(part[3 * epoch : 3 * epoch + 3])]
-        assert sorted(served) == [f"clip-{n:03d}" for n in range(CLIPS)]
+        served_ids = [clip for part in parts for clip in ids(part[3 * epoch : 3 * epoch + 3])]
+        assert sorted(served_ids) == [f"clip-{n:03d}" for n in range(CLIPS)]
 
 
 def test_every_epoch_is_whole_and_in_another_order(config: ReaderConfig, texts: TokenizedText):
-    served = ids(take(replace(config, batch_size=8), texts, 6))  # batches run over the epochs' ends
-    epochs = [served[start : start + CLIPS] for start in range(0, 48, CLIPS)]
+    served_ids = ids(take(replace(config, batch_size=8), texts, 6))  # batches run over the epochs' ends
+    epochs = [served_ids[start : start + CLIPS] for start in range(0, 48, CLIPS)]
     assert all(sorted(epoch) == [f"clip-{n:03d}" for n in range(CLIPS)] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
@@ -146,7 +148,7 @@ def test_draws_differ_between_epochs(config: ReaderConfig, texts: TokenizedText,
             window = numbers(clip)
             assert window == list(range(window[0], window[0] + 5))
             starts[clip_id].add(window[0])
-    assert sum(len(seen) > 1 for seen in starts.values()) > CLIPS // 2
+    assert sum(len(clip_starts) > 1 for clip_starts in starts.values()) > CLIPS // 2
 
 
 def test_captions_are_dropped_at_the_rate(config: ReaderConfig, texts: TokenizedText):
@@ -186,8 +188,8 @@ def test_processes_finish_a_pass_together(config: ReaderConfig, texts: Tokenized
     config = replace(config.as_evaluation(), batch_size=8)
     parts = [take(config, texts, 9, range(p, 8, processes)) for p in range(processes)]
     assert {len(part) for part in parts} == {2}
-    served = [clip for part in parts for clip in ids(part)]
-    assert sorted(served) == [""] * 4 + [f"clip-{n:03d}" for n in range(CLIPS)]
+    served_ids = [clip for part in parts for clip in ids(part)]
+    assert sorted(served_ids) == [""] * 4 + [f"clip-{n:03d}" for n in range(CLIPS)]
 
 
 def test_clips_that_are_too_short_are_counted_and_logged(
@@ -215,8 +217,8 @@ def test_latents_are_served_without_decoding(
         for n in numbers:
             yield records.with_latent(source[n], means[n], -means[n], fps=8.0, frames=17, height=32, width=48)
 
-    made = manifest.build(tmp_path / "latents", code, 3, info={"vae": "0" * 64})
-    assert made.content == "latent"
+    dataset = manifest.build(tmp_path / "latents", code, 3, info={"vae": "0" * 64})
+    assert dataset.content == "latent"
     monkeypatch.setattr("videodit_data.reading.batch_builder.decode_pixels", None)
     config = ReaderConfig((WeightedDataset(str(tmp_path / "latents")),), OneSize(9, 32, 48), batch_size=3)
     loader = BatchIterator(config.as_evaluation(), texts)
@@ -285,5 +287,5 @@ config = ReaderConfig((WeightedDataset({config.datasets[0].path!r}),), OneSize(5
 loader = BatchIterator(config, TokenizedText(NoTokenizer()))
 print(next(loader).arrays.video.shape)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "(4, 5, 16, 16, 3)\n", "")
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "(4, 5, 16, 16, 3)\n", "")

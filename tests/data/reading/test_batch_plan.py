@@ -11,23 +11,25 @@ COSTS = st.lists(st.integers(1, 100), min_size=1, max_size=120)
 
 
 def bucketed(kinds, length):
-    return BucketPlan(lambda place: kinds[place % len(kinds)], lambda kind: kind + 2, length)
+    return BucketPlan(lambda position: kinds[position % len(kinds)], lambda kind: kind + 2, length)
 
 
 def packed(costs, length, look_ahead=30):
-    return PackPlan(lambda place: costs[place % len(costs)], Packing(100, clips=8, look_ahead=look_ahead), 3, length)
+    return PackPlan(
+        lambda position: costs[position % len(costs)], Packing(100, clips=8, look_ahead=look_ahead), 3, length
+    )
 
 
 @settings(deadline=None)
 @given(costs=COSTS, rows=st.integers(1, 5), most=st.integers(1, 9))
 def test_rows_hold_what_fits_and_nothing_that_fits_is_left(costs, rows, most):
-    placed = first_fit_decreasing(costs, rows, 100, most)
-    items = [item for row in placed for item in row]
-    assert len(items) == len(set(items)) and len(placed) == rows and 0 in items
-    room = [100 - sum(costs[item] for item in row) for row in placed]
-    assert min(room) >= 0 and max(map(len, placed)) <= most
+    bins = first_fit_decreasing(costs, rows, 100, most)
+    items = [item for row in bins for item in row]
+    assert len(items) == len(set(items)) and len(bins) == rows and 0 in items
+    room = [100 - sum(costs[item] for item in row) for row in bins]
+    assert min(room) >= 0 and max(map(len, bins)) <= most
     for item in set(range(len(costs))) - set(items):
-        assert all(costs[item] > free or len(row) == most for free, row in zip(room, placed, strict=True))
+        assert all(costs[item] > free or len(row) == most for free, row in zip(room, bins, strict=True))
 
 
 def test_an_item_larger_than_a_row_is_refused():
@@ -40,10 +42,10 @@ def test_an_item_larger_than_a_row_is_refused():
 def test_one_pass_serves_every_clip_once(costs, kind):
     plan = bucketed([c % 3 for c in costs], len(costs)) if kind == "bucket" else packed(costs, len(costs))
     batches = list(plan)
-    assert sorted(place for batch in batches for row in batch for place in row) == list(range(len(costs)))
+    assert sorted(position for batch in batches for row in batch for position in row) == list(range(len(costs)))
     if kind == "bucket":
         for batch in batches:
-            kinds = {costs[place] % 3 for row in batch for place in row}
+            kinds = {costs[position] % 3 for row in batch for position in row}
             assert len(kinds) == 1 and len(batch) == kinds.pop() + 2
 
 
@@ -62,15 +64,15 @@ def test_a_plan_goes_on_from_its_state(costs, kind, after):
 
 def test_a_state_of_larger_batches_loses_nothing():
     """What they held back may be several of the smaller ones."""
-    large = BucketPlan(lambda place: place % 2, lambda bucket: 8, 40)
-    served = [place for row in next(large) for place in row]
+    large = BucketPlan(lambda position: position % 2, lambda bucket: 8, 40)
+    positions = [position for row in next(large) for position in row]
     state = large.get_state()
     assert len(state["held"]) == 7
-    small = BucketPlan(lambda place: place % 2, lambda bucket: 2, 40)
+    small = BucketPlan(lambda position: position % 2, lambda bucket: 2, 40)
     small.set_state(json.loads(json.dumps(state)))
     batches = list(small)
-    assert all(len(batch) == 2 and len({place % 2 for row in batch for place in row}) == 1 for batch in batches)
-    assert sorted(served + [place for batch in batches for row in batch for place in row]) == list(range(40))
+    assert all(len(batch) == 2 and len({position % 2 for row in batch for position in row}) == 1 for batch in batches)
+    assert sorted(positions + [position for batch in batches for row in batch for position in row]) == list(range(40))
 
 
 def test_no_clip_waits_for_ever():
@@ -81,12 +83,12 @@ def test_no_clip_waits_for_ever():
         for row in next(plan):
             waited |= dict.fromkeys(row, number)
     # At most thirty are in sight, and the oldest goes with every batch.
-    assert all(place in waited for place in range(40 * 3 - 30))
+    assert all(position in waited for position in range(40 * 3 - 30))
 
 
 def test_rows_are_nearly_full():
     costs = [7, 13, 20, 31, 44, 58, 9, 25, 66, 3]
     plan = packed(costs, None, look_ahead=60)
     batches = list(itertools.islice(plan, 50))
-    used = sum(costs[place % 10] for batch in batches for row in batch for place in row)
+    used = sum(costs[position % 10] for batch in batches for row in batch for position in row)
     assert used / (50 * 3 * 100) > 0.95

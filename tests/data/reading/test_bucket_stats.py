@@ -28,15 +28,15 @@ def paths(data_set, tmp_path_factory):
 
 
 def test_it_counts_shapes_drops_and_tokens(paths):
-    found = compute_bucket_stats(ReaderConfig(paths, BUCKETS))
-    assert found.dropped == {paths[0].path: {"too short": 2}, paths[1].path: {}}
-    assert {shape.bucket: shape.clips for shape in found.shapes} == {
+    stats = compute_bucket_stats(ReaderConfig(paths, BUCKETS))
+    assert stats.dropped == {paths[0].path: {"too short": 2}, paths[1].path: {}}
+    assert {shape.bucket: shape.clips for shape in stats.shapes} == {
         Bucket(9, 48, 48): 5,
         Bucket(9, 32, 48): 4,
         Bucket(17, 32, 48): 2,
     }
-    assert found.clips == 11 and found.num_compiled == 3
-    for shape in found.shapes:
+    assert stats.clips == 11 and stats.num_compiled == 3
+    for shape in stats.shapes:
         bucket = shape.bucket
         assert shape.tokens == (1 + (bucket.frames - 1) // 4) * bucket.height * bucket.width // 256
         assert shape.batch_size == 200 // shape.tokens and shape.crop_share == 1.0
@@ -44,20 +44,20 @@ def test_it_counts_shapes_drops_and_tokens(paths):
 
 def test_it_is_what_the_loader_serves(paths):
     config = ReaderConfig(paths, BUCKETS, seed=4)
-    found, loader = compute_bucket_stats(config), BatchIterator(config, TokenizedText(NoTokenizer()))
-    tokens = {str(shape.bucket): shape.tokens for shape in found.shapes}
+    stats, loader = compute_bucket_stats(config), BatchIterator(config, TokenizedText(NoTokenizer()))
+    tokens = {str(shape.bucket): shape.tokens for shape in stats.shapes}
     used = batches = 0
-    for batch in itertools.takewhile(lambda _: sum(loader.clips_served) <= 3 * found.clips, loader):
+    for batch in itertools.takewhile(lambda _: sum(loader.clips_served) <= 3 * stats.clips, loader):
         used += len(batch.clip_ids) * tokens[" x ".join(map(str, batch.arrays.video.shape[1:4]))]
         batches += 1
-    assert found.token_utilization == pytest.approx(used / batches / 200, abs=0.15)
+    assert stats.token_utilization == pytest.approx(used / batches / 200, abs=0.15)
 
 
 def test_packing_compiles_one_step_and_fills_it(paths):
     packing = Packing(100, clips=8, look_ahead=64, buckets=BUCKETS)
-    found = compute_bucket_stats(ReaderConfig(paths, packing, batch_size=3))
-    assert found.num_compiled == 1 and found.clips == 11 and all(shape.batch_size == 0 for shape in found.shapes)
-    assert found.token_utilization > 0.9
+    stats = compute_bucket_stats(ReaderConfig(paths, packing, batch_size=3))
+    assert stats.num_compiled == 1 and stats.clips == 11 and all(shape.batch_size == 0 for shape in stats.shapes)
+    assert stats.token_utilization > 0.9
     with pytest.raises(ValueError, match=r"no clip fits the packed sequences: .* longer than a packed"):
         compute_bucket_stats(ReaderConfig(paths, dataclasses.replace(packing, length=10)))
 
@@ -70,14 +70,14 @@ def test_it_prints_every_shape_and_every_drop(paths):
     assert "3 shapes to compile a step for" in text.replace("\n", "")
 
 
-def coded(path, frames, stride, side=48):
+def write_latents(path, frames, stride, side=48):
     """Latents of clips of so many frames, of a VAE of that stride."""
 
     def record(number):
         mean = np.zeros((1 + (frames[number] - 1) // stride[0], side // stride[1], side // stride[1], 2), np.float32)
         size = {"fps": 8.0, "frames": frames[number], "height": side, "width": side}
-        made = records.from_video(f"clip-{number}", b"", ["a clip"], **size, source="tests", licence="CC0-1.0")
-        return records.with_latent(made, mean, mean, **size)
+        original = records.from_video(f"clip-{number}", b"", ["a clip"], **size, source="tests", licence="CC0-1.0")
+        return records.with_latent(original, mean, mean, **size)
 
     manifest.build(path, lambda part: map(record, part), len(frames), shards=1, info={})
     return str(path)
@@ -85,11 +85,11 @@ def coded(path, frames, stride, side=48):
 
 @pytest.mark.parametrize("stride", [(4, 8), (2, 4), (8, 16), (3, 6)])
 def test_latents_tell_the_stride_of_their_vae(paths, tmp_path, stride):
-    clips = coded(tmp_path / "clips", [1, 1 + 4 * stride[0], 1 + stride[0]], stride)
-    images = coded(tmp_path / "images", [1, 1], stride)
+    clips = write_latents(tmp_path / "clips", [1, 1 + 4 * stride[0], 1 + stride[0]], stride)
+    images = write_latents(tmp_path / "images", [1, 1], stride)
     assert latent_stride([clips]) == latent_stride([images, clips]) == stride
     assert latent_stride([images]) == (None, stride[1])
     assert latent_stride([part.path for part in paths]) is None
-    other = coded(tmp_path / "other", [1 + 2 * stride[0]], (stride[0], 2))
+    other = write_latents(tmp_path / "other", [1 + 2 * stride[0]], (stride[0], 2))
     with pytest.raises(ValueError, match="different strides"):
         latent_stride([clips, other])

@@ -27,21 +27,21 @@ SIDES = st.integers(16, 2000)
 
 @given(frames=st.integers(1, 300), fps=st.sampled_from([8.0, 12.5, 24.0, 30.0]), height=SIDES, width=SIDES)
 def test_a_clip_fills_its_bucket_and_would_no_better_one(frames, fps, height, width):
-    found = BUCKETS.choose(frames, fps, height, width)
+    choice = BUCKETS.choose(frames, fps, height, width)
     fits = [b for b in ALL if max(b.height / height, b.width / width) <= 1 and (b.frames == 1) == (frames == 1)]
     reached = [b for b in fits if frames == 1 or covers(frames, fps, b.frames, 8.0)]
-    if isinstance(found, str):
+    if isinstance(choice, str):
         # Nothing of the aspect that is nearest to the clip's fits.
         lengths = [n for n in (5, 9, 17) if frames > 1 and covers(frames, fps, n, 8.0)]
-        assert found == (TOO_SMALL if frames == 1 or lengths else TOO_SHORT)
+        assert choice == (TOO_SMALL if frames == 1 or lengths else TOO_SHORT)
         return
-    assert found in reached
-    assert found.frames == max(b.frames for b in reached)
+    assert choice in reached
+    assert choice.frames == max(b.frames for b in reached)
     # Of every larger resolution the aspect that is nearest to the clip's does not fit.
     for resolution in (128, 256):
         sizes = BUCKETS.frame_sizes(resolution)
         y, x = min(sizes, key=lambda size: (abs(np.log(size[1] / size[0]) - np.log(width / height)), size))
-        assert y * x <= found.height * found.width or max(y / height, x / width) > 1
+        assert y * x <= choice.height * choice.width or max(y / height, x / width) > 1
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_shapes_are_whole_tokens_of_about_the_same_number_and_batches_of_one_bud
 
 def test_every_clip_is_counted_once():
     clips = [(17, 8.0, 256, 256), (9, 8.0, 128, 128), (2, 8.0, 256, 256), (17, 8.0, 20, 20), (17, 8.0, 256, 256)]
-    found = assign_buckets(BUCKETS.choose, clips)
-    assert found.buckets == (Bucket(9, 128, 128), Bucket(17, 256, 256))
-    assert found.indices.tolist() == [1, 0, -1, -1, 1]
-    assert found.dropped == {TOO_SHORT: 1, TOO_SMALL: 1}
-    assert found.crop_shares == (1.0, 1.0)
+    assignment = assign_buckets(BUCKETS.choose, clips)
+    assert assignment.buckets == (Bucket(9, 128, 128), Bucket(17, 256, 256))
+    assert assignment.indices.tolist() == [1, 0, -1, -1, 1]
+    assert assignment.dropped == {TOO_SHORT: 1, TOO_SMALL: 1}
+    assert assignment.crop_shares == (1.0, 1.0)
     assert assign_buckets(BUCKETS.choose, [(17, 8.0, 256, 512)]).crop_shares == (pytest.approx(0.875, abs=0.02),)
 
 

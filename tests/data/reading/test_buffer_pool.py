@@ -26,16 +26,16 @@ def test_memory_is_used_again_once_nothing_is_left_of_an_array():
     assert first in (address(pool.allocate(5, SPEC)), address(pool.allocate(5, SPEC)))
 
 
-@pytest.mark.parametrize(("size", "again"), [(5, True), (3, True), (2, False), (6, False)])
-def test_a_piece_serves_what_fills_half_of_it(size, again):
+@pytest.mark.parametrize(("size", "reuses"), [(5, True), (3, True), (2, False), (6, False)])
+def test_a_piece_serves_what_fills_half_of_it(size, reuses):
     pool = BufferPool(max_free=2)
     first = address(array := pool.allocate(5, SPEC))
     del array
-    assert (address(pool.allocate(size, SPEC)) == first) == again
+    assert (address(pool.allocate(size, SPEC)) == first) == reuses
 
 
 def test_no_more_stays_free_than_allowed():
     pool = BufferPool(max_free=2)
-    held = [pool.allocate(1, SPEC) for _ in range(5)]
-    held.clear()
+    arrays = [pool.allocate(1, SPEC) for _ in range(5)]
+    arrays.clear()
     assert len(pool._free) == 2

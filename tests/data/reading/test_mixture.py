@@ -29,7 +29,7 @@ def videos(data_set, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def coded(tmp_path_factory):
+def latents_path(tmp_path_factory):
     """Latents of clips of all sizes, whose values say whose they are."""
 
     def record(number):
@@ -37,8 +37,10 @@ def coded(tmp_path_factory):
         shape = 1 + (frames - 1) // 4, height // 4, width // 4, 2
         mean = number + np.arange(np.prod(shape)).reshape(shape) / 1024
         size = {"fps": 8.0 if number % 2 else 16.0, "frames": frames, "height": height, "width": width}
-        made = records.from_video(f"clip-{number}", b"", [f"clip {number}"], **size, source="tests", licence="CC0-1.0")
-        return records.with_latent(made, mean, -mean, **size)
+        original = records.from_video(
+            f"clip-{number}", b"", [f"clip {number}"], **size, source="tests", licence="CC0-1.0"
+        )
+        return records.with_latent(original, mean, -mean, **size)
 
     path = tmp_path_factory.mktemp("latents") / "set"
     manifest.build(path, lambda part: map(record, part), 40, shards=3, info={})
@@ -88,9 +90,9 @@ def test_frames_are_those_of_the_clip(videos, numbers):
             assert numbers(clip) == list(range(len(clip)))
 
 
-def test_rows_hold_the_tokens_of_their_clips(coded):
-    seen = Counter()
-    for batch in BatchIterator(config(coded, shapes=PACKING, batch_size=2).as_evaluation(), TEXTS):
+def test_rows_hold_the_tokens_of_their_clips(latents_path):
+    clip_counts = Counter()
+    for batch in BatchIterator(config(latents_path, shapes=PACKING, batch_size=2).as_evaluation(), TEXTS):
         assert batch.arrays.latent_mean.shape == (2, 64, 8) and batch.arrays.positions.shape == (2, 64, 3)
         for row in range(2):
             for n, name in enumerate(batch.clip_ids[row]):
@@ -101,17 +103,17 @@ def test_rows_hold_the_tokens_of_their_clips(coded):
                 number = int(name.removeprefix("clip-"))
                 frames, height, width = SIZES[number % len(SIZES)]
                 t, y, x = 1 + (frames - 1) // 4, height // 4, width // 4
-                whole = records.unpack(_record(coded, number)).latent.arrays()[0]
-                patches = whole.reshape(t, y // 2, 2, x // 2, 2, 2).swapaxes(2, 3).reshape(-1, 8)
+                latents = records.unpack(_record(latents_path, number)).latent.arrays()[0]
+                patches = latents.reshape(t, y // 2, 2, x // 2, 2, 2).swapaxes(2, 3).reshape(-1, 8)
                 np.testing.assert_array_equal(batch.arrays.latent_mean[row, here], patches)
                 np.testing.assert_array_equal(batch.arrays.latent_logvar[row, here], -patches)
-                places = [(a, b, c) for a in range(t) for b in range(y // 2) for c in range(x // 2)]
-                np.testing.assert_array_equal(batch.arrays.positions[row, here], places)
+                positions = [(a, b, c) for a in range(t) for b in range(y // 2) for c in range(x // 2)]
+                np.testing.assert_array_equal(batch.arrays.positions[row, here], positions)
                 assert batch.arrays.fps[row, n] == (8.0 if number % 2 else 16.0)
-                seen[number] += 1
+                clip_counts[number] += 1
             nobody = batch.arrays.segments[row] == 0
             assert not batch.arrays.latent_mean[row, nobody].any()
-    assert seen == Counter(range(40))
+    assert clip_counts == Counter(range(40))
 
 
 def _record(path, number):
@@ -120,13 +122,13 @@ def _record(path, number):
 
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("after", [0, 1, 5])
-def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(coded, shapes, after):
-    given = config(coded, shapes=shapes, batch_size=3, caption_dropout=0.3, seed=3)
-    one = BatchIterator(given, TEXTS)
+def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(latents_path, shapes, after):
+    reader_config = config(latents_path, shapes=shapes, batch_size=3, caption_dropout=0.3, seed=3)
+    one = BatchIterator(reader_config, TEXTS)
     for _ in range(after):
         next(one)
     state = json.loads(json.dumps(one.get_state()))
-    other = BatchIterator(dataclasses.replace(given, num_threads=1, prefetch=1), TEXTS)
+    other = BatchIterator(dataclasses.replace(reader_config, num_threads=1, prefetch=1), TEXTS)
     other.set_state(state)
     for _ in range(6):
         same(next(one), next(other))
@@ -135,49 +137,49 @@ def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(coded, shapes, afte
 
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
-def test_a_batch_that_is_held_stays_and_one_in_used_memory_is_as_in_fresh(coded, shapes, once):
+def test_a_batch_that_is_held_stays_and_one_in_used_memory_is_as_in_fresh(latents_path, shapes, once):
     """The last batches of one pass have rows without a clip."""
-    given = config(coded, shapes=shapes, batch_size=3)
-    given = given.as_evaluation() if once else given
-    fresh, held = list(itertools.islice(BatchIterator(given, TEXTS), 16)), []
-    for number, (batch, expected) in enumerate(zip(BatchIterator(given, TEXTS), fresh, strict=False)):
+    reader_config = config(latents_path, shapes=shapes, batch_size=3)
+    reader_config = reader_config.as_evaluation() if once else reader_config
+    fresh, retained = list(itertools.islice(BatchIterator(reader_config, TEXTS), 16)), []
+    for number, (batch, expected) in enumerate(zip(BatchIterator(reader_config, TEXTS), fresh, strict=False)):
         same(batch, expected)
         if number % 5 == 0:
-            held.append((batch, expected))
+            retained.append((batch, expected))
         else:
             # Nothing of it may be left in the next batches.
             batch.arrays.latent_mean[...] = batch.arrays.latent_logvar[...] = 99
-    for batch, expected in held:
+    for batch, expected in retained:
         same(batch, expected)
 
 
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_together_serve_the_batch_of_one(coded, shapes, processes):
+def test_processes_together_serve_the_batch_of_one(latents_path, shapes, processes):
     """Also when their number changes between a state and its restoration."""
-    given = config(coded, shapes=shapes, batch_size=4, multiple=4, seed=1)
-    alone = BatchIterator(given, TEXTS)
+    reader_config = config(latents_path, shapes=shapes, batch_size=4, multiple=4, seed=1)
+    alone = BatchIterator(reader_config, TEXTS)
     some = [
         BatchIterator(
-            given, TEXTS, local_batch_indices=lambda n, p=p: range(p * n // processes, (p + 1) * n // processes)
+            reader_config, TEXTS, local_batch_indices=lambda n, p=p: range(p * n // processes, (p + 1) * n // processes)
         )
         for p in range(processes)
     ]
     for _ in range(4):
-        whole, parts = next(alone), [next(each) for each in some]
-        assert sum((part.clip_ids for part in parts), ()) == whole.clip_ids
-        for name, value in whole.arrays.arrays().items():
+        batch, parts = next(alone), [next(each) for each in some]
+        assert sum((part.clip_ids for part in parts), ()) == batch.clip_ids
+        for name, value in batch.arrays.arrays().items():
             np.testing.assert_array_equal(np.concatenate([part.arrays.arrays()[name] for part in parts]), value)
     assert all(each.get_state() == alone.get_state() for each in some)
-    half = BatchIterator(given, TEXTS, local_batch_indices=lambda size: range(size // 2))
+    half = BatchIterator(reader_config, TEXTS, local_batch_indices=lambda size: range(size // 2))
     half.set_state(some[-1].get_state())
-    whole = next(alone).clip_ids
-    assert next(half).clip_ids == whole[: len(whole) // 2]
+    batch = next(alone).clip_ids
+    assert next(half).clip_ids == batch[: len(batch) // 2]
 
 
 def test_parts_come_by_weight_and_each_in_whole_epochs(videos):
-    given = config(WeightedDataset(str(videos[0]), 3.0), WeightedDataset(str(videos[1]), 1.0), seed=5)
-    loader = BatchIterator(given, TEXTS)
+    reader_config = config(WeightedDataset(str(videos[0]), 3.0), WeightedDataset(str(videos[1]), 1.0), seed=5)
+    loader = BatchIterator(reader_config, TEXTS)
     names = [name for batch in itertools.islice(loader, 60) for name in ids(batch)]
     assert sum(loader.clips_served) >= len(names)
     assert loader.clips_served[0] / sum(loader.clips_served) == pytest.approx(0.75, abs=0.02)
@@ -198,20 +200,20 @@ def test_images_and_videos_come_in_batches_of_their_own_by_weight(videos, data_s
     assert abs(loader.clips_served[0] - loader.clips_served[1]) <= 60 + 20  # what is held back until it fills a batch
 
 
-def test_what_is_another_mixture_is_refused(coded, videos):
-    state = BatchIterator(config(coded, shapes=PACKING), TEXTS).get_state()
+def test_what_is_another_mixture_is_refused(latents_path, videos):
+    state = BatchIterator(config(latents_path, shapes=PACKING), TEXTS).get_state()
     with pytest.raises(ValueError, match="state of other data: rows differ"):
-        BatchIterator(config(coded, shapes=PACKING, batch_size=5), TEXTS).set_state(state)
+        BatchIterator(config(latents_path, shapes=PACKING, batch_size=5), TEXTS).set_state(state)
     with pytest.raises(ValueError, match="weights differ"):
-        BatchIterator(config(WeightedDataset(str(coded), 2.0), shapes=PACKING), TEXTS).set_state(state)
+        BatchIterator(config(WeightedDataset(str(latents_path), 2.0), shapes=PACKING), TEXTS).set_state(state)
     with pytest.raises(ValueError, match="Not the state of a reader"):
-        BatchIterator(config(coded, shapes=PACKING), TEXTS).set_state({"next_batch": 1, "of": {}})
+        BatchIterator(config(latents_path, shapes=PACKING), TEXTS).set_state({"next_batch": 1, "of": {}})
     with pytest.raises(ValueError, match="of videos or of latents, not of both"):
-        BatchIterator(config(coded, videos[0]), TEXTS)
+        BatchIterator(config(latents_path, videos[0]), TEXTS)
     with pytest.raises(ValueError, match="Only latents are packed"):
         BatchIterator(config(videos[0], shapes=PACKING), TEXTS)
     with pytest.raises(ValueError, match="weights of a mixture are above 0"):
-        BatchIterator(config(WeightedDataset(str(coded), 0.0)), TEXTS)
+        BatchIterator(config(WeightedDataset(str(latents_path), 0.0)), TEXTS)
     large = dataclasses.replace(BUCKETS, frames=(49,), tokens=10**4)
     with pytest.raises(ValueError, match="no clip fits the buckets: 7 too short"):
         BatchIterator(config(videos[0], shapes=large), TEXTS)
@@ -220,12 +222,12 @@ def test_what_is_another_mixture_is_refused(coded, videos):
     with pytest.raises(ValueError, match="A batch of 12 tokens has no room for 1 clip of 9 x 32 x 48, of 18 each"):
         BatchIterator(config(videos[0], shapes=dataclasses.replace(BUCKETS, frames=(9,), tokens=12)), TEXTS)
     with pytest.raises(ValueError, match="no clip fits the packed sequences: 40 longer than a packed sequence"):
-        BatchIterator(config(coded, shapes=dataclasses.replace(PACKING, length=1)), TEXTS)
+        BatchIterator(config(latents_path, shapes=dataclasses.replace(PACKING, length=1)), TEXTS)
 
 
-def test_a_clip_longer_than_a_row_is_counted_and_not_served(coded, caplog):
+def test_a_clip_longer_than_a_row_is_counted_and_not_served(latents_path, caplog):
     loader = BatchIterator(
-        config(coded, shapes=dataclasses.replace(PACKING, length=24), batch_size=2).as_evaluation(), TEXTS
+        config(latents_path, shapes=dataclasses.replace(PACKING, length=24), batch_size=2).as_evaluation(), TEXTS
     )
     tokens = [(1 + (frames - 1) // 4) * height * width // 64 for frames, height, width in SIZES]
     too_long = sum(count > 24 for count in tokens) * 5
@@ -234,22 +236,22 @@ def test_a_clip_longer_than_a_row_is_counted_and_not_served(coded, caplog):
     assert sum(len(ids(batch)) for batch in loader) == 40 - too_long
 
 
-def test_latents_of_two_types_are_not_mixed(coded, tmp_path):
-    made = manifest.records(coded)
-    moments = [array.astype(np.float32) for array in made[0].latent.arrays()]
-    size = {"fps": made[0].fps, "frames": made[0].frames, "height": made[0].height, "width": made[0].width}
-    other = records.with_latent(made[0], *moments, **size, dtype="bfloat16")
+def test_latents_of_two_types_are_not_mixed(latents_path, tmp_path):
+    source = manifest.records(latents_path)
+    moments = [array.astype(np.float32) for array in source[0].latent.arrays()]
+    size = {"fps": source[0].fps, "frames": source[0].frames, "height": source[0].height, "width": source[0].width}
+    other = records.with_latent(source[0], *moments, **size, dtype="bfloat16")
     manifest.build(tmp_path / "other", lambda part: [other], 1, info={})
     with pytest.raises(ValueError, match="all of one type, not of bfloat16 and float16"):
-        BatchIterator(config(coded, tmp_path / "other"), TEXTS)
+        BatchIterator(config(latents_path, tmp_path / "other"), TEXTS)
 
 
-def test_a_state_goes_on_where_other_numbers_of_devices_share_a_batch(coded):
-    given = dataclasses.replace(config(coded, seed=2), shapes=dataclasses.replace(BUCKETS, tokens=600))
-    eight, three = (BatchIterator(dataclasses.replace(given, multiple=n, repeat=False), TEXTS) for n in (8, 3))
-    served = [name for _ in range(2) for name in ids(next(eight))]
+def test_a_state_goes_on_where_other_numbers_of_devices_share_a_batch(latents_path):
+    reader_config = dataclasses.replace(config(latents_path, seed=2), shapes=dataclasses.replace(BUCKETS, tokens=600))
+    eight, three = (BatchIterator(dataclasses.replace(reader_config, multiple=n, repeat=False), TEXTS) for n in (8, 3))
+    served_ids = [name for _ in range(2) for name in ids(next(eight))]
     three.set_state(json.loads(json.dumps(eight.get_state())))
     for batch in three:
         assert len(batch.clip_ids) % 3 == 0
-        served += ids(batch)
-    assert Counter(served) == Counter({f"clip-{n}": 1 for n in range(40)})
+        served_ids += ids(batch)
+    assert Counter(served_ids) == Counter({f"clip-{n}": 1 for n in range(40)})

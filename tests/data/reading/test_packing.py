@@ -18,12 +18,12 @@ def test_tokens_are_patches_in_the_order_of_their_positions(patch: tuple[int, in
 
 def test_what_is_written_to_given_memory_is_what_is_returned():
     latent = np.random.default_rng(0).standard_normal((3, 6, 4, 8)).astype(np.float16)[..., ::2].swapaxes(1, 2)
-    rows, places = np.zeros((30, 16), np.float16), np.full((30, 3), -1, np.int32)
+    rows, positions = np.zeros((30, 16), np.float16), np.full((30, 3), -1, np.int32)
     patchify(latent, (1, 2, 2), rows[5:23])
-    grid_positions((3, 2, 3), places[5:23])
+    grid_positions((3, 2, 3), positions[5:23])
     np.testing.assert_array_equal(rows[5:23], patchify(latent, (1, 2, 2)))
-    np.testing.assert_array_equal(places[5:23], grid_positions((3, 2, 3)))
-    assert not rows[:5].any() and not rows[23:].any() and (places[:5] == -1).all() and (places[23:] == -1).all()
+    np.testing.assert_array_equal(positions[5:23], grid_positions((3, 2, 3)))
+    assert not rows[:5].any() and not rows[23:].any() and (positions[:5] == -1).all() and (positions[23:] == -1).all()
 
 
 def test_a_side_that_does_not_divide_is_named():

@@ -45,10 +45,10 @@ def test_damage_names_the_clip(record: records.Record):
 @pytest.mark.parametrize(("stride", "length"), [(1, 13), (2, 7), (4, 4)])
 def test_latents_of_a_beginning_are_the_beginning_of_the_latents(record: records.Record, stride: int, length: int):
     mean = np.random.default_rng(0).normal(size=(length, 4, 6, 8)).astype(np.float16).astype(np.float32)
-    coded = records.with_latent(record, mean, -mean, fps=8.0, frames=13, height=32, width=48)
+    latent_record = records.with_latent(record, mean, -mean, fps=8.0, frames=13, height=32, width=48)
     for frames in (1, 5, 13):
-        found, logvar = read_latents(coded, ClipShape(frames, 32, 48, 8.0))
-        assert np.array_equal(found, mean[: 1 + (frames - 1) // stride]) and np.array_equal(logvar, -found)
+        read_mean, logvar = read_latents(latent_record, ClipShape(frames, 32, 48, 8.0))
+        assert np.array_equal(read_mean, mean[: 1 + (frames - 1) // stride]) and np.array_equal(logvar, -read_mean)
     for other in (ClipShape(17, 32, 48, 8.0), ClipShape(5, 32, 32, 8.0), ClipShape(5, 32, 48, 4.0)):
         with pytest.raises(ValueError, match="clip clip-000 encode 13 frames of 32 x 48 at 8 per second"):
-            read_latents(coded, other)
+            read_latents(latent_record, other)

@@ -33,8 +33,8 @@ def build(path, first=0, made_by=MADE_BY, dtype="bfloat16"):
     size = {"fps": 8.0, "height": 16, "width": 16, "frames": 5}
 
     def record(number):
-        kept = records.from_video(f"c{number}", b"", captions_of(number), **size, source="tests", licence="CC0-1.0")
-        return records.with_latent(kept, *np.full((2, 2, 2, 2, 3), number, np.float32), **size)
+        original = records.from_video(f"c{number}", b"", captions_of(number), **size, source="tests", licence="CC0-1.0")
+        return records.with_latent(original, *np.full((2, 2, 2, 2, 3), number, np.float32), **size)
 
     partial, keys = manifest.start(path, {"text": made_by}), Keys(made_by)
     numbers = range(first, first + CLIPS)
@@ -61,9 +61,9 @@ def tokens():
 @pytest.mark.parametrize("shapes", [OneSize(5, 16, 16), Packing(8, 3, 16, (1, 1, 1), (4, 8))], ids=["one", "packed"])
 def test_the_same_captions_are_chosen_and_dropped_as_with_tokens(sets, tokens, shapes):
     config = ReaderConfig(tuple(map(WeightedDataset, sets)), shapes, batch_size=4, caption_dropout=0.3, num_threads=2)
-    told, cached = (list(islice(BatchIterator(config, texts), 6)) for texts in (tokens, CachedText(sets)))
-    chosen = set()
-    for one, other in zip(told, cached, strict=True):
+    tokenized, cached = (list(islice(BatchIterator(config, texts), 6)) for texts in (tokens, CachedText(sets)))
+    chosen_captions = set()
+    for one, other in zip(tokenized, cached, strict=True):
         assert (one.clip_ids, one.captions) == (other.clip_ids, other.captions)
         assert one.arrays.text is None and other.arrays.text_ids is None
         assert np.array_equal(one.arrays.latent_mean, other.arrays.latent_mean) and np.array_equal(
@@ -71,11 +71,11 @@ def test_the_same_captions_are_chosen_and_dropped_as_with_tokens(sets, tokens, s
         )
         names, captions = (np.array(x).reshape(-1) for x in (other.clip_ids, other.captions))
         text, mask = other.arrays.text.reshape(-1, LENGTH, WIDTH), other.arrays.text_mask.reshape(-1, LENGTH)
-        chosen |= {*captions}
+        chosen_captions |= {*captions}
         for row, (name, caption) in enumerate(zip(names, captions, strict=True)):
             expected = embedding(caption).astype(text.dtype) if name else text[:0, 0]
             assert np.array_equal(text[row, mask[row]], expected) and not text[row, ~mask[row]].any()
-    assert "" in chosen and "a grey field" in chosen and len(chosen) > 8
+    assert "" in chosen_captions and "a grey field" in chosen_captions and len(chosen_captions) > 8
 
 
 def test_texts_tell_their_shapes_and_what_made_them(sets, tmp_path):

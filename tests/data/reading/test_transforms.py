@@ -28,8 +28,8 @@ def test_a_crop_larger_than_the_clip_is_refused():
 
 def test_captions_are_chosen_evenly_and_dropped_at_the_rate():
     rng, texts = np.random.default_rng(0), ("a", "b", "c")
-    chosen = [transforms.choose_caption(texts, 0.2, rng) for _ in range(6000)]
-    assert abs(chosen.count("") / 6000 - 0.2) < 0.02
-    assert all(abs(chosen.count(text) / 6000 - 0.8 / 3) < 0.02 for text in texts)
+    captions = [transforms.choose_caption(texts, 0.2, rng) for _ in range(6000)]
+    assert abs(captions.count("") / 6000 - 0.2) < 0.02
+    assert all(abs(captions.count(text) / 6000 - 0.8 / 3) < 0.02 for text in texts)
     assert transforms.choose_caption(texts, 0.0, None) == "a"
     assert transforms.choose_caption(texts, 1.0, rng) == ""

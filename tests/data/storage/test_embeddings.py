@@ -32,9 +32,9 @@ def build(path, monkeypatch, captions=CAPTIONS, a_shard=16):
 
 
 def test_every_caption_is_found_once_and_as_it_was_stored(tmp_path, monkeypatch):
-    made = build(tmp_path / "set", monkeypatch, [*CAPTIONS, CAPTIONS[3], f"  {CAPTIONS[5]}\n"])
-    assert [shard.captions for shard in made.texts] == [13, 14, 14]
-    assert manifest.load(tmp_path / "set") == made and manifest.find_damaged_shards(tmp_path / "set") == []
+    dataset = build(tmp_path / "set", monkeypatch, [*CAPTIONS, CAPTIONS[3], f"  {CAPTIONS[5]}\n"])
+    assert [shard.captions for shard in dataset.texts] == [13, 14, 14]
+    assert manifest.load(tmp_path / "set") == dataset and manifest.find_damaged_shards(tmp_path / "set") == []
     stored = pickle.loads(pickle.dumps(Embeddings(tmp_path / "set")))
     assert len(stored) == len(CAPTIONS) + 1 and stored.made_by == MADE_BY
     for caption in ["", *CAPTIONS]:
@@ -46,8 +46,8 @@ def test_every_caption_is_found_once_and_as_it_was_stored(tmp_path, monkeypatch)
 
 
 def test_captions_whose_keys_begin_alike_are_told_apart(tmp_path, monkeypatch):
-    whole = Keys.__call__
-    monkeypatch.setattr(Keys, "__call__", lambda self, caption: b"collide!" + whole(self, caption)[8:])
+    full_key = Keys.__call__
+    monkeypatch.setattr(Keys, "__call__", lambda self, caption: b"collide!" + full_key(self, caption)[8:])
     build(tmp_path / "set", monkeypatch)
     stored = Embeddings(tmp_path / "set")
     for caption in ["", *CAPTIONS]:

@@ -31,9 +31,9 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def test_a_data_set_tells_what_it_holds(tmp_path: Path):
-    seen = []
+    progress_calls = []
     left_out = [manifest.LeftOut("b.mp4", "truncated")]
-    made = manifest.build(
+    dataset = manifest.build(
         tmp_path / "set",
         make,
         5,
@@ -41,29 +41,29 @@ def test_a_data_set_tells_what_it_holds(tmp_path: Path):
         name="toy",
         info={"seed": 1, "sizes": (1, 2)},
         left_out=left_out,
-        progress=lambda *step: seen.append(step),
+        progress=lambda *step: progress_calls.append(step),
     )
-    assert manifest.load(tmp_path / "set") == made
-    assert (made.content, made.clips, made.frames, made.seconds) == ("video", 5, 55, 55 / 8)
-    assert made.bytes == sum(path.stat().st_size for path in (tmp_path / "set").glob("*.array_record"))
-    assert [shard.frames for shard in made.shards] == [(9, 10), (11, 12, 13)]
-    assert made.origins == (
+    assert manifest.load(tmp_path / "set") == dataset
+    assert (dataset.content, dataset.clips, dataset.frames, dataset.seconds) == ("video", 5, 55, 55 / 8)
+    assert dataset.bytes == sum(path.stat().st_size for path in (tmp_path / "set").glob("*.array_record"))
+    assert [shard.frames for shard in dataset.shards] == [(9, 10), (11, 12, 13)]
+    assert dataset.origins == (
         manifest.Origin("elsewhere", "CC0-1.0", 1),
         manifest.Origin("tests", "CC0-1.0", 4),
     )
-    assert made.left_out == tuple(left_out) and made.info == {"seed": 1, "sizes": [1, 2]}
-    assert seen == [("write", done, 5) for done in range(1, 6)]
+    assert dataset.left_out == tuple(left_out) and dataset.info == {"seed": 1, "sizes": [1, 2]}
+    assert progress_calls == [("write", count, 5) for count in range(1, 6)]
     counts = json.loads((tmp_path / "set" / "manifest.json").read_text())["counts"]
-    assert counts == {"clips": 5, "frames": 55, "seconds": 55 / 8, "bytes": made.bytes}
+    assert counts == {"clips": 5, "frames": 55, "seconds": 55 / 8, "bytes": dataset.bytes}
     assert list(manifest.records(tmp_path / "set")) == [record(number) for number in range(5)]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert manifest.find_damaged_shards(tmp_path / "set") == []
 
 
 def test_an_interrupted_build_goes_on_with_the_shards_it_has(tmp_path: Path):
-    whole = tmp_path / "whole"
-    manifest.build(whole, make, 7, shards=3, info={"seed": 1})
-    asked = []
+    reference = tmp_path / "whole"
+    manifest.build(reference, make, 7, shards=3, info={"seed": 1})
+    requested = []
 
     def stopping(numbers: range) -> Iterator[records.Record]:
         for number in numbers:
@@ -72,7 +72,7 @@ def test_an_interrupted_build_goes_on_with_the_shards_it_has(tmp_path: Path):
             yield record(number)
 
     def counting(numbers: range) -> Iterator[records.Record]:
-        asked.append(numbers)
+        requested.append(numbers)
         return make(numbers)
 
     with pytest.raises(KeyboardInterrupt):
@@ -81,8 +81,8 @@ def test_an_interrupted_build_goes_on_with_the_shards_it_has(tmp_path: Path):
     with pytest.raises(ValueError, match=r"an unfinished one lies in .*set\.partial"):
         manifest.load(tmp_path / "set")
     manifest.build(tmp_path / "set", counting, 7, shards=3, info={"seed": 1})
-    assert asked == [range(2, 4), range(4, 7)]
-    assert contents(tmp_path / "set") == contents(whole)
+    assert requested == [range(2, 4), range(4, 7)]
+    assert contents(tmp_path / "set") == contents(reference)
     assert not (tmp_path / "set.partial").exists()
 
 
@@ -97,7 +97,7 @@ def test_unfinished_shards_of_other_input_are_not_kept(tmp_path: Path, caplog: p
     with caplog.at_level(logging.WARNING):
         manifest.build(tmp_path / "set", lambda part: (record(9 - n) for n in part), 4, shards=2, info={"seed": 2})
     assert "other input are discarded" in caplog.text
-    assert [found.id for found in manifest.records(tmp_path / "set")] == ["clip-9", "clip-8", "clip-7", "clip-6"]
+    assert [item.id for item in manifest.records(tmp_path / "set")] == ["clip-9", "clip-8", "clip-7", "clip-6"]
 
 
 def test_unfinished_shards_of_unknown_input_are_not_kept(tmp_path: Path):
@@ -107,7 +107,7 @@ def test_unfinished_shards_of_unknown_input_are_not_kept(tmp_path: Path):
     records.write_shard(partial / records.shard_name("clips", 0, 1), make(range(2)))
     (partial / "info.json").unlink()
     manifest.build(directory, lambda numbers: map(record, (n + 5 for n in numbers)), 2, info={"seed": 2})
-    assert [found.id for found in manifest.records(directory)] == ["clip-5", "clip-6"]
+    assert [item.id for item in manifest.records(directory)] == ["clip-5", "clip-6"]
     assert sorted(path.name for path in directory.iterdir()) == ["clips-00000-of-00001.array_record", "manifest.json"]
 
 
@@ -163,9 +163,9 @@ def test_videos_and_latents_do_not_mix(tmp_path: Path):
 
 
 def test_a_directory_that_is_no_data_set_says_what_was_expected(tmp_path: Path):
-    for place in (tmp_path, tmp_path / "nowhere"):
+    for directory in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ValueError, match=r"is not a data set: expected a directory with a manifest\.json\.$"):
-            manifest.load(place)
+            manifest.load(directory)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "other"}', '{"format": "videodit-data", "version": 99}'])

@@ -34,10 +34,10 @@ def test_a_record_survives_packing():
 
 
 def test_each_caption_has_a_source_or_none_has():
-    told = dataclasses.replace(record(), caption_sources=("file", "a model, short"))
-    assert records.unpack(told.pack()) == told
+    original = dataclasses.replace(record(), caption_sources=("file", "a model, short"))
+    assert records.unpack(original.pack()) == original
     with pytest.raises(ValueError, match="2 captions and 1 sources of captions"):
-        dataclasses.replace(told, caption_sources=("file",))
+        dataclasses.replace(original, caption_sources=("file",))
 
 
 def test_records_of_before_captions_had_sources_open():
@@ -70,12 +70,12 @@ def test_latents_are_stored_to_the_precision_of_their_type(dtype: str, precision
     packed = records.with_latent(record(2, TRUTH), mean, logvar, fps=8.0, frames=9, height=32, width=48, dtype=dtype)
     back = records.unpack(packed.pack())
     assert back == packed and back.video == b"" and (back.fps, back.truth) == (8.0, TRUTH)
-    for stored, given in zip(back.latent.arrays(), (mean, logvar), strict=True):
+    for stored, expected in zip(back.latent.arrays(), (mean, logvar), strict=True):
         assert stored.dtype.name == dtype
-        np.testing.assert_allclose(stored.astype(np.float32), given, rtol=precision, atol=1e-7)
+        np.testing.assert_allclose(stored.astype(np.float32), expected, rtol=precision, atol=1e-7)
         exact = stored.astype(np.float32)
-        again = records.with_latent(back, exact, exact, fps=8.0, frames=9, height=32, width=48, dtype=dtype)
-        assert np.array_equal(again.latent.arrays()[0], stored)  # what fits exactly stays
+        second = records.with_latent(back, exact, exact, fps=8.0, frames=9, height=32, width=48, dtype=dtype)
+        assert np.array_equal(second.latent.arrays()[0], stored)  # what fits exactly stays
 
 
 def test_bfloat16_rounds_to_nearest_even():
@@ -115,7 +115,7 @@ def test_records_are_read_at_random_from_several_shards(tmp_path: Path):
     for reader in (source, pickle.loads(pickle.dumps(source))):
         with ThreadPoolExecutor(8) as pool:
             order = [number * 7 % 10 for number in range(200)]
-            assert [found.id for found in pool.map(reader.__getitem__, order)] == [f"clip-{n}" for n in order]
+            assert [item.id for item in pool.map(reader.__getitem__, order)] == [f"clip-{n}" for n in order]
 
 
 def test_a_shard_that_fails_leaves_nothing(tmp_path: Path):

@@ -38,7 +38,7 @@ def write(
 ) -> Path:
     """Has TFDS make a data set below `root`, in the order given; returns its directory."""
 
-    class Made(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self) -> tfds.core.DatasetInfo:
@@ -51,7 +51,8 @@ def write(
         def _generate_examples(self, examples: Sequence[Any]) -> Any:
             yield from enumerate(examples)
 
-    Made.name = Made.__module__ = name  # of one part: TFDS looks for the code of others, with a package that it lacks
-    builder = Made(data_dir=str(root), file_format=file_format)
+    # A module name of one part: TFDS looks for the code of others, with a package that it lacks.
+    Builder.name = Builder.__module__ = name
+    builder = Builder(data_dir=str(root), file_format=file_format)
     builder.download_and_prepare()
     return Path(builder.data_dir)

@@ -58,28 +58,28 @@ def equal(example: dict, record: records.Record) -> None:
 
 def test_every_clip_is_that_of_our_reader(clips: Path) -> None:
     source = tfds.builder_from_directory(export(clips)).as_data_source("train")
-    ours = manifest.records(clips)
-    assert len(source) == len(ours) == 5
+    records = manifest.records(clips)
+    assert len(source) == len(records) == 5
     for number in (4, 0, 2, 1, 3):
-        equal(source[number], ours[number])
-        np.testing.assert_array_equal(source[number]["video"], video.decode(ours[number].video))
+        equal(source[number], records[number])
+        np.testing.assert_array_equal(source[number]["video"], video.decode(records[number].video))
     assert manifest.load(clips).clips == 5 and not manifest.find_damaged_shards(clips)
 
 
 def test_encoded_bytes_and_parts_of_splits(clips: Path) -> None:
     builder = tfds.builder_from_directory(export(clips))
     source = builder.as_data_source("train[40%:]", decoders={"video": tfds.decode.SkipDecoding()})
-    ours = manifest.records(clips)
-    assert [example["video"] for example in source] == [ours[number].video for number in (2, 3, 4)]
+    records = manifest.records(clips)
+    assert [example["video"] for example in source] == [records[number].video for number in (2, 3, 4)]
 
 
 def test_grain_and_pickle(clips: Path) -> None:
     source = tfds.builder_from_directory(export(clips)).as_data_source("train")
-    again = pickle.loads(pickle.dumps(source))
-    shuffled = grain.MapDataset.source(again).shuffle(seed=1)
+    unpickled = pickle.loads(pickle.dumps(source))
+    shuffled = grain.MapDataset.source(unpickled).shuffle(seed=1)
     read = list(shuffled.to_iter_dataset(grain.ReadOptions(num_threads=2)))
     assert sorted(example["id"] for example in read) == sorted(example["id"] for example in source)
-    np.testing.assert_array_equal(again[3]["video"], source[3]["video"])
+    np.testing.assert_array_equal(unpickled[3]["video"], source[3]["video"])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

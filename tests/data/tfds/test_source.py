@@ -42,14 +42,14 @@ def pngs(frames: np.ndarray) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def our_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("ours") / "toy"
     toyworld.build(directory, clips=11, level="easy", height=32, width=32, frames=9, shards=2)
     return directory
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory, ours: Path) -> str:
+def tfds_path(tmp_path_factory: pytest.TempPathFactory, our_path: Path) -> str:
     """The same clips, as TFDS stores videos; the path that names them."""
     examples = [
         {
@@ -57,12 +57,12 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, ours: Path) -> str:
             "captions": list(record.captions),
             "place": number,
         }
-        for number, record in enumerate(manifest.records(ours))
+        for number, record in enumerate(manifest.records(our_path))
     ]
     captions = tfds.features.Sequence(TEXT)
     features = {"clip": {"video": video_feature(ANY), "name": TEXT}, "captions": captions, "place": np.int64}
-    made = write(tmp_path_factory.mktemp("theirs"), features, {"train": examples}, licence="CC0-1.0")
-    return f"tfds:{made}/train?fps=8&caption=captions&id=clip/name"
+    directory = write(tmp_path_factory.mktemp("theirs"), features, {"train": examples}, licence="CC0-1.0")
+    return f"tfds:{directory}/train?fps=8&caption=captions&id=clip/name"
 
 
 def loader(path: Path | str, **changes: Any) -> BatchIterator:
@@ -77,42 +77,42 @@ def same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(value, other.arrays.arrays()[name])
 
 
-def test_batches_equal_those_of_our_shards(ours: Path, theirs: str) -> None:
-    mine, made = loader(ours), loader(theirs)
+def test_batches_equal_those_of_our_shards(our_path: Path, tfds_path: str) -> None:
+    our_batches, tfds_batches = loader(our_path), loader(tfds_path)
     for _ in range(8):  # more than two epochs
-        same(next(mine), next(made))
-    mine.close(), made.close()
+        same(next(our_batches), next(tfds_batches))
+    our_batches.close(), tfds_batches.close()
 
 
-def test_the_state_restores_exactly(theirs: str) -> None:
-    straight, cut = loader(theirs), loader(theirs)
+def test_the_state_restores_exactly(tfds_path: str) -> None:
+    straight, interrupted = loader(tfds_path), loader(tfds_path)
     for _ in range(3):
-        next(straight), next(cut)
-    state = json.loads(json.dumps(cut.get_state()))
-    cut.close()
-    resumed = loader(theirs)
+        next(straight), next(interrupted)
+    state = json.loads(json.dumps(interrupted.get_state()))
+    interrupted.close()
+    resumed = loader(tfds_path)
     resumed.set_state(state)
     for _ in range(3):
         same(next(straight), next(resumed))
-    other = loader(theirs.replace("fps=8", "fps=9"))
+    other = loader(tfds_path.replace("fps=8", "fps=9"))
     with pytest.raises(ValueError, match="shards differ"):
         other.set_state(state)
     straight.close(), resumed.close()
 
 
-def test_two_processes_see_each_clip_once(ours: Path, theirs: str) -> None:
+def test_two_processes_see_each_clip_once(our_path: Path, tfds_path: str) -> None:
     once = {"shuffle": False, "repeat": False, "augment": False, "caption_dropout": 0.0}
-    halves = [loader(theirs, rows=lambda n, half=half: range(half, n, 2), **once) for half in (0, 1)]
-    seen = [id for half in halves for batch in half for id in batch.clip_ids if id]
-    assert sorted(seen) == sorted(record.id for record in manifest.records(ours))
+    halves = [loader(tfds_path, rows=lambda n, half=half: range(half, n, 2), **once) for half in (0, 1)]
+    clip_ids = [id for half in halves for batch in half for id in batch.clip_ids if id]
+    assert sorted(clip_ids) == sorted(record.id for record in manifest.records(our_path))
 
 
-def test_provenance(theirs: str) -> None:
-    found = open_dataset(theirs)
-    record = found.records[0]
+def test_provenance(tfds_path: str) -> None:
+    dataset = open_dataset(tfds_path)
+    record = dataset.records[0]
     assert (record.source, record.licence) == ("tensorflow_datasets made/1.0.0", "CC0-1.0")
-    assert found.manifest.origins == (manifest.Origin(record.source, record.licence, 11),)
-    assert found.manifest.info["served"]["video"] == "clip/video"
+    assert dataset.manifest.origins == (manifest.Origin(record.source, record.licence, 11),)
+    assert dataset.manifest.info["served"]["video"] == "clip/video"
     with pytest.raises(ValueError, match="single pictures"):
         record.pack()
 
@@ -125,17 +125,17 @@ def test_grey_frames_without_texts(tmp_path: Path, caplog: pytest.LogCaptureFixt
         (tfds.features.Tensor(shape=(6, 16, 16, 1), dtype=np.uint8), iter(frames)),
         (tfds.features.Sequence(tfds.features.Image(shape=(None, None, 1))), map(pngs, frames)),
     ):
-        made = write(
+        directory = write(
             tmp_path / type(feature).__name__,
             {"image_sequence": feature},
             {"test": [{"image_sequence": v} for v in values]},
         )
-        found = open_dataset(f"tfds:{made}/test?fps=10")
-        assert found.clips == [(6, 10.0, 16, 16)] * 3 and found.records[0].captions == ("",)
+        dataset = open_dataset(f"tfds:{directory}/test?fps=10")
+        assert dataset.clips == [(6, 10.0, 16, 16)] * 3 and dataset.records[0].captions == ("",)
         assert "served with an empty caption" in caplog.text
-        shown = decode_pixels(found.records[1], ClipShape(5, 16, 16, 10.0))
-        np.testing.assert_array_equal(shown, np.repeat(frames[1][:5], 3, axis=-1))
-    assert open_dataset(f"tfds:{made}/test?fps=10&template=two digits").records[0].captions == ("two digits",)
+        pixels = decode_pixels(dataset.records[1], ClipShape(5, 16, 16, 10.0))
+        np.testing.assert_array_equal(pixels, np.repeat(frames[1][:5], 3, axis=-1))
+    assert open_dataset(f"tfds:{directory}/test?fps=10&template=two digits").records[0].captions == ("two digits",)
 
 
 def test_labels_in_a_template_and_clips_of_any_size(tmp_path: Path) -> None:
@@ -144,24 +144,24 @@ def test_labels_in_a_template_and_clips_of_any_size(tmp_path: Path) -> None:
     features = {"video": video_feature(ANY), "label": tfds.features.ClassLabel(names=names)}
     frames = [clip(5 + n, 16 + 2 * n, 24 - n, seed=n) for n in range(4)]
     examples = [{"video": pngs(frames[n]), "label": (0, 1, 0, -1)[n]} for n in range(4)]
-    made = write(tmp_path, features, {"train": examples}, name="ucf")
-    found = open_dataset(f"tfds:ucf/train?fps=8&data_dir={tmp_path}")
-    assert found.clips == [(5, 8.0, 16, 24), (6, 8.0, 18, 23), (7, 8.0, 20, 22)]
-    assert [record.captions[0] for record in (found.records[n] for n in range(3))] == [
+    directory = write(tmp_path, features, {"train": examples}, name="ucf")
+    dataset = open_dataset(f"tfds:ucf/train?fps=8&data_dir={tmp_path}")
+    assert dataset.clips == [(5, 8.0, 16, 24), (6, 8.0, 18, 23), (7, 8.0, 20, 22)]
+    assert [record.captions[0] for record in (dataset.records[n] for n in range(3))] == [
         "a video of apply eye makeup",
         "a video of brush hair",
         "a video of apply eye makeup",
     ]
     for number, expected in enumerate(frames[:3]):
-        np.testing.assert_array_equal(np.stack(list(found.records[number].pictures)), expected)
-    assert [(left.file, left.reason) for left in found.manifest.left_out] == [
+        np.testing.assert_array_equal(np.stack(list(dataset.records[number].pictures)), expected)
+    assert [(item.file, item.reason) for item in dataset.manifest.left_out] == [
         ("ucf-train.array_record-00000-of-00001:3", "no caption")
     ]
-    part = open_dataset(f"tfds:{made}/train[25%:75%]?fps=8&template={{name}}, filmed")
+    part = open_dataset(f"tfds:{directory}/train[25%:75%]?fps=8&template={{name}}, filmed")
     assert [part.records[n].captions[0] for n in range(2)] == ["brush_hair, filmed", "ApplyEyeMakeup, filmed"]
-    assert [part.records[n].id for n in range(2)] == [found.records[n].id for n in (1, 2)]
+    assert [part.records[n].id for n in range(2)] == [dataset.records[n].id for n in (1, 2)]
     shards = {
-        open_dataset(f"tfds:{made}/train{rows}?fps=8").manifest.shards[0].sha256 for rows in ("", "[:2]", "[1:3]")
+        open_dataset(f"tfds:{directory}/train{rows}?fps=8").manifest.shards[0].sha256 for rows in ("", "[:2]", "[1:3]")
     }
     assert len(shards) == 3
 
@@ -178,13 +178,13 @@ def test_frames_in_a_sequence_of_steps_and_images(tmp_path: Path) -> None:
     steps = tfds.features.Sequence({"image": tfds.features.Image(shape=ANY[1:]), "action": np.float32})
     frames = clip(5)
     examples = [{"steps": {"image": pngs(frames), "action": [0.0] * 5}, "task": "pick"}]
-    made = write(tmp_path, {"steps": steps, "task": TEXT}, {"train": examples}, name="robot")
-    found = open_dataset(f"tfds:{made}/train?fps=5")
-    assert found.records[0].captions == ("pick",)
-    np.testing.assert_array_equal(np.stack(list(found.records[0].pictures)), frames)
+    directory = write(tmp_path, {"steps": steps, "task": TEXT}, {"train": examples}, name="robot")
+    dataset = open_dataset(f"tfds:{directory}/train?fps=5")
+    assert dataset.records[0].captions == ("pick",)
+    np.testing.assert_array_equal(np.stack(list(dataset.records[0].pictures)), frames)
     examples = [{"image": png(frames[0]), "text": "a b"}]
-    made = write(tmp_path, {"image": tfds.features.Image(), "text": TEXT}, {"train": examples}, name="images")
-    assert open_dataset(f"tfds:{made}/train?fps=1").clips == [(1, 1.0, 16, 24)]
+    directory = write(tmp_path, {"image": tfds.features.Image(), "text": TEXT}, {"train": examples}, name="images")
+    assert open_dataset(f"tfds:{directory}/train?fps=1").clips == [(1, 1.0, 16, 24)]
 
 
 def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,18 +199,19 @@ def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytes
     }
     examples = [{"video": v, "texts": t, "key": f"bad {n}"} for n, (v, t) in enumerate(bad.values())]
     examples.insert(2, {"video": good, "texts": ["bell\x07"], "key": "good"})
-    made = write(tmp_path, features, {"train": examples})
-    told = json.loads((made / "features.json").read_text())  # as text it takes any bytes; now say what it is
+    directory = write(tmp_path, features, {"train": examples})
+    # The feature was written as text, which takes any bytes; now it is declared as a video.
+    features_json = json.loads((directory / "features.json").read_text())
     shape = {"dimensions": ["-1", "-1", "-1", "3"]}
-    told["featuresDict"]["features"]["video"] = {
+    features_json["featuresDict"]["features"]["video"] = {
         "pythonClassName": "tensorflow_datasets.core.features.video_feature.Video",
         "video": {"dtype": "uint8", "encodingFormat": "png", "shape": shape},
     }
-    (made / "features.json").write_text(json.dumps(told))
-    found = open_dataset(f"tfds:{made}/train?fps=8&caption=texts&id=key")
-    assert [record.id for record in (found.records[n] for n in range(len(found.records)))] == ["good"]
-    assert found.records[0].captions == ("bell",)
-    assert [(left.file, left.reason) for left in found.manifest.left_out] == [
+    (directory / "features.json").write_text(json.dumps(features_json))
+    dataset = open_dataset(f"tfds:{directory}/train?fps=8&caption=texts&id=key")
+    assert [record.id for record in (dataset.records[n] for n in range(len(dataset.records)))] == ["good"]
+    assert dataset.records[0].captions == ("bell",)
+    assert [(item.file, item.reason) for item in dataset.manifest.left_out] == [
         (f"bad {n}", reason) for n, reason in enumerate(bad)
     ]
     assert all(f"1 of 6 clips are not served: {reason}" in caplog.text for reason in bad)
@@ -218,39 +219,41 @@ def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytes
 
 def test_a_damaged_record_is_left_out_by_name(tmp_path: Path) -> None:
     examples = [{"video": pngs(clip(5, seed=n)), "text": "a"} for n in range(3)]
-    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
-    shard = next(made.glob("*.array_record*"))
+    directory = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
+    shard = next(directory.glob("*.array_record*"))
     data = bytearray(shard.read_bytes())
     data[9000] ^= 1  # of the second of three records of about 6 kB
     shard.write_bytes(data)
-    found = open_dataset(f"tfds:{made}/train?fps=8")
-    (left,) = found.manifest.left_out
-    assert left.file == f"{shard.name}:1" and "cannot be read" in left.reason
+    dataset = open_dataset(f"tfds:{directory}/train?fps=8")
+    (item,) = dataset.manifest.left_out
+    assert item.file == f"{shard.name}:1" and "cannot be read" in item.reason
     for number, frames in enumerate((clip(5, seed=0), clip(5, seed=2))):
-        np.testing.assert_array_equal(np.stack(list(found.records[number].pictures)), frames)
+        np.testing.assert_array_equal(np.stack(list(dataset.records[number].pictures)), frames)
 
 
 def test_a_cut_picture_is_an_error_that_names_the_clip(tmp_path: Path) -> None:
-    cut = pngs(clip(5))
-    cut[3] = cut[3][:-200]  # the header, which the index reads, is whole
-    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [{"video": cut, "text": "a"}]})
-    record = open_dataset(f"tfds:{made}/train?fps=8").records[0]
+    pictures = pngs(clip(5))
+    pictures[3] = pictures[3][:-200]  # the header, which the index reads, is whole
+    directory = write(
+        tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [{"video": pictures, "text": "a"}]}
+    )
+    record = open_dataset(f"tfds:{directory}/train?fps=8").records[0]
     with pytest.raises(video.VideoError, match=f"clip {record.id}: picture 3 cannot be decoded"):
         decode_pixels(record, ClipShape(5, 16, 24, 8.0))
 
 
 def test_the_index_is_kept_until_the_files_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [{"video": pngs(clip(5, seed=n)), "text": "a"} for n in range(2)]
-    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
-    path = f"tfds:{made}/train?fps=8&index={tmp_path / 'index'}"
+    directory = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": examples})
+    path = f"tfds:{directory}/train?fps=8&index={tmp_path / 'index'}"
     scans: list[int] = []
     first = open_dataset(path)
     real = tfds_index._sha256
     monkeypatch.setattr(tfds_index, "_sha256", lambda file: scans.append(1) or real(file))
-    again = open_dataset(path)
-    assert again.manifest == first.manifest and not scans
+    reopened = open_dataset(path)
+    assert reopened.manifest == first.manifest and not scans
     assert [file.name.startswith("videodit_index_") for file in (tmp_path / "index").iterdir()] == [True]
-    os.utime(next(made.glob("*.array_record*")), ns=(1, 1))
+    os.utime(next(directory.glob("*.array_record*")), ns=(1, 1))
     assert open_dataset(path).manifest == first.manifest and scans == [1]
     index = next((tmp_path / "index").iterdir())
     index.write_text(index.read_text()[:100])
@@ -259,9 +262,9 @@ def test_the_index_is_kept_until_the_files_change(tmp_path: Path, monkeypatch: p
 
 def test_an_index_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     example = {"video": pngs(clip(5)), "text": "a"}
-    made = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [example]})
+    directory = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [example]})
     (tmp_path / "file").write_text("")
-    assert len(open_dataset(f"tfds:{made}/train?fps=8&index={tmp_path / 'file'}").clips) == 1
+    assert len(open_dataset(f"tfds:{directory}/train?fps=8&index={tmp_path / 'file'}").clips) == 1
     assert "cannot be written" in caplog.text
 
 
@@ -269,22 +272,25 @@ def test_an_index_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.Log
     ("path", "message"),
     [
         ("ucf101", "names no split"),
-        ("{made}/train", "how many frames a second"),
-        ("{made}/train?fps=fast", "a number above 0 like .fps=25, not 'fast'"),
-        ("{made}/train?fps=8", r"several features can be the caption.*one \(Text\), two \(Text\), video \(Video\)"),
-        ("{made}/train?fps=8&captoin=one", "captoin is no option.*is caption meant"),
-        ("{made}/train?fps=8&caption=three", "'three' is not a feature that can be a caption"),
-        ("{made}/train?fps=8&caption=one&video=two", "'two' is not a feature that can be the video"),
-        ("{made}/train?fps=8&caption=one&template=a {{label}}", "the template is for labels"),
-        ("{made}/train?fps=8&caption=one&template=a {{x}}", "nothing else in braces"),
-        ("{made}/train?fps=8&caption=one&id=two", "two clips have the id 'same'"),
-        ("{made}/heldout?fps=8", "no split 'heldout'; there are train"),
+        ("{directory}/train", "how many frames a second"),
+        ("{directory}/train?fps=fast", "a number above 0 like .fps=25, not 'fast'"),
+        (
+            "{directory}/train?fps=8",
+            r"several features can be the caption.*one \(Text\), two \(Text\), video \(Video\)",
+        ),
+        ("{directory}/train?fps=8&captoin=one", "captoin is no option.*is caption meant"),
+        ("{directory}/train?fps=8&caption=three", "'three' is not a feature that can be a caption"),
+        ("{directory}/train?fps=8&caption=one&video=two", "'two' is not a feature that can be the video"),
+        ("{directory}/train?fps=8&caption=one&template=a {{label}}", "the template is for labels"),
+        ("{directory}/train?fps=8&caption=one&template=a {{x}}", "nothing else in braces"),
+        ("{directory}/train?fps=8&caption=one&id=two", "two clips have the id 'same'"),
+        ("{directory}/heldout?fps=8", "no split 'heldout'; there are train"),
         ("nowhere/train?fps=8&data_dir=/nowhere", "No TFDS data set at nowhere"),
     ],
 )
 def test_users_mistakes(two_texts: Path, path: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        open_dataset("tfds:" + path.format(made=two_texts))
+        open_dataset("tfds:" + path.format(directory=two_texts))
 
 
 @pytest.fixture(scope="module")
@@ -295,8 +301,8 @@ def two_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_several_captions(two_texts: Path) -> None:
-    found = open_dataset(f"tfds:{two_texts}/train?fps=8&caption=two+one")
-    assert [found.records[n].captions for n in range(2)] == [("same", "a 0"), ("same", "a 1")]
+    dataset = open_dataset(f"tfds:{two_texts}/train?fps=8&caption=two+one")
+    assert [dataset.records[n].captions for n in range(2)] == [("same", "a 0"), ("same", "a 1")]
 
 
 def test_what_is_not_array_record_is_refused(tmp_path: Path, two_texts: Path) -> None:
@@ -309,9 +315,9 @@ def test_what_is_not_array_record_is_refused(tmp_path: Path, two_texts: Path) ->
             open_dataset(f"tfds:{copy}/train?fps=8&caption=one")
 
 
-def test_what_is_ours_is_named_as_ours(ours: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"a data set of ours: name {ours.resolve()} without 'tfds:'"):
-        open_dataset(f"tfds:{export(ours, root=tmp_path)}/train?fps=8")
+def test_what_is_ours_is_named_as_ours(our_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"a data set of ours: name {our_path.resolve()} without 'tfds:'"):
+        open_dataset(f"tfds:{export(our_path, root=tmp_path)}/train?fps=8")
 
 
 def test_without_the_package_it_is_named(two_texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,27 +348,27 @@ assert importlib.util.find_spec("tensorflow") is not None and "tensorflow" not i
 
 
 def test_tensorflow_is_not_imported_where_it_is_and_records_go_to_other_processes(
-    theirs: str, ours: Path, tmp_path: Path
+    tfds_path: str, our_path: Path, tmp_path: Path
 ) -> None:
     """A module that notes being imported, and fails, stands in for TensorFlow."""
     poison, records = tmp_path / "poison" / "tensorflow" / "__init__.py", tmp_path / "records"
     poison.parent.mkdir(parents=True)
     poison.write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\nraise AssertionError('imported')\n")
-    records.write_bytes(pickle.dumps(open_dataset(theirs).records))
-    command = [sys.executable, "-W", "error", "-c", _ELSEWHERE, str(records), theirs, str(ours)]
+    records.write_bytes(pickle.dumps(open_dataset(tfds_path).records))
+    command = [sys.executable, "-W", "error", "-c", _ELSEWHERE, str(records), tfds_path, str(our_path)]
     paths = os.pathsep.join([str(tmp_path / "poison"), *sys.path])
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    assert process.returncode == 0, process.stderr
     assert not (tmp_path / "imported").exists()
 
 
-def test_commands_take_them(theirs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "inspect", theirs, "--sheet", str(tmp_path / "sheet.png")]) == 0
+def test_commands_take_them(tfds_path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", tfds_path, "--sheet", str(tmp_path / "sheet.png")]) == 0
     assert "tensorflow_datasets made/1.0.0 (CC0-1.0): 11" in capsys.readouterr().out
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 900
     shapes = ["--resolutions", "32", "--frames", "5,9", "--fps", "8", "--aspects", "1:1", "--tokens", "64"]
-    assert main(["data", "buckets", theirs, *shapes]) == 0
+    assert main(["data", "buckets", tfds_path, *shapes]) == 0
     assert "every clip is served" in capsys.readouterr().out
     assert main(["data", "inspect", "tfds:nowhere/train?fps=8"]) == 2
     assert "No TFDS data set at nowhere" in capsys.readouterr().err

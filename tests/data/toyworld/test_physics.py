@@ -15,14 +15,14 @@ ROOM = (1.5, 1.0)
 def bodies_of(seed: int) -> list[Body]:
     rng = np.random.default_rng(seed)
     corners = [(x, y) for x in (0.25, 0.75, 1.25) for y in (0.25, 0.75)]
-    made = []
+    bodies = []
     for corner in rng.permutation(corners)[: rng.integers(1, 5)]:
         reach, velocity = float(rng.uniform(0.05, 0.2)), rng.normal(size=2) * 1.5
         velocity = (float(velocity[0]), float(velocity[1]))
-        made.append(
+        bodies.append(
             Body((float(corner[0]), float(corner[1])), velocity, float(rng.uniform(0.5, 3)), reach, (reach,) * 4)
         )
-    return made
+    return bodies
 
 
 def segments(paths, duration):

@@ -25,11 +25,11 @@ def truths(level: str) -> list[dict]:
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_clip_is_a_pure_function_of_its_number(level):
     stream = list(clips(3, level, start=4, stop=7, format=SMALL))
-    again = make_clip(3, level, 5, SMALL)
-    np.testing.assert_array_equal(stream[1].frames, again.frames)
-    assert (stream[1].captions, stream[1].truth) == (again.captions, again.truth)
+    repeated = make_clip(3, level, 5, SMALL)
+    np.testing.assert_array_equal(stream[1].frames, repeated.frames)
+    assert (stream[1].captions, stream[1].truth) == (repeated.captions, repeated.truth)
     assert stream[0].truth != stream[1].truth
-    assert make_clip(4, level, 5, SMALL).truth != again.truth
+    assert make_clip(4, level, 5, SMALL).truth != repeated.truth
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -58,8 +58,8 @@ def test_any_format(format):
     clip = make_clip(0, "hard", 0, format)
     assert clip.frames.shape == (format.frames, format.height, format.width, 3)
     assert clip.frames.dtype == np.uint8
-    said = {statement["kind"] for statement in clip.truth["statements"]}
-    assert ("motion" in said) == (format.frames >= 5)
+    kinds = {statement["kind"] for statement in clip.truth["statements"]}
+    assert ("motion" in kinds) == (format.frames >= 5)
 
 
 def test_centres_agree_with_the_pixels_and_colours_with_the_palette():
@@ -67,13 +67,13 @@ def test_centres_agree_with_the_pixels_and_colours_with_the_palette():
         clip = make_clip(1, "easy", index, Format(64, 64, 9))
         (thing,) = clip.truth["objects"]
         tone = np.array(TONES[clip.truth["background"]["tone"]], float)
-        colour = np.array(PALETTE[thing["colour"]], float)
-        cover = (clip.frames - tone) @ (colour - tone) / np.sum((colour - tone) ** 2)
+        color = np.array(PALETTE[thing["colour"]], float)
+        cover = (clip.frames - tone) @ (color - tone) / np.sum((color - tone) ** 2)
         assert cover.min() > -0.02 and cover.max() < 1.02
         y, x = np.mgrid[:64, :64] + 0.5
         mass = cover.sum(axis=(1, 2))
-        found = np.stack([(cover * x).sum(axis=(1, 2)) / mass, (cover * y).sum(axis=(1, 2)) / mass], axis=-1)
-        assert np.abs(found - 64 * np.array(thing["centre"])).max() < 0.3
+        centres = np.stack([(cover * x).sum(axis=(1, 2)) / mass, (cover * y).sum(axis=(1, 2)) / mass], axis=-1)
+        assert np.abs(centres - 64 * np.array(thing["centre"])).max() < 0.3
         np.testing.assert_allclose(mass, np.pi * (64 * thing["radius"]) ** 2, rtol=0.02)
 
 
@@ -130,10 +130,10 @@ def test_levels_hold_what_they_promise(level):
     assert any(truth["occluder"] for truth in truths(level)) == (level == "hard")
     for truth in truths(level):
         assert len({thing["colour"] for thing in truth["objects"]}) == len(truth["objects"])
-    seen = {
+    contents = {
         thing[kind] for truth in truths(level) for thing in truth["objects"] for kind in ("colour", "shape", "motion")
     }
-    assert seen == {*world(level)["palette"], *world(level)["shapes"], *world(level)["motions"]}
+    assert contents == {*world(level)["palette"], *world(level)["shapes"], *world(level)["motions"]}
 
 
 def test_truth_and_world_are_json_and_truth_supports_its_statements():
@@ -141,7 +141,7 @@ def test_truth_and_world_are_json_and_truth_supports_its_statements():
         assert json.loads(json.dumps(world(level))) == world(level)
         truth = make_clip(0, level, 1, SMALL).truth
         assert json.loads(json.dumps(truth)) == truth
-        assert all(holds(Statement(**said), truth) for said in truth["statements"])
+        assert all(holds(Statement(**statement), truth) for statement in truth["statements"])
 
 
 def test_statements_that_are_not_so():

@@ -22,21 +22,21 @@ def test_dataclasses_and_bytes_come_back_from_one_process(film):
         process = probe._all[0]._process
         probe(film)
         assert len(probe._all) == 1 and probe._all[0]._process is process
-    with Isolated("tests.data.video.isolated:whole") as whole:
-        assert whole(film) == film.read_bytes()
+    with Isolated("tests.data.video.isolated:read_bytes") as read_bytes:
+        assert read_bytes(film) == film.read_bytes()
     assert process.poll() is not None  # closed
 
 
 def test_errors_of_any_kind_name_the_file_and_keep_the_process(film):
-    with Isolated("tests.data.video.isolated:cut") as cut:
-        for arguments, told in (
+    with Isolated("tests.data.video.isolated:cut_length") as cut_length:
+        for arguments, message in (
             ({"start": 90, "frames": 5, "recode": {}}, r"^a film: has 12 frames, cannot give 5 from frame 90 on\.$"),
             ({"start": 0, "frames": 5, "recode": {"crf": 99}}, r"^a film: ValueError, Encoding needs a crf of 0 to 51"),
             ({"start": 0}, r"^a film: TypeError, .*missing"),
         ):
-            with pytest.raises(VideoError, match=told):
-                cut(film, name="a film", **arguments)
-        assert len(cut._all) == 1 and cut(film, start=0, frames=1, recode={})
+            with pytest.raises(VideoError, match=message):
+                cut_length(film, name="a film", **arguments)
+        assert len(cut_length._all) == 1 and cut_length(film, start=0, frames=1, recode={})
 
 
 def test_large_files_have_more_time(film):
@@ -44,19 +44,19 @@ def test_large_files_have_more_time(film):
     assert Limits(seconds=5, seconds_per_mebibyte=2).time(3 * 2**20) == 11
     endless = film.parent / "endless.mp4"
     os.mkfifo(endless)
-    told = r"endless.mp4: takes longer than 0.2 seconds"
-    with Verifier(Limits(seconds=0.2)) as verifier, pytest.raises(VideoError, match=told):
+    message = r"endless.mp4: takes longer than 0.2 seconds"
+    with Verifier(Limits(seconds=0.2)) as verifier, pytest.raises(VideoError, match=message):
         verifier(endless, name="endless.mp4")
 
 
 WORK = "videodit_data.footage.worker:run"
-CUT = {"what": "cut", "start": 0, "frames": 3, "recode": {"preset": "ultrafast"}}
+CUT_REQUEST = {"what": "cut", "start": 0, "frames": 3, "recode": {"preset": "ultrafast"}}
 
 
 def test_what_the_machine_does_is_no_verdict_on_a_file(film):
     pytest.importorskip("apache_beam")
     with Isolated(WORK) as work:
-        for path, out, told in (
+        for path, out, message in (
             (film.parent / "none.mp4", "x", r"^a film: cannot be read or worked on now \(No such file or directory\)"),
             (film, film.parent / "nowhere" / "x", r"^a film: cannot be read .* \(No such file"),
             (
@@ -65,8 +65,8 @@ def test_what_the_machine_does_is_no_verdict_on_a_file(film):
                 r"^a film: cannot .* now \(No space left on device\); run the command again\.$",
             ),
         ):
-            with pytest.raises(RuntimeError, match=told):
-                work(path, name="a film", out=str(out), **CUT)
+            with pytest.raises(RuntimeError, match=message):
+                work(path, name="a film", out=str(out), **CUT_REQUEST)
         wide = film.with_name("wide.mp4")
         video.encode(wide, np.zeros((3, 2, 800, 3), np.uint8), 8)
         with pytest.raises(VideoError, match="no JPEG can be made"):
@@ -86,6 +86,6 @@ def test_a_process_that_is_killed_has_another_try(film):
 
 
 def test_what_cannot_be_started_is_said(film):
-    told = r"No process for videodit_data\.nowhere:nothing"
-    with Isolated("videodit_data.nowhere:nothing") as nothing, pytest.raises(RuntimeError, match=told):
+    message = r"No process for videodit_data\.nowhere:nothing"
+    with Isolated("videodit_data.nowhere:nothing") as nothing, pytest.raises(RuntimeError, match=message):
         nothing(film)

@@ -9,16 +9,16 @@ rates = st.sampled_from([1.0, 7.5, 8.0, 12.0, 24.0, 25.0, 30000 / 1001, 30.0, 60
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=20, unique=True), st.lists(st.integers(0, 500), max_size=20))
 def test_nearest_is_the_brute_force_nearest(source: list[int], targets: list[int]):
     times = np.sort(np.array(source, dtype=float))
-    wanted = np.array(targets, dtype=float)
-    expected = [int(np.argmin(np.abs(times - target))) for target in wanted]  # argmin: ties to the earlier
-    assert resampling.nearest(times, wanted).tolist() == expected
+    target_times = np.array(targets, dtype=float)
+    expected = [int(np.argmin(np.abs(times - target))) for target in target_times]  # argmin: ties to the earlier
+    assert resampling.nearest(times, target_times).tolist() == expected
 
 
 @given(rates, st.integers(1, 40), st.integers(0, 60))
 def test_the_own_rate_gives_every_frame_once(fps: float, count: int, first: int):
     times = np.arange(first + count) / fps
-    found = resampling.nearest(times, first / fps + np.arange(count) / fps)
-    assert found.tolist() == list(range(first, first + count))
+    indices = resampling.nearest(times, first / fps + np.arange(count) / fps)
+    assert indices.tolist() == list(range(first, first + count))
 
 
 @given(st.integers(1, 100), rates, st.integers(0, 10), rates, st.integers(0, 2**32 - 1))

@@ -35,9 +35,9 @@ def test_the_frames_asked_for_are_cut_from_every_container(name, numbered, numbe
 
 def test_real_footage_keeps_its_pictures(real_clips):
     file = real_clips / "maxtext_test_video.mp4"
-    wanted = video.decode(file, 40, 10).astype(float)
-    found = video.decode(cut(file, 40, 10, Recode(crf=12))).astype(float)
-    assert np.abs(found - wanted).mean() < 2
+    expected = video.decode(file, 40, 10).astype(float)
+    decoded = video.decode(cut(file, 40, 10, Recode(crf=12))).astype(float)
+    assert np.abs(decoded - expected).mean() < 2
     assert video.probe(cut(file, 40, 10, Recode())).fps == 30
 
 
@@ -46,7 +46,7 @@ def test_keyframes_come_at_least_every_gop(real_clips):
         data = cut(real_clips / "hiker.mp4", 0, 40, Recode(gop=gop, short_side=128))
         with av.open(io.BytesIO(data)) as container:
             keys = [
-                place for place, packet in enumerate(container.demux(video=0)) if packet.size and packet.is_keyframe
+                index for index, packet in enumerate(container.demux(video=0)) if packet.size and packet.is_keyframe
             ]
         assert max(np.diff([*keys, 40])) <= gop
 
@@ -73,11 +73,11 @@ def test_a_rotation_is_applied(numbered):
     frames[:, :, :16] = 255
     data = bytearray(video.encode(None, frames, 8))
     quarter = np.array([0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000], ">i4").tobytes()
-    place = data.index(b"tkhd") + 4 + 40
-    data[place : place + len(quarter)] = quarter
-    found, wanted = video.decode(cut(bytes(data), 1, 4, Recode())), video.decode(bytes(data), 1, 4)
-    assert found.shape == wanted.shape == (4, 48, 32, 3)
-    assert np.abs(found.astype(float) - wanted).mean() < 3
+    offset = data.index(b"tkhd") + 4 + 40
+    data[offset : offset + len(quarter)] = quarter
+    decoded, expected = video.decode(cut(bytes(data), 1, 4, Recode())), video.decode(bytes(data), 1, 4)
+    assert decoded.shape == expected.shape == (4, 48, 32, 3)
+    assert np.abs(decoded.astype(float) - expected).mean() < 3
 
 
 def test_times_that_follow_no_rate_are_kept(numbered, numbers, write_file, tmp_path):
@@ -98,14 +98,14 @@ def test_a_rate_of_television_is_kept(numbered, tmp_path):
 
 def test_a_truncated_source_is_refused(numbered, write_file, tmp_path):
     file = write_file(tmp_path / "cut.mkv", numbered(24), options={"g": "6"})
-    whole = cut(file, 0, 24, Recode())
+    video_bytes = cut(file, 0, 24, Recode())
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(VideoError, match=r"cut\.mkv"):
-        assert cut(file, 0, 24, Recode()) != whole
+        assert cut(file, 0, 24, Recode()) != video_bytes
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"crf": 60}, "crf of 0 to 51"),
         ({"gop": 0}, "gop of 1 or more"),
@@ -114,6 +114,6 @@ def test_a_truncated_source_is_refused(numbered, write_file, tmp_path):
         ({"short_side": 33}, "even number of pixels, not 33"),
     ],
 )
-def test_wrong_codings_are_refused(values, told):
-    with pytest.raises(ValueError, match=told):
+def test_wrong_codings_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
         Recode(**values)

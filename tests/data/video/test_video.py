@@ -96,8 +96,8 @@ def test_a_gif_of_uneven_delays_shows_each_frame_for_its_time(tmp_path: Path, nu
 
 
 def test_colours_survive(tmp_path: Path):
-    colours = np.array([[220, 30, 40], [30, 60, 200], [40, 180, 60], [250, 250, 250], [5, 5, 5]], np.uint8)
-    frames = np.repeat(colours, 16, axis=0).reshape(1, 5 * 16, 1, 3).repeat(3, 0).repeat(32, 2)
+    colors = np.array([[220, 30, 40], [30, 60, 200], [40, 180, 60], [250, 250, 250], [5, 5, 5]], np.uint8)
+    frames = np.repeat(colors, 16, axis=0).reshape(1, 5 * 16, 1, 3).repeat(3, 0).repeat(32, 2)
     back = video.decode(video.encode(None, frames, 8)).astype(int)
     assert np.abs(back[:, 4::16] - frames[:, 4::16]).max() <= 4
 
@@ -132,12 +132,12 @@ def test_scaling_averages_areas_and_leaves_the_own_size_alone():
     rng = np.random.default_rng(0)
     frames = rng.integers(80, 176, (2, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
     data = video.encode(None, frames, 8, crf=1)
-    whole = video.decode(data)
-    assert np.array_equal(video.decode(data, size=(64, 64)), whole)
+    original = video.decode(data)
+    assert np.array_equal(video.decode(data, size=(64, 64)), original)
     small = video.decode(data, size=(16, 16)).astype(float)
     assert small.shape == (2, 16, 16, 3)
-    grey = whole.reshape(2, 16, 4, 16, 4, 3).mean((2, 4, 5))
-    assert np.abs(small.mean(-1) - grey).max() < 4
+    averages = original.reshape(2, 16, 4, 16, 4, 3).mean((2, 4, 5))
+    assert np.abs(small.mean(-1) - averages).max() < 4
     assert video.decode(data, size=(128, 96)).shape == (2, 128, 96, 3)
 
 
@@ -147,9 +147,9 @@ def test_a_rotated_file_is_shown_upright():
     data = _turned(video.encode(None, frames, 8))
     info = video.probe(data)
     assert (info.height, info.width) == (48, 32) == (lambda v: (v.height, v.width))(video.verify(data))
-    shown = video.decode(data)
-    assert shown.shape == (2, 48, 32, 3)
-    assert shown[:, :14].min() > 200 and shown[:, 20:].max() < 50  # turned clockwise, the left comes up
+    decoded = video.decode(data)
+    assert decoded.shape == (2, 48, 32, 3)
+    assert decoded[:, :14].min() > 200 and decoded[:, 20:].max() < 50  # turned clockwise, the left comes up
     assert video.decode(data, size=(24, 16)).shape == (2, 24, 16, 3)
 
 
@@ -157,8 +157,8 @@ def _turned(data: bytes) -> bytes:
     """The file of a phone held upright: to be shown a quarter turn clockwise."""
     data = bytearray(data)
     quarter = np.array([0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000], ">i4").tobytes()
-    place = data.index(b"tkhd") + 4 + 40
-    data[place : place + len(quarter)] = quarter
+    offset = data.index(b"tkhd") + 4 + 40
+    data[offset : offset + len(quarter)] = quarter
     return bytes(data)
 
 
@@ -166,10 +166,10 @@ def _turned(data: bytes) -> bytes:
 def test_every_window_is_the_slice_of_the_whole(tmp_path: Path, drifting: np.ndarray, write_file: Writer, params: str):
     """However frames are predicted from each other, and whatever is not decoded before the window."""
     path = write_file(tmp_path / "clip.mp4", drifting, options={"g": "12", "x264-params": params})
-    whole = video.decode(path)
-    assert len(whole) == 36
+    frames = video.decode(path)
+    assert len(frames) == 36
     for start in range(34):
-        assert np.array_equal(video.decode(path, start, 3), whole[start : start + 3]), start
+        assert np.array_equal(video.decode(path, start, 3), frames[start : start + 3]), start
 
 
 @pytest.mark.parametrize("name", ["hiker.mp4", "nasa_13013.mp4"])
@@ -226,12 +226,12 @@ def test_a_part_of_the_frames_is_written_where_it_belongs(turned: bool):
     noise = np.random.default_rng(0).integers(0, 256, (5, 36, 50, 3), np.uint8)
     clip = video.encode(None, noise, 8)
     clip = _turned(clip) if turned else clip
-    whole, window = video.decode(clip), {"fps": 16, "frames": 9}  # frames are taken twice
-    held = np.zeros((9, 21, 40, 3), np.uint8)
-    out = held[:, :, 2:33]
+    frames, window = video.decode(clip), {"fps": 16, "frames": 9}  # frames are taken twice
+    buffer = np.zeros((9, 21, 40, 3), np.uint8)
+    out = buffer[:, :, 2:33]
     assert video.decode_clip(clip, crop=(3, 4, 21, 31), out=out, **window) is out
-    np.testing.assert_array_equal(out, whole[[0, 0, 1, 1, 2, 2, 3, 3, 4], 3:24, 4:35])
-    assert not held[:, :, :2].any() and not held[:, :, 33:].any()
+    np.testing.assert_array_equal(out, frames[[0, 0, 1, 1, 2, 2, 3, 3, 4], 3:24, 4:35])
+    assert not buffer[:, :, :2].any() and not buffer[:, :, 33:].any()
     with pytest.raises(ValueError, match=r"a: 9 frames of 21 x 31 do not fit out, \(9, 20, 31, 3\)"):
         video.decode_clip(clip, crop=(3, 4, 21, 31), out=out[:, :20], name="a", **window)
 
