@@ -1,6 +1,6 @@
 """Ingestion of a folder of captioned video files: decodes every file once, and reports every unused file.
 
-What was found out about each file is kept in a journal in `OUT.partial`, by the hash of its bytes: a run that was
+The facts of each file are kept in a journal in `OUT.partial`, by the hash of its bytes: a run that was
 interrupted resumes where it stopped, and ends with the same bytes as one that was not.
 """
 
@@ -58,10 +58,10 @@ def ingest(
     """Build a data set in `out` from the videos in `folder` and below; returns its manifest.
 
     Captions come from a .json or .txt of the video's name, or else from a table (`captions`, or captions.jsonl or .csv
-    in the folder or the one above it). `source` (the folder's name if None) and `licence` hold where the captions do
-    not tell. Files that cannot be used are left out and listed with the reason; the input is only read. `threads`
-    decode side by side (up to 4 if None). Nothing is done when `out` is already made of the same input. ValueError when
-    the folder or table cannot be read, no clip is left, or `out` holds something else.
+    in the folder or the one above it). `source` (the folder's name if None) and `licence` apply where the captions have
+    none. Files that cannot be used are left out and listed with the reason; the input is only read. `threads` decode
+    concurrently (up to 4 if None). Nothing is done when `out` is already built from the same input. ValueError when the
+    folder or table cannot be read, no clip remains, or `out` holds something else.
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():

@@ -22,7 +22,7 @@ from videodit_data.video import decode, resample_pictures
 
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
 _LISTED = 100  # files left out that are printed
-_LONG = 240  # characters of what is known besides
+_LONG = 240  # characters of further info
 
 
 def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:

@@ -20,13 +20,13 @@ def ordered_map(
         raise ValueError(f"ordered_map needs at least one thread, not {threads}.")
     pool = ThreadPoolExecutor(threads)
     most = 2 * threads if ahead is None else max(ahead, threads)
-    begun: deque[Future[Result]] = deque()
+    futures: deque[Future[Result]] = deque()
     try:
         for item in items:
-            begun.append(pool.submit(function, item))
-            if len(begun) > most:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+            futures.append(pool.submit(function, item))
+            if len(futures) > most:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

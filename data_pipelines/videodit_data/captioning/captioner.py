@@ -2,9 +2,9 @@
 
     def captioner(clips: Sequence[Clip], lengths: Sequence[Length]) -> Sequence[Mapping[str, str] | Failure]
 
-gives for every clip, in order, one text a length by the length's name, or says why there is none. It is called from as
-many threads as its user says. What it raises ends the run: answers noted so far are kept. A captioner may have an
-`identity` (an `Identity`); without one it is known by its name and its module's source.
+returns for every clip, in order, one text per length by the length's name, or the reason why there is none. It is
+called from the configured number of threads. An exception ends the run; recorded answers are kept. A captioner may have
+an `identity` (an `Identity`); without one its name and its module's source identify it.
 """
 
 import hashlib

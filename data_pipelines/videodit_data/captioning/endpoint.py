@@ -24,9 +24,9 @@ from videodit_data.captioning.transport import Broken, Client, Reply, chat_addre
 from videodit_data.thread_pool import ordered_map
 
 _THROTTLED = "HTTP 429"
-# What no other request would change: the key, the path, the address.
+# Errors that every request would have: of the key, the path, the address.
 _FATAL_STATUSES = {401: "refuses the key", 403: "refuses access", 404: "has no such model or path"}
-_NO_SCHEMA = ("HTTP 400", "HTTP 422", "HTTP 501")  # what servers say that know no response_format
+_NO_SCHEMA = ("HTTP 400", "HTTP 422", "HTTP 501")  # of servers without response_format
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class EndpointConfig:
         url: of the server, with or without /v1/chat/completions. model: its name there.
         key_env: the environment variable that holds the key, if one is needed. The key itself is written nowhere.
         concurrency: requests in flight at most. per_minute: requests a minute at most, None for any number.
-        attempts: for each clip, whatever went wrong. dead_after: requests that fail in a row until the run is stopped.
+        attempts: per clip, for any error. dead_after: consecutive failed requests until the run is stopped.
         connect_seconds, deadline_seconds: until there is a connection, and from then on for all of a request.
-        first_wait, most_wait: seconds before the second attempt, and at most; a server that asks for more is dead.
+        first_wait, most_wait: seconds before the second attempt, and at most; a server that requires more is dead.
         most_bytes: of a reply. max_tokens, temperature: as the API has them; None leaves them out.
     """
 
@@ -76,7 +76,7 @@ class Stopped(RuntimeError):
 
 
 class _Trouble(Exception):
-    """A request without a usable HTTP reply: reason, detail, and seconds that the server asks to wait."""
+    """A request without a usable HTTP reply: reason, detail, and the wait in seconds that the server requires."""
 
     def __init__(self, reason: str, detail: str, wait: float | None = None):
         super().__init__(detail)
@@ -84,7 +84,7 @@ class _Trouble(Exception):
 
 
 class Endpoint:
-    """A captioner that asks a chat endpoint; safe to share between threads.
+    """A captioner that calls a chat endpoint; safe to share between threads.
 
     `clock`, `sleep` and `rng` are for tests; without `sleep`, waits end when the endpoint is stopped. ValueError when
     the key's environment variable is not set.
@@ -113,8 +113,8 @@ class Endpoint:
         self._pace = Pace(config.per_minute, clock=clock, sleep=self._wait)
         self._rng = rng or random.Random()
         self._slots, self._lock = threading.BoundedSemaphore(config.concurrency), threading.Lock()
-        self._failed, self._down = 0, ""  # requests that failed in a row, and why that is enough
-        self._structured = True  # until the server is found not to know it
+        self._failed, self._down = 0, ""  # consecutive failed requests, and the reason of giving up
+        self._structured = True  # until the server refuses it
 
     def __call__(self, clips: Sequence[Clip], lengths: Sequence[Length]) -> list[Answer]:
         """Return captions of each clip. EndpointDown when the endpoint is unusable, Stopped after `stop`."""
@@ -143,7 +143,7 @@ class Endpoint:
             body = self._body(request, pictures, problem, lengths if structured else None)
             try:
                 texts = parse_reply(self._exchange(body), lengths, request.instruction)
-            except TextError as error:  # the endpoint is well: the next request says what was wrong
+            except TextError as error:  # the endpoint works: the next request names the problem
                 self._well(structured)
                 failure = Failure(error.reason, str(error))
             except _Trouble as trouble:
@@ -151,7 +151,7 @@ class Endpoint:
                 if trouble.wait is not None:
                     self._pace.pause(trouble.wait)
                 no_schema = structured and trouble.reason in _NO_SCHEMA
-                # A server that is asked too fast, or for a schema, is alive, unless all attempts at a clip end so.
+                # A server that refuses the rate or the schema is alive, unless all attempts at a clip end so.
                 if attempt == self.config.attempts or not (no_schema or trouble.reason == _THROTTLED):
                     self._failed_once(str(trouble))
                 structured = structured and not no_schema

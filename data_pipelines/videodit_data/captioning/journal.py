@@ -75,7 +75,7 @@ class Journal:
             try:
                 offsets[read_entry(line).question] = end
             except ValueError as error:
-                raise ValueError(f"{self._path}, line {number}, is {error}; remove the line to go on.") from error
+                raise ValueError(f"{self._path}, line {number}, is {error}; remove the line to resume.") from error
             end += len(line)
         return offsets
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from videodit_data.caption_files import JOINERS
 
-_SLACK = 1.5  # models count badly: refused is only what is further off than this factor
+_SLACK = 1.5  # models count badly: only texts that are off by more than this factor are refused
 _BLANKS = "\t\n\r" + JOINERS
 _REFUSAL = re.compile(
     r"(i('m| am| was| can| could| do| did| will| would| have| apolog)|sorry\b|unfortunately,? (i|we)\b|apologies\b)"
@@ -58,7 +58,7 @@ def check_text(text: object, length: Length, instruction: str = "") -> str:
     """Return the caption on one line.
 
     TextError when it is none: no text, empty, too short or too long by half, holding control characters, a refusal,
-    talk around a caption, or words of the `instruction` that asked for it.
+    talk around a caption, or words of its `instruction`.
     """
     if not isinstance(text, str):
         raise TextError("no text", f"The {length.name} caption is missing or no text.")
@@ -74,7 +74,7 @@ def check_text(text: object, length: Length, instruction: str = "") -> str:
     if _CHATTER.match(plain):
         raise TextError("chatter", f"The {length.name} caption begins with talk: {text[:80]!r}.")
     low, high = length.words
-    # Characters too: a word without end would pass for one.
+    # Characters too: an endless word would count as one.
     if len(words) > high * _SLACK or len(text) > 16 * high * _SLACK:
         raise TextError("too long", f"The {length.name} caption has {len(words)} words, not {low} to {high}.")
     if len(words) < low / _SLACK:

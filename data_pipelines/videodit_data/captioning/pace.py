@@ -11,7 +11,7 @@ Sleep = Callable[[float], object]
 class Pace:
     """A token bucket that threads share: `per_minute` requests a minute at most, `burst` of them at once.
 
-    `clock` tells seconds, `sleep` waits for some.
+    `clock` returns seconds, `sleep` waits for some.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The one instruction for captioning clips and for expanding prompts, so that prompts read like training captions.
 
-The part that says what a caption is comes first and is the same for both; only the task differs. Whoever changes a
-word of it changes `VERSION`: captions of different versions are told apart by it.
+The rules of a caption come first and are the same for both; only the task differs. A change of any word needs a new
+`VERSION`, which distinguishes captions of different instructions.
 """
 
 import json

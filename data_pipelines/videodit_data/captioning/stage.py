@@ -1,7 +1,7 @@
 """The stage that captions a data set anew: the same videos with more captions, and a reason for each failure.
 
-Answers are noted in a journal in `OUT.partial` as they come. A run that was interrupted asks only what it has no answer
-to, and from the same answers makes the same bytes, whatever the threads and batches.
+Answers are recorded in a journal in `OUT.partial` as they arrive. A resumed run requests only missing answers, and the
+same answers give the same bytes, for any number of threads and any batch size.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ from videodit_data.storage.manifest import Manifest, Progress
 from videodit_data.storage.records import Record, RecordSource, write_shard
 from videodit_data.video import VideoError
 
-ANSWERS = "captioning.jsonl"  # in the data set: what was answered about each clip, in order
+ANSWERS = "captioning.jsonl"  # in the data set: the answers about each clip, in order
 _JOURNAL = "answers.jsonl"
 _UNDECODABLE = "not decodable"
-_AHEAD = 16  # batches a thread that may wait for one that takes long
+_AHEAD = 16  # batches per thread that may wait for a slow one
 
 
 class Hopeless(RuntimeError):
@@ -53,7 +53,7 @@ def caption_dataset(
 ) -> Manifest:
     """Build a data set in `out` of the videos of `dataset` with the captioner's captions; returns its manifest.
 
-    The manifest's `info` tells the captioner and counts clips captioned and failed, these by reason; `captioning.jsonl`
+    The manifest's `info` names the captioner and counts clips captioned and failed, these by reason; `captioning.jsonl`
     next to it names them. Nothing is done when `out` is already built from the same input.
 
     Args:
@@ -61,12 +61,12 @@ def caption_dataset(
             keeps its captions.
         batch: clips of one call of the captioner. threads: that call it.
         hopeless: first clips that all fail until the run is stopped, other than those that cannot be decoded.
-        reuse: an earlier result, whose good answers to the same questions are taken.
+        reuse: an earlier result, whose valid answers to the same questions are reused.
 
     Raises:
-        Hopeless: when none of the first clips got a caption. Their failures are not noted: the next run asks again.
+        Hopeless: when none of the first clips got a caption. Their failures are not recorded: the next run retries.
         ValueError: when `dataset` holds latents or is one of TensorFlow Datasets, `out` holds something else, or the
-            captioner gives other than answers.
+            captioner returns other than answers.
     """
     dataset, out, look = Path(dataset), Path(out), look or Look()
     if hopeless < 1:
@@ -92,7 +92,7 @@ def caption_dataset(
     partial = manifest.partial_directory(out)
     partial.mkdir(parents=True, exist_ok=True)
     with Journal(partial / _JOURNAL) as journal:
-        if (partial / ANSWERS).is_file():  # a run that was ended between its last two steps
+        if (partial / ANSWERS).is_file():  # a run that was interrupted between its last two steps
             _take_over(partial, journal)
         if reuse is not None:
             _take_over(Path(reuse), journal)
@@ -156,7 +156,7 @@ class _Asker:
     captioner: Captioner
     lengths: Sequence[Length]
     look: Look
-    about: str  # all that decides an answer apart from the clip
+    about: str  # all that an answer depends on apart from the clip
     journal: Journal
     start: _Start = field(default_factory=_Start)
 
@@ -208,7 +208,7 @@ def _lasts(answer: Answer) -> bool:
 def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int, report: Progress) -> list[Entry]:
     """Return one entry per clip, in order. `Hopeless` when all of the first clips failed.
 
-    Whatever ends it early, answers that are under way are waited for and noted.
+    When an error ends it early, answers in flight are awaited and recorded.
     """
     entries: list[Entry] = []
     futures: deque[Future[list[Entry]]] = deque()

@@ -1,6 +1,6 @@
 """One HTTP request with a deadline for all of it.
 
-The standard library's client, because its socket can be cut from outside: urllib3, requests and httpx bound the wait
+The standard library's client, because another thread can close its socket: urllib3, requests and httpx bound the wait
 for each read, which a server that sends a byte a second passes for ever. No redirects (they would carry the key along),
 no connection kept: a model takes seconds, a handshake does not.
 """
@@ -99,7 +99,7 @@ class Client:
                     connection.request("POST", self.address.target, body, {**headers, "Connection": "close"})
                     response = connection.getresponse()
                     data = response.read(self._most + 1)
-                    # Fewer bytes than were promised come without an error where a size is asked for.
+                    # A read with a size raises no error when fewer bytes arrive than were declared.
                     if response.length and len(data) <= self._most:
                         raise http.client.IncompleteRead(data, response.length)
             except (OSError, ValueError, http.client.HTTPException) as error:
@@ -144,13 +144,13 @@ class Client:
 
 def _shut_down(sock: socket.socket) -> None:
     with suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of the connection below TLS, which need not agree
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # the connection below TLS, without its closing handshake
 
 
 def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    reason = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may hold what the server sent
+    reason = "".join(c if c.isprintable() else " " for c in str(error)[:200])  # it may contain bytes of the server
     return " ".join(reason.split()) or type(error).__name__
 
 

@@ -27,7 +27,7 @@ from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig, ShotFinder
 from videodit_data.footage.text import Strokes
 
-# All that decides the result, apart from the configuration.
+# All that the result depends on, apart from the configuration.
 MADE_BY = (VERSION, *(f"{each.__name__} {each.__version__}" for each in (av, cv2, scenedetect)))
 _LEAST = 16  # pixels of a side: optical flow needs some
 _EPSILON = 1e-3  # seconds: containers round times
@@ -35,13 +35,13 @@ _EPSILON = 1e-3  # seconds: containers round times
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """How closely clips are looked at; `analysis_result.MEASURES` says what the measures are.
+    """Settings of the measures of clips, which `analysis_result.MEASURES` explains.
 
     Attributes:
         looks: pictures a second that are measured.
         pixels: to about how many pixels these are scaled down; sharpness belongs to this size.
         step: seconds, at least, between two pictures whose motion and change is measured.
-        text_seconds: how long strokes stay in place that are taken for text.
+        text_seconds: least duration of unchanged strokes that count as text.
     """
 
     looks: float | int = 4
@@ -128,7 +128,7 @@ class _Watch:
     def __init__(self, config: AnalysisConfig):
         self.finder, self._config = ShotFinder(config.shots), config.measures
         self._small_pixels = config.shots.pixels
-        self.times, self.hashes = array("d"), array("Q")  # seconds of the stream, NaN where it says none
+        self.times, self.hashes = array("d"), array("Q")  # seconds of the stream, NaN where a frame has no time
         self._looks: list[_Look] = []
         self._steps: list[_Step] = []
         self._scalers = VideoReformatter(), VideoReformatter()

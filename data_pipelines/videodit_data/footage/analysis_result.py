@@ -7,7 +7,7 @@ from typing import Any
 
 from videodit_data.video import VideoInfo
 
-VERSION = 1  # of analysis: to be raised with every change of what is found, so that no cache answers with the old
+VERSION = 1  # of the analysis: raise it with every change of results, which invalidates caches
 MEASURES: Mapping[str, str] = {
     "motion": "mean speed of the picture's points (optical flow), in shorter sides of the picture a second",
     "sharpness": "variance of the Laplacian at one size of picture, in squared grey levels of 255 (median of looks)",
@@ -37,7 +37,7 @@ class Clip:
         start: first frame in the source. frames: how many.
         start_seconds: presentation time of the first frame after the source's first.
         measures: what was measured, by its name in MEASURES; None where there is nothing to measure.
-        fingerprint: perceptual hashes of frames spread over the clip, 64 bits each.
+        fingerprint: perceptual hashes of evenly spaced frames, 64 bits each.
     """
 
     start: int

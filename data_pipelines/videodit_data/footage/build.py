@@ -1,6 +1,6 @@
 """The build of a data set from raw footage: gathers the input, runs the pipeline, finishes shards and decisions.
 
-What was decoded lies in OUT.partial by the hash of what it was decoded from: a build that was interrupted, anywhere and
+Decoded results lie in OUT.partial by the hash of their input: a build that was interrupted, anywhere and
 in any way, resumes and ends with the same bytes as one that was not, whatever the number of workers.
 """
 
@@ -45,7 +45,7 @@ def build(
 ) -> Manifest:
     """Build a data set in `out` from the footage that globs, folders or files match; returns its manifest.
 
-    Nothing is done when `out` is already made of the same input and configuration.
+    Nothing is done when `out` is already built from the same input and configuration.
 
     Args:
         cache: folder in which analyses of sources are kept for other builds; in OUT.partial, for this one, if None.
@@ -136,7 +136,7 @@ def _end_stages_on_interrupt() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before)
-        log.setLevel(logging.CRITICAL)  # what is ended in the middle complains
+        log.setLevel(logging.CRITICAL)  # Beam logs errors of work that is ended
         stages.stop()
         describe.stop()
         raise KeyboardInterrupt

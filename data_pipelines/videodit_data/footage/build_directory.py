@@ -12,7 +12,7 @@ from videodit_data.footage.decisions import THUMBNAILS
 from videodit_data.storage import manifest
 from videodit_data.storage.manifest import Described, LeftOut, Manifest
 
-EXTRA = (DECISIONS, THUMBNAILS, "notes.json")  # what stays of the partial directory apart from shards and manifest
+EXTRA = (DECISIONS, THUMBNAILS, "notes.json")  # kept of the partial directory apart from shards and manifest
 NOTES = "shards"  # notes of the shards' contents
 _INPUT_DEPENDENT = (DECISIONS, THUMBNAILS, NOTES)  # of one input and configuration; the rest is reusable
 
@@ -35,7 +35,7 @@ def check_unused(out: str, info: Mapping[str, Any]) -> None:
 def find_finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
     """Return the data set in `out` if it is that of `info`, None if there is none. ValueError for something else.
 
-    What an interruption left half moved there is moved to its end.
+    A move that was interrupted is completed.
     """
     if not file_system.is_remote(out):
         return manifest.already_built(Path(out), info)
@@ -67,7 +67,7 @@ def open_partial(out: str, info: Mapping[str, Any]) -> str:
 
 def finish(out: str, described: Sequence[Described], info: Mapping[str, Any], left_out: Sequence[LeftOut]) -> Manifest:
     """Turn the partial directory into the data set, the manifest last."""
-    for folder in (DECISIONS, THUMBNAILS):  # what a worker that was killed left half-written
+    for folder in (DECISIONS, THUMBNAILS):  # unfinished files of killed workers
         files = file_system.files(file_system.join(partial(out), folder))
         file_system.delete([path for name, path in files.items() if name.endswith(".tmp")])
     if not file_system.is_remote(out):

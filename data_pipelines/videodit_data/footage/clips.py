@@ -1,4 +1,4 @@
-"""Shots divided into clips of bounded length."""
+"""Division of shots into clips of bounded length."""
 
 import itertools
 from bisect import bisect_left, bisect_right
@@ -30,7 +30,7 @@ def divide(
     """Return parts of shots that are long enough for clips, and parts that are too short; each frame is in one part.
 
     A shot becomes the fewest even parts that are not too long. Where these would be too short, it becomes parts as long
-    as may be and a rest. `seconds` says when each frame is shown, and at its end when the last one is over.
+    as possible and a rest. `seconds` are the frames' presentation times, and at its end that of the last frame's end.
     """
     clips: list[Shot] = []
     short: list[Shot] = []

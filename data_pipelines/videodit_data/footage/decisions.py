@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 FOLDER, THUMBNAILS = "decisions", "thumbnails"  # next to the shards
 STAGES = ("match", "read", "split", "filter", "captions", "duplicates", "cut", "caption", "kept")
-_MEASURE = "measure."  # begins the columns of measures
+_MEASURE = "measure."  # prefix of the columns of measures
 
 _COLUMNS = {
     "source": pa.string(),

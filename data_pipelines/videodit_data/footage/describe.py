@@ -1,8 +1,7 @@
 """Captioning of kept clips by a model, if requested: every answer is stored under the hash of its question.
 
-A build that was interrupted asks only what it has no answer to. A clip of which the captioner says that it never will
-have captions keeps those that it has, or else is dropped; what would go better another time ends the build instead,
-which then resumes with the same command.
+A resumed build requests only missing answers. A clip with a lasting failure keeps the captions that it has, or else is
+dropped; a failure that may not recur ends the build instead, which then resumes with the same command.
 """
 
 import dataclasses
@@ -36,7 +35,7 @@ from videodit_data.thread_pool import ordered_map
 from videodit_data.video import VideoError
 from videodit_data.video.isolate import Limits
 
-_BATCH = 32  # clips that are asked about together, side by side
+_BATCH = 32  # clips of one batch, captioned concurrently
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,10 @@ class CaptionerConfig:
     Attributes:
         use: "module:function" (see captioning/captioner.py), or the address of an OpenAI-style chat endpoint.
         model, key_env, per_minute: of an endpoint, see `EndpointConfig`; each worker counts its own minutes.
-        concurrency: clips asked about side by side, by each worker.
+        concurrency: clips that each worker captions concurrently.
         lengths: of captions, see captioning/lengths.py.
         keep: where captions that a clip has stay: before the new ones, after them, or nowhere.
-        frames, side: of a clip that are shown, and pixels of their longer side.
+        frames, side: frames of a clip that the captioner gets, and pixels of their longer side.
     """
 
     use: str | None = None
@@ -101,7 +100,7 @@ class CaptionerConfig:
 
 
 _lock = threading.Lock()
-_open: dict[CaptionerConfig, "_Open"] = {}  # of this worker: an endpoint paces itself
+_open: dict[CaptionerConfig, "_Open"] = {}  # captioners of this worker: an endpoint has its own rate limit
 
 
 class _Open:

@@ -67,9 +67,9 @@ class _Compare(beam.DoFn):
         self._bits = bits
 
     def process(self, element: tuple[Any, dict[str, Iterable[Any]]]) -> Iterator[Any]:
-        _, together = element
-        (firsts,), entries = together["firsts"], 0
-        for entry in together["entries"]:
+        _, groups = element
+        (firsts,), entries = groups["firsts"], 0
+        for entry in groups["entries"]:
             entries += 1
             for first in firsts:
                 if first.rank >= entry.rank:

@@ -74,7 +74,7 @@ def open_for_writing(path: str, *, once: bool = True) -> Iterator[Path]:
     """Open a local file to write, which becomes `path` if no error is raised, and is deleted otherwise.
 
     Args:
-        once: keep an existing file: its path says what its bytes are made from.
+        once: keep an existing file, whose path identifies its bytes.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:

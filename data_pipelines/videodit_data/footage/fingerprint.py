@@ -1,7 +1,7 @@
 """Perceptual hashes of clips: near copies (re-encoded, rescaled, brightened, slightly cropped) have similar hashes.
 
 A frame's hash is the 64-bit DCT pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
-2010): the signs of the 8 x 8 lowest frequencies, but for the mean, of a 32 x 32 grey picture against their median.
+2010): the signs of the 8 x 8 lowest frequencies, without the mean, of a 32 x 32 grey picture against their median.
 A clip's fingerprint is the hashes of evenly spaced frames. On 14 clips of real footage, copies at crf 45, at a
 seventh of the size, 30% brighter or without 2% at each side were at most 5 bits away, those with a gamma of 0.7,
 without 4% at each side or with a caption 10 bits; clips of other footage were at least 25 bits away.

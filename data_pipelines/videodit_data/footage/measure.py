@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-cv2.setNumThreads(1)  # optical flow comes out otherwise with another number of threads
+cv2.setNumThreads(1)  # the result of optical flow depends on the number of threads
 
 _BAR = 20  # grey level up to which a bar may be lit by noise
 _QUIET = 0.995  # share of a bar's pixels that are no brighter

@@ -21,9 +21,9 @@ DETECTORS = {
     "content": (ContentDetector, "threshold"),
     "histogram": (HistogramDetector, "threshold"),
 }
-_PAD = 2  # frames repeated at both ends: the adaptive detector looks so far to each side
+_PAD = 2  # frames repeated at both ends: the window of the adaptive detector on each side
 _TINY = (32, 18)  # width and height at which the pictures on both sides are compared
-_BLACK, _WHITE = 24, 231  # a picture has faded when all levels, but for one in a hundred, are beyond
+_BLACK, _WHITE = 24, 231  # a picture has faded when 99 % of its levels are beyond
 _ALIKE = 0.85  # correlation of pictures that differ in brightness and a little motion
 _EPSILON = 1e-3  # seconds: containers round times
 _RATE = 25.0  # PySceneDetect's times need one; every length here is in frames

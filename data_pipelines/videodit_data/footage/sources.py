@@ -37,7 +37,7 @@ class Source:
 
     def to_json(self) -> str:
         """Return one line, for `from_json`."""
-        return json.dumps(asdict(self))  # ASCII: paths need be no Unicode, and no letter ends a line
+        return json.dumps(asdict(self))  # ASCII: paths may be no Unicode, and no character ends a line
 
     @staticmethod
     def from_json(line: str) -> "Source":
@@ -120,7 +120,7 @@ def gather(
     matched, unusable = _all(inputs, without)
     if not any(is_video(each.path) for each in matched):
         raise ValueError(f"--input {' '.join(inputs)} matches no video ({', '.join(VIDEOS)}).")
-    tables: dict[str, set[str]] = defaultdict(set)  # and the folders that they speak of
+    tables: dict[str, set[str]] = defaultdict(set)  # and the folders that they are about
     for root in {each.root for each in matched}:
         if (table := _table(root, captions)) is not None:
             tables[table].add(root)
@@ -160,7 +160,7 @@ class _Matched:
 def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched], list[tuple[str, str]]]:
     """Return the files that the inputs match, each once, and their further names. ValueError as `gather`."""
     names: dict[str, str] = {}
-    first_of: dict[str, _Matched] = {}  # by where they really are
+    first_of: dict[str, _Matched] = {}  # by real path
     links = []
     for pattern in inputs:
         root, paths = _match(pattern)

@@ -33,7 +33,7 @@ def key_of(*parts: Any) -> str:
 
 _stopped = threading.Event()
 _lock = threading.Lock()
-_processes: dict[Limits, Isolated] = {}  # of this worker, which its stages share
+_processes: dict[Limits, Isolated] = {}  # processes of this worker, which its stages share
 
 
 def _isolated(limits: Limits) -> Isolated:

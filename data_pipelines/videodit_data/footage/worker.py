@@ -73,7 +73,7 @@ def thumbnail(path: str, start: int, frames: int, name: str, out: str) -> None:
     sink = io.BytesIO()
     try:
         Image.fromarray(np.concatenate(pictures, axis=1)).save(sink, format="JPEG", quality=_QUALITY)
-    except OSError as error:  # 65,535 pixels are the most
+    except OSError as error:  # a JPEG has at most 65,535 pixels a side
         raise video.VideoError(f"{name}: no JPEG can be made ({error}).") from None
     Path(out).write_bytes(sink.getvalue())
 

@@ -1,7 +1,7 @@
 """The registry of data formats: `NAME:REST` is opened by what is registered under NAME, any other path as a directory.
 
 A new format is one file: a function that returns a `Dataset`, and a call of `register_format`. A module of this package
-that has the format's name is imported when a path asks for it; code elsewhere registers when it is imported.
+that has the format's name is imported when a path names it; code elsewhere registers when it is imported.
 """
 
 import os

@@ -22,7 +22,7 @@ from videodit_data.reading.transforms import choose_caption
 from videodit_data.storage.records import Record
 
 _POSTERIOR = "latent_mean", "latent_logvar"
-_POOLED = {"video", *_POSTERIOR}  # large arrays, in memory that is used again
+_POOLED = {"video", *_POSTERIOR}  # large arrays, in reused memory
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 

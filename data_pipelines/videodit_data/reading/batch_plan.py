@@ -10,7 +10,7 @@ from typing import Any
 
 from videodit_data.reading.packing import Packing, first_fit_decreasing
 
-Entry = tuple[int, ...]  # positions of the clips that share a batch entry; none in one that is padding
+Entry = tuple[int, ...]  # positions of the clips that share a batch entry; empty for padding
 
 
 class BucketPlan(Iterator[list[Entry]]):
@@ -28,7 +28,7 @@ class BucketPlan(Iterator[list[Entry]]):
         self._deferred: dict[int, list[int]] = {}
 
     def __next__(self) -> list[Entry]:
-        # A state of larger batches may hold more than one of ours.
+        # A state of larger batches may hold several batches of this size.
         full = next((b for b, positions in self._deferred.items() if len(positions) >= self._batch_size(b)), None)
         while full is None and self._next != self._length:
             position, bucket = self._next, self._bucket_of(self._next)

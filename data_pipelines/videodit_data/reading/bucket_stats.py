@@ -13,7 +13,7 @@ from videodit_data.reading.buckets import Bucket
 from videodit_data.reading.clip_source import ClipSource
 from videodit_data.reading.reader_config import ReaderConfig
 
-_MAX_BATCHES = 1000  # that are planned
+_MAX_BATCHES = 1000  # of a plan
 
 
 @dataclass(frozen=True)

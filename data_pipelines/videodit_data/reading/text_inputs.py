@@ -63,7 +63,7 @@ class TokenizedText:
 
 
 class CachedText:
-    """`text` and `text_mask` of as many tokens as were embedded, from the data sets whose captions are asked for.
+    """`text` and `text_mask` of as many tokens as were embedded, from the data sets of the captions.
 
     Embeddings are as stored, and zero where a caption has ended.
     """

@@ -24,7 +24,7 @@ FILE = "manifest.json"
 FORMAT, VERSION = "videodit-data", 2
 _INFO = "info.json"  # of a data set that is being built
 
-Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+Progress = Callable[[str, int, int], None]  # stage, number of finished items, total
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Manifest:
     left_out: tuple[LeftOut, ...] = ()
     info: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    texts: tuple[TextShard, ...] = ()  # embeddings of the clips' captions, made by what `info["text"]` says
+    texts: tuple[TextShard, ...] = ()  # embeddings of the clips' captions, of the encoder in `info["text"]`
 
     @property
     def clips(self) -> int:
@@ -191,7 +191,7 @@ def build(
     """Write a data set of `clips` records over `shards` even shards; returns its manifest.
 
     `make(range)` yields the records with those numbers; it is called once for every shard that is not there yet, so it
-    must depend on nothing but the numbers and what `info` says. `info` is plain JSON. Nothing is done when `directory`
+    must depend only on the numbers and on `info`. `info` is plain JSON. Nothing is done when `directory`
     already holds the data set of the same `info`. ValueError when it holds anything else, or on no clips at all.
     """
     directory = Path(directory)
@@ -293,7 +293,7 @@ def finish(
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_whole(partial / FILE, manifest.to_json())
     partial.rename(directory)
-    (directory / _INFO).unlink(missing_ok=True)  # last: without it nobody knows what unfinished shards are of
+    (directory / _INFO).unlink(missing_ok=True)  # last: it identifies the input of unfinished shards
     return manifest
 
 

@@ -145,7 +145,7 @@ def with_latent(
     width: int,
     dtype: str = "float16",
 ) -> Record:
-    """Return the record with latents in place of its video; the keywords describe the pixels that the VAE saw.
+    """Return the record with latents instead of its video; the keywords describe the pixels that the VAE encoded.
 
     `dtype` is how the latents are stored, "float16" or "bfloat16". ValueError when a value does not fit it.
     """

@@ -44,7 +44,7 @@ def export(
         raise ValueError(f"A split is named by letters, digits and _, a letter first, and not 'all'; not '{split}'.")
     target = directory if root is None else Path(root) / name / VERSION
     features = _features(directory, described)
-    others = _read_splits(target, features)  # a directory is one split, whatever it was called before
+    others = _read_splits(target, features)  # a directory is one split, whatever its earlier name
     own_split = _split(directory, described, split, target)
     template = others.get(split, own_split)["filepathTemplate"]
     if root is not None and template != own_split["filepathTemplate"]:

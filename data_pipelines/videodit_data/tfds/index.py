@@ -17,7 +17,7 @@ from typing import Any
 from videodit_data.storage.manifest import Progress
 
 FORMAT, VERSION = "videodit-tfds-index", 1
-_SILENCE = 20.0  # seconds without a word, where nobody watches the progress
+_SILENCE = 20.0  # seconds between log messages without a progress callback
 
 
 @dataclass(frozen=True)

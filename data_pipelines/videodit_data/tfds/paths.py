@@ -29,7 +29,7 @@ class TfdsOptions:
             id: one that names clips. Each may be left out where the choice is clear, id always.
         template: the caption of a label: {label} in words, {name} as it is written. Without texts and labels, the
             caption of every clip.
-        licence: where TFDS tells none. data_dir: where names are looked for, ~/tensorflow_datasets if not given.
+        licence: where TFDS has none. data_dir: the folder of named data sets, ~/tensorflow_datasets if not given.
         index: a folder for the index; that of the data set if not given.
     """
 

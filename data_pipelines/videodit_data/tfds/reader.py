@@ -66,7 +66,7 @@ class Reader:
         try:
             data = self._data[int(self._starts[1][part]) + index - int(self._starts[0][part])]
             return data, self._connector.deserialize_example_np(data)
-        except Exception as error:  # protobuf's and TFDS's own are many
+        except Exception as error:  # protobuf and TFDS raise many kinds
             raise ValueError(f"{self.name(index)} cannot be read ({str(error).strip():.200})") from error
 
     def facts(self, index: int) -> Entry:
@@ -111,7 +111,7 @@ class Reader:
         return cleaned
 
     def _label(self, field: tfds_fields.Field, number: int) -> list[str]:
-        if number < 0:  # TFDS's way to say that there is none
+        if number < 0:  # TFDS's value for no label
             return []
         name = functools.reduce(lambda connector, key: connector[key], field.path, self._connector).int2str(number)
         return [(self.options.template or "a video of {label}").format(label=in_words(name), name=name)]

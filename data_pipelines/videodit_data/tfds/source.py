@@ -4,8 +4,8 @@
 
 They must be prepared as array_record: `builder.download_and_prepare(file_format="array_record")`. The frames go to the
 batch as TFDS stores them; only those that are served are decoded, with Pillow, so that the same files give the same
-bytes everywhere. What must be known of every clip before any is served, its size, is found by reading the split once,
-and kept (`index`).
+bytes everywhere. The size of every clip, which is needed before any is served, comes from reading the split once, and
+is stored (`index`).
 """
 
 import hashlib

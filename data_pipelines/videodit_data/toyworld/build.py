@@ -19,7 +19,7 @@ from videodit_data.toyworld.world import world
 
 LICENCE = "CC0-1.0"
 
-# Clips handed to a process at a time: enough to hide the hand-over, few enough to stop soon.
+# Clips per task of a process: enough to hide the transfer, few enough to stop soon.
 CHUNK = 8
 
 
@@ -69,7 +69,7 @@ def build(
     if processes < 1:
         raise ValueError(f"Building toyworld clips needs at least one process, not {processes}.")
     recipe = Recipe(level, seed, Format(height, width, frames, fps), crf)
-    # The first clip's hash stands for the code that makes them: another release's clips are another data set.
+    # The first clip's hash identifies the generator's code: another release's clips are another data set.
     first = hashlib.sha256(recipe(0).pack()).hexdigest()
     generator_info = {"generator": "toyworld", "clips": clips, "shards": shards, "first_clip": first}
     info = generator_info | asdict(recipe) | {"world": world(level)}
@@ -87,7 +87,7 @@ def _workers(processes: int) -> Iterator[ProcessPoolExecutor | None]:
     if processes <= 1:
         yield None
         return
-    # Spawned, not forked: the caller may hold threads.
+    # Spawned, not forked: the caller may have threads.
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _leave_interrupts_to_the_caller)
     try:
         yield pool

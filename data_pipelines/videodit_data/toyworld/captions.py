@@ -57,7 +57,7 @@ BACKGROUNDS = (" on a {} background", " against a {} background")
 CAMERAS = (", as the camera pans {}", ", seen by a camera panning {}")
 JOINTS = (" and ", ", while ")
 
-# The patterns of a caption's first clause, and of those that may follow it in the same voice.
+# The patterns of a caption's first clause, and of the clauses that may follow it in the same form.
 MOVING = (
     "a {size}{colour} {shape} {does}",
     "the {size}{colour} {shape} {does}",

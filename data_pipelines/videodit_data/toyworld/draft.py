@@ -85,7 +85,7 @@ def draw_background(rng: np.random.Generator, level: Level) -> Background:
         angles, pitches = rng.uniform(0, 2 * math.pi, 6), rng.uniform(0.6, 3.0, 6)
         waves = [(p * math.cos(a), p * math.sin(a)) for p, a in zip(pitches, angles, strict=True)]
     phased = tuple((float(u), float(v), float(phase)) for (u, v), phase in zip(waves, phases, strict=False))
-    # Black would swallow the darker half of a texture.
+    # Black would clip the darker half of a texture.
     return Background(texture, "grey" if tone == "black" else tone, float(rng.uniform(12, 18)), phased)
 
 

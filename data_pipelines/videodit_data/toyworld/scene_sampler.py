@@ -13,7 +13,7 @@ from videodit_data.toyworld.physics import Body, Event, Path, Vector, simulate
 from videodit_data.toyworld.scene import Occluder, Scene, Thing
 from videodit_data.toyworld.world import Level
 
-# The least distance between two things that do not collide, and the tries before what is drawn is drawn anew.
+# The least distance between two things that do not collide, and the tries before the things are drawn anew.
 GAP = 0.03
 TRIES = 30
 DRAWS = 10_000

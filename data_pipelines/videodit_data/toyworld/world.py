@@ -26,7 +26,7 @@ PALETTE: dict[str, RGB] = {
 
 MOTIONS: tuple[str, ...] = ("left", "right", "up", "down", "clockwise", "bounce")
 
-# From here on, fewer frames are called a still and their captions say nothing about motion.
+# Clips of fewer frames count as stills, and their captions do not mention motion.
 FEWEST_MOVING_FRAMES = 5
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-# What holds frames: video, and pictures as clips of one frame.
+# Files with frames: videos, and pictures as clips of one frame.
 VIDEOS = (
     *(".mp4", ".webm", ".mov", ".avi", ".gif", ".mkv", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"),
     *(".png", ".jpg", ".jpeg", ".webp"),

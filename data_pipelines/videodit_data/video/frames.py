@@ -162,7 +162,7 @@ def _pictures(
         shape = len(indices), height, width, 3
         if out is None:
             out = np.empty(shape, np.uint8)
-        elif out.shape != shape:  # OpenCV would write elsewhere and say nothing
+        elif out.shape != shape:  # OpenCV would silently write to another array
             raise ValueError(f"{clip.label}: {len(indices)} frames of {height} x {width} do not fit out, {out.shape}.")
         until = int(np.searchsorted(ticks, tick, side="right"))
         cv2.merge([plane[top : top + height, left : left + width] for plane in planes], out[filled])
@@ -176,7 +176,7 @@ def _pictures(
 def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
     """Return frames in presentation order from the keyframe at or before tick `first` on, each with its tick.
 
-    Before `first` those may be missing that no other frame is predicted from.
+    Before `first`, frames that are no reference for others may be missing.
     """
     container, stream = clip.container, clip.stream
     if timeline.by_count:
@@ -192,7 +192,7 @@ def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[
             yield first_frame
             yield from frames
             return
-    # At the beginning, or in a container that cannot seek to its keyframes.
+    # At the start, or in a container that cannot seek to its keyframes.
     container.seek(_beginning(clip, timeline), stream=stream)
     frames = _timed(clip, first)
     first_frame = next(frames, None)
@@ -204,9 +204,7 @@ def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[
 
 def _beginning(clip: Opened, timeline: Timeline) -> int:
     first_tick = int(timeline.ticks[0])
-    if clip.container.format.name.startswith(
-        "mpeg"
-    ):  # searched by times of decoding, which come before those of showing
+    if clip.container.format.name.startswith("mpeg"):  # seeks by decoding times, which precede presentation times
         return first_tick - round(1 / clip.stream.time_base)
     return clip.stream.start_time or first_tick
 

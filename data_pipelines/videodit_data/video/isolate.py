@@ -1,8 +1,8 @@
 """Isolation: functions of video files run in processes of their own, with limits, so that a hostile file costs itself.
 
 `Isolated` calls any function by its name; a crash, too much memory or too much time is a `VideoError` then as well.
-What the machine does to a file (a full disk, a file that is not there for a moment) is a `RuntimeError` instead: that
-says nothing of the file, and is not to be noted of it.
+Faults of the machine (a full disk, a file that is missing for a moment) are a `RuntimeError` instead: they are no fault
+of the file, and must not be recorded for it.
 """
 
 import base64
@@ -108,7 +108,7 @@ class _Worker:
             raise RuntimeError(f"{name}: {_trouble(error)}") from None
         request = {"path": str(path), "name": name, "arguments": arguments}
         answer = self._request(request, seconds)
-        if answer == _KILLED:  # perhaps for memory that others took
+        if answer == _KILLED:  # perhaps for memory that other processes took
             self.end()
             answer = self._request(request, seconds)
         if isinstance(answer, str):
@@ -197,7 +197,7 @@ def _answer(function: Callable[..., Any], request: dict[str, Any], most: int) ->
         result = function(request["path"], name=request["name"], **request["arguments"])
     except MemoryError:
         return {"error": f"{request['name']}: needs more than {most} MiB."}
-    except Exception as error:  # whatever a library makes of a hostile file
+    except Exception as error:  # a library may raise anything on a hostile file
         if (trouble := _system_error(error, request["path"])) is not None:
             return {"trouble": _trouble(trouble)}
         if isinstance(error, VideoError):

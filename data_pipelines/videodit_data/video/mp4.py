@@ -74,7 +74,7 @@ def _write(
     options = {"movflags": "faststart+use_metadata_tags", "fflags": "+bitexact"}
     with av.open(str(file), "w", format="mp4", options=options) as container:
         container.metadata.update(metadata)
-        # x264's macroblock tree reads memory that nobody wrote when frames are small: other bytes at every call.
+        # x264's macroblock tree reads uninitialised memory for small frames: the bytes would differ at every call.
         encoder_options = {"threads": "1", "x264-params": "mbtree=0"} | encoder_options
         stream = container.add_stream("libx264", rate=rate, options=encoder_options)
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"

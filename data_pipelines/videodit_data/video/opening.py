@@ -11,16 +11,16 @@ import av.logging
 import numpy as np
 from jaxtyping import Float64, Int64
 
-av.logging.set_level(None)  # codecs report through exceptions, never on the terminal
+av.logging.set_level(None)  # codecs report through exceptions, not on the terminal
 
 Source = bytes | str | os.PathLike[str]
 
 
-# Files that hold what they show: a playlist in disguise would have FFmpeg open other files, or addresses.
+# Formats whose files contain their own frames: FFmpeg would open the files or addresses of a disguised playlist.
 _OPENING = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,mpeg,mpegts,ogg,asf,mxf,nut,ivf,apng,image2,"
     "h264,hevc,mjpeg,yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe",
-    "pattern_type": "none",  # a picture's name is no pattern of names
+    "pattern_type": "none",  # a picture's name is not a pattern
 }
 
 
