@@ -1,4 +1,4 @@
-"""Tiny clips whose frames say their own number, files of any container, and data sets made of them."""
+"""Fixtures: tiny clips whose frames encode their own number, files of any container, and data sets of them."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -15,7 +15,7 @@ STEP = 10  # grey levels from one numbered frame to the next
 
 @pytest.fixture(scope="session")
 def real_clips() -> Path:
-    """The folder of real footage; tests that need it skip where it is not."""
+    """Return the folder of real footage; tests that need it are skipped where it is missing."""
     folder = Path(__file__).parents[3] / "shared" / "data" / "videos"
     if not folder.is_dir():
         pytest.skip(f"no real footage at {folder}")
@@ -24,7 +24,7 @@ def real_clips() -> Path:
 
 @pytest.fixture(scope="session")
 def numbered() -> Callable[..., np.ndarray]:
-    """numbered(count, height, width) -> uint8 frames, up to 24 of them, frame i all of grey level 8 + 10 i."""
+    """Return a function numbered(count, height, width) -> uint8 frames, 24 at most, frame i of grey level 8 + 10 i."""
 
     def make(count: int, height: int = 32, width: int = 48) -> np.ndarray:
         levels = (8 + STEP * np.arange(count)).astype(np.uint8)
@@ -35,7 +35,7 @@ def numbered() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def numbers() -> Callable[[np.ndarray], list[int]]:
-    """numbers(video) -> the number that each frame says, from bytes or from [-1, 1]."""
+    """Return a function numbers(video) -> the number that each frame encodes, from bytes or from [-1, 1]."""
 
     def read(clip: np.ndarray) -> list[int]:
         levels = (clip + 1) * 127.5 if clip.dtype == np.float32 else clip.astype(float)
@@ -46,7 +46,7 @@ def numbers() -> Callable[[np.ndarray], list[int]]:
 
 @pytest.fixture(scope="session")
 def write_file() -> Callable[..., Path]:
-    """write_file(path, frames, codec, pix_fmt, fps, options, ticks) writes with PyAV; `ticks` are times in 1/1000 s."""
+    """Return a function that writes a video file with PyAV; `ticks` are the frames' times in 1/1000 s."""
 
     def write(
         path: Path,
@@ -75,7 +75,7 @@ def write_file() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def data_set(numbered: Callable[..., np.ndarray]) -> Callable[..., Path]:
-    """data_set(directory, lengths, fps, height, width) writes one clip a length and returns the directory."""
+    """Return a function data_set(directory, lengths, fps, height, width) that writes one clip per length."""
 
     def make(
         directory: Path, lengths: Sequence[int], fps: float = 8.0, height: int = 32, width: int = 48, shards: int = 1

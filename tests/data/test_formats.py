@@ -18,7 +18,7 @@ from videodit_data.tokenizer import NoTokenizer
 
 @pytest.fixture
 def formats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry of the test's own."""
+    """Use a registry of this test alone."""
     monkeypatch.setattr(registry, "_OPENERS", FunctionRegistry("data format", "videodit_data.formats"))
 
 

@@ -1,4 +1,4 @@
-"""Files made to break readers: each is refused by name or read right, within limits, and costs nothing but itself."""
+"""Files made to break readers: each is refused by name or read correctly, within limits, and affects no other file."""
 
 import os
 import random
@@ -39,8 +39,8 @@ def verifier():
 
 
 @pytest.fixture(scope="module")
-def sound_files(numbered, write_file, tmp_path_factory):
-    """One sound file of each kind."""
+def intact_files(numbered, write_file, tmp_path_factory):
+    """Write one intact file of each kind."""
     root = tmp_path_factory.mktemp("whole")
     frames = numbered(FRAMES)
     frames[:, 8:24, 8:24] = np.random.default_rng(0).integers(0, 255, (FRAMES, 16, 16, 3), np.uint8)
@@ -48,7 +48,7 @@ def sound_files(numbered, write_file, tmp_path_factory):
 
 
 def damage(data: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """What was done, and what came of it."""
+    """Return the kind of damage, and the damaged bytes."""
     how = rng.choice(["cut", "flip", "zero", "insert", "remove", "noise"])
     bad, at, length = bytearray(data), rng.randrange(len(data)), rng.choice([1, 8, 64, 512])
     if how == "cut":
@@ -68,8 +68,8 @@ def damage(data: bytes, rng: random.Random) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files_are_refused_by_name_or_read_whole(kind, sound_files, verifier, tmp_path):
-    data, rng = sound_files[kind].read_bytes(), random.Random(kind)
+def test_damaged_files_are_refused_by_name_or_read_whole(kind, intact_files, verifier, tmp_path):
+    data, rng = intact_files[kind].read_bytes(), random.Random(kind)
     expected, outcomes = video.decode(data), {"refused": 0, "read": 0}
     for case in range(CASES):
         how, bad = damage(data, rng)
@@ -93,14 +93,14 @@ def test_damaged_files_are_refused_by_name_or_read_whole(kind, sound_files, veri
     assert outcomes["refused"] >= CASES // 8 and sum(outcomes.values()) == CASES
 
 
-def test_what_is_no_video_is_refused(verifier, sound_files, tmp_path):
+def test_what_is_no_video_is_refused(verifier, intact_files, tmp_path):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("not a film " * 1000)
     (tmp_path / "noise.webm").write_bytes(random.Random(0).randbytes(100_000))
     with wave.open(str(tmp_path / "sound.avi"), "wb") as sound:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(16000))
-    large = bytearray(sound_files["gif"].read_bytes())
+    large = bytearray(intact_files["gif"].read_bytes())
     large[6:10] = b"\x00\x20\x00\x20"
     (tmp_path / "large.gif").write_bytes(large)
     for path in sorted(tmp_path.iterdir()):
@@ -111,19 +111,19 @@ def test_what_is_no_video_is_refused(verifier, sound_files, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile 'whole.mp4'\n", "#EXTM3U\n#EXTINF:5,\nwhole.mp4\n"])
-def test_a_playlist_in_disguise_opens_no_other_file(text, sound_files, tmp_path, monkeypatch):
+def test_a_playlist_in_disguise_opens_no_other_file(text, intact_files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "whole.mp4").write_bytes(sound_files["mp4"].read_bytes())
+    (tmp_path / "whole.mp4").write_bytes(intact_files["mp4"].read_bytes())
     (tmp_path / "list.mp4").write_text(text)
     for source in (tmp_path / "list.mp4", text.encode()):
         with pytest.raises(VideoError, match="not readable as a video"):
             video.verify(source)
 
 
-def test_a_wrong_extension_does_not_matter(verifier, sound_files, tmp_path):
+def test_a_wrong_extension_does_not_matter(verifier, intact_files, tmp_path):
     for kind, other in (("mp4", "gif"), ("gif", "mkv"), ("webm", "avi")):
         path = tmp_path / f"{kind}.{other}"
-        path.write_bytes(sound_files[kind].read_bytes())
+        path.write_bytes(intact_files[kind].read_bytes())
         assert verifier(path).frames == FRAMES
 
 
@@ -137,19 +137,19 @@ def test_odd_pixel_formats_are_read(codec, pix_fmt, write_file, numbered, number
     assert numbers(video.decode(path)) == list(range(6))
 
 
-def test_what_takes_too_long_or_dies_costs_only_itself(verifier, sound_files, tmp_path):
+def test_what_takes_too_long_or_dies_costs_only_itself(verifier, intact_files, tmp_path):
     endless = tmp_path / "endless.mp4"
     os.mkfifo(endless)
     with Verifier(Limits(seconds=2)) as impatient:
         with pytest.raises(VideoError, match=r"endless.mp4: takes longer than 2 seconds"):
             impatient(endless, name="endless.mp4")
-        assert impatient(sound_files["mp4"]).frames == FRAMES
+        assert impatient(intact_files["mp4"]).frames == FRAMES
         impatient._all[0]._process.send_signal(signal.SIGSEGV)
         with pytest.raises(VideoError, match=r"clip.mp4: the decoder ended itself \(SIGSEGV\)"):
-            impatient(sound_files["mp4"], name="clip.mp4")
-        assert impatient(sound_files["mp4"]).frames == FRAMES
+            impatient(intact_files["mp4"], name="clip.mp4")
+        assert impatient(intact_files["mp4"]).frames == FRAMES
         impatient._all[0]._process.kill()  # as the machine does when memory is short: tried once more
-        assert impatient(sound_files["mp4"]).frames == FRAMES
+        assert impatient(intact_files["mp4"]).frames == FRAMES
 
 
 def test_a_process_without_memory_says_so_or_ends(numbered, write_file, tmp_path):
@@ -170,11 +170,11 @@ CAPTIONS = {
 }
 
 
-def test_hostile_captions_are_left_out_by_name_or_made_plain(sound_files, tmp_path):
+def test_hostile_captions_are_left_out_by_name_or_made_plain(intact_files, tmp_path):
     folder = tmp_path / "from"
     folder.mkdir()
     for name, (text, _) in CAPTIONS.items():
-        (folder / f"{name}.mp4").write_bytes(sound_files["mp4"].read_bytes())
+        (folder / f"{name}.mp4").write_bytes(intact_files["mp4"].read_bytes())
         (folder / f"{name}.txt").write_bytes(text)
     dataset = ingest(folder, tmp_path / "set")
     reasons = {item.file.removesuffix(".mp4"): item.reason for item in dataset.left_out}

@@ -20,13 +20,13 @@ Writer = Callable[..., Path]
 
 @pytest.fixture
 def folder(template: Path, tmp_path: Path) -> Path:
-    """A copy of the template, for a test to change."""
+    """Copy the template, for a test to change."""
     return Path(shutil.copytree(template, tmp_path / "videos"))
 
 
 @pytest.fixture(scope="module")
 def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of the data set that such a folder becomes, two clips per shard, without an interruption."""
+    """Return the files of the data set of such a folder, two clips per shard, built without an interruption."""
     out = tmp_path_factory.mktemp("expected") / "whole"
     ingest(template, out, clips_per_shard=2)
     return contents(out)
@@ -34,7 +34,7 @@ def expected(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, numbered: Frames, write_file: Writer) -> Path:
-    """Good clips of several containers, and everything that can be wrong with a file."""
+    """Write valid clips of several containers, and files with every kind of fault."""
     root = tmp_path_factory.mktemp("template") / "videos"
     (root / "sub").mkdir(parents=True)
     video.encode(root / "a.mp4", numbered(9), 8)

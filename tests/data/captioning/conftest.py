@@ -1,4 +1,4 @@
-"""An endpoint to ask, a clock that is turned by hand, and clips to ask about."""
+"""Fixtures of the captioning tests: an endpoint on a stub server, a manual clock, and clips."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from tests.data.captioning.stub import Stub, serving
 
 
 class Time:
-    """Seconds that pass only while somebody sleeps."""
+    """A clock that advances only in `sleep`."""
 
     def __init__(self) -> None:
         self.now, self.slept, self._lock = 1000.0, [], threading.Lock()
@@ -40,7 +40,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def endpoint(stub: Stub, time: Time) -> Callable[..., Endpoint]:
-    """endpoint(**config) asks the stub, and waits by the clock."""
+    """Return a function endpoint(**config) -> an `Endpoint` that calls the stub, and waits by the manual clock."""
 
     def make(**config: Any) -> Endpoint:
         quick = {"deadline_seconds": 5, "connect_seconds": 5, "attempts": 3}
@@ -51,7 +51,7 @@ def endpoint(stub: Stub, time: Time) -> Callable[..., Endpoint]:
 
 @pytest.fixture
 def clips() -> Callable[[int], list[Clip]]:
-    """clips(count) -> clips of two frames that differ from each other."""
+    """Return a function clips(count) -> clips of two frames that differ from each other."""
 
     def make(count: int) -> list[Clip]:
         shape = (2, 16, 16, 3)

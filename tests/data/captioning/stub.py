@@ -1,4 +1,4 @@
-"""A chat endpoint on this machine that answers right, or as badly as it is told to."""
+"""A chat endpoint on this machine that gives valid replies, or configured faults."""
 
 import hashlib
 import json
@@ -49,11 +49,11 @@ class Server(ThreadingHTTPServer):
     stub: "Stub"
 
     def handle_error(self, *args: object) -> None:
-        """Clients that cut the connection are no news here."""
+        """Ignore clients that close the connection."""
 
 
 class Stub:
-    """What was asked, and what is done about it: `react(number)` gives the reaction to the request of that number."""
+    """A stub server's requests, and its reactions: `react(number)` gives the reaction to the request of that number."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
@@ -63,7 +63,7 @@ class Stub:
         self.url = ""
 
     def script(self, reactions: Sequence[Reaction]) -> None:
-        """These first, then right ones."""
+        """React in this way to the first requests, then with valid replies."""
         self.react = lambda number: reactions[number] if number < len(reactions) else valid_reply
 
     def always(self, reaction: Reaction) -> None:
@@ -87,13 +87,13 @@ def serving() -> Iterator[Stub]:
 
 
 def text_of(name: str, seed: str = "") -> str:
-    """A good caption of the length, of other words for another seed."""
+    """Return a valid caption of the length, with other words for another seed."""
     count = sum(LENGTHS[name].words) // 2
     return f"A {hashlib.sha256((name + seed).encode()).hexdigest()[:8]} cube" + " rolls" * (count - 3)
 
 
 def requested_lengths(body: dict[str, Any]) -> list[str]:
-    """Names of the lengths that a request asks for, from its rules."""
+    """Return the names of the lengths that a request requires, from its rules."""
     return re.findall(r'^"(\w+)": \d+ to', body["messages"][0]["content"], re.MULTILINE)
 
 
@@ -103,7 +103,7 @@ def completion(text: str | None, **choice: Any) -> bytes:
 
 
 def valid_reply(handler: Handler) -> None:
-    """Captions of the asked lengths, the same for the same frames and prompt."""
+    """Send captions of the requested lengths, the same for the same frames and prompt."""
     user = json.dumps(handler.body["messages"][1])
     texts = {name: text_of(name, user) for name in requested_lengths(handler.body)}
     handler.reply(200, completion(json.dumps(texts)))
@@ -119,7 +119,7 @@ def sends(body: bytes, status: int = 200, **headers: str) -> Reaction:
 
 
 def cuts(handler: Handler) -> None:
-    """Ends the connection in the middle of the body."""
+    """End the connection in the middle of the body."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -132,19 +132,19 @@ def hangs_up(handler: Handler) -> None:
 
 
 def garbles(handler: Handler) -> None:
-    """What is no HTTP, and would colour a terminal."""
+    """Send bytes that are not HTTP and contain a terminal's escape codes."""
     handler.wfile.write(b"\x1b[31mHELLO\r\n\r\n")
     handler.close_connection = True
 
 
 def stalls(handler: Handler) -> None:
-    """Never answers."""
+    """Send no answer."""
     handler.server.stub.over.wait()
     handler.close_connection = True
 
 
 def drips(where: str, every: float = 0.02) -> Reaction:
-    """A byte now and then, without an end, in the head or in the body (of a length that is told, or in chunks)."""
+    """Send single bytes without an end, in the head or in the body (with a declared length, or in chunks)."""
 
     def react(handler: Handler) -> None:
         if where == "head":

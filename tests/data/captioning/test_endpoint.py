@@ -31,7 +31,7 @@ def test_each_clip_is_captioned_in_all_lengths_and_shown_as_pictures(stub, endpo
     assert body["response_format"]["json_schema"]["schema"]["required"] == ["short", "long"]
 
 
-# What the server does at first, and how often in all it is asked until it is right.
+# The server's first reactions, and the total number of requests until the reply is valid.
 RECOVERS = {
     "at once": ([], 1),
     "too many requests": ([sends(b"slow down", 429, Retry_After="7")], 2),
@@ -154,7 +154,7 @@ def test_waits_grow_up_to_a_most_and_a_server_may_name_them(stub, endpoint, clip
 
 
 def test_a_pause_that_the_server_wishes_holds_for_all(stub, endpoint, clips, time):
-    """Whoever comes next waits too, not the one alone who was told."""
+    """Check that the next request waits too, not only the one that got the reply."""
     stub.script([sends(b"", 429, Retry_After="50")])
     asker = endpoint(attempts=1)
     (first,) = ask(asker, clips(1), SHORT)

@@ -11,7 +11,7 @@ ALL = tuple(LENGTHS.values())
 
 @pytest.mark.parametrize("names", ["short", "medium", "short,long", "short,medium,long"])
 def test_clips_are_captioned_and_prompts_expanded_by_the_same_rules(clips, names):
-    """Whatever a caption may be and how long is told once; the tasks tell what there is to go by, and nothing else."""
+    """Check that the rules and lengths are the same in both requests, and that only the tasks differ."""
     lengths = parse_lengths(names)
     request, expansion = prompts.describe(clips(1)[0], lengths), prompts.expand("a cat surfs", lengths)
     assert request.rules == expansion.rules
@@ -26,7 +26,7 @@ def test_clips_are_captioned_and_prompts_expanded_by_the_same_rules(clips, names
 
 
 def test_other_words_are_another_version(clips):
-    """Captions of different words must be told apart: change VERSION with them, then this hash."""
+    """Check the hash of the instruction's words: change VERSION together with them, then this hash."""
     clip = clips(1)[0]
     requests = [prompts.describe(clip, ALL), prompts.describe(dataclasses.replace(clip, captions=()), ALL)]
     words = [request.instruction for request in (*requests, prompts.expand("x", ALL))] + [prompts.retry_message("x")]

@@ -29,7 +29,7 @@ ME = Identity("me", settings={"version": 1})
 
 
 class RecordingCaptioner:
-    """A captioner of one's own that remembers what it was asked."""
+    """A captioner that records the ids of its clips."""
 
     def __init__(self, bad: Sequence[str] = ()):
         self.clip_ids: list[str] = []
@@ -48,7 +48,7 @@ class RecordingCaptioner:
 
 @pytest.fixture(scope="module")
 def footage(data_set: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve clips of 5 to 16 frames in three shards."""
+    """Write a data set of twelve clips of 5 to 16 frames in three shards."""
     return data_set(tmp_path_factory.mktemp("footage") / "set", [5 + n for n in range(12)], shards=3)
 
 
@@ -61,7 +61,7 @@ def answers(directory: Path) -> list[dict]:
 
 
 def captions_sent(stub: Stub) -> list[str]:
-    """The captions that were known of each clip that was asked about: these name the clip."""
+    """Return the known captions in each request of the stub: these name the clip."""
     return [body["messages"][1]["content"][-1]["text"].splitlines()[1] for _, _, body in stub.requests]
 
 
@@ -326,7 +326,7 @@ def test_the_key_is_in_no_file(footage: Path, tmp_path: Path, stub, endpoint, mo
 
 
 def test_an_interrupted_process_loses_no_answer(footage: Path, tmp_path: Path, stub):
-    """SIGINT while three requests are under way: these are waited for and noted, and nothing is asked twice."""
+    """Send SIGINT during three requests: these are awaited and recorded, and no request is repeated."""
     under_way, interrupted = threading.Event(), threading.Event()
 
     def slowly(number: int) -> server.Reaction:

@@ -1,4 +1,4 @@
-"""One folder of footage and one data set built from it, for all tests that only look."""
+"""Fixtures: one folder of footage and one data set built from it, for all tests that only read them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ CONFIG = BuildConfig(
 
 @pytest.fixture(scope="session", autouse=True)
 def processes() -> Iterator[None]:
-    """The processes that decode stay for the next build: to start them costs more than all that they do here."""
+    """Keep the decoding processes for the next build: starting them takes longer than their work here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "end_processes", lambda: None)
         yield
@@ -37,7 +37,7 @@ def processes() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `make_footage`."""
+    """Return the folder of `make_footage`."""
     folder = tmp_path_factory.mktemp("raw") / "footage"
     make_footage(folder)
     return folder
@@ -45,7 +45,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of it, and the analyses beside it."""
+    """Build a data set of the footage, with the analyses in a folder next to it."""
     out = tmp_path_factory.mktemp("built") / "set"
     build([str(footage)], out, CONFIG, cache=str(out.with_name("cache")), beam_options=IN_MEMORY)
     return out
@@ -53,7 +53,7 @@ def built(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def contents() -> Callable[[Path], dict[str, bytes]]:
-    """contents(directory) -> the bytes of all files below it."""
+    """Return a function contents(directory) -> the bytes of all files below it."""
 
     def read(directory: Path) -> dict[str, bytes]:
         return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

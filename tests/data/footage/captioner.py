@@ -1,4 +1,4 @@
-"""A captioner for the tests, which writes down what it is asked."""
+"""A captioner for the tests, which logs its requests."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ LOG_VARIABLE, FAIL_VARIABLE = "VIDEODIT_TEST_ASKED", "VIDEODIT_TEST_FAIL"
 
 
 def caption(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[dict[str, str] | Failure]:
-    """Words that name the clip; none for silent.mp4, ever."""
+    """Return captions that name the clip; a failure for every clip of silent.mp4."""
     answers: list[dict[str, str] | Failure] = []
     for clip in clips:
         if clip.id == os.environ.get(FAIL_VARIABLE):
@@ -32,13 +32,13 @@ def caption(clips: Sequence[Clip], lengths: Sequence[Length]) -> list[dict[str, 
 
 
 class Crowd:
-    """Counts how many ask it at once."""
+    """A captioner that counts concurrent calls."""
 
     def __init__(self) -> None:
         self.most, self._now, self._lock = 0, 0, threading.Lock()
 
     def __call__(self, clips: Sequence[Clip], lengths: Sequence[Length]) -> list[dict[str, str]]:
-        """The same words for all."""
+        """Return the same captions for all clips."""
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)

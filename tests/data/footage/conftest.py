@@ -1,4 +1,4 @@
-"""Real pictures and shots, small, and pans over them."""
+"""Fixtures: small real pictures and shots, and pans over them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ REAL = {
 
 @pytest.fixture(scope="session")
 def real_shots(real_clips: Path) -> dict[str, np.ndarray]:
-    """Frames of real shots, 128 x 228, by name."""
+    """Return frames of real shots, 128 x 228, by name."""
     return {
         name: video.decode(real_clips / file, start, count, size=(128, 228))
         for name, (file, start, count) in REAL.items()
@@ -32,13 +32,13 @@ def real_shots(real_clips: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def still(real_clips: Path) -> np.ndarray:
-    """One detailed real frame, 720 x 1280."""
+    """Return one detailed real frame, 720 x 1280."""
     return video.decode(real_clips / "bigbuckbunny.mp4", 20, 1)[0]
 
 
 @pytest.fixture(scope="session")
 def pan() -> Callable[..., np.ndarray]:
-    """pan(picture, speed, fps, seconds, size): half of the picture moves right by `speed` of its heights a second."""
+    """Return a function that renders a pan: half of the picture moves right by `speed` of its heights per second."""
 
     def make(
         picture: np.ndarray, speed: float, fps: float = 25.0, seconds: float = 2.0, size: tuple[int, int] = (128, 228)

@@ -1,4 +1,4 @@
-"""Footage made for the tests: textures that scroll, so that every seed is a scene of its own."""
+"""Footage for the tests: scrolling textures, a different scene for every seed."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ RATE = 12
 
 
 def scene(seed: int, frames: int = 30, height: int = 64, width: int = 96) -> np.ndarray:
-    """A smooth random texture that moves by two pixels a frame; the same seed shows the same at any size."""
+    """Return a smooth random texture that moves by two pixels per frame; a seed is the same scene at any size."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(30, 225, (9, 24, 3))
     rows = np.linspace(0, 8, height)
@@ -26,7 +26,7 @@ def scene(seed: int, frames: int = 30, height: int = 64, width: int = 96) -> np.
 
 
 def make_footage(folder: Path) -> None:
-    """Two shots in one file, a scene and two copies of it, what is dropped for each reason, and what is no video."""
+    """Write two shots in one file, a scene and two copies of it, files to drop for each reason, and other files."""
     (folder / "sub").mkdir(parents=True)
     clips = {
         "two.mp4": np.concatenate([scene(1), scene(2)]),

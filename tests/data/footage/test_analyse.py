@@ -1,4 +1,4 @@
-"""A file's analysis: cuts, measures and fingerprints survive coding; damage is refused; memory does not grow."""
+"""A file's analysis: cuts, measures and fingerprints survive encoding; damage is refused; memory does not grow."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def analyse_encoded(frames, path, fps=25, crf=20):
 
 
 def sounding(path, frames, waves, rate=48_000, fps=25):
-    """A file of frames and a sound, float [samples], in pieces of a tenth of a second."""
+    """Write a file of frames and a sound, float [samples], in pieces of a tenth of a second."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("libx264", rate=fps, options={"threads": "1"})
         picture.height, picture.width, picture.pix_fmt = *frames.shape[1:3], "yuv420p"
@@ -105,7 +105,7 @@ def path(frames, folder, crf):
 
 
 def ffmpegs_own(path):
-    """The integrated loudness that the filter itself tells of a whole file."""
+    """Return the integrated loudness of a whole file as the filter itself measures it."""
     graph, loudness = Graph(), -70.0
     with av.open(str(path)) as container:
         sound = container.streams.audio[0]

@@ -1,4 +1,4 @@
-"""Shots are divided without a loss where that can be, into parts that are neither too long nor too short."""
+"""Division of shots: without a loss where possible, into parts that are neither too long nor too short."""
 
 import itertools
 

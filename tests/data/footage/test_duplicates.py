@@ -17,14 +17,14 @@ def candidate(name: str, hashes: tuple[int, ...], height: int = 64) -> Candidate
 
 
 def flip_bits(hashes: tuple[int, ...], bits: int, rng: random.Random) -> tuple[int, ...]:
-    """The same but for so many bits of each hash."""
+    """Return the hashes with so many bits of each flipped."""
     return tuple(h ^ sum(1 << at for at in rng.sample(range(64), bits)) for h in hashes)
 
 
 def check(
     candidates: list[Candidate], passed: list[str], dropped: dict[str, str], crowded: int = 0, **options: int
 ) -> None:
-    """Names that are to pass, of each that is to be dropped the one that it repeats, and how many are crowded."""
+    """Check the names that pass, the dropped names with the one that each repeats, and the number of crowded clips."""
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         outputs = pipeline | beam.Create(candidates) | DropDuplicates(**{"bits": 8, **options})
         pairs = outputs["dropped"] | beam.Map(lambda fate: (fate.decision.source, fate.decision.duplicate_of[:-4]))

@@ -14,7 +14,7 @@ from tests.data.footage.building import CONFIG, IN_MEMORY
 
 
 class ToyFileSystem(LocalFileSystem):
-    """A file system of its own scheme, toy://, whose files lie in a folder."""
+    """A file system with the scheme toy://, whose files are in a folder."""
 
     root = ""
 

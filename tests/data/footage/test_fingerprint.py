@@ -1,4 +1,4 @@
-"""Near copies have near fingerprints and share a band; other clips do not."""
+"""Near copies have similar fingerprints and share a band; other clips do not."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""Measures as laws: planted values come back; size and rate do not matter; more blur, speed or bar is told as such."""
+"""Properties of measures: they recover planted values, ignore size and rate, and grow with blur, speed and bars."""
 
 import itertools
 

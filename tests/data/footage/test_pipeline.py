@@ -27,7 +27,7 @@ KEPT_CLIPS = ["more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30",
 
 
 def rebuild(footage: Path, built: Path, out: Path, config: BuildConfig = CONFIG, *options: str) -> manifest.Manifest:
-    """Another build with the analyses of the first."""
+    """Build again with the analyses of the first build."""
     cache = str(built.with_name("cache"))
     return build([str(footage)], out, config, cache=cache, beam_options=options or IN_MEMORY)
 

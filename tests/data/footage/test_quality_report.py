@@ -11,7 +11,7 @@ from videodit_data.footage.quality_report import render, write_report
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and texts."""
+    """A parsed page: tags with their attributes, and texts."""
 
     VOID = ("meta", "img", "source", "br")
 

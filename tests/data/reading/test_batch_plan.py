@@ -63,7 +63,7 @@ def test_a_plan_goes_on_from_its_state(costs, kind, after):
 
 
 def test_a_state_of_larger_batches_loses_nothing():
-    """What they held back may be several of the smaller ones."""
+    """Check that clips held back by large batches are served in several smaller ones."""
     large = BucketPlan(lambda position: position % 2, lambda bucket: 8, 40)
     positions = [position for row in next(large) for position in row]
     state = large.get_state()
@@ -76,7 +76,7 @@ def test_a_state_of_larger_batches_loses_nothing():
 
 
 def test_no_clip_waits_for_ever():
-    """Ones that are never best: large clips fill every row alone, and keep coming."""
+    """Check clips that are never the best choice: large clips fill every row alone, without an end."""
     costs = [100] * 29 + [1]
     plan, waited = packed(costs, None), {}
     for number in range(40):

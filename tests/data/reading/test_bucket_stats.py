@@ -1,4 +1,4 @@
-"""What is told of a mixture before training is what training then sees."""
+"""Statistics of a mixture before training agree with the batches of training."""
 
 import dataclasses
 import io
@@ -71,7 +71,7 @@ def test_it_prints_every_shape_and_every_drop(paths):
 
 
 def write_latents(path, frames, stride, side=48):
-    """Latents of clips of so many frames, of a VAE of that stride."""
+    """Write latents of clips of these lengths, of a VAE of that stride."""
 
     def record(number):
         mean = np.zeros((1 + (frames[number] - 1) // stride[0], side // stride[1], side // stride[1], 2), np.float32)

@@ -22,13 +22,13 @@ BUCKETS = Buckets(resolutions=(32,), aspects=(1.0, 1.5), frames=(5, 9), fps=8.0,
 
 
 def mean_level(clip: SampledClip) -> np.ndarray:
-    """The mean of every frame, and noise."""
+    """Return the mean of every frame, plus noise."""
     noise = 0.0 if clip.rng is None else clip.rng.random()
     return (clip.video.mean((1, 2, 3)) + noise).astype(np.float32)
 
 
 def number(clip: SampledClip) -> np.ndarray:
-    """The clip's number."""
+    """Return the clip's number."""
     return np.array(int(clip.record.id.removeprefix("clip-")), np.int32)
 
 

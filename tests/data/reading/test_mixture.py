@@ -1,4 +1,4 @@
-"""Loaders of several data sets: nothing lost, nothing twice, whatever the processes, the threads and the pauses."""
+"""Loaders of several data sets: every clip once, for any number of processes and threads, and after resuming."""
 
 import dataclasses
 import itertools
@@ -30,7 +30,7 @@ def videos(data_set, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def latents_path(tmp_path_factory):
-    """Latents of clips of all sizes, whose values say whose they are."""
+    """Write latents of clips of all sizes, whose values identify the clip."""
 
     def record(number):
         frames, height, width = SIZES[number % len(SIZES)]
@@ -138,7 +138,7 @@ def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(latents_path, shape
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 def test_a_batch_that_is_held_stays_and_one_in_used_memory_is_as_in_fresh(latents_path, shapes, once):
-    """The last batches of one pass have rows without a clip."""
+    """Check also the last batches of one pass, which have rows without a clip."""
     reader_config = config(latents_path, shapes=shapes, batch_size=3)
     reader_config = reader_config.as_evaluation() if once else reader_config
     fresh, retained = list(itertools.islice(BatchIterator(reader_config, TEXTS), 16)), []
@@ -156,7 +156,7 @@ def test_a_batch_that_is_held_stays_and_one_in_used_memory_is_as_in_fresh(latent
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_together_serve_the_batch_of_one(latents_path, shapes, processes):
-    """Also when their number changes between a state and its restoration."""
+    """Check also a change of the number of processes between a state and its restoration."""
     reader_config = config(latents_path, shapes=shapes, batch_size=4, multiple=4, seed=1)
     alone = BatchIterator(reader_config, TEXTS)
     some = [

@@ -29,7 +29,7 @@ def embedding(caption):
 
 
 def build(path, first=0, made_by=MADE_BY, dtype="bfloat16"):
-    """A data set of latents with three captions a clip, and their embeddings."""
+    """Build a data set of latents with three captions per clip, and their embeddings."""
     size = {"fps": 8.0, "height": 16, "width": 16, "frames": 5}
 
     def record(number):

@@ -101,7 +101,7 @@ def test_unfinished_shards_of_other_input_are_not_kept(tmp_path: Path, caplog: p
 
 
 def test_unfinished_shards_of_unknown_input_are_not_kept(tmp_path: Path):
-    """Interrupted before the last thing, or without its note: never the shards of one input under another's name."""
+    """Check an interruption before the last step, or a missing note: shards of other input are never kept."""
     directory = tmp_path / "set"
     partial = manifest.start(directory, {"seed": 1})
     records.write_shard(partial / records.shard_name("clips", 0, 1), make(range(2)))

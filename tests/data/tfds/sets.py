@@ -1,4 +1,4 @@
-"""Small data sets written by TFDS's own tools, as anyone's are, and without TensorFlow."""
+"""Small data sets written by TFDS's own tools, without TensorFlow."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from PIL import Image
 
 
 def png(picture: np.ndarray) -> bytes:
-    """[Y, X, 3] or [Y, X, 1] as a PNG."""
+    """Encode [Y, X, 3] or [Y, X, 1] as a PNG."""
     data = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(data, "png")
     return data.getvalue()
 
 
 def video_feature(shape: Sequence[int | None]) -> tfds.features.Video:
-    """`tfds.features.Video`, whose own `__init__` and export ask TensorFlow for a type; the rest of it is TFDS's."""
+    """Return a `tfds.features.Video` without its `__init__` and export, which need TensorFlow; the rest is TFDS's."""
     feature = object.__new__(tfds.features.Video)
     feature._encoding_format, feature._extra_ffmpeg_args = "png", []
     image = tfds.features.Image(shape=tuple(shape[1:]), encoding_format="png")
@@ -36,7 +36,7 @@ def write(
     licence: str | None = None,
     file_format: str = "array_record",
 ) -> Path:
-    """Has TFDS make a data set below `root`, in the order given; returns its directory."""
+    """Write a data set with TFDS below `root`, in the given order; returns its directory."""
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")

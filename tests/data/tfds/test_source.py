@@ -1,4 +1,4 @@
-"""Data sets of TFDS, of many kinds, served by our loader: each clip as it is stored, or left out by name."""
+"""Data sets of TFDS, of many kinds, served by our loader: each clip as it is stored, or dropped by name."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def our_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tfds_path(tmp_path_factory: pytest.TempPathFactory, our_path: Path) -> str:
-    """The same clips, as TFDS stores videos; the path that names them."""
+    """Write the same clips as TFDS stores videos; returns their path."""
     examples = [
         {
             "clip": {"video": pngs(video.decode(record.video)), "name": record.id},
@@ -118,7 +118,7 @@ def test_provenance(tfds_path: str) -> None:
 
 
 def test_grey_frames_without_texts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As moving_mnist is; and as an array that is not encoded."""
+    """Check the features of moving_mnist, also as an array that is not encoded."""
     frames = [clip(6, 16, 16, 1, seed) for seed in range(3)]
     for feature, values in (
         (video_feature((6, 16, 16, 1)), map(pngs, frames)),
@@ -139,7 +139,7 @@ def test_grey_frames_without_texts(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_labels_in_a_template_and_clips_of_any_size(tmp_path: Path) -> None:
-    """As ucf101 is."""
+    """Check the features of ucf101."""
     names = ["ApplyEyeMakeup", "brush_hair"]
     features = {"video": video_feature(ANY), "label": tfds.features.ClassLabel(names=names)}
     frames = [clip(5 + n, 16 + 2 * n, 24 - n, seed=n) for n in range(4)]
@@ -174,7 +174,7 @@ def test_labels_in_words(name: str, words: str) -> None:
 
 
 def test_frames_in_a_sequence_of_steps_and_images(tmp_path: Path) -> None:
-    """As robots' episodes and as captioned images are."""
+    """Check the features of robots' episodes and of captioned images."""
     steps = tfds.features.Sequence({"image": tfds.features.Image(shape=ANY[1:]), "action": np.float32})
     frames = clip(5)
     examples = [{"steps": {"image": pngs(frames), "action": [0.0] * 5}, "task": "pick"}]
@@ -350,7 +350,7 @@ assert importlib.util.find_spec("tensorflow") is not None and "tensorflow" not i
 def test_tensorflow_is_not_imported_where_it_is_and_records_go_to_other_processes(
     tfds_path: str, our_path: Path, tmp_path: Path
 ) -> None:
-    """A module that notes being imported, and fails, stands in for TensorFlow."""
+    """Check with a module that records its import and fails, instead of TensorFlow."""
     poison, records = tmp_path / "poison" / "tensorflow" / "__init__.py", tmp_path / "records"
     poison.parent.mkdir(parents=True)
     poison.write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\nraise AssertionError('imported')\n")

@@ -1,4 +1,4 @@
-"""Captions: reading is the exact inverse of writing, and what is said is so."""
+"""Captions: reading is the exact inverse of writing, and every statement is true."""
 
 import numpy as np
 import pytest

@@ -26,7 +26,7 @@ def bodies_of(seed: int) -> list[Body]:
 
 
 def segments(paths, duration):
-    """Each stretch of time without events: its start, its end and all velocities."""
+    """Yield each stretch of time without events: its start, its end and all velocities."""
     knots = sorted({time for path in paths for time in path.times} | {0.0, duration})
     for start, end in pairwise(knots):
         if end - start > 1e-6:

@@ -1,4 +1,4 @@
-"""Toyworld clips: deterministic, the same scene at every format, and a truth that the pixels bear out."""
+"""Toyworld clips: deterministic, the same scene at every format, and a truth that agrees with the pixels."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ SMALL = Format(height=32, width=32, frames=9, fps=8.0)
 
 @functools.cache
 def truths(level: str) -> list[dict]:
-    """The truth of 45 clips, which are not rendered."""
+    """Return the truth of 45 clips, which are not rendered."""
     scenes = (scene_of(5, level, index, height=SMALL.height, width=SMALL.width) for index in range(45))
     return [truth_of(scene, SMALL.frames, SMALL.fps) for scene in scenes]
 

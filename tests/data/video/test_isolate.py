@@ -1,4 +1,4 @@
-"""Functions called in processes of their own: what they return comes back, what they do to the process costs a file."""
+"""Functions called in processes of their own: results come back, and a crash is an error of one file."""
 
 import os
 

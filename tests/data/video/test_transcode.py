@@ -1,4 +1,4 @@
-"""Cuts hold the frames asked for and nothing else, in even sizes, upright, at their times, and the same every time."""
+"""Cuts hold exactly the requested frames, in even sizes, upright, at their times, with the same bytes every time."""
 
 import io
 from fractions import Fraction

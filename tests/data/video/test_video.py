@@ -53,7 +53,7 @@ def test_clips_take_the_frame_nearest_in_time(clip: Path, numbers: Callable):
 
 @pytest.fixture
 def drifting() -> np.ndarray:
-    """36 frames of noise that drifts, each another."""
+    """Return 36 different frames of drifting noise."""
     picture = np.random.default_rng(0).integers(0, 255, (48, 120, 3), np.uint8)
     return np.stack([picture[8:40, 2 * n : 2 * n + 48] for n in range(36)])
 
@@ -63,7 +63,7 @@ def drifting() -> np.ndarray:
 def test_transport_streams_are_read_from_any_frame(
     tmp_path: Path, drifting: np.ndarray, write_file: Writer, codec: str, keyframes: str
 ):
-    """They are searched by times of decoding, which come before those of showing."""
+    """Check that seeking by decoding times, which precede presentation times, works."""
     path = write_file(tmp_path / "clip.ts", drifting, codec, fps=25, options={"g": keyframes, "bf": "2"})
     everything = video.decode(path)
     assert len({frame.tobytes() for frame in everything}) == 36
@@ -154,7 +154,7 @@ def test_a_rotated_file_is_shown_upright():
 
 
 def _turned(data: bytes) -> bytes:
-    """The file of a phone held upright: to be shown a quarter turn clockwise."""
+    """Return the file of a phone held upright, with a rotation by a quarter turn clockwise."""
     data = bytearray(data)
     quarter = np.array([0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000], ">i4").tobytes()
     offset = data.index(b"tkhd") + 4 + 40
@@ -164,7 +164,7 @@ def _turned(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("params", ["bframes=3:b-pyramid=normal", "bframes=8:b-adapt=0:open-gop=1", "bframes=0"])
 def test_every_window_is_the_slice_of_the_whole(tmp_path: Path, drifting: np.ndarray, write_file: Writer, params: str):
-    """However frames are predicted from each other, and whatever is not decoded before the window."""
+    """Check for all kinds of prediction between frames, and for frames that are skipped before the window."""
     path = write_file(tmp_path / "clip.mp4", drifting, options={"g": "12", "x264-params": params})
     frames = video.decode(path)
     assert len(frames) == 36
