@@ -23,7 +23,7 @@ class Length:
 
     name: str
     words: tuple[int, int]
-    tells: str
+    description: str
 
 
 LENGTHS = {

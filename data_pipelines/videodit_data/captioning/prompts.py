@@ -84,7 +84,9 @@ def retry_message(problem: str) -> str:
 
 def _rules(lengths: Sequence[Length]) -> str:
     """Return the shared part: what a caption is, how long, and how to reply."""
-    sizes = "\n".join(f'"{each.name}": {each.words[0]} to {each.words[1]} words, {each.tells}' for each in lengths)
+    sizes = "\n".join(
+        f'"{each.name}": {each.words[0]} to {each.words[1]} words, {each.description}' for each in lengths
+    )
     keys = ", ".join(f'"{each.name}": "..."' for each in lengths)
     many = "captions of these lengths" if len(lengths) > 1 else "a caption of this length"
     return f"{_RULES}\n\nWrite {many}:\n{sizes}\n\nReply with one JSON object and nothing else: {{{keys}}}"

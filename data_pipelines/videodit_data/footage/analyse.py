@@ -74,7 +74,7 @@ class AnalysisConfig:
         )
 
 
-def analyse(
+def analyze(
     path: str | os.PathLike[str], config: AnalysisConfig, *, name: str = "", most_pixels: int | None = None
 ) -> Analysis:
     """Find the shots and clips of a video file and measure them, decoding it once; `name` is its name in errors.

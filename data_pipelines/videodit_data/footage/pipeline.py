@@ -22,7 +22,7 @@ from videodit_data.footage.duplicates import DropDuplicates
 from videodit_data.footage.filters import judge
 from videodit_data.footage.shards import WriteShards
 from videodit_data.footage.sources import Source
-from videodit_data.footage.stages import Analyse, Cut, Show
+from videodit_data.footage.stages import Analyze, Cut, Show
 
 SOURCES, UNUSABLE = "sources.jsonl", "unusable.jsonl"
 _CLIPS_PER_WORKER = 16  # clips of a source that are cut by one worker
@@ -47,13 +47,13 @@ def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Add all stages to a pipeline."""
     config = plan.config
     sources = pipeline | "Sources" >> _Lines(plan.folder(SOURCES)) | "Parse" >> beam.Map(Source.from_json)
-    analysed = (
+    analyzed = (
         sources
         | "Spread" >> beam.Reshuffle()
         | "Analyse"
-        >> beam.ParDo(Analyse(config.analysis, config.limits, plan.analyses)).with_outputs("decided", main="clips")
+        >> beam.ParDo(Analyze(config.analysis, config.limits, plan.analyses)).with_outputs("decided", main="clips")
     )
-    judged = analysed.clips | "Judge" >> beam.ParDo(Judge(config)).with_outputs("decided", main="passed")
+    judged = analyzed.clips | "Judge" >> beam.ParDo(Judge(config)).with_outputs("decided", main="passed")
     unique = _without_duplicates(judged.passed, config)
     cut_clips = (
         unique["passed"]
@@ -66,7 +66,7 @@ def assemble(pipeline: beam.Pipeline, plan: Plan) -> None:
     captioned["passed"] | "Shards" >> WriteShards(config.shards, plan.directory, plan.folder(NOTES))
     unusable = pipeline | "Unusable" >> _Lines(plan.folder(UNUSABLE)) | "Unusable fates" >> beam.Map(_unusable)
     kept_fates = captioned["passed"] | "Kept" >> beam.Map(lambda staged: staged.candidate.decided("kept"))
-    dropped = (analysed.decided, judged.decided, unique["dropped"], cut_clips.decided, captioned["decided"])
+    dropped = (analyzed.decided, judged.decided, unique["dropped"], cut_clips.decided, captioned["decided"])
     fates = (unusable, *dropped, kept_fates) | beam.Flatten()
     fates | "Decisions" >> WriteDecisions(plan)
     fates | "Thumbnails" >> WriteThumbnails(plan)

@@ -90,7 +90,7 @@ def _reason(error: Exception, name: str) -> str:
     return str(error).removeprefix(f"{name}: ").removesuffix(".")
 
 
-class Analyse(beam.DoFn):
+class Analyze(beam.DoFn):
     """A function of a source to its candidates; tagged "decided": too short parts, and unreadable sources."""
 
     def __init__(self, config: AnalysisConfig, limits: Limits, folder: str):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from videodit_data import video
 from videodit_data.captioning.look import Look
-from videodit_data.footage.analyse import AnalysisConfig, analyse
+from videodit_data.footage.analyse import AnalysisConfig, analyze
 from videodit_data.reading.transforms import cover_size
 from videodit_data.storage.records import Record
 from videodit_data.video import transcode
@@ -43,8 +43,8 @@ def _watch(parent: int) -> None:
 
 
 def analysis(path: str, config: dict[str, Any], name: str, most_pixels: int) -> dict[str, Any]:
-    """Return the `Analysis` of a file as JSON. VideoError as `analyse`."""
-    return analyse(path, AnalysisConfig.from_json(config), name=name, most_pixels=most_pixels).to_json()
+    """Return the `Analysis` of a file as JSON. VideoError as `analyze`."""
+    return analyze(path, AnalysisConfig.from_json(config), name=name, most_pixels=most_pixels).to_json()
 
 
 def cut(path: str, start: int, frames: int, recode: dict[str, Any] | None, name: str, out: str) -> dict[str, Any]:

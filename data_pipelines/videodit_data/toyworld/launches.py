@@ -64,8 +64,8 @@ def orbit(rng: np.random.Generator, span: tuple[Vector, Vector]) -> Orbit:
     """Return an orbit of three quarters of a turn or more, clockwise, wholly in view."""
     room = min(high - low for low, high in span)
     radius = rng.uniform(0.8, 1.0) * min(ORBIT, room / 2)
-    centre = tuple(rng.uniform(low + radius, high - radius) for low, high in span)
-    return Orbit((centre[0], centre[1]), radius, rng.uniform(0, 2 * math.pi), 2 * math.pi * rng.uniform(*TURNS))
+    center = tuple(rng.uniform(low + radius, high - radius) for low, high in span)
+    return Orbit((center[0], center[1]), radius, rng.uniform(0, 2 * math.pi), 2 * math.pi * rng.uniform(*TURNS))
 
 
 def collision(

@@ -30,7 +30,7 @@ class Polyline:
 class Orbit:
     """A circle at constant speed, clockwise as seen on the screen; `phase` and `rate` in radians (a unit of time)."""
 
-    centre: Vector
+    center: Vector
     radius: float
     phase: float
     rate: float
@@ -38,7 +38,7 @@ class Orbit:
     def at(self, times: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T 2"]:
         """Return the positions at the given times."""
         angle = self.phase + self.rate * times
-        return np.asarray(self.centre) + self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        return np.asarray(self.center) + self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
 Path = Polyline | Orbit

@@ -81,7 +81,7 @@ def _wave(
 def _paint_thing(
     video_TYXC: Float[np.ndarray, "T Y X 3"],
     thing: Thing,
-    centre_T2: Float[np.ndarray, "T 2"],
+    center_T2: Float[np.ndarray, "T 2"],
     x_TX: Float[np.ndarray, "T X"],
     y_TY: Float[np.ndarray, "T Y"],
     pixels: int,
@@ -89,7 +89,7 @@ def _paint_thing(
     """Paint a thing in place, touching only the window of each frame that it can reach."""
     reach = thing.outline.reach * thing.radius + 2 / pixels
     color = np.array(PALETTE[thing.colour], np.float32)
-    for frame, (x, y) in enumerate(centre_T2):
+    for frame, (x, y) in enumerate(center_T2):
         columns = slice(*np.searchsorted(x_TX[frame], (x - reach, x + reach)))
         rows = slice(*np.searchsorted(y_TY[frame], (y - reach, y + reach)))
         dx = (x_TX[frame, None, columns] - x) / np.float32(thing.radius)

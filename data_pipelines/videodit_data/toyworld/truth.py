@@ -58,8 +58,8 @@ def statements_of(truth: dict[str, Any]) -> list[Statement]:
 
 
 def _object(scene: Scene, thing: Thing, times: Float[np.ndarray, " T"]) -> dict[str, Any]:
-    centre_T2 = thing.path.at(times)
-    points_TP2 = centre_T2[:, None] + thing.radius * _interior(thing.shape)
+    center_T2 = thing.path.at(times)
+    points_TP2 = center_T2[:, None] + thing.radius * _interior(thing.shape)
     hidden_TP = _covered(points_TP2, scene.occluder)
     screen_TP2 = points_TP2 - scene.camera(times)[:, None]
     inside_TP = ((screen_TP2 >= 0) & (screen_TP2 <= np.asarray(scene.room))).all(axis=-1)
@@ -70,7 +70,7 @@ def _object(scene: Scene, thing: Thing, times: Float[np.ndarray, " T"]) -> dict[
         "size": thing.size,
         "motion": thing.motion,
         "radius": round(thing.radius, 5),
-        "centre": np.round(centre_T2 - scene.camera(times), 5).tolist(),
+        "centre": np.round(center_T2 - scene.camera(times), 5).tolist(),
         "visible": np.round(visible_T, 3).tolist(),
         "mean_area": round(float(np.pi * thing.radius**2 * visible_T.mean()), 5),
         "occluded": bool((hidden_TP.mean(axis=-1) > 1 - HIDDEN).any()),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from av.filter import Graph
 from videodit_data import video
-from videodit_data.footage.analyse import AnalysisConfig, MeasureConfig, analyse
+from videodit_data.footage.analyse import AnalysisConfig, MeasureConfig, analyze
 from videodit_data.footage.analysis_result import MEASURES, Analysis, Shot
 from videodit_data.footage.clips import ClipConfig
 from videodit_data.footage.fingerprint import distance
@@ -31,9 +31,9 @@ def joined(real_shots):
     return np.concatenate([real_shots["rabbit"][:50], real_shots["hiker"][:12], real_shots["street"][:38]])
 
 
-def analyse_encoded(frames, path, fps=25, crf=20):
+def analyze_encoded(frames, path, fps=25, crf=20):
     video.encode(path, frames, fps, crf=crf)
-    return analyse(path, CONFIG)
+    return analyze(path, CONFIG)
 
 
 def sounding(path, frames, waves, rate=48_000, fps=25):
@@ -55,7 +55,7 @@ def sounding(path, frames, waves, rate=48_000, fps=25):
 
 
 def test_shots_clips_and_rests_of_a_coded_file(joined, tmp_path):
-    analysis = analyse_encoded(joined, tmp_path / "joined.mp4")
+    analysis = analyze_encoded(joined, tmp_path / "joined.mp4")
     assert analysis.shots == (Shot(0, 50), Shot(50, 62), Shot(62, 100))
     assert [(clip.start, clip.frames) for clip in analysis.clips] == [(0, 50), (62, 38)]
     assert analysis.short == (Shot(50, 62),) and analysis.clips[1].start_seconds == pytest.approx(62 / 25)
@@ -64,16 +64,16 @@ def test_shots_clips_and_rests_of_a_coded_file(joined, tmp_path):
         assert list(clip.measures) == list(MEASURES) and len(clip.fingerprint) == 8
         assert clip.measures["loudness"] is None
     assert Analysis.from_json(json.loads(json.dumps(analysis.to_json()))) == analysis
-    assert analyse_encoded(joined, tmp_path / "joined.mp4") == analysis
+    assert analyze_encoded(joined, tmp_path / "joined.mp4") == analysis
 
 
 def test_size_rate_and_coding_hardly_change_what_is_measured(still, pan, tmp_path):
     frames = pan(still, 0.4, 30.0, 1.1, (360, 640))
-    base = analyse_encoded(frames, tmp_path / "base.mp4", 30).clips
+    base = analyze_encoded(frames, tmp_path / "base.mp4", 30).clips
     others = {
-        "crf 32": analyse_encoded(frames, tmp_path / "crf.mp4", 30, crf=32),
-        "larger": analyse_encoded(pan(still, 0.4, 30.0, 1.1, (480, 854)), tmp_path / "large.mp4", 30),
-        "slower": analyse_encoded(frames[::2], tmp_path / "slow.mp4", 15),
+        "crf 32": analyze_encoded(frames, tmp_path / "crf.mp4", 30, crf=32),
+        "larger": analyze_encoded(pan(still, 0.4, 30.0, 1.1, (480, 854)), tmp_path / "large.mp4", 30),
+        "slower": analyze_encoded(frames[::2], tmp_path / "slow.mp4", 15),
     }
     assert base[0].measures["motion"] == pytest.approx(0.4, rel=0.1)
     for name, analysis in others.items():
@@ -89,13 +89,13 @@ def test_size_rate_and_coding_hardly_change_what_is_measured(still, pan, tmp_pat
 def test_bars_stills_and_slides_are_measured_in_coded_files(crf, still, real_shots, tmp_path):
     slides = np.repeat(np.stack([still[::4, ::4], np.roll(still[::4, ::4], 40, 1)]), 25, axis=0)
     slides[:, :18] = 0
-    analysis = analyse(
+    analysis = analyze(
         path(slides, tmp_path, crf), dataclasses.replace(CONFIG, shots=ShotConfig("none", fades=False))
     ).clips[0]
     assert analysis.measures["slideshow"] > 0.9 and analysis.measures["static"] > 0.9
     assert analysis.measures["bars"] == pytest.approx(18 / 180, abs=1.5 / 180)
     assert analysis.measures["motion"] < 0.2
-    moving = analyse(path(real_shots["rabbit"][:50], tmp_path, crf), CONFIG).clips[0]
+    moving = analyze(path(real_shots["rabbit"][:50], tmp_path, crf), CONFIG).clips[0]
     assert moving.measures["static"] == 0 and moving.measures["slideshow"] == 0
 
 
@@ -125,14 +125,14 @@ def test_loudness_is_ffmpegs_and_that_of_the_clip(joined, tmp_path):
     time = np.arange(4 * 48_000) / 48_000
     waves = np.sin(2 * np.pi * 997 * time) * np.where(time < 2.0, 0.5, 0.05)
     file = sounding(tmp_path / "sound.mkv", joined, waves)
-    first, second = analyse(file, CONFIG).clips
+    first, second = analyze(file, CONFIG).clips
     # A sine of 997 Hz and full scale in one channel has -3.01 LUFS (EBU Tech 3341).
     assert first.measures["loudness"] == pytest.approx(-3.01 - 6.02, abs=0.15)
     assert second.measures["loudness"] == pytest.approx(-3.01 - 26.02, abs=0.15)
     heard = Loudness()
     video.verify(file, on_packet=heard.add_packet)
     assert heard.integrated(0.0, 4.0) == pytest.approx(ffmpegs_own(file), abs=0.01)
-    quiet = analyse(sounding(tmp_path / "quiet.mkv", joined, waves * 0), CONFIG)
+    quiet = analyze(sounding(tmp_path / "quiet.mkv", joined, waves * 0), CONFIG)
     assert quiet.clips[0].measures["loudness"] is None and quiet.notes == ()
 
 
@@ -151,7 +151,7 @@ def test_sound_that_cannot_be_decoded_is_told_and_costs_only_the_loudness(joined
     for packet in packets[len(packets) // 2 :]:
         data = data.replace(packet, bytes(len(packet)))
     file.write_bytes(data)
-    analysis = analyse(file, CONFIG)
+    analysis = analyze(file, CONFIG)
     has_note = any("the sound cannot be decoded" in note for note in analysis.notes)
     assert has_note and len(analysis.shots) == 3
     assert analysis.clips[0].measures["loudness"] > -20 and analysis.clips[1].measures["loudness"] is None
@@ -161,21 +161,21 @@ def test_what_verify_refuses_is_refused(joined, tmp_path):
     file = tmp_path / "film.mp4"
     video.encode(file, joined, 25)
     with pytest.raises(VideoError, match=r"a film: frames of 228 x 128 are more than 1000 pixels"):
-        analyse(file, CONFIG, name="a film", most_pixels=1000)
+        analyze(file, CONFIG, name="a film", most_pixels=1000)
     file.write_bytes(file.read_bytes()[:-20_000])
     with pytest.raises(VideoError, match=r"film.mp4: "):
-        analyse(file, CONFIG)
+        analyze(file, CONFIG)
     file.write_text("not a film")
     with pytest.raises(VideoError, match=r"a film: not readable"):
-        analyse(file, CONFIG, name="a film")
+        analyze(file, CONFIG, name="a film")
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 600), (600, 2)])
 def test_odd_shapes_and_single_frames_are_analysed(size, tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (30, *size, 3), np.uint8)
-    analysis = analyse_encoded(frames, tmp_path / "odd.mp4")
+    analysis = analyze_encoded(frames, tmp_path / "odd.mp4")
     assert analysis.info.frames == 30 and analysis.shots[-1].stop == 30
-    single = analyse_encoded(frames[:1], tmp_path / "one.mp4")
+    single = analyze_encoded(frames[:1], tmp_path / "one.mp4")
     assert single.clips == () and single.short == (Shot(0, 1),)
 
 
@@ -185,7 +185,7 @@ def test_damaged_files_are_refused_by_name_or_analysed(kind, joined, write_file,
     rng, refused = random.Random(kind), 0
     limits = Limits(seconds=60, mebibytes=3072)
     arguments = {"what": "analysis", "config": CONFIG.to_json(), "most_pixels": 2**22}
-    with Isolated("videodit_data.footage.worker:run", limits) as analyser:
+    with Isolated("videodit_data.footage.worker:run", limits) as analyzer:
         for case in range(9):
             bad, at = bytearray(data), rng.randrange(len(data))
             if case % 3 == 0:
@@ -198,7 +198,7 @@ def test_damaged_files_are_refused_by_name_or_analysed(kind, joined, write_file,
             file = tmp_path / f"{case}.{kind}"
             file.write_bytes(bad)
             try:
-                analysis = Analysis.from_json(analyser(file, name=file.name, **arguments))
+                analysis = Analysis.from_json(analyzer(file, name=file.name, **arguments))
             except VideoError as error:
                 assert str(error).startswith(file.name) and "\n" not in str(error)
                 assert not re.search(r"\w+Error, |\berror, ", str(error))  # of our own making
@@ -213,11 +213,11 @@ def test_what_is_kept_of_a_frame_does_not_grow_with_its_size(still, tmp_path):
     video.encode(tmp_path / "small.mp4", np.stack([small] * 8), 12)
     video.encode(tmp_path / "large.mp4", np.stack([large] * 8), 12)
     video.encode(tmp_path / "long.mp4", np.stack([small] * 48), 12)
-    analyse(tmp_path / "small.mp4", CONFIG)
+    analyze(tmp_path / "small.mp4", CONFIG)
     peaks = []
     for name in ("small", "large", "long"):
         tracemalloc.start()
-        analyse(tmp_path / f"{name}.mp4", CONFIG)
+        analyze(tmp_path / f"{name}.mp4", CONFIG)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 20 * 360 * 640 and peaks[2] < peaks[0] + 20 * 360 * 640

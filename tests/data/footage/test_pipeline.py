@@ -109,7 +109,7 @@ class _Ended(Exception):
 
 
 @pytest.mark.parametrize(
-    ("call", "analysed"),
+    ("call", "analyzed"),
     [(3, True), *(pytest.param(*values, marks=pytest.mark.slow) for values in ((1, True), (13, True), (4, False)))],
 )
 def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
@@ -119,7 +119,7 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
     contents: Contents,
     monkeypatch: pytest.MonkeyPatch,
     call: int,
-    analysed: bool,
+    analyzed: bool,
 ):
     calls, real = [], stages.call
 
@@ -130,7 +130,7 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
         return real(limits, function, path, name, **arguments)
 
     def run() -> None:
-        cache = str(built.with_name("cache")) if analysed else None
+        cache = str(built.with_name("cache")) if analyzed else None
         build([str(footage)], tmp_path / "set", CONFIG, cache=cache, beam_options=IN_MEMORY)
 
     monkeypatch.setattr(stages, "call", counted)

@@ -32,8 +32,8 @@ def run_cut(source: Source, limits: Limits) -> Any:
     return output
 
 
-def analyse(source: Source) -> list[Any]:
-    return list(stages.Analyse(AnalysisConfig(), Limits(), notes(source)).process(source))
+def analyze(source: Source) -> list[Any]:
+    return list(stages.Analyze(AnalysisConfig(), Limits(), notes(source)).process(source))
 
 
 def notes(source: Source) -> str:
@@ -53,7 +53,7 @@ def test_captions_that_fit_no_clip_are_decided(source: Source, monkeypatch: pyte
     }
     rows = tuple(Row("a.mp4", Captions((text,)), **fields) for text, fields in fields_by_text.items())
     clips_, decided = [], []
-    for each in analyse(dataclasses.replace(source, rows=rows)):
+    for each in analyze(dataclasses.replace(source, rows=rows)):
         decided.append(each.value.decision) if isinstance(each, beam.pvalue.TaggedOutput) else clips_.append(each)
     assert [clip.captions.texts for clip in clips_] == [("a",), ("e",)]
     assert [(each.source, each.stage, each.reason, each.detail) for each in decided] == [
@@ -70,7 +70,7 @@ def test_analyses_that_other_versions_made_are_made_again(source: Source, monkey
     assert {each.split()[0] for each in stages.MADE_BY[1:]} == {"av", "cv2", "scenedetect"}
     for made_by, times in ((stages.MADE_BY, 1), (stages.MADE_BY, 1), ((2, "av 99"), 2)):
         monkeypatch.setattr(stages, "MADE_BY", made_by)
-        analyse(source)
+        analyze(source)
         assert len(calls) == times
 
 
@@ -95,7 +95,7 @@ def test_more_time_brings_back_a_clip_that_took_too_long(source: Source, monkeyp
 
 def test_what_the_machine_does_is_noted_of_no_clip_and_no_source(source: Source, monkeypatch: pytest.MonkeyPatch):
     call(monkeypatch, RuntimeError("a.mp4: cannot be read or worked on now (No space left on device)."))
-    for stage in (lambda: run_cut(source, Limits()), lambda: analyse(source)):
+    for stage in (lambda: run_cut(source, Limits()), lambda: analyze(source)):
         with pytest.raises(RuntimeError, match="No space left"):
             stage()
     assert not list(Path(notes(source)).iterdir())
@@ -109,7 +109,7 @@ def test_a_file_that_changed_after_it_was_hashed_is_found_out(
 ):
     call(monkeypatch, error)
     Path(source.path).write_text("another film")
-    stages_ = [lambda: run_cut(source, Limits())] + ([] if error is None else [lambda: analyse(source)])
+    stages_ = [lambda: run_cut(source, Limits())] + ([] if error is None else [lambda: analyze(source)])
     for stage in stages_:
         with pytest.raises(ValueError, match=r"a\.mp4 changed while the data set was built; run the command again\."):
             stage()

@@ -72,8 +72,8 @@ def test_centres_agree_with_the_pixels_and_colours_with_the_palette():
         assert cover.min() > -0.02 and cover.max() < 1.02
         y, x = np.mgrid[:64, :64] + 0.5
         mass = cover.sum(axis=(1, 2))
-        centres = np.stack([(cover * x).sum(axis=(1, 2)) / mass, (cover * y).sum(axis=(1, 2)) / mass], axis=-1)
-        assert np.abs(centres - 64 * np.array(thing["centre"])).max() < 0.3
+        centers = np.stack([(cover * x).sum(axis=(1, 2)) / mass, (cover * y).sum(axis=(1, 2)) / mass], axis=-1)
+        assert np.abs(centers - 64 * np.array(thing["centre"])).max() < 0.3
         np.testing.assert_allclose(mass, np.pi * (64 * thing["radius"]) ** 2, rtol=0.02)
 
 
