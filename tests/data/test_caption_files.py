@@ -100,7 +100,7 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path: Path, name: str, line: str):
         read_table(tmp_path / name)
 
 
-def test_the_table_is_the_given_one_or_beside_or_above(tmp_path: Path):
+def test_the_table_is_the_given_one_or_in_the_folder_or_above(tmp_path: Path):
     folder = tmp_path / "videos"
     folder.mkdir()
     assert find_table(folder, None) is None

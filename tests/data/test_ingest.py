@@ -77,7 +77,7 @@ def test_pictures_are_clips_of_one_frame(tmp_path: Path):
         assert np.array_equal(video.decode(record.video)[0], pictures[record.id])
 
 
-def test_names_that_are_not_utf_8_are_told(tmp_path: Path, numbered: Frames):
+def test_names_that_are_not_utf_8_are_reported(tmp_path: Path, numbered: Frames):
     (tmp_path / "videos").mkdir()
     for name in (b"good", b"bad\xff"):
         stem = os.fsencode(tmp_path / "videos") + b"/" + name

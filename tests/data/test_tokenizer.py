@@ -42,7 +42,7 @@ def test_every_text_ends_with_eos_and_is_padded(tokenizer: Tokenizer):
     assert mask[3].sum() == 1 and ids[3, 0] == EOS
 
 
-def test_a_long_text_is_cut_before_its_eos_and_said_so_once(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture):
+def test_a_long_text_is_cut_before_its_eos_and_logged_once(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture):
     full_ids = tokenizer.encode(CAPTIONS[:1], 40)[0][0]
     with caplog.at_level(logging.WARNING):
         ids, mask = Tokenizer(tokenizer.model).encode([CAPTIONS[0]] * 2, 4)

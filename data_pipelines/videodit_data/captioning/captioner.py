@@ -38,7 +38,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a clip got no captions.
+    """The reason why a clip got no captions.
 
     Attributes:
         reason: a few words, the same for all clips that fail alike: failures are counted by it.

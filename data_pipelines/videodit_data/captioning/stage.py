@@ -243,7 +243,7 @@ def _check_hope(entries: Sequence[Entry], hopeless: int) -> None:
     if len(failed) >= hopeless:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(f.reason for f in failed).items()))
         raise Hopeless(
-            f"The first {len(failed)} clips that were asked about all failed ({reasons}; the last: "
+            f"The first {len(failed)} clips sent to the captioner all failed ({reasons}; the last: "
             f"{failed[-1].detail[:200] or failed[-1].reason}), so that the run is stopped and nothing is made: see to "
             "the captioner, and the same command asks again."
         )

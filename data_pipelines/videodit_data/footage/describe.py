@@ -65,7 +65,7 @@ class CaptionerConfig:
         parse_lengths(self.lengths)
         Look(self.frames, self.side)
         if self.concurrency < 1:
-            raise ValueError(f"A captioner is asked about at least one clip at a time, not {self.concurrency}.")
+            raise ValueError(f"A captioner needs a concurrency of at least one clip, not {self.concurrency}.")
         if self.use is not None and self.is_endpoint and not self.model:
             raise ValueError("An endpoint needs the name of the model to ask.")
 

@@ -29,7 +29,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a clip is dropped: a measure, its value, and the threshold that it misses (None where it is unknown)."""
+    """A reason to drop a clip: a measure, its value, and the threshold that it misses (None where it is unknown)."""
 
     measure: str
     value: float | None

@@ -31,7 +31,7 @@ class Strokes:
 
 
 def edges(luma: UInt8[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X"]:
-    """Return how much levels differ around each pixel (the morphological gradient)."""
+    """Return the range of levels around each pixel (the morphological gradient)."""
     return cv2.morphologyEx(luma, cv2.MORPH_GRADIENT, _KERNEL)
 
 

@@ -61,7 +61,7 @@ class TextShard:
 
 @dataclass(frozen=True)
 class Origin:
-    """How many clips come from one source under one licence."""
+    """The number of clips from one source under one licence."""
 
     source: str
     licence: str

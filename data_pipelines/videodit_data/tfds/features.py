@@ -1,4 +1,4 @@
-"""What TensorFlow Datasets needs to read our records as they are: `features.json` names the class `Clips`.
+"""Features with which TensorFlow Datasets reads our records unchanged: `features.json` names the class `Clips`.
 
 Nothing here needs TensorFlow. Import only where tensorflow_datasets is installed: `pip install 'videodit[tfds]'`.
 """

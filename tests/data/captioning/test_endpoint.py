@@ -106,7 +106,7 @@ def test_a_server_without_an_end_is_left_at_the_deadline(stub, endpoint, clips, 
     assert (answer.reason, answer.lasting) == ("deadline passed", False)
 
 
-def test_the_model_is_told_what_was_wrong_and_only_then(stub, endpoint, clips):
+def test_a_retry_names_the_problem_of_an_invalid_reply_only(stub, endpoint, clips):
     stub.script([sends(b"", 500), text_reply('{"short": "one"}'), valid_reply])
     ask(endpoint(), clips(1), SHORT)
     prompts_sent = [body["messages"][1]["content"][-1]["text"] for _, _, body in stub.requests]
@@ -270,7 +270,7 @@ def echoes_key(handler: server.Handler) -> None:
 @pytest.mark.parametrize(
     "reaction", [echoes_key, sends(KEY.encode(), 401), sends(KEY.encode()), text_reply(KEY), valid_reply]
 )
-def test_the_key_is_sent_and_told_to_nobody(stub, endpoint, clips, monkeypatch, caplog, reaction):
+def test_the_key_is_sent_and_appears_in_no_output(stub, endpoint, clips, monkeypatch, caplog, reaction):
     monkeypatch.setenv("EYES_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     stub.always(reaction)

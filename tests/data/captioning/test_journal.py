@@ -35,7 +35,7 @@ def test_answers_are_found_again_in_another_run(tmp_path: Path):
         assert journal.get("question 3") is None
 
 
-def test_a_journal_cut_anywhere_keeps_all_whole_lines_and_goes_on(tmp_path: Path):
+def test_a_journal_cut_anywhere_keeps_all_whole_lines_and_resumes(tmp_path: Path):
     path = tmp_path / "j"
     with Journal(path) as journal:
         journal.put([entry(n) for n in range(3)])

@@ -92,7 +92,7 @@ def test_the_same_videos_get_captions_with_their_sources(footage: Path, tmp_path
 
 
 @pytest.mark.parametrize("keep", ["before", "after", "none"])
-def test_empty_captions_are_neither_told_nor_kept(footage: Path, tmp_path: Path, keep: str):
+def test_empty_captions_are_neither_passed_nor_kept(footage: Path, tmp_path: Path, keep: str):
     source, clip_captions = manifest.records(footage), []
     captions = [("", "a cube", " "), ("",)]
 

@@ -54,7 +54,7 @@ def sounding(path, frames, waves, rate=48_000, fps=25):
     return path
 
 
-def test_shots_clips_and_rests_of_a_coded_file(joined, tmp_path):
+def test_shots_clips_and_rests_of_an_encoded_file(joined, tmp_path):
     analysis = analyze_encoded(joined, tmp_path / "joined.mp4")
     assert analysis.shots == (Shot(0, 50), Shot(50, 62), Shot(62, 100))
     assert [(clip.start, clip.frames) for clip in analysis.clips] == [(0, 50), (62, 38)]
@@ -67,7 +67,7 @@ def test_shots_clips_and_rests_of_a_coded_file(joined, tmp_path):
     assert analyze_encoded(joined, tmp_path / "joined.mp4") == analysis
 
 
-def test_size_rate_and_coding_hardly_change_what_is_measured(still, pan, tmp_path):
+def test_size_rate_and_encoding_hardly_change_measures(still, pan, tmp_path):
     frames = pan(still, 0.4, 30.0, 1.1, (360, 640))
     base = analyze_encoded(frames, tmp_path / "base.mp4", 30).clips
     others = {
@@ -86,7 +86,7 @@ def test_size_rate_and_coding_hardly_change_what_is_measured(still, pan, tmp_pat
 
 
 @pytest.mark.parametrize("crf", [18, 30])
-def test_bars_stills_and_slides_are_measured_in_coded_files(crf, still, real_shots, tmp_path):
+def test_bars_stills_and_slides_are_measured_in_encoded_files(crf, still, real_shots, tmp_path):
     slides = np.repeat(np.stack([still[::4, ::4], np.roll(still[::4, ::4], 40, 1)]), 25, axis=0)
     slides[:, :18] = 0
     analysis = analyze(
@@ -142,7 +142,7 @@ def test_loudness_of_real_sound_is_ffmpegs(real_clips):
     assert heard.integrated(0.0, 6.0) == pytest.approx(ffmpegs_own(real_clips / "bigbuckbunny.mp4"), abs=0.01)
 
 
-def test_sound_that_cannot_be_decoded_is_told_and_costs_only_the_loudness(joined, tmp_path):
+def test_sound_that_cannot_be_decoded_is_reported_and_costs_only_the_loudness(joined, tmp_path):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 4 * 48_000)
     file = sounding(tmp_path / "sound.mkv", joined, noise)
     with av.open(str(file)) as container:

@@ -94,7 +94,7 @@ def test_a_clip_that_cannot_be_shown_is_decided(tmp_path: Path, monkeypatch: pyt
     [
         ({"use": "http://localhost:1"}, "An endpoint needs the name of the model"),
         ({"use": "a:b", "lengths": "tiny"}, "No length is named 'tiny'"),
-        ({"use": "a:b", "concurrency": 0}, "at least one clip at a time, not 0"),
+        ({"use": "a:b", "concurrency": 0}, "at least one clip, not 0"),
     ],
 )
 def test_captioners_that_cannot_be_are_refused(config: dict, message: str):

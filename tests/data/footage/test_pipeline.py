@@ -84,7 +84,7 @@ def test_shards_are_even_and_ordered_by_hash(built: Path):
     assert manifest.find_damaged_shards(built) == []
 
 
-def test_left_out_is_told_by_reason_and_the_table_has_all(built: Path):
+def test_dropped_clips_are_counted_by_reason_and_the_table_has_all(built: Path):
     left_out = {each.reason: (each.count, each.file) for each in manifest.load(built).left_out}
     assert left_out["duplicates: near-duplicate of another clip"] == (2, "sub/bright.mp4#0-30")
     assert left_out["split: too short for a clip"] == (1, "short.mp4")
@@ -112,7 +112,7 @@ class _Ended(Exception):
     ("call", "analyzed"),
     [(3, True), *(pytest.param(*values, marks=pytest.mark.slow) for values in ((1, True), (13, True), (4, False)))],
 )
-def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
+def test_an_interrupted_build_resumes_and_ends_with_the_same_bytes(
     footage: Path,
     built: Path,
     tmp_path: Path,
@@ -224,7 +224,7 @@ def test_whole_files_stay_byte_for_byte(footage: Path, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_build_that_is_killed_goes_on(
+def test_a_build_that_is_killed_resumes(
     footage: Path, built: Path, tmp_path: Path, contents: Contents, number: signal.Signals
 ):
     program = (

@@ -75,7 +75,7 @@ def test_every_measure_and_reason_is_drawn(built: Path, page: Page):
         assert name in page.texts
 
 
-def test_contact_sheets_show_kept_and_dropped_and_copies_beside_what_they_repeat(page: Page):
+def test_contact_sheets_show_kept_and_dropped_clips_and_pairs_of_duplicates(page: Page):
     alts = [attrs["alt"] for attrs in page.pictures("image/jpeg")]
     assert sum(alt.endswith(("more.mp4#0-30", "more.mp4#30-60", "one.mp4#0-30", "two.mp4#0-30")) for alt in alts) >= 2
     for part in ("dark.mp4#0-30", "still.mp4#0-30", "short.mp4#0-10", "silent.mp4#0-30"):

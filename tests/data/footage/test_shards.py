@@ -7,7 +7,7 @@ from videodit_data.storage.records import even_ranges
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.data())
-def test_a_place_is_in_the_shard_whose_range_holds_it(total, data):
+def test_a_position_is_in_the_shard_whose_range_holds_it(total, data):
     shards = data.draw(st.integers(1, total))
     ranges = even_ranges(total, shards)
     assert [shard_of(position, total, shards) for position in range(total)] == [

@@ -44,7 +44,7 @@ def test_a_shot_has_no_cut(real_shots):
     assert all(boundaries(frames) == [] for frames in real_shots.values())
 
 
-def test_toyworld_clips_are_told_apart():
+def test_toyworld_clips_are_separated():
     clips = [make_clip(0, "hard", number, Format(96, 128, 17, 8.0)).frames for number in range(6)]
     assert boundaries(np.concatenate(clips), fps=8.0) == list(range(17, 6 * 17, 17))
 

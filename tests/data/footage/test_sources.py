@@ -131,7 +131,7 @@ def test_each_input_has_its_own_source_and_table_and_each_file_comes_once(folder
     assert [(name, row.captions.texts) for name, (row,) in texts.items()] == [("b.mp4", ("one",)), ("e.mp4", ("two",))]
 
 
-def test_names_of_any_bytes_are_told_and_end_no_line(folder: Path):
+def test_names_of_any_bytes_are_reported_and_end_no_line(folder: Path):
     (folder / "odd\u2028name.mp4").write_text("odd")
     bad = os.fsencode(folder) + b"/bad\xff.mp4"
     for name in (bad, bad[:-4] + b".md"):

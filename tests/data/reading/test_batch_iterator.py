@@ -119,7 +119,7 @@ def test_a_state_resumes_on_another_number_of_processes(config: ReaderConfig, te
 
 
 @pytest.mark.parametrize("shares", [[(0, 1), (2, 3)], [(0, 3), (1, 2)], [(0,), (1,), (2,), (3,)]])
-def test_processes_together_serve_what_one_alone_does(config: ReaderConfig, texts: TokenizedText, shares: list):
+def test_several_processes_serve_the_batches_of_one(config: ReaderConfig, texts: TokenizedText, shares: list):
     alone = take(config, texts, 6)
     parts = [take(config, texts, 6, rows) for rows in shares]
     for step, batch in enumerate(alone):
@@ -184,7 +184,7 @@ def test_evaluation_is_one_pass_in_order(config: ReaderConfig, texts: TokenizedT
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_finish_a_pass_together(config: ReaderConfig, texts: TokenizedText, processes: int):
+def test_processes_finish_a_pass_at_the_same_step(config: ReaderConfig, texts: TokenizedText, processes: int):
     config = replace(config.as_evaluation(), batch_size=8)
     parts = [take(config, texts, 9, range(p, 8, processes)) for p in range(processes)]
     assert {len(part) for part in parts} == {2}

@@ -51,7 +51,7 @@ def test_one_pass_serves_every_clip_once(costs, kind):
 
 @settings(deadline=None)
 @given(costs=COSTS, kind=st.sampled_from(["bucket", "pack"]), after=st.integers(0, 12))
-def test_a_plan_goes_on_from_its_state(costs, kind, after):
+def test_a_plan_resumes_from_its_state(costs, kind, after):
     def fresh():
         return bucketed([c % 3 for c in costs], None) if kind == "bucket" else packed(costs, None)
 

@@ -60,7 +60,7 @@ def test_the_best_bucket(clip, bucket):
     assert BUCKETS.choose(*clip) == bucket
 
 
-def test_images_and_videos_are_told_from_what_is_too_short():
+def test_images_and_videos_are_distinguished_from_too_short_clips():
     images, videos = dataclasses.replace(BUCKETS, frames=(1,)), dataclasses.replace(BUCKETS, frames=(5, 17))
     assert images.choose(99, 8.0, 512, 512) == ONLY_IMAGES and videos.choose(1, 8.0, 512, 512) == ONLY_VIDEOS
     assert videos.choose(2, 8.0, 512, 512) == TOO_SHORT

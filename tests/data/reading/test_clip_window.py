@@ -17,7 +17,7 @@ from videodit_data.video.resampling import covers
     count=st.integers(1, 12),
     seed=st.integers(0, 99),
 )
-def test_windows_differ_lie_in_the_clip_and_begin_with_the_plain_one(frames, rates, size, window_size, count, seed):
+def test_windows_differ_lie_in_the_clip_and_start_with_the_plain_one(frames, rates, size, window_size, count, seed):
     clip, shape = (frames, rates[0], *size), (window_size[0], rates[1], *window_size[1:])
     windows = choose_windows(clip, shape, count, seed)
     assert windows == choose_windows(clip, shape, count, seed)

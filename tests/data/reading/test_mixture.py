@@ -122,7 +122,7 @@ def _record(path, number):
 
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("after", [0, 1, 5])
-def test_it_goes_on_where_it_stopped_whatever_was_read_ahead(latents_path, shapes, after):
+def test_it_resumes_where_it_stopped_whatever_was_read_ahead(latents_path, shapes, after):
     reader_config = config(latents_path, shapes=shapes, batch_size=3, caption_dropout=0.3, seed=3)
     one = BatchIterator(reader_config, TEXTS)
     for _ in range(after):
@@ -155,7 +155,7 @@ def test_a_batch_that_is_held_stays_and_one_in_used_memory_is_as_in_fresh(latent
 
 @pytest.mark.parametrize("shapes", [BUCKETS, PACKING], ids=["buckets", "packed"])
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_together_serve_the_batch_of_one(latents_path, shapes, processes):
+def test_several_processes_serve_the_batch_of_one(latents_path, shapes, processes):
     """Check also a change of the number of processes between a state and its restoration."""
     reader_config = config(latents_path, shapes=shapes, batch_size=4, multiple=4, seed=1)
     alone = BatchIterator(reader_config, TEXTS)
@@ -246,7 +246,7 @@ def test_latents_of_two_types_are_not_mixed(latents_path, tmp_path):
         BatchIterator(config(latents_path, tmp_path / "other"), TEXTS)
 
 
-def test_a_state_goes_on_where_other_numbers_of_devices_share_a_batch(latents_path):
+def test_a_state_resumes_where_other_numbers_of_devices_share_a_batch(latents_path):
     reader_config = dataclasses.replace(config(latents_path, seed=2), shapes=dataclasses.replace(BUCKETS, tokens=600))
     eight, three = (BatchIterator(dataclasses.replace(reader_config, multiple=n, repeat=False), TEXTS) for n in (8, 3))
     served_ids = [name for _ in range(2) for name in ids(next(eight))]

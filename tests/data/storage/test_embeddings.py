@@ -45,7 +45,7 @@ def test_every_caption_is_found_once_and_as_it_was_stored(tmp_path, monkeypatch)
         stored["a dog"]
 
 
-def test_captions_whose_keys_begin_alike_are_told_apart(tmp_path, monkeypatch):
+def test_captions_whose_keys_share_a_prefix_are_distinguished(tmp_path, monkeypatch):
     full_key = Keys.__call__
     monkeypatch.setattr(Keys, "__call__", lambda self, caption: b"collide!" + full_key(self, caption)[8:])
     build(tmp_path / "set", monkeypatch)

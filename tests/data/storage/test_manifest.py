@@ -60,7 +60,7 @@ def test_a_data_set_tells_what_it_holds(tmp_path: Path):
     assert manifest.find_damaged_shards(tmp_path / "set") == []
 
 
-def test_an_interrupted_build_goes_on_with_the_shards_it_has(tmp_path: Path):
+def test_an_interrupted_build_resumes_with_the_shards_it_has(tmp_path: Path):
     reference = tmp_path / "whole"
     manifest.build(reference, make, 7, shards=3, info={"seed": 1})
     requested = []

@@ -260,7 +260,7 @@ def test_the_index_is_kept_until_the_files_change(tmp_path: Path, monkeypatch: p
     assert open_dataset(path).manifest == first.manifest and scans == [1, 1]
 
 
-def test_an_index_that_cannot_be_kept_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_index_that_cannot_be_kept_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     example = {"video": pngs(clip(5)), "text": "a"}
     directory = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [example]})
     (tmp_path / "file").write_text("")

@@ -10,7 +10,7 @@ from videodit_data.toyworld.build import Recipe, build
 TINY = {"level": "hard", "seed": 7, "height": 16, "width": 24, "frames": 5, "fps": 8.0}
 
 
-def test_small_clips_are_coded_to_the_same_bytes_whatever_lies_in_memory(tmp_path):
+def test_small_clips_are_encoded_to_the_same_bytes_whatever_lies_in_memory(tmp_path):
     frames, rng = make_clip(1, "easy", 5, Format(32, 32, 9, 8.0)).frames, np.random.default_rng(0)
     encodings = set()
     for _ in range(40):

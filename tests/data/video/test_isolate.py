@@ -85,7 +85,7 @@ def test_a_process_that_is_killed_has_another_try(film):
             probe(film, name="film.mp4", flag=str(flag))
 
 
-def test_what_cannot_be_started_is_said(film):
+def test_a_process_that_cannot_start_is_reported(film):
     message = r"No process for videodit_data\.nowhere:nothing"
     with Isolated("videodit_data.nowhere:nothing") as nothing, pytest.raises(RuntimeError, match=message):
         nothing(film)

@@ -114,6 +114,6 @@ def test_a_truncated_source_is_refused(numbered, write_file, tmp_path):
         ({"short_side": 33}, "even number of pixels, not 33"),
     ],
 )
-def test_wrong_codings_are_refused(values, message):
+def test_invalid_encodings_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Recode(**values)
