@@ -92,7 +92,7 @@ def text_of(name: str, seed: str = "") -> str:
     return f"A {hashlib.sha256((name + seed).encode()).hexdigest()[:8]} cube" + " rolls" * (count - 3)
 
 
-def requested_lengths(body: dict[str, Any]) -> list[str]:
+def asked_lengths(body: dict[str, Any]) -> list[str]:
     """Return the names of the lengths that a request requires, from its rules."""
     return re.findall(r'^"(\w+)": \d+ to', body["messages"][0]["content"], re.MULTILINE)
 
@@ -105,11 +105,11 @@ def completion(text: str | None, **choice: Any) -> bytes:
 def valid_reply(handler: Handler) -> None:
     """Send captions of the requested lengths, the same for the same frames and prompt."""
     user = json.dumps(handler.body["messages"][1])
-    texts = {name: text_of(name, user) for name in requested_lengths(handler.body)}
+    texts = {name: text_of(name, user) for name in asked_lengths(handler.body)}
     handler.reply(200, completion(json.dumps(texts)))
 
 
-def text_reply(text: str | None, **choice: Any) -> Reaction:
+def says(text: str | None, **choice: Any) -> Reaction:
     return lambda handler: handler.reply(200, completion(text, **choice))
 
 

@@ -12,7 +12,7 @@ from videodit_data.captioning.expand import expand
 from videodit_data.captioning.lengths import LENGTHS, parse_lengths
 
 from tests.data.captioning import stub as server
-from tests.data.captioning.stub import cuts, drips, garbles, hangs_up, sends, stalls, text_of, text_reply, valid_reply
+from tests.data.captioning.stub import cuts, drips, garbles, hangs_up, says, sends, stalls, text_of, valid_reply
 
 SHORT = (LENGTHS["short"],)
 BOTH = parse_lengths("short,long")
@@ -46,19 +46,19 @@ RECOVERS = {
     "not UTF-8": ([sends(b'{"choices": "\xff\xfe"}')], 2),
     "brackets without end": ([sends(b"[" * 100_000)], 2),
     "huge": ([sends(b" " * 70_000)], 2),
-    "no text": ([text_reply(None)], 2),
-    "prose": ([text_reply("A cube rolls down a long hill.")], 2),
-    "a refusal": ([text_reply("I'm sorry, but I can't help with that.")], 2),
-    "a refusal in JSON": ([text_reply('{"short": "I cannot describe this clip, I am afraid."}')], 2),
-    "a refusal by the API": ([text_reply(GOOD, finish_reason="content_filter")], 2),
-    "cut short": ([text_reply(GOOD, finish_reason="length")], 2),
-    "other keys": ([text_reply('{"caption": "A cube rolls down a long hill."}')], 2),
-    "empty": ([text_reply('{"short": "  "}')], 2),
-    "control characters": ([text_reply('{"short": "A cube rolls \\u0007 down a hill."}')], 2),
-    "half a letter": ([text_reply('{"short": "A cube rolls \\ud800 down a hill."}')], 2),
-    "too long": ([text_reply(json.dumps({"short": "word " * 100}))], 2),
-    "a fence": ([text_reply(f"```json\n{GOOD}\n```")], 1),
-    "all in turn": ([sends(b"", 500), text_reply("{"), cuts, sends(b"<html>")], 5),
+    "no text": ([says(None)], 2),
+    "prose": ([says("A cube rolls down a long hill.")], 2),
+    "a refusal": ([says("I'm sorry, but I can't help with that.")], 2),
+    "a refusal in JSON": ([says('{"short": "I cannot describe this clip, I am afraid."}')], 2),
+    "a refusal by the API": ([says(GOOD, finish_reason="content_filter")], 2),
+    "cut short": ([says(GOOD, finish_reason="length")], 2),
+    "other keys": ([says('{"caption": "A cube rolls down a long hill."}')], 2),
+    "empty": ([says('{"short": "  "}')], 2),
+    "control characters": ([says('{"short": "A cube rolls \\u0007 down a hill."}')], 2),
+    "half a letter": ([says('{"short": "A cube rolls \\ud800 down a hill."}')], 2),
+    "too long": ([says(json.dumps({"short": "word " * 100}))], 2),
+    "a fence": ([says(f"```json\n{GOOD}\n```")], 1),
+    "all in turn": ([sends(b"", 500), says("{"), cuts, sends(b"<html>")], 5),
 }
 
 
@@ -83,10 +83,10 @@ def test_what_goes_wrong_once_is_tried_again(stub, endpoint, clips, case):
         (sends(b"{}"), "not a chat reply"),
         (sends(b"\xff"), "not UTF-8"),
         (sends(b" " * 70_000), "reply too large"),
-        (text_reply("no"), "no captions"),
-        (text_reply("[]"), "no captions"),
-        (text_reply("Sorry, no."), "refusal"),
-        (text_reply('{"short": "one"}'), "too short"),
+        (says("no"), "no captions"),
+        (says("[]"), "no captions"),
+        (says("Sorry, no."), "refusal"),
+        (says('{"short": "one"}'), "too short"),
     ],
 )
 def test_what_goes_wrong_each_time_is_a_named_failure_after_so_many_attempts(stub, endpoint, clips, reaction, reason):
@@ -107,7 +107,7 @@ def test_a_server_without_an_end_is_left_at_the_deadline(stub, endpoint, clips, 
 
 
 def test_a_retry_names_the_problem_of_an_invalid_reply_only(stub, endpoint, clips):
-    stub.script([sends(b"", 500), text_reply('{"short": "one"}'), valid_reply])
+    stub.script([sends(b"", 500), says('{"short": "one"}'), valid_reply])
     ask(endpoint(), clips(1), SHORT)
     prompts_sent = [body["messages"][1]["content"][-1]["text"] for _, _, body in stub.requests]
     assert prompts_sent[0] == prompts_sent[1] != prompts_sent[2]
@@ -168,7 +168,7 @@ def test_the_rate_is_kept_whatever_the_server_does(stub, endpoint, clips, time):
 
     def react(number: int) -> server.Reaction:
         times.append(time.now)
-        return [valid_reply, sends(b"", 500), text_reply("no"), sends(b"", 429)][number % 4]
+        return [valid_reply, sends(b"", 500), says("no"), sends(b"", 429)][number % 4]
 
     stub.react = react
     ask(endpoint(per_minute=30, first_wait=0.001, attempts=9, concurrency=1), clips(12), SHORT)
@@ -268,7 +268,7 @@ def echoes_key(handler: server.Handler) -> None:
 
 
 @pytest.mark.parametrize(
-    "reaction", [echoes_key, sends(KEY.encode(), 401), sends(KEY.encode()), text_reply(KEY), valid_reply]
+    "reaction", [echoes_key, sends(KEY.encode(), 401), sends(KEY.encode()), says(KEY), valid_reply]
 )
 def test_the_key_is_sent_and_appears_in_no_output(stub, endpoint, clips, monkeypatch, caplog, reaction):
     monkeypatch.setenv("EYES_KEY", KEY)
@@ -316,7 +316,7 @@ def test_a_prompt_is_expanded_by_the_same_endpoint(stub, endpoint):
     assert expansion.prompt == "a cat surfs" and expansion.source == "eyes, template 1, medium"
     body = stub.requests[0][2]
     assert isinstance(body["messages"][1]["content"], str) and '"a cat surfs"' in body["messages"][1]["content"]
-    stub.always(text_reply("no"))
+    stub.always(says("no"))
     assert expand(endpoint(), "a cat surfs", LENGTHS["medium"]).reason == "no captions"
     with pytest.raises(ValueError, match="at most 4000 characters"):
         expand(endpoint(), "cat " * 2000, LENGTHS["medium"])

@@ -22,7 +22,7 @@ from videodit_data.inspect import summary
 from videodit_data.storage import manifest, records
 
 from tests.data.captioning import stub as server
-from tests.data.captioning.stub import Stub, drips, sends, text_of, text_reply, valid_reply
+from tests.data.captioning.stub import Stub, drips, says, sends, text_of, valid_reply
 
 SHORT = (LENGTHS["short"],)
 ME = Identity("me", settings={"version": 1})
@@ -271,12 +271,12 @@ def run(footage: Path, out: Path, asker: Endpoint, threads: int = 3) -> manifest
 def test_whatever_the_server_does_each_clip_is_captioned_or_named(footage: Path, tmp_path: Path, stub, endpoint):
     bad = [
         sends(b"", 500),
-        text_reply("no"),
+        says("no"),
         sends(b"<html>"),
         server.cuts,
         sends(b"", 429, Retry_After="3"),
         drips("body"),
-        text_reply("I'm sorry, no."),
+        says("I'm sorry, no."),
     ]
     stub.react = lambda number: bad[number % len(bad)] if number % 3 else valid_reply
     result = run(footage, tmp_path / "set", endpoint(attempts=2, deadline_seconds=0.2))
@@ -308,7 +308,7 @@ def test_a_dead_server_ends_the_run_and_the_next_one_asks_only_the_rest(footage:
 def test_the_key_is_in_no_file(footage: Path, tmp_path: Path, stub, endpoint, monkeypatch, caplog):
     monkeypatch.setenv("EYES_KEY", key := "sk-0123456789")
     caplog.set_level(logging.DEBUG)
-    stub.react = lambda number: [valid_reply, sends(key.encode(), 500), text_reply(key)][number % 3]
+    stub.react = lambda number: [valid_reply, sends(key.encode(), 500), says(key)][number % 3]
     with pytest.raises(KeyboardInterrupt):
         caption_dataset(
             footage,

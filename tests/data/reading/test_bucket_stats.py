@@ -70,7 +70,7 @@ def test_it_prints_every_shape_and_every_drop(paths):
     assert "3 shapes to compile a step for" in text.replace("\n", "")
 
 
-def write_latents(path, frames, stride, side=48):
+def coded(path, frames, stride, side=48):
     """Write latents of clips of these lengths, of a VAE of that stride."""
 
     def record(number):
@@ -85,11 +85,11 @@ def write_latents(path, frames, stride, side=48):
 
 @pytest.mark.parametrize("stride", [(4, 8), (2, 4), (8, 16), (3, 6)])
 def test_latents_tell_the_stride_of_their_vae(paths, tmp_path, stride):
-    clips = write_latents(tmp_path / "clips", [1, 1 + 4 * stride[0], 1 + stride[0]], stride)
-    images = write_latents(tmp_path / "images", [1, 1], stride)
+    clips = coded(tmp_path / "clips", [1, 1 + 4 * stride[0], 1 + stride[0]], stride)
+    images = coded(tmp_path / "images", [1, 1], stride)
     assert latent_stride([clips]) == latent_stride([images, clips]) == stride
     assert latent_stride([images]) == (None, stride[1])
     assert latent_stride([part.path for part in paths]) is None
-    other = write_latents(tmp_path / "other", [1 + 2 * stride[0]], (stride[0], 2))
+    other = coded(tmp_path / "other", [1 + 2 * stride[0]], (stride[0], 2))
     with pytest.raises(ValueError, match="different strides"):
         latent_stride([clips, other])
