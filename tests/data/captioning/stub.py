@@ -25,13 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         with stub.lock:
             number = len(stub.requests)
             stub.requests.append((self.path, dict(self.headers), body))
-            stub.in_flight += 1
-            stub.most_in_flight = max(stub.most_in_flight, stub.in_flight)
-        try:
-            stub.react(number)(self)
-        finally:
-            with stub.lock:
-                stub.in_flight -= 1
+        stub.react(number)(self)
 
     def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -57,7 +51,6 @@ class Stub:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.in_flight = self.most_in_flight = 0
         self.lock, self.over = threading.Lock(), threading.Event()
         self.react: Callable[[int], Reaction] = lambda number: valid_reply
         self.url = ""
