@@ -18,7 +18,7 @@ __all__ = ["Model", "TextToVideoModel", "Video", "load", "run_training"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: the command line starts without JAX."""
+    """Import a name on first access, so that the command line starts without JAX."""
     from importlib import import_module
 
     modules = {"Video": "videodit.inference.video", "run_training": "videodit.train.run"}

@@ -6,7 +6,7 @@
     X  width                          F  feed-forward width
     C  channels                       E  width of the text encoder's output
     L  video tokens of one row        P  features of one patch (pt * py * px * C, in that order)
-    S  text tokens of one row         K  clips of one packed row
+    S  text tokens of one entry        K  clips of one packed sequence
 
 Locals carry their dimensions as a suffix (`q_BLNH`, `video_BTYXC`). In an annotation, equal letters are equal sizes
 within one call; the tests execute the annotations through jaxtyping's import hook.
@@ -21,8 +21,8 @@ PerClip = Float[Array, "B"]  # one number a clip: diffusion time, frames a secon
 Patches = Float[Array, "B L P"]
 Tokens = Float[Array, "B L D"]
 Positions = Float[Array, "B L 3"]  # (t, y, x) of every token, in units of tokens
-PerSegment = Float[Array, "B K"]  # one number for each clip of a packed row
-Segments = Int[Array, "B L"]  # which clip of a packed row a token belongs to; 0 is padding
+PerSegment = Float[Array, "B K"]  # one number for each clip of a packed sequence
+Segments = Int[Array, "B L"]  # which clip of a packed sequence a token belongs to; 0 is padding
 Heads = Float[Array, "B L N H"]
 
 Text = Float[Array, "B S E"]

@@ -166,7 +166,7 @@ def _from_mapping(values: Any) -> Captions:
 
 
 def clean(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the texts that are not empty, with control characters replaced by spaces."""
+    """Return the texts with control characters replaced by spaces, stripped, without empty ones."""
     plain = ("".join(c if c.isprintable() or c in JOINERS else " " for c in text) for text in texts)
     plain = (text.strip(" " + JOINERS) for text in plain)
     return tuple(text for text in plain if text)

@@ -1,4 +1,4 @@
-"""Functions registered by name, those of this package's modules when they are first asked for."""
+"""A registry of functions by name, which imports a package's module of that name on the first lookup."""
 
 import importlib
 import importlib.util
@@ -23,7 +23,8 @@ class FunctionRegistry(Generic[Fn]):
     def register(self, name: str, fn: Fn) -> None:
         """Register a function under a name.
 
-        The same function defined once more, by a notebook's cell or a reloaded module, replaces what it was.
+        The same function (of the same module and qualified name) defined once more, by a notebook's cell or a reloaded
+        module, replaces what it was.
 
         Raises:
             ValueError: when another function has the name.

@@ -1,4 +1,7 @@
-"""The runs of `configs.py` as the commit that goldens are compared with has them."""
+"""The runs of `configs.py` as the commit that goldens are compared with has them.
+
+Edited only for settings that no figure depends on.
+"""
 
 import dataclasses
 

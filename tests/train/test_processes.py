@@ -132,11 +132,11 @@ def wait_for_step(workdir: Path, step: int, several: Several) -> None:
 
 
 @pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_when_one_is_killed_the_others_stop_and_say_so(victim, data, tmp_path):
+def test_when_one_is_killed_the_others_stop(victim, data, tmp_path):
     several = Several(2, data, tmp_path, 10_000, {"data": -1}, delay=0.05)
     wait_for_step(tmp_path, 3, several)
-    several.all[victim].kill()
     assert several.all[1 - victim].poll() is None
+    several.all[victim].kill()
     killed = time.monotonic()
     status, _, err = several.end()[1 - victim]
     assert time.monotonic() - killed < 60 and HEARTBEAT_SECONDS < 60

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--checkpoint` and what is sampled from it with."""
+    """Add the options of the checkpoint, the sampler and the conditions."""
     parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
     parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
     parser.add_argument(

@@ -55,6 +55,10 @@ class SamplerConfig:
         """Return the times that the solver visits; `num_tokens` is needed if `base_tokens` is set."""
         return self._schedule(resolution_shift(self.shift, self.base_tokens, num_tokens))
 
+    def model_timesteps(self, times: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"] | None:
+        """Return the times that the model is called with; None if they are those of the solver."""
+        return quantize_timesteps(times) if self.quantize_timesteps else None
+
     def _schedule(self, shift: float) -> Float[np.ndarray, "points"]:
         return schedule(self.steps, shift, t_min=self.t_min, t_max=self.t_max, closed=self.closed)
 
@@ -116,8 +120,7 @@ def sample_conditioned(
             return jax.lax.cond(t_B[0] >= cfg.expert_boundary, high_noise, low_noise, x, t_B)
 
     times = cfg.times(num_tokens)
-    model_timesteps = quantize_timesteps(times) if cfg.quantize_timesteps else None
-    return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, times, model_timesteps)
+    return integrate(make_solver(cfg.solver, cfg.order), velocity, noise, times, cfg.model_timesteps(times))
 
 
 def quantize_timesteps(times: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:

@@ -24,7 +24,7 @@ from videodit.shapes import Heads, Segments
 HEADS = ("batch", "tokens", "heads", "head_dim")  # of queries, and of the keys of self-attention
 RING, GROUP = "ring", "ulysses"
 RESIDUALS = "attention"  # by which policies of `jax.checkpoint` keep outputs and their log-sum-exp
-ROUNDS = 8  # in which the tokens of packed rows are dealt to the devices of a ring
+ROUNDS = 8  # in which the tokens of packed sequences are dealt to the devices of a ring
 
 Ids = Int[Array, "B L"] | None
 Part = tuple[Array, Array, Ids]  # keys, values and segments of a device

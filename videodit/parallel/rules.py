@@ -19,7 +19,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "stream": ("ring", "ulysses", "tensor"),
     "height": ("ring", "ulysses"),
     "width": ("ring", "ulysses"),
-    # Of parameters alone: whoever shares tokens of one batch can share these too.
+    # Of parameters alone: devices that share tokens of one batch can share these too.
     "embed": ("fsdp", "ring", "ulysses"),
     "layer": (),
     "mlp": ("tensor",),

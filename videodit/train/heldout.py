@@ -92,7 +92,7 @@ class HeldOut:
                 captions.append("")
             rows.append(frames)
             caption = host.captions[index]
-            captions.append(caption if isinstance(caption, str) else caption[0])  # of a packed row the first
+            captions.append(caption if isinstance(caption, str) else caption[0])  # of a packed sequence the first
         return contact_sheet(rows, captions)
 
 

@@ -96,6 +96,6 @@ class StepLog:
 
 
 def _flat(clip_ids: tuple[str | tuple[str, ...], ...]) -> Iterator[str]:
-    """Yield the clips of plain and of packed rows."""
+    """Yield the clips of plain and of packed sequences."""
     for row in clip_ids:
         yield from (row,) if isinstance(row, str) else filter(None, row)

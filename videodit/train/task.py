@@ -35,7 +35,7 @@ class Task(Protocol):
         ...
 
     def frozen_arrays(self) -> PyTree:
-        """Return the arrays that the loss uses and nobody trains; None if there are none."""
+        """Return the frozen arrays that the loss uses; None if there are none."""
         ...
 
     def frozen_shardings(self, mesh: Mesh) -> PyTree:
@@ -70,7 +70,7 @@ those of the empty caption.
 
 
 class FrozenModels:
-    """Models and arrays that a loss uses and nobody trains: handed to the step beside the state, never saved with it.
+    """Frozen models and arrays that a loss uses: handed to the step beside the state, never saved with it.
 
     Args:
         models: by name; models of shapes alone (`nn.state.abstract_module`) will do for tracing.

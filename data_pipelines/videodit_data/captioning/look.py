@@ -19,7 +19,7 @@ class Look:
             raise ValueError(f"A captioner is shown at least one frame and pixel, not {self.frames} and {self.side}.")
 
     def at(self, record: Record) -> Clip:
-        """Return evenly spaced frames of the clip, each from the middle of its part. VideoError names the record."""
+        """Return what a captioner gets of a clip: evenly spaced frames, and its facts. VideoError names the record."""
         count = min(self.frames, record.frames)
         shrunk = min(1.0, self.side / max(record.height, record.width))
         frames = decode_clip(

@@ -104,12 +104,12 @@ def caption_dataset(
         return _write(out, described, asker, entries, identity, info, progress)
 
 
-def summarize(captioned: Manifest, out: Path) -> str:
+def summarize(manifest_: Manifest, out: Path) -> str:
     """Return how many clips have new captions, and why others do not."""
-    info = captioned.info["captions"]
+    info = manifest_.info["captions"]
     failed = ", ".join(f"{count} {reason}" for reason, count in info["failed"].items())
-    named = f"; the others keep their captions ({failed}), listed in {out / 'captioning.jsonl'}" if failed else ""
-    return f"{info['captioned']} of {captioned.clips} clips captioned{named}"
+    named = f"; the others keep their captions ({failed}), listed in {out / ANSWERS}" if failed else ""
+    return f"{info['captioned']} of {manifest_.clips} clips captioned{named}"
 
 
 def _plain(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _EPSILON = 1e-6  # seconds: sums of frames' times are not exact
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Lengths of clips in seconds: at most `max_seconds`, at least `min_seconds`, up to less than a frame."""
+    """Lengths of clips in seconds: at most `max_seconds`, at least `min_seconds`, to within one frame."""
 
     min_seconds: float | int = 2.0
     max_seconds: float | int = 10.0

@@ -39,7 +39,7 @@ def brightness(luma: UInt8[np.ndarray, "Y X"]) -> tuple[float, float]:
 
 
 def sharpness(luma: UInt8[np.ndarray, "Y X"]) -> float:
-    """Return the variance of the Laplacian, in squared levels of 255: 0 for a flat picture, under 50 for a blurred one.
+    """Return the variance of the Laplacian, in squared gray levels (0 to 255): 0 if flat, below about 50 if blurred.
 
     Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. It belongs to the size of `luma`.
     """

@@ -161,7 +161,8 @@ class _Fade:
 def _same(before: list[Float32[np.ndarray, " N"]], after: list[Float32[np.ndarray, " N"]], fade: bool) -> bool:
     """Return whether pictures on both sides of a boundary belong to one scene.
 
-    Then some are far nearer each other than the two at the boundary; around a fade, equal up to their brightness.
+    They do if a pair is less than half as far apart as the two pictures at the boundary; around a fade, if a pair is
+    equal up to brightness.
     """
     one, two = np.stack(before), np.stack(after)
     if not fade:

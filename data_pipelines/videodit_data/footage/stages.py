@@ -1,7 +1,6 @@
 """The stages of the pipeline that decode: they analyse each source, cut each kept clip, and write some thumbnails.
 
-What they find lies in the partial directory under the hash of what it was made from, written whole: whoever comes again
-finds it there.
+Results are written atomically to the partial directory, each by the hash of its input, and reused on resuming.
 """
 
 import dataclasses

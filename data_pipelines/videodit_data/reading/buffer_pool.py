@@ -1,7 +1,7 @@
 """A pool of buffers: memory of batches that are gone is used again for new ones.
 
-Fresh memory costs: the system has to find and clear every page. Of 480 lines at half the side, 6 to 19% more clips per
-CPU-second were read so; of full-size frames as many as before.
+Fresh memory costs: the system has to find and clear every page. Of 480 lines at half the height and
+width, 6 to 19% more clips per CPU-second were read so; of full-size frames as many as before.
 """
 
 import math

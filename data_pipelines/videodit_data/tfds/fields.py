@@ -1,7 +1,7 @@
 """The features of a TensorFlow Datasets data set that are video, captions and id, chosen from its features.json.
 
 TFDS cannot make its own `Video` feature without TensorFlow. But frames are stored as a sequence of encoded images, so
-`reduced` gives the features that are used with byte strings instead of images, which need none.
+`reduce_features` gives the features that are used with byte strings instead of images, which need none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -124,7 +124,7 @@ def get_level(name: str) -> Level:
 
 
 def world(level: str) -> dict[str, Any]:
-    """Return the world of a level as a JSON-able dict, for whoever judges clips without importing this package.
+    """Return the world of a level as a JSON-able dict, for programs that judge clips without importing this package.
 
     Keys: `palette` {name: [r, g, b]}, `shapes` {name: outline [[x, y], ...] for an object of radius 1},
     `motions` [name], `sizes` {name: [smallest, largest radius in units of the frame's short side]}.

@@ -1,4 +1,4 @@
-"""Isolation: functions of video files run in processes of their own, with limits, so that a hostile file costs itself.
+"""Isolation: functions of video files in processes of their own, with limits, so that a hostile file affects no other.
 
 `Isolated` calls any function by its name; a crash, too much memory or too much time is a `VideoError` then as well.
 Faults of the machine (a full disk, a file that is missing for a moment) are a `RuntimeError` instead: they are no fault

@@ -59,7 +59,7 @@ class TextToVideoTask:
         self.tokens_per_clip = (
             run.data.packing.length if run.data.packed else count_tokens(run.model, self.latent_shape)
         )
-        # What a packed row costs depends on what is in it.
+        # What a packed sequence costs depends on what is in it.
         self.flops_per_clip = None if run.data.packed else self._train_flops(encodes_text=empty_text is None)
 
     @staticmethod
@@ -101,7 +101,7 @@ class TextToVideoTask:
         return {"loss": losses.mean(0)} | {f"loss_t{t}": losses[k] for k, t in enumerate(EVAL_TIMES)}
 
     def sample(self, model: TextToVideo, frozen: PyTree, batch: Batch, key: RandomKey) -> Video:
-        """Generate clips for the batch's captions; of packed rows, for the first caption of each."""
+        """Generate clips for the batch's captions; of packed sequences, for the first caption of each."""
         size, batch = self.layout.clip_size(batch), self.layout.sampling_batch(batch)
         vae, keys = self._frozen.merge("vae", frozen), jax.random.split(key, batch.size)
         cond = self._condition(model, frozen, batch)

@@ -54,7 +54,7 @@ class Word(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """The slots `first` to `first + count`, with values of the keys' labels that `span` tests; `count` is 8 n."""
+    """The slots `first` to `first + count` (a multiple of 8), with values of the keys' labels that `span` tests."""
 
     span: Span
     first: int
