@@ -26,6 +26,7 @@ CASES = {
     "t5-v1.1": "t5_encoder",
     "clip": "clip_vision",
 }
+SLOW = "wan2.2-vae", "wan2.1-flf2v"
 
 
 def run(*args: object) -> int:
@@ -48,7 +49,7 @@ def assert_equal_tensors(exported, weights):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] == "wan2.2-vae")) for case in CASES.items()],
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in SLOW)) for case in CASES.items()],
 )
 def test_export_inverts_import(golden, tmp_path, kind, name):
     case = golden(name)
@@ -181,6 +182,7 @@ def test_unused_tensors_are_dropped(golden, tmp_path):
     assert_equal_tensors(tmp_path / "theirs", case.weights)
 
 
+@pytest.mark.slow
 def test_an_autoencoder_with_two_widths_round_trips(tmp_path):
     cfg = dataclasses.replace(releases.VAE, decoder_channels=tuple(2 * width for width in releases.VAE.channels))
     releases.write(tmp_path / "from", {"vae": cfg})

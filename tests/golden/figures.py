@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ ALL_RUNS = [f"{kind}-{devices}" for devices in (1, 4) for kind in KINDS]
 PROMPTS = "a small red circle moves left\na large blue square stands still\n"
 
 
-def make_figures(tree: Path, config: Path, root: Path, runs: Iterable[str], *, scores: bool = True) -> dict[str, Any]:
+def make_figures(tree: Path, config: Path, root: Path, runs: Sequence[str], *, scores: bool = True) -> dict[str, Any]:
     """Return, by run, losses of every step, held-out losses and a digest of the parameters; samples; scores.
 
     Args:
@@ -40,7 +40,7 @@ def make_figures(tree: Path, config: Path, root: Path, runs: Iterable[str], *, s
         init = ["--init", "dit-1"] if run.startswith("lora") else []
         train = ["train", "--config", f"{config}:{run}", "--workdir", run, *init]
         by_devices.setdefault(int(run.split("-")[1]), []).append(train)
-        if run == "vae-1":
+        if run == "vae-1" and any(other.startswith("packed") for other in runs):
             commands.append(["data", "encode", "small", "--vae", "vae-1", "--out", "latents"])
     if scores:
         model = ["--checkpoint", "dit-1", "--weights", "params"]

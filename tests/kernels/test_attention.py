@@ -106,8 +106,7 @@ def test_xla_agrees_with_the_reference(spec):
     "name",
     [
         "packed cross",
-        "local",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "grouped", "streaming")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "full", "grouped", "streaming")),
     ],
 )
 def test_bfloat16_is_as_exact_as_the_reference_in_bfloat16(name):
@@ -165,6 +164,7 @@ def test_long_sequences_are_cut_into_runs_of_queries(monkeypatch):
             assert error(found, true) <= 1e-5
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 400),
     st.integers(1, 400),
@@ -230,7 +230,11 @@ def test_gradients_through_parts_of_the_keys_sum_to_the_whole(implementation, ma
 
 @pytest.mark.parametrize("implementation", ["reference", "xla", "tpu_interpret"])
 @pytest.mark.parametrize(
-    "mask", [FrameCausal(48, window=3, sinks=1), LocalWindow((4, 12, 10), (2, 4, 5), (3, 7, 5)) & FrameCausal(240)]
+    "mask",
+    [
+        pytest.param(FrameCausal(48, window=3, sinks=1), marks=pytest.mark.slow),
+        LocalWindow((4, 12, 10), (2, 4, 5), (3, 7, 5)) & FrameCausal(240),
+    ],
 )
 def test_a_ring_s_parts_are_masked_by_their_offsets(implementation, mask):
     """Forward and backward, the offsets traced, as on the devices of a ring."""

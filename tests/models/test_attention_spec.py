@@ -134,7 +134,7 @@ MESHES = {
     "ulysses": MeshConfig(context=4, ulysses=4, data=1),
     "both": MeshConfig(context=4, ulysses=2, tensor=2, data=1),
 }
-QUICK = {("frame_causal", "ring"), ("mixed", "both"), ("local_window", "ulysses")}
+QUICK = {("mixed", "both")}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def clip(frames: int, key: int = 0) -> jax.Array:
 
 
 @CONFIGS
-@pytest.mark.parametrize("frames", [1, 5, 9])
+@pytest.mark.parametrize("frames", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5)), 9])
 def test_shapes_are_those_promised(cfg, frames):
     cfg = dataclasses.replace(cfg, strides=((2, 2), (2, 2)))
     vae = random_vae(cfg)

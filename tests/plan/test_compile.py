@@ -81,7 +81,7 @@ def test_a_crash_of_the_compiler_is_a_runtime_error(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        ("quickstart.py:dit", {"data": 4}),
+        pytest.param("quickstart.py:dit", {"data": 4}, marks=pytest.mark.slow),
         pytest.param("footage.py:dit", {"fsdp": 2, "context": 2}, marks=pytest.mark.slow),
     ],
 )

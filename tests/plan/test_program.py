@@ -41,7 +41,8 @@ def test_flops_of_a_step_are_those_of_the_configuration():
     assert counted == pytest.approx(model, rel=0.05)
 
 
-@pytest.mark.parametrize("adapters", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("adapters", [True, False])
 def test_flops_of_adapters(adapters):
     """With adapters and without, the model's FLOPs are those that XLA counts."""
     run = from_config_dict(get_config("lora"))
