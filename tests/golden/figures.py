@@ -18,7 +18,9 @@ ALL_RUNS = [f"{kind}-{devices}" for devices in (1, 4) for kind in KINDS]
 PROMPTS = "a small red circle moves left\na large blue square stands still\n"
 
 
-def make_figures(tree: Path, config: Path, root: Path, runs: Sequence[str], *, scores: bool = True) -> dict[str, Any]:
+def make_figures(
+    tree: Path, config: Path, root: Path, runs: Sequence[str], *, scores: bool = True, heldout: bool = True
+) -> dict[str, Any]:
     """Return, by run, losses of every step, held-out losses and a digest of the parameters; samples; scores.
 
     Args:
@@ -27,6 +29,7 @@ def make_figures(tree: Path, config: Path, root: Path, runs: Sequence[str], *, s
         root: an empty folder for data, checkpoints and samples.
         runs: variants to train; those on one device come first, `vae-1` before them, since the others need it.
         scores: whether to sample and to score with the oracle (needs `dit-1`).
+        heldout: whether the runs evaluate, which their training does not depend on.
     """
     root.mkdir(parents=True, exist_ok=True)
     (root / "prompts.txt").write_text(PROMPTS)
@@ -38,7 +41,8 @@ def make_figures(tree: Path, config: Path, root: Path, runs: Sequence[str], *, s
     by_devices: dict[int, list[list[object]]] = {1: commands}
     for run in runs:
         init = ["--init", "dit-1"] if run.startswith("lora") else []
-        train = ["train", "--config", f"{config}:{run}", "--workdir", run, *init]
+        quick = [] if heldout else ["--config.eval_every=0", "--config.save_every=0"]
+        train = ["train", "--config", f"{config}:{run}", "--workdir", run, *init, *quick]
         by_devices.setdefault(int(run.split("-")[1]), []).append(train)
         if run == "vae-1" and any(other.startswith("packed") for other in runs):
             commands.append(["data", "encode", "small", "--vae", "vae-1", "--out", "latents"])

@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 
@@ -51,15 +52,17 @@ def test_every_block_is_the_identity_at_first_and_the_velocity_is_zero():
 
 @jax.jit
 def tokens(state, *args):
-    return nnx.merge(RANDOM[0], state).tokens(*args)
+    return nnx.merge(random_tiny()[0], state).tokens(*args)
 
 
 @jax.jit
 def tokens_grad(state, ct, *args):
-    return jax.grad(lambda state: jnp.sum(ct * nnx.merge(RANDOM[0], state).tokens(*args)))(state)
+    return jax.grad(lambda state: jnp.sum(ct * nnx.merge(random_tiny()[0], state).tokens(*args)))(state)
 
 
-RANDOM = random_model(TINY)
+@functools.cache
+def random_tiny():
+    return random_model(TINY)
 
 
 def clip_tokens(x, t, conditioning, time_step=1.0):
@@ -93,20 +96,20 @@ def test_two_packed_clips_are_two_clips_alone():
         clip_tokens(*clip((1, 1, 2, 6), text=3, seed=2), time_step=2.0),
     )
     packed = pack_two_clips(first, second)
-    v_first, v_second = (tokens(RANDOM[1], *args) for args in (first, second))
+    v_first, v_second = (tokens(random_tiny()[1], *args) for args in (first, second))
     n, m = v_first.shape[1], v_second.shape[1]
-    v = tokens(RANDOM[1], *packed)
+    v = tokens(random_tiny()[1], *packed)
     np.testing.assert_allclose(v[:, :n], v_first, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(v[:, n : n + m], v_second, rtol=1e-5, atol=1e-5)
 
     ct = jax.random.normal(jax.random.key(3), v.shape).at[:, n + m :].set(0)
-    g = tokens_grad(RANDOM[1], ct, *packed)
+    g = tokens_grad(random_tiny()[1], ct, *packed)
     *inputs, text_segments, segments = packed
 
     def gradient_alone(number):
         """Return the gradient of one clip, with the other's tokens and text as padding."""
         text, mine = (jnp.where(ids == number, number, 0) for ids in (text_segments, segments))
-        return tokens_grad(RANDOM[1], ct * (mine > 0)[..., None], *inputs, text, mine)
+        return tokens_grad(random_tiny()[1], ct * (mine > 0)[..., None], *inputs, text, mine)
 
     g_first, g_second = gradient_alone(1), gradient_alone(2)
     for both, a, b in zip(*map(jax.tree.leaves, (g, g_first, g_second)), strict=True):

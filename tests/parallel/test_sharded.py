@@ -1,6 +1,7 @@
 """A loss and all its gradients are the same on every mesh."""
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -47,15 +48,13 @@ EVERY = [cfg for devices in (2, 4, 8) for cfg in meshes(devices)]
 QUICK = ("data2-context2-tensor2",)
 
 
+@functools.cache
 def random_model():
     """Draw all parameters of a model at random, since zero-initialised ones would hide mistakes."""
     graph, state = init_model(lambda: DiT(CONFIG, rngs=nnx.Rngs(0)))
     leaves, tree = jax.tree.flatten(state)
     rng = np.random.default_rng(1)
     return graph, jax.tree.unflatten(tree, [x + 0.2 * rng.normal(size=x.shape).astype(np.float32) for x in leaves])
-
-
-GRAPH, STATE = random_model()
 
 
 def batch():
@@ -72,7 +71,7 @@ def batch():
 def losses(state):
     """Return the losses of one clip per sequence, and of several packed into a sequence."""
     (x, t, t_each, positions, text), (text_segments, segments) = batch()
-    model = nnx.merge(GRAPH, state)
+    model = nnx.merge(random_model()[0], state)
     alone = model.tokens(x, t, positions, text, jnp.ones_like(text_segments))
     packed = model.tokens(x, t_each, positions, text, text_segments, segments) * (segments > 0)[..., None]
     return jnp.stack([jnp.mean(jnp.sin(alone)), jnp.mean(jnp.cos(3 * packed))])
@@ -86,7 +85,7 @@ def results(state):
 
 @pytest.fixture(scope="module")
 def expected():
-    return jax.jit(results)(STATE)
+    return jax.jit(results)(random_model()[1])
 
 
 @pytest.mark.parametrize(
@@ -97,6 +96,7 @@ def test_losses_and_gradients_on_a_mesh_are_those_of_one_device(cfg, expected):
     devices = math.prod(getattr(cfg, name) for name in SIZES)
     mesh = make_mesh(cfg, jax.devices()[:devices], heads=CONFIG.num_heads)
     with jax.set_mesh(mesh):
-        found = jax.jit(results)(jax.device_put(STATE, shard_tree(STATE, mesh)))
+        state = random_model()[1]
+        found = jax.jit(results)(jax.device_put(state, shard_tree(state, mesh)))
     for here, there in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-5 * float(jnp.abs(there).max()))
