@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from numpy.typing import ArrayLike
 from rich.console import Console
 from videodit_data.reading.sample import ClipShape, decode_pixels
 from videodit_data.storage.manifest import load, records
@@ -16,7 +15,7 @@ from videodit.diffusion.sample import SamplerConfig
 from videodit.evals.evaluator import EVALUATORS, Evaluation, Samples
 from videodit.evals.html_report import Clip, LossCurves, ReportData, write_report
 from videodit.inference.clip_files import write_clip
-from videodit.inference.pipeline import Pipeline
+from videodit.inference.pipeline import ConditionValue, Pipeline
 from videodit.provenance import JSON
 
 DEFAULT_METRICS = ("reconstruction", "toyworld")
@@ -34,7 +33,7 @@ def evaluate(
     console: Console,
     sampler: SamplerConfig | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
-    conditions: Mapping[str, ArrayLike] | None = None,
+    conditions: Mapping[str, ConditionValue] | None = None,
 ) -> dict[str, JSON]:
     """Generate clips, compute metrics, and write `metrics.json`, the clips and a report.
 
@@ -81,7 +80,7 @@ def sample_clips(
     count: int,
     seed: int,
     sampler: SamplerConfig,
-    conditions: Mapping[str, ArrayLike] | None,
+    conditions: Mapping[str, ConditionValue] | None,
     console: Console,
 ) -> Samples:
     """Generate a clip for the first caption of each of the first clips of a data set."""

@@ -8,14 +8,13 @@ from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from numpy.typing import ArrayLike
 
 from videodit.checkpoint.checkpoints import Weights
 from videodit.checkpoint.workdir import read_config
 from videodit.config.run import DiTRun, VAERun
 from videodit.inference.autoencoder import Autoencoder
 from videodit.inference.images import ConditionImages, ImageLike
-from videodit.inference.pipeline import Pipeline
+from videodit.inference.pipeline import ConditionValue, Pipeline
 from videodit.inference.prompt_expansion import ExpandedPrompt, PromptExpansion, expand_prompts
 from videodit.inference.video import Video
 from videodit.parallel.mesh import MeshConfig, parse_mesh
@@ -103,7 +102,7 @@ class TextToVideoModel(Model):
         negative_prompt: str = "",
         image: ImageLike | None = None,
         last_image: ImageLike | None = None,
-        conditions: Mapping[str, ArrayLike] | None = None,
+        conditions: Mapping[str, ConditionValue] | None = None,
         seed: int = 0,
         batch: int = 8,
         tile: int | None = None,
@@ -181,7 +180,7 @@ class TextToVideoModel(Model):
         negative_prompt: str = "",
         image: ImageLike | None = None,
         last_image: ImageLike | None = None,
-        conditions: Mapping[str, ArrayLike] | None = None,
+        conditions: Mapping[str, ConditionValue] | None = None,
         seed: int = 0,
         batch: int = 8,
         tile: int | None = None,

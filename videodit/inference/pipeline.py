@@ -42,6 +42,8 @@ from videodit.models.vision import VisionEncoder, normalize
 from videodit.parallel.mesh import MeshConfig, make_mesh
 
 Frames = UInt8[np.ndarray, "T Y X 3"]
+ConditionValue = ArrayLike | Sequence[int | float] | int | float
+"""A value of a further input, for all prompts or one for each."""
 NEEDS_DIT = "to sample, give one of kind 'dit'"
 
 
@@ -109,7 +111,7 @@ class Pipeline:
         batch: int = 8,
         negative_prompt: str = "",
         images: ConditionImages | None = None,
-        conditions: Mapping[str, ArrayLike] | None = None,
+        conditions: Mapping[str, ConditionValue] | None = None,
         tile: int | None = None,
     ) -> Iterator[Frames]:
         """Generate a clip for each prompt, `batch` at a time.
@@ -153,7 +155,7 @@ class Pipeline:
         return Autoencoder(self.vae, self.mesh)
 
     def provenance(
-        self, *, sampler: SamplerConfig, conditions: Mapping[str, ArrayLike] | None = None, **facts: Any
+        self, *, sampler: SamplerConfig, conditions: Mapping[str, ConditionValue] | None = None, **facts: Any
     ) -> dict[str, Any]:
         """Return where what this model makes comes from: plain JSON, with these options of `generate` and `facts`."""
         if conditions:
@@ -200,7 +202,7 @@ class Pipeline:
         compiled = jax.jit(denoise, static_argnums=(0, 1))
         return lambda cfg, size, *arrays: compiled(cfg, size, state, *arrays)
 
-    def _condition_values(self, conditions: Mapping[str, ArrayLike], count: int) -> dict[str, np.ndarray]:
+    def _condition_values(self, conditions: Mapping[str, ConditionValue], count: int) -> dict[str, np.ndarray]:
         """Return the values of the model's further inputs for every prompt."""
         embedders = find_embedders(self.run.model.conditions)
         if unknown := sorted(conditions.keys() - embedders.keys()):

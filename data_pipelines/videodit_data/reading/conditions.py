@@ -75,6 +75,8 @@ def compute_condition(name: str, clip: SampledClip) -> Float32[np.ndarray, "..."
         ValueError: when the function returns anything but a float32 or int32 array.
     """
     value = get_condition(name)(clip)
+    if isinstance(value, np.generic):  # a scalar such as np.float32(1.5)
+        value = np.asarray(value)
     if not isinstance(value, np.ndarray) or value.dtype not in (np.float32, np.int32):
         kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise ValueError(

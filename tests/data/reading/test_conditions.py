@@ -27,9 +27,9 @@ def mean_level(clip: SampledClip) -> np.ndarray:
     return (clip.video.mean((1, 2, 3)) + noise).astype(np.float32)
 
 
-def number(clip: SampledClip) -> np.ndarray:
-    """Return the clip's number."""
-    return np.array(int(clip.record.id.removeprefix("clip-")), np.int32)
+def number(clip: SampledClip) -> np.int32:
+    """Return the clip's number, a scalar."""
+    return np.int32(clip.record.id.removeprefix("clip-"))
 
 
 @pytest.fixture(autouse=True)
