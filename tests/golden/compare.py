@@ -48,10 +48,8 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
 def resume_figures(root: Path) -> dict[str, Any]:
     """Return the figures of the earlier commit's `dit-1` in `root`, resumed by this tree from its middle checkpoint."""
     resumed = shutil.copytree(root / "dit-1", root / "resumed")
-    first, last = sorted(map(int, (path.name for path in (resumed / "checkpoints").iterdir() if path.name.isdigit())))
+    _, last = sorted(int(path.name) for path in (resumed / "checkpoints").iterdir() if path.name.isdigit())
     shutil.rmtree(resumed / "checkpoints" / str(last))
-    lines = (resumed / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (resumed / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= first))
     run_commands(TREE, root, [["train", "--config", f"{HERE / 'configs.py'}:dit-1", "--workdir", "resumed"]], 1)
     return read_figures(resumed)
 

@@ -78,11 +78,12 @@ def test_a_crash_of_the_compiler_is_a_runtime_error(monkeypatch):
         compile_plan(tiny("dit"), CPUS, vae=VAE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        pytest.param("quickstart.py:dit", {"data": 4}, marks=pytest.mark.slow),
-        pytest.param("footage.py:dit", {"fsdp": 2, "context": 2}, marks=pytest.mark.slow),
+        ("quickstart.py:dit", {"data": 4}),
+        ("footage.py:dit", {"fsdp": 2, "context": 2}),
     ],
 )
 def test_the_smallest_configurations_compile_for_a_tpu(tpu_compiler, name, sizes):

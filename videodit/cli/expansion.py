@@ -29,15 +29,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def expand(args: argparse.Namespace, prompts: Sequence[str], console: Console) -> "list[ExpandedPrompt]":
     """Return the prompts as the options expand them, and print what they became."""
-    from videodit.inference.prompt_expansion import ExpandedPrompt, expand_prompts
+    from videodit.inference.prompt_expansion import expand_prompts
     from videodit.parallel.distributed import is_main_process
 
     config = _parse_expansion(args)
-    if config is None:
-        return [ExpandedPrompt(prompt) for prompt in prompts]
     texts = expand_prompts(config, prompts)
-    for prompt, text in zip(prompts, texts, strict=True):
-        if is_main_process():
+    if config is not None and is_main_process():
+        for prompt, text in zip(prompts, texts, strict=True):
             result = text.text if text.reason is None else f"unchanged ({text.reason})"
             console.print(f"{prompt}\n  -> {result}", highlight=False, markup=False, soft_wrap=True)
     return texts

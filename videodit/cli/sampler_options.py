@@ -1,19 +1,13 @@
 """The options of commands that sample: checkpoint, solver, seed, and values of a model's further inputs."""
 
 import argparse
-from pathlib import Path
+
+from videodit.cli import checkpoint_options
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the checkpoint, the sampler and the conditions."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="workdir of a transformer")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
-    parser.add_argument(
-        "--weights",
-        choices=("ema", "params"),
-        default="ema",
-        help="EMA weights or the parameters (default: %(default)s)",
-    )
+    checkpoint_options.add_options(parser, "workdir of a transformer")
     parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
     parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun (default: as configured)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")

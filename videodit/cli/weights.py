@@ -6,6 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
+from videodit.cli import checkpoint_options
+
 IMPORT_EXAMPLES = """examples:
   videodit import --kind wan2.1-t2v-1.3b --from Wan2.1-T2V-1.3B-Diffusers --to ckpt/wan-1.3b
   videodit import --kind wan2.1-t2v-14b --from Wan2.1-T2V-14B --text-encoder umt5 --vae vae --to ckpt/wan-14b
@@ -48,15 +50,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         epilog=EXPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="the directory of a run or of one network")
+    checkpoint_options.add_options(parser, "the directory of a run or of one network")
     parser.add_argument("--to", type=Path, required=True, help="new folder")
-    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
-    parser.add_argument(
-        "--weights",
-        choices=("ema", "params"),
-        default="ema",
-        help="EMA weights or the parameters (default: %(default)s)",
-    )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="written type (default: %(default)s)")
     parser.set_defaults(command=run_export)
 

@@ -142,11 +142,10 @@ class TextToVideoModel(Model):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
             return []
-        texts = [ExpandedPrompt(text) for text in prompts] if expansion is None else expand_prompts(expansion, prompts)
         videos = list(
             self.iterate(
                 prompts,
-                texts=texts,
+                texts=expand_prompts(expansion, prompts),
                 frames=frames,
                 height=height,
                 width=width,

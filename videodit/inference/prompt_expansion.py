@@ -57,12 +57,16 @@ class ExpandedPrompt:
         return {} if self.source is None else {"expanded_prompt": self.text, "expanded_by": self.source}
 
 
-def expand_prompts(config: PromptExpansion, prompts: Sequence[str]) -> list[ExpandedPrompt]:
-    """Expand prompts; the main process asks for all processes, since no two answers need be alike.
+def expand_prompts(config: PromptExpansion | None, prompts: Sequence[str]) -> list[ExpandedPrompt]:
+    """Expand prompts, or return them as they are if `config` is None.
+
+    The main process asks for all processes, since no two answers need be alike.
 
     Raises:
         ValueError: when a prompt cannot be expanded and `or_plain` is not set.
     """
+    if config is None:
+        return [ExpandedPrompt(prompt) for prompt in prompts]
     expanded: list[dict[str, str | None]] = []
     on_main_process(lambda: expanded.extend(vars(prompt) for prompt in _expand(config, prompts)))
     return [ExpandedPrompt(**fields) for fields in json.loads(broadcast_text_from_main(json.dumps(expanded)))]

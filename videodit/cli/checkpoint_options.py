@@ -1,0 +1,16 @@
+"""The options of commands that read a checkpoint."""
+
+import argparse
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser, workdir: str) -> None:
+    """Add `--checkpoint`, whose help is `workdir`, `--step` and `--weights`."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help=workdir)
+    parser.add_argument("--step", type=int, help="step of the checkpoint (default: the last)")
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "params"),
+        default="ema",
+        help="EMA weights or the parameters (default: %(default)s)",
+    )
