@@ -1,11 +1,18 @@
 """Captions in files next to video files: a .txt or .json of the same name, or one table for the whole folder."""
 
 import csv
-import json
+import io
+import math
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from videodit_data.boundary.input_files import MOST_TEXT, FileOpener, open_regular, read_text
+from videodit_data.boundary.typed_json import load_json, shorten
 
 SIDECARS = (".json", ".txt")
 TABLES = ("captions.jsonl", "captions.csv")
@@ -21,20 +28,23 @@ class Captions:
     licence: str | None = None
 
 
-def read_sidecar(video: Path) -> Captions | None:
-    """Read captions from VIDEO.json or else VIDEO.txt; None when there is neither.
+def read_sidecar(video: Path, open_file: FileOpener = open_regular) -> Captions | None:
+    """Read captions from VIDEO.json or else VIDEO.txt, which `open_file` opens; None when there is neither.
 
     The .json is {"caption": ...} or {"captions": [...]}, with "source" and "licence" if wanted; the .txt holds one
-    caption a line. ValueError when the file cannot be read so.
+    caption a line. ValueError when the file cannot be read so, or is larger than `MOST_TEXT` bytes.
     """
     for suffix in SIDECARS:
         path = video.with_suffix(suffix)
-        if path.is_file():
+        if os.path.lexists(path) and not path.is_dir():
             try:
-                text = path.read_text(encoding="utf-8-sig")
-                return _from_mapping(_json(text)) if suffix == ".json" else Captions(clean(text.splitlines()))
+                with open_file(path) as file:
+                    text = read_text(file)
+                if suffix == ".txt":
+                    return Captions(clean(text.splitlines()))
+                return _from_mapping(load_json(text, "it"))
             except ValueError as error:
-                raise ValueError(f"{path.name} cannot be used: {error}") from error
+                raise ValueError(f"{path.name} cannot be used: {str(error).removesuffix('.')}") from error
     return None
 
 
@@ -52,6 +62,15 @@ class Row:
     def is_whole_file(self) -> bool:
         """Return whether the row is about the whole file."""
         return self.clip is None and self.start is None and self.stop is None
+
+
+@dataclass(frozen=True)
+class OddRow:
+    """A row that names a file, or a part of one (`is_part`), and cannot be used; `reason` names its line."""
+
+    file: str
+    reason: str
+    is_part: bool = False
 
 
 def find_table(folder: Path, table: Path | None) -> Path | None:
@@ -74,37 +93,57 @@ def find_table(folder: Path, table: Path | None) -> Path | None:
     return None
 
 
-def read_table(path: Path) -> dict[str, Captions]:
+def read_table(path: Path, open_file: FileOpener = open_regular) -> "dict[str, Captions | OddRow]":
     """Read captions by file name, in order of appearance; a file may have several rows.
 
     A .csv has the columns file and caption, a .jsonl has objects {"file": ..., "caption": ...} (or "captions", a
-    list); both may give source and licence. ValueError names the line that cannot be used.
+    list); both may give source and licence. A row that names a file and is odd otherwise costs that file alone, and is
+    an `OddRow`. ValueError names the line of any other that cannot be used.
     """
-    table: dict[str, Captions] = {}
-    for row in read_rows(path):
+    table: dict[str, Captions | OddRow] = {}
+    for row in read_rows(path, open_file):
         previous = table.get(row.file, Captions(()))
-        table[row.file] = replace(row.captions, texts=previous.texts + row.captions.texts)
+        if isinstance(row, OddRow) or isinstance(previous, OddRow):
+            table[row.file] = previous if isinstance(previous, OddRow) else row
+        else:
+            table[row.file] = replace(row.captions, texts=previous.texts + row.captions.texts)
     return table
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, open_file: FileOpener = open_regular) -> Iterator["Row | OddRow"]:
     """Read the rows of a table as in `read_table`; each may also name a clip, or a start and stop in seconds.
 
     ValueError names the line that cannot be used.
     """
-    for number, row in _rows(path):
-        try:
-            file, clip = row.get("file"), row.get("clip") or None
+    with closing(_Lines(path, open_file)) as lines:
+        for number, values in _rows(path, lines):
+            file = values.get("file")
             if not isinstance(file, str) or not file:
-                raise ValueError("expected a file name under 'file'")
-            if not isinstance(clip, str | None):
-                raise ValueError("expected a clip's id under 'clip'")
-            start, stop = (_seconds(row, name) for name in ("start", "stop"))
-            if start is not None and stop is not None and start >= stop:
-                raise ValueError(f"it starts at {start:g} s and stops at {stop:g} s")
-            yield Row(file, _from_mapping(row), clip, start, stop)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}.") from error
+                raise ValueError(f"{path}, line {number}: expected a file name under 'file', not {shorten(file)}.")
+            try:
+                row: Row | OddRow = _row(file, values)
+            except ValueError as error:
+                is_part = any(values.get(name) not in (None, "") for name in ("clip", "start", "stop"))
+                name = file if _is_plain(file) else shorten(file)
+                row = OddRow(name, f"an odd row of its captions (line {number} of {path.name}: {error})", is_part)
+            yield row
+
+
+def _row(file: str, values: Mapping[str, Any]) -> Row:
+    clip = values.get("clip") or None
+    if not _is_plain(file):
+        raise ValueError(f"{shorten(file)} cannot be the name of a file")
+    if not isinstance(clip, str | None) or not _is_plain(clip or ""):
+        raise ValueError(f"expected a clip's id under 'clip', not {shorten(clip)}")
+    start, stop = (_seconds(values, name) for name in ("start", "stop"))
+    if start is not None and stop is not None and start >= stop:
+        raise ValueError(f"it starts at {start:g} s and stops at {stop:g} s")
+    return Row(file, _from_mapping(values), clip, start, stop)
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a name has neither U+0000 nor half a surrogate pair."""
+    return "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _seconds(row: Mapping[str, Any], name: str) -> float | None:
@@ -112,46 +151,67 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
     if value is None or value == "":
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"expected seconds under '{name}', not {value!r}") from error
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(f"expected seconds under '{name}', not {shorten(value)}")
+    return seconds
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _rows(path: Path, lines: "_Lines") -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix == ".csv":
-        reader = csv.DictReader(_lines(path))
+        reader = csv.DictReader(lines)
         try:
             if not {"file", "caption"} <= set(reader.fieldnames or ()):
-                raise ValueError(f"{path}: expected the columns file and caption, not {reader.fieldnames}.")
-            yield from ((reader.line_num, row) for row in reader)
+                names = ", ".join(map(shorten, reader.fieldnames or ())) or "none"
+                raise ValueError(f"{path}: expected the columns file and caption, not {names}.")
+            if twice := [name for name, count in Counter(reader.fieldnames).items() if count > 1]:
+                raise ValueError(f"{path}: expected each column once; {shorten(twice[0])} stands there twice.")
+            for row in reader:
+                lines.row_length = 0
+                yield reader.line_num, row
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.reader.line_num}: not CSV ({error}).") from error
         return
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines, 1):
+        lines.row_length = 0
         if line.strip():
-            try:
-                row = _json(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
+            row = load_json(line, f"{path}, line {number}")
             yield number, row if isinstance(row, dict) else {}
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.encode()
-            except UnicodeEncodeError as error:
-                raise ValueError(f"{path}, line {number}: not UTF-8.") from error
-            yield line
+class _Lines(Iterator[str]):
+    """The lines of a table. ValueError for one that is not UTF-8, and for a row that is longer than `MOST_TEXT`.
 
+    row_length: characters since the last row; whoever reads rows sets it back.
+    """
 
-def _json(text: str) -> Any:
-    """Parse JSON. ValueError also on nesting without end."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    def __init__(self, path: Path, open_file: FileOpener):
+        self._path, self._number, self.row_length = path, 0, 0
+        try:
+            file = open_file(path)
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read as a caption table: {error}.") from error
+        self._file = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+    def __next__(self) -> str:
+        line = self._file.readline(MOST_TEXT + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self.row_length += len(line)
+        if self.row_length > MOST_TEXT:
+            raise ValueError(f"{self._path}, line {self._number}: a row of more than {MOST_TEXT} characters.")
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{self._path}, line {self._number}: not UTF-8.") from error
+        return line
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def _from_mapping(values: Any) -> Captions:
@@ -161,7 +221,7 @@ def _from_mapping(values: Any) -> Captions:
     texts_of = {name: values.get(name) or "" for name in ("source", "licence")}
     for name, value in texts_of.items():
         if not isinstance(value, str):
-            raise ValueError(f"expected a text under '{name}'")
+            raise ValueError(f"expected a text under '{name}', not {shorten(value)}")
     return Captions(clean(texts), *(next(iter(clean([value])), None) for value in texts_of.values()))
 
 

@@ -10,25 +10,28 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 from videodit_data import caption_files
+from videodit_data.boundary.input_files import InputFolder, Walk, open_regular
+from videodit_data.boundary.typed_json import Sha256, parse_json
 from videodit_data.storage.manifest import (
     LeftOut,
     Manifest,
     Progress,
     already_built,
-    build,
+    build_locked,
+    lock,
     partial_directory,
-    sha256,
-    write_whole,
 )
 from videodit_data.storage.records import Record
+from videodit_data.storage.whole_file import name_disk_errors
 from videodit_data.thread_pool import ordered_map
 from videodit_data.video import VideoError, VideoInfo
 from videodit_data.video.files import NOT_UNICODE, VIDEOS, is_video, printable
-from videodit_data.video.isolate import Verifier
+from videodit_data.video.isolate import Verifier, check_info
 
 _JOURNAL = "journal.jsonl"
 
@@ -53,15 +56,17 @@ def ingest(
     licence: str = "unnoted",
     clips_per_shard: int = 256,
     threads: int | None = None,
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Build a data set in `out` from the videos in `folder` and below; returns its manifest.
 
     Captions come from a .json or .txt of the video's name, or else from a table (`captions`, or captions.jsonl or .csv
     in the folder or the one above it). `source` (the folder's name if None) and `licence` apply where the captions have
-    none. Files that cannot be used are left out and listed with the reason; the input is only read. `threads` decode
-    concurrently (up to 4 if None). Nothing is done when `out` is already built from the same input. ValueError when the
-    folder or table cannot be read, no clip remains, or `out` holds something else.
+    none. Files that cannot be used are left out and listed with the reason, links out of the folder too unless
+    `follow_links`; the input is only read. `threads` decode concurrently (up to 4 if None). Nothing is done when `out`
+    is already built from the same input. ValueError when the folder or table cannot be read, no clip remains, `out`
+    holds something else, or another process builds there.
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
@@ -71,40 +76,51 @@ def ingest(
     report = progress or (lambda stage, done, total: None)
     threads = threads or min(4, os.cpu_count() or 1)
 
+    tree = InputFolder(folder, follow_links)
+    found = tree.walk({os.path.realpath(out), os.path.realpath(partial_directory(out))})
     table = caption_files.find_table(folder, None if captions is None else Path(captions))
-    files, left_out = _survey(folder, out, table, source or folder.resolve().name, licence)
-    hashes = _hash(files, threads, report)
+    tabled, left_out = _match(table, captions is not None, tree, found.files)
+    files, unused = _survey(tree, found, table, tabled, source or folder.resolve().name, licence)
+    left_out += unused
+    hashes = _hash(tree, files, threads, report)
     info = {"made_by": "ingest", "clips_per_shard": clips_per_shard, "input": _digest(files, hashes, left_out)}
     if (finished := already_built(out, info)) is not None:
         return finished
 
-    partial = partial_directory(out)
-    partial.mkdir(parents=True, exist_ok=True)
-    facts = _verify(files, hashes, partial / _JOURNAL, threads, report)
-    left_out += [LeftOut(file.name, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str)]
-    left_out.sort(key=lambda item: item.file)
-    good = [clip for clip in zip(files, hashes, facts, strict=True) if isinstance(clip[2], VideoInfo)]
-    if not good:
-        shutil.rmtree(partial)
-        reasons = "".join(f"\n  {item.file}: {item.reason}" for item in left_out[:10])
-        raise ValueError(f"{folder} holds no video that can be used; {len(left_out)} files were left out:{reasons}")
+    with lock(out):
+        if (finished := already_built(out, info)) is not None:
+            return finished  # by another process, in the meantime
+        partial = partial_directory(out)
+        partial.mkdir(parents=True, exist_ok=True)
+        facts = _verify(files, hashes, partial / _JOURNAL, threads, report)
+        left_out += [LeftOut(file.name, fact) for file, fact in zip(files, facts, strict=True) if isinstance(fact, str)]
+        left_out.sort(key=lambda item: item.file)
+        good = [clip for clip in zip(files, hashes, facts, strict=True) if isinstance(clip[2], VideoInfo)]
+        if not good:
+            shutil.rmtree(partial)
+            reasons = "".join(f"\n  {item.file}: {item.reason}" for item in left_out[:10])
+            raise ValueError(f"{folder} holds no video that can be used; {len(left_out)} files were left out:{reasons}")
 
-    def make(numbers: range) -> Iterator[Record]:
-        return (_record(*good[number]) for number in numbers)
+        def make(numbers: range) -> Iterator[Record]:
+            return (_record(tree, *good[number]) for number in numbers)
 
-    shards = -(-len(good) // clips_per_shard)
-    return build(out, make, len(good), shards=shards, info=info, left_out=left_out, progress=progress)
+        shards = -(-len(good) // clips_per_shard)
+        return build_locked(out, make, len(good), shards=shards, info=info, left_out=left_out, progress=progress)
 
 
 def _survey(
-    folder: Path, out: Path, table: Path | None, source: str, licence: str
+    tree: InputFolder,
+    found: Walk,
+    table: Path | None,
+    tabled: dict[str, caption_files.Captions | caption_files.OddRow],
+    source: str,
+    licence: str,
 ) -> tuple[list[_File], list[LeftOut]]:
     """Return videos with captions, by name, and all other files with the reason why they are not used."""
-    paths = {path.relative_to(folder).as_posix(): path for path in _walk(folder, out)}
-    tabled, left_out = _match(table, folder, paths)
-    stems = {path.with_suffix("") for path in paths.values() if is_video(path)}
+    left_out = [LeftOut(printable(name), reason) for name, reason in found.unusable.items()]
+    stems = {path.with_suffix("") for path in found.files.values() if is_video(path)}
     files = []
-    for name, path in sorted(paths.items()):
+    for name, path in sorted(found.files.items()):
         if not is_video(path):
             is_caption_file = path.suffix in caption_files.SIDECARS
             used = table is not None and path.resolve() == table.resolve()
@@ -119,48 +135,57 @@ def _survey(
             left_out.append(LeftOut(name, "may not be read"))
             continue
         try:
-            captions = caption_files.read_sidecar(path) or tabled.get(name)
+            captions = caption_files.read_sidecar(path, tree.open) or tabled.get(name)
         except ValueError as error:
             left_out.append(LeftOut(name, str(error)))
             continue
-        if captions is None or not captions.texts:
+        if isinstance(captions, caption_files.OddRow):
+            left_out.append(LeftOut(name, captions.reason))
+        elif captions is None or not captions.texts:
             left_out.append(LeftOut(name, "no caption"))
         else:
             files.append(_File(name, path, captions.texts, captions.source or source, captions.licence or licence))
     return files, left_out
 
 
-def _walk(folder: Path, out: Path) -> Iterator[Path]:
-    """Yield the files in the folder and below, except hidden ones and those of the data set being built."""
-    own_folders = {out.absolute(), partial_directory(out).absolute()}
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and not own_folders.intersection(path.absolute().parents):
-            yield path
-
-
 def _match(
-    table: Path | None, folder: Path, paths: dict[str, Path]
-) -> tuple[dict[str, caption_files.Captions], list[LeftOut]]:
+    table: Path | None, is_given: bool, tree: InputFolder, paths: dict[str, Path]
+) -> tuple[dict[str, caption_files.Captions | caption_files.OddRow], list[LeftOut]]:
     """Return the table's rows by the file they name, relative to the folder or to the table, and unmatched rows."""
+    if table is None:
+        return {}, []
     tabled, left_out = {}, []
     names = {path.resolve(): name for name, path in paths.items()}
-    for file, captions in ({} if table is None else caption_files.read_table(table)).items():
-        candidates = [(folder / file), (table.parent / file)]
+    open_table = open_regular if is_given else InputFolder(table.parent, tree.follow_links).open
+    for file, captions in caption_files.read_table(table, open_table).items():
+        candidates = [(tree.root / file), (table.parent / file)]
         matches = [names[path.resolve()] for path in candidates if path.resolve() in names]
         if matches:
             tabled[matches[0]] = captions
-        elif not any(path.exists() for path in candidates):
+        elif isinstance(captions, caption_files.OddRow):
+            left_out.append(LeftOut(file, captions.reason))
+        elif not any(map(os.path.exists, candidates)):
             left_out.append(LeftOut(file, f"named in {table.name}, but not there"))
     return tabled, left_out
 
 
-def _hash(files: Sequence[_File], threads: int, report: Progress) -> list[str]:
+def _hash(tree: InputFolder, files: Sequence[_File], threads: int, report: Progress) -> list[str]:
+    def hash_one(file: _File) -> str:
+        with _open(tree, file.path) as data:
+            return hashlib.file_digest(data, "sha256").hexdigest()
+
     hashes = []
-    for value in ordered_map(lambda file: sha256(file.path), files, threads):
+    for value in ordered_map(hash_one, files, threads):
         hashes.append(value)
         report("hash", len(hashes), len(files))
     return hashes
+
+
+def _open(tree: InputFolder, path: Path) -> BufferedIOBase:
+    try:
+        return tree.open(path)
+    except ValueError as error:
+        raise ValueError(f"{path} changed while it was ingested ({error}); run the command again.") from error
 
 
 def _digest(files: Sequence[_File], hashes: Sequence[str], left_out: Sequence[LeftOut]) -> str:
@@ -185,7 +210,7 @@ def _verify(
             return str(error).removeprefix(f"{file.name}: ").removesuffix(".")
 
     facts: list[VideoInfo | str] = []
-    with Verifier() as verifier, journal.open("a", encoding="utf-8") as notes:
+    with Verifier() as verifier, name_disk_errors(journal), journal.open("a", encoding="utf-8") as notes:
         clips = list(zip(files, hashes, strict=True))
         for (file, digest), fact in zip(clips, ordered_map(examine, clips, threads), strict=True):
             if (file.name, digest) not in journal_facts:
@@ -197,22 +222,37 @@ def _verify(
     return facts
 
 
+@dataclass(frozen=True)
+class _Note:
+    """A line of the journal: the facts of a file, or why it cannot be used."""
+
+    file: str
+    sha256: Sha256
+    fact: VideoInfo | str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fact, VideoInfo):
+            check_info(self.fact)
+
+
 def _read_journal(journal: Path) -> dict[tuple[str, str], VideoInfo | str]:
     """Read the journal of earlier runs; an incomplete last line is cut off."""
     journal_facts: dict[tuple[str, str], VideoInfo | str] = {}
     if not journal.exists():
         return journal_facts
-    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        write_whole(journal, "".join(lines := lines[:-1]))
-    for note in map(json.loads, lines):
-        fact = note["fact"]
-        journal_facts[note["file"], note["sha256"]] = fact if isinstance(fact, str) else VideoInfo(**fact)
+    data = journal.read_bytes()
+    if not data.endswith(b"\n"):
+        data = data[: data.rfind(b"\n") + 1]
+        os.truncate(journal, len(data))
+    for number, line in enumerate(data.splitlines(), 1):
+        note = parse_json(line, _Note, f"{journal}, line {number}", nul=True)
+        journal_facts[note.file, note.sha256] = note.fact
     return journal_facts
 
 
-def _record(file: _File, digest: str, info: VideoInfo) -> Record:
-    data = file.path.read_bytes()
+def _record(tree: InputFolder, file: _File, digest: str, info: VideoInfo) -> Record:
+    with _open(tree, file.path) as opened:
+        data = opened.read()
     if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"{file.path} changed while it was ingested; run the command again.")
     return Record(

@@ -11,13 +11,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
+from videodit_data.boundary.terminal import SafeConsole, plain_text
 from videodit_data.formats import open_dataset
 from videodit_data.reading.transforms import cover_size
 from videodit_data.storage import manifest
 from videodit_data.storage.records import Record
+from videodit_data.storage.whole_file import name_disk_errors
 from videodit_data.video import decode, resample_pictures
 
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
@@ -68,8 +69,8 @@ def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[s
 
 def print_summary(directory: str | os.PathLike[str], console: Console | None = None, *, look_at: int = 1000) -> None:
     """Print `summary` as tables."""
-    console, facts = console or Console(), summary(directory, look_at=look_at)
-    table = Table("", Column(facts["directory"], overflow="fold"), title="Data set", title_justify="left")
+    console, facts = console or SafeConsole(), summary(directory, look_at=look_at)
+    table = Table("", Column(plain_text(facts["directory"]), overflow="fold"), title="Data set", title_justify="left")
     table.add_row("clips", f"{facts['clips']} ({facts['content']}) in {facts['shards']} shards")
     table.add_row("frames", f"{facts['frames']}; {facts['shortest']} to {facts['longest']} a clip")
     table.add_row("length", f"{facts['seconds']:.1f} s")
@@ -78,20 +79,21 @@ def print_summary(directory: str | os.PathLike[str], console: Console | None = N
     table.add_row("width x height", _counts(facts["sizes"]))
     table.add_row("captions", f"{facts['captions']} for the first {facts['looked_at']} clips")
     if facts["captions_by"]:
-        table.add_row("captions by", escape(_counts(facts["captions_by"])))
+        table.add_row("captions by", plain_text(_counts(facts["captions_by"])))
     if facts["embedded"]:
         table.add_row("embeddings", f"{facts['embedded']} captions, the empty one among them")
     for source, licence, clips in facts["origins"]:
-        table.add_row("source", escape(f"{source} ({licence}): {clips}"))
+        table.add_row("source", plain_text(f"{source} ({licence}): {clips}"))
     for key, value in facts["info"].items():
         text = str(value)
-        table.add_row(escape(key), escape(text if len(text) <= _LONG else f"{text[:_LONG]}... all in {manifest.FILE}"))
+        short = text if len(text) <= _LONG else f"{text[:_LONG]}... all in {manifest.FILE}"
+        table.add_row(plain_text(key), plain_text(short))
     console.print(table)
     if facts["left_out"]:
         number = sum(count for *_, count in facts["left_out"])
         left_out = Table("file", "reason", title=f"Left out: {number}", title_justify="left")
         for file, reason, count in facts["left_out"][:_LISTED]:
-            left_out.add_row(escape(file) + f" and {count - 1} more" * (count > 1), escape(reason))
+            left_out.add_row(plain_text(file + f" and {count - 1} more" * (count > 1)), plain_text(reason))
         console.print(left_out)
         if len(facts["left_out"]) > _LISTED:
             console.print(f"and {len(facts['left_out']) - _LISTED} more, all named in {manifest.FILE}")
@@ -114,7 +116,8 @@ def contact_sheet(
         raise ValueError(f"{directory} holds latents; a contact sheet needs videos.")
     count = min(rows * columns, len(records))
     cells = [_cell(records[index * (len(records) - 1) // max(1, count - 1)]) for index in range(count)]
-    _grid(cells, min(columns, count)).save(Path(path))
+    with name_disk_errors(path):
+        _grid(cells, min(columns, count)).save(Path(path))
 
 
 def _cell(record: Record) -> Image.Image:

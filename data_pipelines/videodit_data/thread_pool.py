@@ -14,7 +14,8 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Map a function over a few threads: results in the order of `items`, at most `ahead` calls ahead of the reader.
 
-    Two a thread if `ahead` is None, and never less than one a thread.
+    Two a thread if `ahead` is None, and never less than one a thread. A reader that leaves early does not wait for
+    calls under way.
     """
     if threads < 1:
         raise ValueError(f"ordered_map needs at least one thread, not {threads}.")
@@ -29,4 +30,4 @@ def ordered_map(
         while futures:
             yield futures.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)

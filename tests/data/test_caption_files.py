@@ -1,7 +1,10 @@
+import json
+import math
+import re
 from pathlib import Path
 
 import pytest
-from videodit_data.caption_files import Captions, clean, find_table, read_sidecar, read_table
+from videodit_data.caption_files import Captions, OddRow, clean, find_table, read_sidecar, read_table
 
 
 def write(path: Path, text: str) -> Path:
@@ -78,10 +81,14 @@ def test_tables_may_have_several_rows_a_file(tmp_path: Path):
     [
         ("t.csv", "name,text\na,b\n", "expected the columns file and caption"),
         ("t.csv", "file,caption\na.mp4,one\n,two\n", r"t\.csv, line 3: expected a file name"),
-        ("t.csv", "file,caption\na.mp4\n", r"t\.csv, line 2: expected 'caption'"),
         ("t.jsonl", '{"file": "a", "caption": "b"}\n{"file": ', r"t\.jsonl, line 2: not JSON"),
         ("t.jsonl", '{"caption": "b"}', r"t\.jsonl, line 1: expected a file name"),
-        ("t.jsonl", '{"file": "a"}', r"t\.jsonl, line 1: expected 'caption'"),
+        ("t.csv", "file,caption,file\n", 'expected each column once; "file" stands there twice'),
+        (
+            "t.jsonl",
+            '{"file": "a", "caption": "b", "file": "c"}',
+            r't\.jsonl, line 1: not JSON \(the key "file" stands',
+        ),
         ("t.jsonl", '["a", "b"]', r"t\.jsonl, line 1: expected a file name"),
         ("t.jsonl", "\n" + "[" * 100_000, r"t\.jsonl, line 2: not JSON \(nested too deeply"),
         ("t.csv", f"file,caption\na.mp4,{'cube ' * 30_000}\n", r"t\.csv, line 2: not CSV \(field larger"),
@@ -90,6 +97,34 @@ def test_tables_may_have_several_rows_a_file(tmp_path: Path):
 def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, message: str):
     with pytest.raises(ValueError, match=message):
         read_table(write(tmp_path / name, text))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({}, "expected 'caption', a text"),
+        ({"caption": 3}, "expected 'caption', a text"),
+        ({"captions": ["a", None]}, "a list of texts"),
+        ({"caption": "a", "licence": ["CC0"]}, "expected a text under 'licence', not a list of 1"),
+        ({"caption": "a", "clip": 5}, "expected a clip's id under 'clip', not 5"),
+        ({"caption": "a", "clip": "\ud800"}, r'under \'clip\', not "\\ud800"'),
+        ({"caption": "a", "start": True}, "expected seconds under 'start', not true"),
+        ({"caption": "a", "start": math.nan}, "expected seconds under 'start', not NaN"),
+        ({"caption": "a", "stop": "1e999"}, "expected seconds under 'stop', not \"1e999\""),
+        ({"caption": "a", "start": 5, "stop": 2}, "it starts at 5 s and stops at 2 s"),
+        ({"caption": "a", "file": "b\0.mp4"}, r'"b\\u0000.mp4" cannot be the name of a file'),
+    ],
+)
+def test_an_odd_row_costs_its_file_alone(tmp_path: Path, values: dict, reason: str):
+    rows = [{"file": "a.mp4", "caption": "one"}, {"file": "b.mp4"} | values, {"file": "b.mp4", "caption": "two"}]
+    table = read_table(write(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows))))
+    odd = next(row for row in table.values() if isinstance(row, OddRow))
+    assert table.pop("a.mp4") == Captions(("one",)) and odd.is_part == bool({"clip", "start", "stop"} & set(values))
+    assert (
+        re.search(rf"^an odd row of its captions \(line 2 of t\.jsonl: .*{reason}", odd.reason)
+        and odd.file.isascii()
+        and "\0" not in odd.file
+    )
 
 
 @pytest.mark.parametrize(("name", "line"), [("t.csv", 'a.mp4,"caf\xe9"\n'), ("t.jsonl", '{"file": "caf\xe9"}\n')])

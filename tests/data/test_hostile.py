@@ -18,7 +18,7 @@ from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.storage import manifest, records
 from videodit_data.tokenizer import NoTokenizer
 from videodit_data.video import VideoError
-from videodit_data.video.isolate import Limits, Verifier
+from videodit_data.video.isolate import Isolated, Limits, Verifier
 
 KINDS = {
     "mp4": ("libx264", "yuv420p"),
@@ -140,9 +140,11 @@ def test_odd_pixel_formats_are_read(codec, pix_fmt, write_file, numbered, number
 def test_what_takes_too_long_or_dies_costs_only_itself(verifier, intact_files, tmp_path):
     endless = tmp_path / "endless.mp4"
     os.mkfifo(endless)
-    with Verifier(Limits(seconds=2)) as impatient:
+    with Isolated("tests.data.video.isolated:read_bytes", Limits(seconds=2)) as impatient:
         with pytest.raises(VideoError, match=r"endless.mp4: takes longer than 2 seconds"):
             impatient(endless, name="endless.mp4")
+        assert impatient(intact_files["mp4"]) == intact_files["mp4"].read_bytes()
+    with Verifier() as impatient:
         assert impatient(intact_files["mp4"]).frames == FRAMES
         impatient._all[0]._process.send_signal(signal.SIGSEGV)
         with pytest.raises(VideoError, match=r"clip.mp4: the decoder ended itself \(SIGSEGV\)"):
@@ -214,10 +216,14 @@ def test_a_manifest_that_lies_is_caught_where_it_matters(data_set, tmp_path):
     text = file.read_text()
     buckets = Buckets(resolutions=(32,), aspects=(1.5,), frames=(9, 17), fps=8.0, tokens=100)
     config = ReaderConfig((WeightedDataset(str(directory)),), buckets, caption_dropout=0.0).as_evaluation()
-    file.write_text(re.sub(r'"frames": \[9, 9\]', '"frames": [9, 17]', text))
+    lie = re.sub(r'"frames": \[9, 9\]', '"frames": [9, 17]', text)
+    file.write_text(lie)
+    with pytest.raises(ValueError, match=r"manifest\.json .*: counts\.frames is 18, but the shards have 26"):
+        manifest.load(directory)
+    file.write_text(lie.replace('"frames": 18, "seconds": 2.25', '"frames": 26, "seconds": 3.25'))
     with pytest.raises(VideoError, match=r"clip clip-001: 17 frames at 8 a second .* the last frame is at 1.000 s"):
         list(BatchIterator(config, TokenizedText(NoTokenizer())))
-    file.write_text(re.sub(r'"bytes": (\d+)', '"bytes": 5', text))
+    file.write_text(re.sub(r'"bytes": (\d+)', '"bytes": 5', text))  # counted and of its one shard
     with pytest.raises(ValueError, match=r"is damaged: .* bytes, not 5"):
         manifest.load(directory)
     file.write_text(text.replace('"heights": [32, 32]', '"heights": [32]'))

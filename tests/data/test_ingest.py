@@ -180,6 +180,12 @@ def test_a_second_run_does_nothing_and_other_input_is_refused(
     assert contents(tmp_path / "set") == before
 
 
+def test_one_process_at_a_time_builds_a_data_set(folder: Path, tmp_path: Path):
+    with manifest.lock(folder / "set"), pytest.raises(ValueError, match="set is in use by"):
+        ingest(folder, folder / "set")
+    assert not list(folder.glob("set*"))
+
+
 def test_the_data_set_may_lie_inside_the_folder(folder: Path):
     first = ingest(folder, folder / "set")
     assert ingest(folder, folder / "set") == first
@@ -233,7 +239,7 @@ def test_a_file_that_changes_meanwhile_is_found_out(folder: Path, tmp_path: Path
 def test_real_footage_with_the_table_above_it(real_clips: Path, tmp_path: Path):
     (tmp_path / "videos").mkdir()
     for name in ("hiker.mp4", "nasa_13013.mp4"):
-        (tmp_path / "videos" / name).symlink_to(real_clips / name)
+        shutil.copy(real_clips / name, tmp_path / "videos" / name)
     table = (real_clips.parent / "captions.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "captions.jsonl").write_text("".join(line for line in table if "hiker" in line or "nasa" in line))
     dataset = ingest(tmp_path / "videos", tmp_path / "set")
@@ -241,3 +247,70 @@ def test_real_footage_with_the_table_above_it(real_clips: Path, tmp_path: Path):
     hiker = manifest.records(tmp_path / "set")[0]
     assert (hiker.frames, hiker.height, hiker.width, hiker.fps) == (49, 480, 720, 8.0)
     assert "mountain ridge" in hiker.captions[0]
+
+
+def test_an_odd_row_of_a_table_costs_its_clip_by_name(folder: Path, tmp_path: Path):
+    rows = [
+        {"file": "d.avi", "caption": "one"},
+        {"file": "silent.mp4", "caption": 5},
+        {"file": "silent.mp4", "caption": "a good row of the same file"},
+        {"file": "d\x00.avi", "caption": "nobody's"},
+        {"file": "\ud800.avi", "caption": "nobody's"},
+        {"file": "long" * 100 + ".avi", "caption": "nobody's"},
+    ]
+    (folder / "captions.csv").unlink()
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset = ingest(folder, tmp_path / "set")
+    assert "d.avi" in [record.id for record in manifest.records(tmp_path / "set")]
+    reasons = {item.file: item.reason for item in dataset.left_out}
+    odd = "an odd row of its captions (line {} of captions.jsonl: {})"
+    assert reasons["silent.mp4"] == odd.format(2, "expected 'caption', a text, or 'captions', a list of texts")
+    for number, name in ((4, r'"d\u0000.avi"'), (5, r'"\ud800.avi"')):
+        assert reasons[name] == odd.format(number, f"{name} cannot be the name of a file")
+    assert reasons["long" * 100 + ".avi"] == "named in captions.jsonl, but not there"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"file": "a.mp4"}', "it lacks the key 'sha256'"),
+        ('{"file": 5, "sha256": "' + "0" * 64 + '", "fact": "truncated"}', "file is 5; expected a text"),
+        ('{"file": "a", "file": "b"}', 'the key "file" stands twice'),
+        ("\xff", "not UTF-8|not JSON"),
+    ],
+)
+def test_a_damaged_line_of_the_journal_is_named(folder: Path, tmp_path: Path, line: str, message: str):
+    journal = tmp_path / "set.partial" / "journal.jsonl"
+    journal.parent.mkdir()
+    journal.write_bytes(line.encode("latin-1") + b"\n")
+    with pytest.raises(ValueError, match=rf"journal\.jsonl, line 1: .*({message})"):
+        ingest(folder, tmp_path / "set")
+
+
+def test_nothing_of_a_build_is_removed_without_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_text("no video")
+    (tmp_path / "in" / "a.txt").write_text("a caption")
+    removed = []
+
+    def remove(path: Path) -> None:
+        with pytest.raises(ValueError, match="is in use by"), manifest.lock(tmp_path / "set"):
+            pass
+        removed.append(path)
+
+    monkeypatch.setattr(module.shutil, "rmtree", remove)
+    with pytest.raises(ValueError, match="holds no video that can be used"):
+        ingest(tmp_path / "in", tmp_path / "set")
+    assert removed == [manifest.partial_directory(tmp_path / "set")]
+
+
+def test_what_another_process_has_built_meanwhile_is_taken(
+    template: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "set"
+    ingest(template, out, clips_per_shard=2)
+    look, looks = module.already_built, iter([lambda *args: None])  # the first, before the other process has ended
+    monkeypatch.setattr(module, "already_built", lambda *args: next(looks, look)(*args))
+    ingest(template, out, clips_per_shard=2)
+    assert contents(out) == expected
+    assert os.listdir(tmp_path) == ["set"]

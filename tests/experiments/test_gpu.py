@@ -48,8 +48,12 @@ def check_correctness(rows: list[dict]) -> None:
 
 
 def test_attention_is_measured(tmp_path):
-    results = run(tmp_path / "out", "--parts", "attention_correctness,attention_speed", "--scale-limits", "5")
-    check_head(results, "attention_correctness", "attention_speed")
+    results = run(
+        tmp_path / "out", "--parts", "attention_correctness,attention_speed,checkpoint_speed", "--scale-limits", "5"
+    )
+    check_head(results, "attention_correctness", "attention_speed", "checkpoint_speed")
+    (checkpoint,) = results["parts"]["checkpoint_speed"]["rows"]
+    assert checkpoint["agrees_with_host"] and checkpoint["survives"] and checkpoint["restore_s"] > 0
     check_correctness(results["parts"]["attention_correctness"]["rows"])
     speed = [row for row in results["parts"]["attention_speed"]["rows"] if row["implementation"] == "xla"]
     assert speed and all(row["forward"]["ms"] > 0 and row["backward"]["tflops"] > 0 for row in speed)

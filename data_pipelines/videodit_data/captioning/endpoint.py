@@ -17,6 +17,7 @@ from PIL import Image
 
 from videodit_data.captioning import prompts
 from videodit_data.captioning.captioner import Answer, Clip, Failure, Identity
+from videodit_data.captioning.keys import KeyMask
 from videodit_data.captioning.lengths import Length, TextError
 from videodit_data.captioning.pace import Pace, Sleep, backoff
 from videodit_data.captioning.replies import NotChat, chat_text, excerpt, parse_reply
@@ -102,6 +103,7 @@ class Endpoint:
         settings = {"max_tokens": config.max_tokens, "temperature": config.temperature}
         self.identity = Identity(config.model, prompts.VERSION, settings)
         self._address, self._key = chat_address(config.url), _key(config.key_env)
+        self._mask = KeyMask(self._key)
         self._client = Client(
             self._address,
             connect_seconds=config.connect_seconds,
@@ -145,7 +147,7 @@ class Endpoint:
                 texts = parse_reply(self._exchange(body), lengths, request.instruction)
             except TextError as error:  # the endpoint works: the next request names the problem
                 self._well(structured)
-                failure = Failure(error.reason, str(error))
+                failure = Failure(error.reason, self._mask.mask_parts(str(error)))
             except _Trouble as trouble:
                 failure = Failure(trouble.reason, str(trouble), lasting=False)
                 if trouble.wait is not None:
@@ -157,7 +159,7 @@ class Endpoint:
                 structured = structured and not no_schema
             else:
                 self._well(structured)
-                return texts
+                return {name: self._mask.mask(text) for name, text in texts.items()}
         return failure
 
     def _exchange(self, body: bytes) -> str:
@@ -172,24 +174,22 @@ class Endpoint:
                 reply = self._client.post(body, headers)
             except Broken as error:
                 self._check_going()
-                raise _Trouble(error.reason, str(error)) from error
-        data = reply.body.replace(self._key.encode(), b"[key]") if self._key else reply.body
+                raise _Trouble(error.reason, self._mask.mask_parts(str(error))) from None
         if reply.status != 200:
-            raise self._status_error(reply, data)
+            raise self._status_error(reply)
         try:
-            return chat_text(data)
+            return chat_text(reply.body)
         except NotChat as error:
-            raise _Trouble(error.reason, str(error)) from error
+            raise _Trouble(error.reason, self._mask.mask_parts(str(error))) from None
 
-    def _status_error(self, reply: Reply, data: bytes) -> _Trouble:
+    def _status_error(self, reply: Reply) -> _Trouble:
         """Return the error of a status other than 200. EndpointDown when other requests would fail as well."""
-        message = f"{self._address} answers {reply.status}: {excerpt(data) or 'nothing'}"
+        reply_text = self._mask.mask_parts(excerpt(reply.body)) or "nothing"
+        message = f"{self._address} answers {reply.status}: {reply_text}"
         if 300 <= reply.status < 400:
             self._give_up(f"{self._address} answers {reply.status}: give the address that it redirects to.")
         if reply.status in _FATAL_STATUSES:
-            self._give_up(
-                f"{self._address} {_FATAL_STATUSES[reply.status]} ({reply.status}: {excerpt(data) or 'nothing'})."
-            )
+            self._give_up(f"{self._address} {_FATAL_STATUSES[reply.status]} ({reply.status}: {reply_text}).")
         wait = retry_after(reply.headers.get("retry-after"), time.time())
         if wait is not None and wait > self.config.most_wait:
             self._give_up(f"{message}, and asks to wait {wait:.0f} seconds, more than {self.config.most_wait:g}.")

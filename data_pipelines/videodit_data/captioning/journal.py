@@ -1,15 +1,15 @@
 """A journal of captioners' answers, written line by line, so that a resumed run repeats no request."""
 
-import fcntl
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from videodit_data.boundary.typed_json import parse_json
 from videodit_data.captioning.captioner import Answer, Failure
+from videodit_data.storage.whole_file import name_disk_errors
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,34 @@ class Entry:
         return json.dumps(values, ensure_ascii=False)
 
 
-def read_entry(line: str | bytes) -> Entry:
-    """Invert `Entry.to_json`. ValueError when the line is none of these."""
-    try:
-        values: dict[str, Any] = json.loads(line)
-        answer: Answer = Failure(values["failed"], values["detail"]) if "failed" in values else dict(values["captions"])
-        return Entry(values["clip"], values["sha256"], values["asked"], answer)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"not an answer of a captioner: {error!r}") from error
+@dataclass(frozen=True)
+class _Line:
+    """The contents of a line: `captions`, or `failed` and `detail`."""
+
+    clip: str
+    sha256: str
+    asked: str
+    captions: Mapping[str, str] | None = None
+    failed: str | None = None
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.captions is None) == (self.failed is None):
+            raise ValueError("it needs either 'captions' or 'failed'")
+
+
+def read_entry(line: str | bytes, name: str = "not an answer of a captioner") -> Entry:
+    """Invert `Entry.to_json`; `name` begins errors. ValueError when the line is none of these."""
+    values = parse_json(line, _Line, name, nul=True)
+    answer = values.captions if values.failed is None else Failure(values.failed, values.detail)
+    return Entry(values.clip, values.sha256, values.asked, answer)
 
 
 class Journal:
-    """Entries in a file, looked up by question; safe to share between threads, locked by one process at a time.
+    """Entries in a file that one process writes, looked up by question; safe to share between threads.
 
     An entry is on the disk when `put` returns. A last line that was not written to its end is cut off. ValueError when
-    another line cannot be read, or another process holds the file.
+    another line cannot be read.
     """
 
     def __init__(self, path: Path):
@@ -53,17 +66,10 @@ class Journal:
         # Unbuffered: what a full disk refused must not be written later.
         self._file, self._reader = path.open("ab", buffering=0), path.open("rb")
         try:
-            self._hold()
             self._offsets = self._read()
         except BaseException:
             self._close()
             raise
-
-    def _hold(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{self._path} is written by another run: wait for its end.") from error
 
     def _read(self) -> dict[str, int]:
         """Return the byte offset of the answer to each question."""
@@ -75,7 +81,8 @@ class Journal:
             try:
                 offsets[read_entry(line).question] = end
             except ValueError as error:
-                raise ValueError(f"{self._path}, line {number}, is {error}; remove the line to resume.") from error
+                reason = str(error).removesuffix(".")
+                raise ValueError(f"{self._path}, line {number}, is {reason}; remove the line to resume.") from error
             end += len(line)
         return offsets
 
@@ -94,7 +101,7 @@ class Journal:
         """Append answers; after an error such as a full disk, earlier ones are intact."""
         if not entries:
             return
-        with self._lock:
+        with self._lock, name_disk_errors(self._path):
             offset = self._file.seek(0, os.SEEK_END)
             lines = [entry.to_json().encode() + b"\n" for entry in entries]
             rest = memoryview(b"".join(lines))

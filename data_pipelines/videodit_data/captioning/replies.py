@@ -1,10 +1,10 @@
 """Strict parsing of chat endpoints' replies: anything but the requested captions is refused with a reason."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from videodit_data.boundary.typed_json import load_json
 from videodit_data.captioning.lengths import Length, TextError, check_text
 
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
@@ -25,7 +25,7 @@ def chat_text(body: bytes) -> str:
     NotChat when it is none; TextError when the model refused, or was cut short.
     """
     try:
-        values = _json(body.decode("utf-8"))
+        values = load_json(body.decode("utf-8"), "the reply")
     except UnicodeDecodeError as error:
         raise NotChat("not UTF-8", "The reply is not UTF-8.") from error
     except ValueError as error:
@@ -52,7 +52,7 @@ def parse_reply(text: str, lengths: Sequence[Length], instruction: str = "") -> 
     """
     fenced = _FENCED.fullmatch(text)
     try:
-        values = _json(fenced[1] if fenced else text)
+        values = load_json(fenced[1] if fenced else text, "the reply")
     except ValueError as error:
         if lengths:
             _raise_refusal(text, lengths[0])
@@ -72,21 +72,6 @@ def _raise_refusal(text: str, length: Length) -> None:
     except TextError as error:
         if error.reason in ("refusal", "empty"):
             raise
-
-
-def _json(text: str) -> Any:
-    """Parse JSON. ValueError also on duplicate keys and on nesting without end."""
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("a key is given twice")
-    return values
 
 
 def _keys(values: dict[str, Any]) -> str:

@@ -6,12 +6,12 @@ same answers give the same bytes, for any number of threads and any batch size.
 
 import hashlib
 import json
-import logging
 import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from videodit_data.formats import format_name
 from videodit_data.storage import manifest
 from videodit_data.storage.manifest import Manifest, Progress
 from videodit_data.storage.records import Record, RecordSource, write_shard
+from videodit_data.storage.whole_file import replace_whole
 from videodit_data.video import VideoError
 
 ANSWERS = "captioning.jsonl"  # in the data set: the answers about each clip, in order
 _JOURNAL = "answers.jsonl"
 _UNDECODABLE = "not decodable"
 _AHEAD = 16  # batches per thread that may wait for a slow one
+_INTERRUPT_SECONDS = 1.0  # that answers under way have after Ctrl-C
 
 
 class Hopeless(RuntimeError):
@@ -65,8 +67,8 @@ def caption_dataset(
 
     Raises:
         Hopeless: when none of the first clips got a caption. Their failures are not recorded: the next run retries.
-        ValueError: when `dataset` holds latents or is one of TensorFlow Datasets, `out` holds something else, or the
-            captioner returns other than answers.
+        ValueError: when `dataset` holds latents or is one of TensorFlow Datasets, `out` holds something else or is
+            built by another process, or the captioner returns other than answers.
     """
     dataset, out, look = Path(dataset), Path(out), look or Look()
     if hopeless < 1:
@@ -90,8 +92,12 @@ def caption_dataset(
         return finished
 
     partial = manifest.partial_directory(out)
-    partial.mkdir(parents=True, exist_ok=True)
-    with Journal(partial / _JOURNAL) as journal:
+    with ExitStack() as stack:
+        stack.enter_context(manifest.lock(out))
+        if (finished := _finished(out, info)) is not None:
+            return finished  # by another process, in the meantime
+        partial.mkdir(parents=True, exist_ok=True)
+        journal = stack.enter_context(Journal(partial / _JOURNAL))
         if (partial / ANSWERS).is_file():  # a run that was interrupted between its last two steps
             _take_over(partial, journal)
         if reuse is not None:
@@ -127,8 +133,9 @@ def _take_over(earlier: Path, journal: Journal) -> None:
     path = earlier / ANSWERS
     if not path.is_file():
         raise ValueError(f"{earlier} has no {ANSWERS}: it is no data set that was captioned here.")
-    with path.open(encoding="utf-8") as file:
-        entries = [entry for entry in map(read_entry, file) if not isinstance(entry.answer, Failure)]
+    with path.open("rb") as file:
+        lines = (read_entry(line, f"{path}, line {number}") for number, line in enumerate(file, 1))
+        entries = [entry for entry in lines if not isinstance(entry.answer, Failure)]
     journal.put([entry for entry in entries if journal.get(entry.question) is None])
 
 
@@ -208,7 +215,7 @@ def _lasts(answer: Answer) -> bool:
 def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int, report: Progress) -> list[Entry]:
     """Return one entry per clip, in order. `Hopeless` when all of the first clips failed.
 
-    When an error ends it early, answers in flight are awaited and recorded.
+    When an error ends it early, answers in flight are awaited and recorded; on Ctrl-C, those that come at once.
     """
     entries: list[Entry] = []
     futures: deque[Future[list[Entry]]] = deque()
@@ -231,7 +238,9 @@ def _ask_all(asker: _Asker, clips: int, batch: int, threads: int, hopeless: int,
     except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         asker.stop()
-        _wait_for([future for future in futures if not future.done()], asker, isinstance(error, KeyboardInterrupt))
+        running = [future for future in futures if not future.done()]
+        wait(running, _INTERRUPT_SECONDS if isinstance(error, KeyboardInterrupt) else None)
+        asker.stop(cut=True)
         raise
     pool.shutdown()
     return entries
@@ -247,17 +256,6 @@ def _check_hope(entries: Sequence[Entry], hopeless: int) -> None:
             f"{failed[-1].detail[:200] or failed[-1].reason}), so that the run is stopped and nothing is made: see to "
             "the captioner, and the same command asks again."
         )
-
-
-def _wait_for(futures: Sequence[Future[Any]], asker: _Asker, interrupted: bool) -> None:
-    """Wait until running requests have ended; a second Ctrl-C ends them at once."""
-    if futures and interrupted:
-        logging.getLogger(__name__).warning("waiting for %d answers under way; Ctrl-C gives them up", len(futures))
-    try:
-        wait(futures)
-    except KeyboardInterrupt:
-        asker.stop(cut=True)
-        wait(futures)
 
 
 def _counts(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -284,10 +282,8 @@ def _write(
         clips_written = numbers.stop
         if progress is not None:
             progress("write", clips_written, len(entries))
-    scratch = partial / f"{ANSWERS}.tmp"
-    with scratch.open("w", encoding="utf-8") as file:
+    with replace_whole(partial / ANSWERS) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.writelines(asker.with_text(entry).to_json() + "\n" for entry in entries)
-    scratch.replace(partial / ANSWERS)
     return manifest.finish(out, descriptions, info=info, left_out=described.left_out, extra=(ANSWERS,))
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from videodit_data.captioning.keys import find_key, hide_keys
+
 
 class Broken(Exception):
     """No complete reply arrived. `reason` is the same for all failures of one kind."""
@@ -38,16 +40,22 @@ class Address:
 
 
 def chat_address(url: str) -> Address:
-    """Parse a server's URL, with or without /v1 or /v1/chat/completions. ValueError when it is none."""
+    """Parse a server's URL, with or without /v1 or /v1/chat/completions. ValueError when it is none, or holds a key.
+
+    It would stand in the list of processes, and in messages; a query such as ?api-version=1 is sent along.
+    """
     try:
         parts = urlsplit(url)
         secure, port, host = parts.scheme == "https", parts.port, (parts.hostname or "").encode("idna").decode()
     except ValueError as error:
-        raise ValueError(f"'{url}' is no address of a server: {error}.") from error
+        raise ValueError(f"'{hide_keys(url)}' is no address of a server, like http://localhost:8000.") from error
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
-        raise ValueError(f"'{url}' is no address of a server, like http://localhost:8000.")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("The endpoint's address holds a name or password; name a key's environment variable instead.")
+        raise ValueError(f"'{hide_keys(url)}' is no address of a server, like http://localhost:8000.")
+    if (found := find_key(parts)) is not None:
+        raise ValueError(
+            f"The endpoint's address holds {found}: put it in an environment variable and name that instead "
+            "(--key-env, or --expand-key-env of sample)."
+        )
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path += "/chat/completions" if path.rpartition("/")[2].startswith("v") else "/v1/chat/completions"

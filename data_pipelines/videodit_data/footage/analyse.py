@@ -26,10 +26,11 @@ from videodit_data.footage.clips import ClipConfig, divide
 from videodit_data.footage.loudness import Loudness
 from videodit_data.footage.shots import ShotConfig, ShotFinder
 from videodit_data.footage.text import Strokes
+from videodit_data.video.opening import MOST_PIXELS
 
 # All that the result depends on, apart from the configuration.
 MADE_BY = (VERSION, *(f"{each.__name__} {each.__version__}" for each in (av, cv2, scenedetect)))
-_LEAST = 16  # pixels of a side: optical flow needs some
+_LEAST, _MOST = measure.LEAST_SIDE, 2**14  # pixels of a side: optical flow needs some, OpenCV counts in 16 bits
 _EPSILON = 1e-3  # seconds: containers round times
 
 
@@ -75,7 +76,7 @@ class AnalysisConfig:
 
 
 def analyze(
-    path: str | os.PathLike[str], config: AnalysisConfig, *, name: str = "", most_pixels: int | None = None
+    path: str | os.PathLike[str], config: AnalysisConfig, *, name: str = "", most_pixels: int = MOST_PIXELS
 ) -> Analysis:
     """Find the shots and clips of a video file and measure them, decoding it once; `name` is its name in errors.
 
@@ -197,9 +198,10 @@ def _between(items: list[Any], part: Shot, frame: Callable[[Any], int]) -> list[
 
 
 def _fit(size: tuple[int, int], pixels: int) -> tuple[int, int]:
-    """Return a size of the same aspect with about `pixels` at most, not larger unless a side is below the minimum."""
+    """Return a size with about `pixels` at most, of the same aspect except where a side would be too short or long."""
     scale = min(1.0, math.sqrt(pixels / (size[0] * size[1])))
-    return max(_LEAST, round(scale * size[0])), max(_LEAST, round(scale * size[1]))
+    height, width = (min(max(_LEAST, round(scale * side)), _MOST) for side in size)
+    return height, width
 
 
 def _mean(values: list[float]) -> float | None:

@@ -3,9 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
+
+from videodit_data.boundary.typed_json import Count, Size, convert
 from videodit_data.video import VideoInfo
+from videodit_data.video.isolate import check_info
 
 VERSION = 1  # of the analysis: raise it with every change of results, which invalidates caches
 MEASURES: Mapping[str, str] = {
@@ -25,8 +29,8 @@ MEASURES: Mapping[str, str] = {
 class Shot:
     """Frames `start` to `stop` (excluded) of a source, without a cut between them."""
 
-    start: int
-    stop: int
+    start: Count
+    stop: Count
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,15 @@ class Clip:
         fingerprint: perceptual hashes of evenly spaced frames, 64 bits each.
     """
 
-    start: int
-    frames: int
+    start: Count
+    frames: Size
     start_seconds: float
     measures: Mapping[str, float | None]
-    fingerprint: tuple[int, ...]
+    fingerprint: tuple[Annotated[int, Meta(ge=0)], ...]
+
+    def __post_init__(self) -> None:
+        if any(frame_hash >= 2**64 for frame_hash in self.fingerprint):
+            raise ValueError("fingerprint holds a number of more than 64 bits")
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,10 @@ class Analysis:
         """Return plain JSON, for `from_json`."""
         return dataclasses.asdict(self)
 
+    def __post_init__(self) -> None:
+        check_info(self.info)
+
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> "Analysis":
-        """Invert `to_json`."""
-        clips = (Clip(**clip | {"fingerprint": tuple(clip["fingerprint"])}) for clip in values["clips"])
-        shots, short = (tuple(Shot(**shot) for shot in values[name]) for name in ("shots", "short"))
-        return Analysis(VideoInfo(**values["info"]), shots, tuple(clips), short, tuple(values.get("notes", ())))
+    def from_json(values: Mapping[str, Any], name: str = "an analysis") -> "Analysis":
+        """Invert `to_json`; `name` is for errors."""
+        return convert(values, Analysis, name)

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +28,7 @@ from videodit_data.footage import build_directory, decisions, describe, file_sys
 from videodit_data.footage.config import BuildConfig
 from videodit_data.footage.pipeline import SOURCES, UNUSABLE, Plan, assemble
 from videodit_data.footage.shards import described
-from videodit_data.storage.manifest import LeftOut, Manifest, Progress
+from videodit_data.storage.manifest import LeftOut, Manifest, Progress, lock
 
 _LOCAL = ("", "DirectRunner", "FnApiRunner", "direct")
 _EXAMPLES = 5  # reasons that an error names
@@ -41,6 +41,7 @@ def build(
     *,
     cache: str | None = None,
     beam_options: Sequence[str] = (),
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Build a data set in `out` from the footage that globs, folders or files match; returns its manifest.
@@ -50,10 +51,11 @@ def build(
     Args:
         cache: folder in which analyses of sources are kept for other builds; in OUT.partial, for this one, if None.
         beam_options: Beam's own, such as --runner=DataflowRunner; on this machine, with a thread a core, if none.
+        follow_links: whether links in the inputs' folders are followed out of them.
 
     Raises:
-        ValueError: when no source matches or can be used, no clip is kept, `out` holds something else, or an option is
-            not one of Beam's.
+        ValueError: when no source matches or can be used, no clip is kept, `out` holds something else or, on this file
+            system, is built by another process, or an option is not one of Beam's.
     """
     out, options = _absolute(os.fspath(out)), _parse_options(beam_options)
     report = progress or (lambda stage, done, total: None)
@@ -67,11 +69,30 @@ def build(
         source=config.source,
         licence=config.licence,
         without=(out, build_directory.partial(out)),
+        follow_links=follow_links,
         progress=lambda done, total: report("hash", done, total),
     )
     info["input"] = build_input.digest
     if (finished := build_directory.find_finished(out, info)) is not None:
         return finished
+    with ExitStack() as stack:
+        if not file_system.is_remote(out):
+            stack.enter_context(lock(Path(out)))
+        return _build(out, info, build_input, config, cache, options, report)
+
+
+def _build(
+    out: str,
+    info: dict[str, Any],
+    build_input: sources.Input,
+    config: BuildConfig,
+    cache: str | None,
+    options: PipelineOptions,
+    report: Progress,
+) -> Manifest:
+    """Build the data set of an input; ValueError as `build`."""
+    if (finished := build_directory.find_finished(out, info)) is not None:
+        return finished  # by another process, in the meantime
     directory = build_directory.open_partial(out, info)
     analyses = file_system.join(directory, "analysis") if cache is None else _absolute(cache)
     file_system.make_folder(analyses)
@@ -130,13 +151,11 @@ def _run(plan: Plan, options: PipelineOptions) -> None:
 def _end_stages_on_interrupt() -> Iterator[None]:
     """Make Ctrl-C end the stages' processes, so that Beam's threads, which cannot be interrupted, end as well."""
     stages.resume()
-
-    log = logging.getLogger("apache_beam")
-    level = log.level
+    disabled = logging.root.manager.disable
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before)
-        log.setLevel(logging.CRITICAL)  # Beam logs errors of work that is ended
+        logging.disable()  # Beam logs errors of work that is ended
         stages.stop()
         describe.stop()
         raise KeyboardInterrupt
@@ -154,7 +173,7 @@ def _end_stages_on_interrupt() -> Iterator[None]:
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
-        log.setLevel(level)
+        logging.disable(disabled)
         stages.stop()
         describe.stop()
 

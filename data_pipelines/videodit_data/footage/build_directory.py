@@ -26,7 +26,7 @@ def check_unused(out: str, info: Mapping[str, Any]) -> None:
     """Check that a data set in `out` agrees with `info`, as far as `info` goes. ValueError when it differs."""
     file = file_system.join(out, manifest.FILE)
     if file_system.exists(file):
-        there = manifest.parse(file_system.read(file).decode(), file).info
+        there = manifest.parse(file_system.read(file), file).info
         find_finished(out, {**there, **info})
     elif not file_system.exists(file_system.join(partial(out), manifest.FILE)):
         find_finished(out, info)
@@ -41,8 +41,8 @@ def find_finished(out: str, info: Mapping[str, Any]) -> Manifest | None:
         return manifest.already_built(Path(out), info)
     file, moving = file_system.join(out, manifest.FILE), file_system.join(partial(out), manifest.FILE)
     if file_system.exists(file):
-        return manifest.check_same(manifest.parse(file_system.read(file).decode(), file), info, out)
-    built = manifest.parse(file_system.read(moving).decode(), moving) if file_system.exists(moving) else None
+        return manifest.check_same(manifest.parse(file_system.read(file), file), info, out)
+    built = manifest.parse(file_system.read(moving), moving) if file_system.exists(moving) else None
     if built is not None and built.info == info:
         return _move(out, built)
     if file_system.files(out):
@@ -57,7 +57,7 @@ def open_partial(out: str, info: Mapping[str, Any]) -> str:
     for name in ("", "analysis", "clips", "captions", *_INPUT_DEPENDENT):
         file_system.make_folder(file_system.join(directory, name) if name else directory)
     note = file_system.join(directory, "info.json")
-    if file_system.exists(note) and json.loads(file_system.read(note)) != info:
+    if file_system.exists(note) and not manifest.is_json_of(file_system.read(note), info):
         logging.getLogger(__name__).warning("%s: what was made from other input is discarded.", directory)
         stale = (path for name, path in file_system.files(directory).items() if _depends_on_input(name))
         file_system.delete(list(stale))

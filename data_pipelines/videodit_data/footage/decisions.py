@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from videodit_data.boundary.typed_json import shorten
 
 FOLDER, THUMBNAILS = "decisions", "thumbnails"  # next to the shards
 STAGES = ("match", "read", "split", "filter", "captions", "duplicates", "cut", "caption", "kept")
@@ -110,13 +113,50 @@ def parts(directory: Path) -> list[Path]:
 def read(directory: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Read the rows of a data set's table, or only some `columns`; without these, "measures" has all measures.
 
-    ValueError when there is no table.
+    ValueError when there is no table, or it has other columns, types or values.
     """
     for part in parts(directory):
-        for batch in pq.ParquetFile(part).iter_batches(columns=None if columns is None else list(columns)):
-            for row in batch.to_pylist():
-                measures = {k.removeprefix(_MEASURE): row.pop(k) for k in list(row) if k.startswith(_MEASURE)}
-                yield row | ({"measures": measures} if columns is None else {})
+        try:
+            file = pq.ParquetFile(part)
+            _check_columns(file.schema_arrow)
+            for batch in file.iter_batches(columns=None if columns is None else list(columns)):
+                for row in batch.to_pylist():
+                    _check_row(row)
+                    measures = {k.removeprefix(_MEASURE): row.pop(k) for k in list(row) if k.startswith(_MEASURE)}
+                    yield row | ({"measures": measures} if columns is None else {})
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{part} is not a table of decisions ({reason:.200}); build the data set again."
+            ) from error
+
+
+def _check_columns(schema: pa.Schema) -> None:
+    """Check that a table has all columns with their types, and measures. ValueError if not."""
+    types = dict(zip(schema.names, schema.types, strict=True))
+    for name, kind in _COLUMNS.items():
+        if types.get(name) != kind:
+            raise ValueError(f"its column '{name}' is {types.get(name, 'missing')}; expected {kind}")
+    for name in types.keys() - _COLUMNS.keys():
+        if not name.startswith(_MEASURE) or types[name] != pa.float64():
+            raise ValueError(f"its column {shorten(name)} is {types[name]}; expected a column of decisions")
+    if len(types) < len(schema.names):
+        raise ValueError("two of its columns have one name")
+
+
+def _check_row(row: Mapping[str, Any]) -> None:
+    """Check the values of a row's columns, as far as it has them. ValueError names the column."""
+    for name, value in row.items():
+        if name in ("source", "stage", "reason", "kept") and value is None:
+            raise ValueError(f"'{name}' is null in a row; expected a value")
+        if name == "stage" and value not in STAGES:
+            raise ValueError(f"'stage' is {shorten(value)} in a row; expected one of {', '.join(STAGES)}")
+        if name in ("start", "frames", "start_seconds", "seconds", "fps") and not 0 <= (value or 0) < math.inf:
+            raise ValueError(f"'{name}' is {shorten(value)} in a row; expected a number of at least 0")
+        if name.startswith(_MEASURE) and not math.isfinite(value or 0):
+            raise ValueError(f"'{name}' is {shorten(value)} in a row; expected a finite number")
+    if row.get("frames") is not None and "start" in row and row["start"] is None:
+        raise ValueError("'start' is null in a row that has frames; expected the first")
 
 
 def tally(directory: Path) -> dict[tuple[str, str], "Tally"]:

@@ -8,13 +8,15 @@ import dataclasses
 import io
 import json
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from jaxtyping import UInt8
 
+from videodit_data.boundary.typed_json import parse_json
 from videodit_data.captioning.captioner import (
     Answer,
     Captioner,
@@ -137,6 +139,18 @@ class Caption(beam.PTransform):
         return {"passed": captioned.passed, "decided": captioned.decided}
 
 
+@dataclass(frozen=True)
+class _StoredAnswer:
+    """The note of an answer."""
+
+    captions: Mapping[str, str] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.captions) == (self.failure is not None):
+            raise ValueError("it needs either 'captions' or 'failure'")
+
+
 class Ask(beam.DoFn):
     """A function that adds captions to a batch of staged clips; tagged "decided": those without captions."""
 
@@ -165,8 +179,8 @@ class Ask(beam.DoFn):
         key = key_of(clip.candidate.id, clip.sha256, clip.candidate.captions.texts, about)
         note = file_system.join(self._folder, key + ".json")
         if file_system.exists(note):
-            stored_answer = json.loads(file_system.read(note))
-            return Failure(**stored_answer["failure"]) if "failure" in stored_answer else stored_answer["captions"]
+            stored = parse_json(file_system.read(note), _StoredAnswer, f"{note}, which can be removed", nul=True)
+            return stored.captions if stored.failure is None else stored.failure
         try:
             frames = self._decode(clip)
         except VideoError as error:
@@ -189,7 +203,7 @@ class Ask(beam.DoFn):
             data = call(
                 self._limits, "look", str(path), clip.candidate.id, facts=facts, look=dataclasses.asdict(self._look)
             )
-        frames = np.load(io.BytesIO(data), allow_pickle=False)
+        frames = _read_frames(data, clip.candidate.id)
         texts = tuple(filter(str.strip, clip.candidate.captions.texts))
         return Clip(clip.candidate.id, clip.sha256, frames, clip.frames / clip.fps, clip.fps, texts)
 
@@ -199,3 +213,14 @@ class Ask(beam.DoFn):
         texts, sources = merge_captions(answer, identity, captions.texts, sources_before, self._config.keep)
         candidate = replace(clip.candidate, captions=replace(captions, texts=texts))
         return replace(clip, candidate=candidate, caption_sources=sources)
+
+
+def _read_frames(data: Any, name: str) -> UInt8[np.ndarray, "T Y X 3"]:
+    """Return frames from the .npy file that another process sent. VideoError where it is none."""
+    try:
+        frames = np.load(io.BytesIO(data), allow_pickle=False)
+    except (TypeError, ValueError, EOFError, OSError) as error:
+        raise VideoError(f"{name}: the decoder sent no frames ({type(error).__name__}).") from error
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise VideoError(f"{name}: the decoder sent {frames.dtype} of shape {frames.shape}, not frames.")
+    return frames

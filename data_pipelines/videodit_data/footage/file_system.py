@@ -1,6 +1,7 @@
 """Files on any file system: local paths are used directly, others (gs://, s3://, hdfs://) through Beam."""
 
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -11,12 +12,15 @@ from pathlib import Path
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from videodit_data.storage.whole_file import replace_whole
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _AS_IT_IS = CompressionTypes.UNCOMPRESSED
 
 
 def is_remote(path: str) -> bool:
-    """Return whether a path names a file system of its own."""
-    return "://" in path
+    """Return whether a path starts with the scheme of a file system; one that only holds an address is local."""
+    return _SCHEME.match(path) is not None
 
 
 def join(directory: str, *names: str) -> str:
@@ -76,10 +80,11 @@ def open_for_writing(path: str, *, once: bool = True) -> Iterator[Path]:
     Args:
         once: keep an existing file, whose path identifies its bytes.
     """
+    suffix = f".{uuid.uuid4().hex}.tmp"
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
             yield (local := Path(folder, "file"))
-            scratch = f"{path}.{uuid.uuid4().hex}.tmp"
+            scratch = path + suffix
             with local.open("rb") as file, FileSystems.create(scratch, compression_type=_AS_IT_IS) as there:
                 shutil.copyfileobj(file, there)
             if once and exists(path):
@@ -87,24 +92,23 @@ def open_for_writing(path: str, *, once: bool = True) -> Iterator[Path]:
             else:
                 rename(scratch, path)
         return
-    scratch = Path(f"{path}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield scratch
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replace_whole(Path(path), suffix) as local:
+        yield local
 
 
 @contextmanager
-def open_local(path: str) -> Iterator[Path]:
-    """Open a file to read under a local path: its own, or that of a copy, which is deleted afterwards."""
+def open_local(path: str, most: int | None = None) -> Iterator[Path]:
+    """Open a file to read under a local path: its own, or that of a copy, which is deleted afterwards.
+
+    most: bytes that are copied of a larger file, None for all.
+    """
     if not is_remote(path):
         yield Path(path)
         return
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, path.rsplit("/", 1)[1])
         with FileSystems.open(path, compression_type=_AS_IT_IS) as file, local.open("wb") as copy:
-            shutil.copyfileobj(file, copy)
+            shutil.copyfileobj(file, copy) if most is None else copy.write(file.read(most))
         yield local
 
 

@@ -14,6 +14,8 @@ from jaxtyping import UInt8
 cv2.setNumThreads(1)  # the result of optical flow depends on the number of threads
 
 _BAR = 20  # grey level up to which a bar may be lit by noise
+LEAST_SIDE = 16  # pixels of a picture whose motion is measured
+_LOW = (32, 80)  # height below which OpenCV's flow reads outside of pictures that are wider than this
 _QUIET = 0.995  # share of a bar's pixels that are no brighter
 
 
@@ -53,8 +55,13 @@ def motion(
 
     It is DIS optical flow from one picture to the other, `seconds` apart. Above about 1.5 per second it is understated.
 
-    Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+    Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016. ValueError for a side below LEAST_SIDE.
     """
+    height, width = before.shape
+    if min(height, width) < LEAST_SIDE:
+        raise ValueError(f"Motion needs pictures of {LEAST_SIDE} pixels a side or more, not {height} x {width}.")
+    if height < _LOW[0] and width >= _LOW[1]:
+        before, after = np.ascontiguousarray(before.T), np.ascontiguousarray(after.T)
     moved = flow.calc(before, after, None)
     return float(np.hypot(moved[..., 0], moved[..., 1]).mean()) / (min(before.shape) * seconds)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from videodit_data.boundary.typed_json import parse_json
 from videodit_data.footage import file_system
 from videodit_data.footage.build_directory import NOTES
 from videodit_data.footage.candidates import Candidate, Fate, Spot
@@ -90,8 +91,9 @@ class _Lines(beam.PTransform):
 
 
 def _unusable(line: str) -> Fate:
-    name, reason = json.loads(line)
-    kind, _, detail = reason.partition(" (") if reason.startswith("may not be read") else (reason, "", "")
+    name, reason = parse_json(line, tuple[str, str], "an unusable file of the build")
+    with_detail = reason.startswith(("may not be read", "an odd row"))
+    kind, _, detail = reason.partition(" (") if with_detail else (reason, "", "")
     return Fate(Decision(name, "match", kind, detail=detail.rstrip(")") or None))
 
 

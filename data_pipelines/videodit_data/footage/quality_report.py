@@ -13,9 +13,11 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from videodit_data.boundary.typed_json import Count, convert, parse_json
 from videodit_data.footage import decisions
 from videodit_data.footage.analysis_result import MEASURES
 from videodit_data.footage.decisions import STAGES, THUMBNAILS, Tally, thumbnail_name
+from videodit_data.footage.filters import Filter
 from videodit_data.footage.plots import DARK, LIGHT, Theme, funnel, histogram
 from videodit_data.storage import manifest
 
@@ -60,7 +62,7 @@ def render(directory: Path) -> str:
     )
     steps = list(_steps(table))
     thumbnails = directory / THUMBNAILS
-    filters = dataset.info.get("config", {}).get("filters", {})
+    filters = convert(dataset.info, _Info, f"{directory / manifest.FILE}, info", more=True).config.filters
     notes = directory / "notes.json"
     return environment.from_string(template).render(
         title=directory.resolve().name,
@@ -75,7 +77,7 @@ def render(directory: Path) -> str:
         pairs=table.pairs[:_PAIRS],
         errors=table.errors[:_ERRORS],
         more_errors=len(table.errors) - _ERRORS,
-        crowded=json.loads(notes.read_text(encoding="utf-8"))["crowded"] if notes.is_file() else 0,
+        crowded=parse_json(notes.read_bytes(), _Notes, str(notes)).crowded if notes.is_file() else 0,
         picture=lambda clip: _data_uri((thumbnails / thumbnail_name(clip)).read_bytes(), "image/jpeg"),
     )
 
@@ -102,6 +104,27 @@ def _read(directory: Path) -> _Table:
             else:
                 table.examples[row["stage"], row["reason"]].append(row | {"part": part})
     return table
+
+
+@dataclass(frozen=True)
+class _Config:
+    """The configuration of the build, of which the report shows the bounds of filters."""
+
+    filters: Mapping[str, Filter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Info:
+    """The manifest's `info` of a build."""
+
+    config: _Config = field(default_factory=_Config)
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """notes.json: the number of clips that were not compared with all others."""
+
+    crowded: Count = 0
 
 
 @dataclass(frozen=True)
@@ -138,11 +161,12 @@ def _stage_first(item: tuple[tuple[str, str], Any]) -> tuple[int, str]:
     return STAGES.index(item[0][0]), item[0][1]
 
 
-def _histograms(table: _Table, filters: Mapping[str, Any]) -> Iterator[tuple[str, Plot]]:
+def _histograms(table: _Table, filters: Mapping[str, Filter]) -> Iterator[tuple[str, Plot]]:
     names = [name for name in filters if name in table.values]
     for name in [*names, *sorted(set(table.values) - set(names))]:
         values, fates = np.array(table.values[name], np.float64), np.array(table.fates[name])
-        bounds = filters.get(name, {}).get("least"), filters.get(name, {}).get("most")
+        bound = filters.get(name, Filter())
+        bounds = bound.least, bound.most
         parts = [values[fates == fate] for fate in range(3)]
         yield name, _plot(lambda theme: histogram(*parts, bounds, MEASURES.get(name, name), theme))  # noqa: B023
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from videodit_data.boundary.typed_json import parse_json
 from videodit_data.footage import file_system
 from videodit_data.footage.clip_record import record_of
 from videodit_data.footage.decisions import digest
@@ -102,5 +103,6 @@ def _write(element: tuple[tuple[int, int], Iterable[tuple[int, Staged]]], folder
 def described(notes: str) -> list[Described]:
     """Return the descriptions of the shards from their notes, in order."""
     return [
-        Described.from_json(json.loads(file_system.read(path))) for _, path in sorted(file_system.files(notes).items())
+        parse_json(file_system.read(path), Described, f"{path}, which can be removed")
+        for _, path in sorted(file_system.files(notes).items())
     ]

@@ -6,13 +6,17 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 from apache_beam.io.filesystems import FileSystems
 
 from videodit_data import caption_files
-from videodit_data.caption_files import Captions, Row
+from videodit_data.boundary.input_files import MOST_TEXT, InputFolder, NotRegular, open_regular
+from videodit_data.boundary.typed_json import parse_json
+from videodit_data.caption_files import Captions, OddRow, Row
 from videodit_data.footage import file_system
 from videodit_data.storage.manifest import sha256
 from videodit_data.thread_pool import ordered_map
@@ -37,17 +41,14 @@ class Source:
 
     def to_json(self) -> str:
         """Return one line, for `from_json`."""
-        return json.dumps(asdict(self))  # ASCII: paths may be no Unicode, and no character ends a line
+        # ASCII, so that no character ends a line. Paths may be no Unicode.
+        return json.dumps(asdict(self) | {"path": quote(os.fsencode(self.path), safe="/:")})
 
     @staticmethod
     def from_json(line: str) -> "Source":
         """Invert `to_json`."""
-        values = json.loads(line)
-        rows = tuple(
-            Row(**row | {"captions": Captions(**row["captions"] | {"texts": tuple(row["captions"]["texts"])})})
-            for row in values["rows"]
-        )
-        return Source(**values | {"rows": rows})
+        source = parse_json(line, Source, "a source of the build")
+        return replace(source, path=os.fsdecode(unquote_to_bytes(source.path)))
 
     def captions_of(self, clip: str, start: float, stop: float) -> Captions:
         """Return the captions of a clip from second `start` to `stop`.
@@ -105,6 +106,7 @@ def gather(
     source: str | None = None,
     licence: str = "unknown",
     without: Sequence[str] = (),
+    follow_links: bool = False,
     threads: int = 4,
     progress: Callable[[int, int], None] = lambda count, total: None,
 ) -> Input:
@@ -113,18 +115,19 @@ def gather(
     Args:
         captions: table; if None, captions.jsonl or .csv in each input's folder or the one above it.
         source, licence: where captions do not say; the input's folder's name if None.
+        follow_links: whether files and folders are read that links in the inputs' folders lead to outside of them.
 
     Raises:
         ValueError: when nothing matches, two files have one name, or a table cannot be read.
     """
-    matched, unusable = _all(inputs, without)
+    matched, unusable = _all(inputs, without, follow_links)
     if not any(is_video(each.path) for each in matched):
         raise ValueError(f"--input {' '.join(inputs)} matches no video ({', '.join(VIDEOS)}).")
     tables: dict[str, set[str]] = defaultdict(set)  # and the folders that they are about
     for root in {each.root for each in matched}:
         if (table := _table(root, captions)) is not None:
             tables[table].add(root)
-    tabled, missing = _match_rows(tables, matched)
+    tabled, odd, missing = _match_rows(tables, matched, None if captions else follow_links)
     unusable += missing + _others(matched, set(tables))
     videos = sorted((each for each in matched if is_video(each.path)), key=lambda each: each.name)
 
@@ -133,7 +136,11 @@ def gather(
         if printable(name) != name:
             return printable(name), NOT_UNICODE
         try:
-            rows, state = _sidecar(path) or tuple(tabled.get(name, ())), file_system.state(path)
+            rows = _sidecar(path, InputFolder(Path(video.root), follow_links))
+            if not rows and name in odd:
+                return name, odd[name]
+            rows = rows or tuple(tabled.get(name, ()))
+            state = file_system.state(path)
             folder = printable(os.path.basename(video.root)) or "footage"
             return Source(name, path, _hash(path), source or folder, licence, rows, state)
         except ValueError as error:
@@ -157,13 +164,16 @@ class _Matched:
     root: str
 
 
-def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched], list[tuple[str, str]]]:
-    """Return the files that the inputs match, each once, and their further names. ValueError as `gather`."""
+def _all(
+    inputs: Sequence[str], without: Sequence[str], follow_links: bool
+) -> tuple[list[_Matched], list[tuple[str, str]]]:
+    """Return the files that the inputs match, each once, and unusable ones. ValueError as `gather`."""
     names: dict[str, str] = {}
     first_of: dict[str, _Matched] = {}  # by real path
-    links = []
+    unusable: dict[tuple[str, str], None] = {}
     for pattern in inputs:
-        root, paths = _match(pattern)
+        root, paths, refused = _match(pattern, follow_links, without)
+        unusable |= {(printable(name), reason): None for name, reason in refused.items()}
         for path in paths:
             name = path.removeprefix(root).lstrip("/")
             hidden = any(part.startswith(".") for part in name.split("/"))
@@ -173,33 +183,58 @@ def _all(inputs: Sequence[str], without: Sequence[str]) -> tuple[list[_Matched],
             if not is_video(path):
                 continue
             if first.path != path:
-                links.append((printable(name), f"the same file as {printable(first.name)}"))
+                unusable[printable(name), f"the same file as {printable(first.name)}"] = None
             elif first.root == root and names.setdefault(name, path) != path:
                 raise ValueError(f"{names[name]} and {path} would both be called {name}: build them apart.")
-    return list(first_of.values()), links
+    return list(first_of.values()), list(unusable)
 
 
 def _real(path: str) -> str:
     return path if file_system.is_remote(path) else os.path.realpath(path)
 
 
-def _match(pattern: str) -> tuple[str, list[str]]:
-    """Return the folder that names are relative to, and the files."""
+def _match(pattern: str, follow_links: bool, without: Sequence[str]) -> tuple[str, list[str], Mapping[str, str]]:
+    """Return the folder that names are relative to, the files, and unusable entries: reason by name."""
     if file_system.is_remote(pattern):
         folder = not glob.has_magic(pattern) and not os.path.splitext(pattern)[1]
         root = pattern.rstrip("/") if folder else _fixed_folder(pattern)
         (result,) = FileSystems.match([root + "/**" if folder else pattern])
-        return root, sorted(each.path for each in result.metadata_list)
+        return root, sorted(each.path for each in result.metadata_list), {}
     path = os.path.abspath(os.path.expanduser(pattern))
+    real_without = {os.path.realpath(folder) for folder in without}
     if os.path.isdir(path):
-        return path, sorted(str(each) for each in Path(path).rglob("*") if _is_file(str(each)))
-    paths = glob.glob(path, recursive=True) if glob.has_magic(path) and not os.path.exists(path) else [path]
-    return _fixed_folder(path), sorted(filter(_is_file, paths))
+        found = InputFolder(Path(path), follow_links).walk(real_without)
+        return path, sorted(map(str, found.files.values())), found.unusable
+    root = _fixed_folder(path)
+    if not glob.has_magic(path) or os.path.exists(path):  # a file that is named is read, wherever it lies
+        return _named(root, path)
+    parts = path.removeprefix(root).strip("/").split("/")
+    found = InputFolder(Path(root), follow_links).walk(real_without, depth=None if "**" in parts else len(parts))
+    paths = [str(each) for name, each in found.files.items() if _fits(name.split("/"), parts)]
+    named = found.linked_folders | {name for name in found.unusable if _fits(name.split("/"), parts)}
+    return root, sorted(paths), {name: found.unusable[name] for name in named}
 
 
-def _is_file(path: str) -> bool:
-    """Return whether a path is a file or a broken link, which is reported as a file that cannot be read."""
-    return os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
+def _named(root: str, path: str) -> tuple[str, list[str], Mapping[str, str]]:
+    """Return what `_match` does of a file that is named."""
+    if not os.path.lexists(path):
+        return root, [], {}
+    try:
+        open_regular(path).close()
+    except NotRegular as error:
+        return root, [], {os.path.basename(path): str(error)}
+    except OSError as error:
+        return root, [], {os.path.basename(path): f"may not be read ({error.strerror})"}
+    return root, [path], {}
+
+
+def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Return whether the names of a path fit the parts of a glob, of which ** stands for any folders."""
+    if not parts or not names:
+        return not names and all(part == "**" for part in parts)
+    if parts[0] == "**":
+        return _fits(names, parts[1:]) or _fits(names[1:], parts)
+    return fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 
 def _fixed_folder(pattern: str) -> str:
@@ -222,24 +257,37 @@ def _table(root: str, requested: str | None) -> str | None:
 
 
 def _match_rows(
-    tables: Mapping[str, Set[str]], matched: Sequence[_Matched]
-) -> tuple[dict[str, list[Row]], list[tuple[str, str]]]:
-    """Return rows by the source that they name, relative to the footage or to the table, and missing named files."""
+    tables: Mapping[str, Set[str]], matched: Sequence[_Matched], follow_links: bool | None
+) -> tuple[dict[str, list[Row]], dict[str, str], list[tuple[str, str]]]:
+    """Return rows by the source that they name, relative to the footage or to the table, and those that are no use.
+
+    These are sources with an odd row, and why, and odd rows of parts and named files that are missing, and why.
+
+    follow_links: None for a table that was requested, which is read wherever it lies.
+    """
     tabled: dict[str, list[Row]] = defaultdict(list)
+    odd: dict[str, str] = {}
     missing = []
     names = {_real(each.path): each.name for each in matched}
     for table, roots in sorted(tables.items()):
         nowhere = set()
         with file_system.open_local(table) as local:
-            for row in caption_files.read_rows(local):
+            found = follow_links is not None and not file_system.is_remote(table)
+            open_table = InputFolder(local.parent, follow_links).open if found else open_regular
+            for row in caption_files.read_rows(local, open_table):
                 paths = [file_system.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
                 name = next((names[path] for path in map(_real, paths) if path in names), None)
-                if name is not None:
+                if isinstance(row, OddRow):
+                    if name is None or row.is_part:
+                        missing.append((name or row.file, row.reason))
+                    else:
+                        odd[name] = row.reason
+                elif name is not None:
                     tabled[name].append(row)
                 elif row.file not in nowhere and not any(file_system.exists(path) for path in paths):
                     nowhere.add(row.file)
         missing += [(file, f"named in {os.path.basename(table)}, but not there") for file in nowhere]
-    return dict(tabled), missing
+    return dict(tabled), odd, missing
 
 
 def _others(matched: Sequence[_Matched], tables: Set[str]) -> list[tuple[str, str]]:
@@ -260,12 +308,15 @@ def _others(matched: Sequence[_Matched], tables: Set[str]) -> list[tuple[str, st
     return others
 
 
-def _sidecar(path: str) -> tuple[Row, ...]:
+def _sidecar(path: str, folder: InputFolder) -> tuple[Row, ...]:
     """Read captions from a .json or .txt of the video's name. ValueError when they cannot be read."""
+    if not file_system.is_remote(path):
+        captions = caption_files.read_sidecar(Path(path), folder.open)
+        return () if captions is None else (Row("", captions),)
     for suffix in caption_files.SIDECARS:
         file = os.path.splitext(path)[0] + suffix
         if file_system.exists(file):
-            with file_system.open_local(file) as local:
+            with file_system.open_local(file, MOST_TEXT + 1) as local:
                 captions = caption_files.read_sidecar(local)
                 return () if captions is None else (Row("", captions),)
     return ()

@@ -10,10 +10,11 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 
+from videodit_data.boundary.typed_json import Count, Rate, Sha256, Size, convert, parse_json
 from videodit_data.footage import file_system
 from videodit_data.footage.analyse import MADE_BY, AnalysisConfig
 from videodit_data.footage.analysis_result import Analysis
@@ -23,6 +24,8 @@ from videodit_data.footage.sources import Source
 from videodit_data.video import VideoError
 from videodit_data.video.isolate import Isolated, Limits
 from videodit_data.video.transcode import Recode
+
+T = TypeVar("T")
 
 
 def key_of(*parts: Any) -> str:
@@ -73,6 +76,14 @@ def call(limits: Limits, function: str, path: str, name: str, **arguments: Any) 
             if not stopped():
                 raise
     raise RuntimeError("The build was stopped.")
+
+
+def typed_result(values: Any, kind: type[T], name: str) -> T:
+    """Return the result of a `call` as a `kind`. VideoError where it is none: its process read a hostile file."""
+    try:
+        return convert(values, kind, f"{name}: the decoder's answer cannot be read")
+    except ValueError as error:
+        raise VideoError(str(error)) from error
 
 
 def _check_unchanged(of: Source | Spot) -> None:
@@ -145,11 +156,11 @@ class Analyze(beam.DoFn):
         key = key_of(source.hash, self._config, dataclasses.asdict(self._limits), MADE_BY)
         note = file_system.join(self._folder, key + ".json")
         if file_system.exists(note):
-            result = json.loads(file_system.read(note))
+            result = parse_json(file_system.read(note), Analysis | str, f"{note}, which can be removed")
         else:
             try:
                 with file_system.open_local(source.path) as path:
-                    result = call(
+                    values = call(
                         self._limits,
                         "analysis",
                         path=str(path),
@@ -157,11 +168,13 @@ class Analyze(beam.DoFn):
                         name=source.name,
                         most_pixels=self._limits.pixels,
                     )
+                result = typed_result(values, Analysis, source.name)
             except VideoError as error:
                 result = _reason(error, source.name)
             _check_unchanged(source)
-            file_system.write(note, json.dumps(result).encode(), once=True)
-        return result if isinstance(result, str) else Analysis.from_json(result)
+            stored = result if isinstance(result, str) else result.to_json()
+            file_system.write(note, json.dumps(stored).encode(), once=True)
+        return result
 
 
 _KINDS = {
@@ -198,6 +211,18 @@ class Staged:
     caption_sources: tuple[str, ...] = ()  # as `Record.caption_sources`; empty where all captions are of files
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """The note of a clip's encoded file."""
+
+    fps: Rate
+    frames: Size
+    height: Size
+    width: Size
+    sha256: Sha256
+    bytes: Count
+
+
 class Cut(beam.DoFn):
     """A function of candidates of one source to staged clips; tagged "decided": clips that cannot be cut."""
 
@@ -223,19 +248,21 @@ class Cut(beam.DoFn):
                 fate = candidate.decided("cut", _kind(note), detail=note)
                 yield beam.pvalue.TaggedOutput("decided", fate)
             else:
-                yield Staged(candidate, path, **note)
+                yield Staged(candidate, path, **vars(note))
 
-    def _read_note(self, spot: Spot) -> tuple[str, Any]:
+    def _read_note(self, spot: Spot) -> tuple[str, _Facts | str | None]:
         """Return the path of the clip's file, and its note: facts, the reason why it cannot be cut, or None."""
         limits = dataclasses.asdict(self._limits)
         path = file_system.join(self._folder, key_of(spot.hash, spot.start, spot.frames, self._recode, limits))
         note = path + ".json"
-        return path, json.loads(file_system.read(note)) if file_system.exists(note) else None
+        if not file_system.exists(note):
+            return path, None
+        return path, parse_json(file_system.read(note), _Facts | str, f"{note}, which can be removed")
 
     def _cut(self, source: str, spot: Spot, path: str) -> None:
         try:
             with file_system.open_for_writing(path) as out:
-                result = call(
+                values = call(
                     self._limits,
                     "cut",
                     source,
@@ -245,6 +272,7 @@ class Cut(beam.DoFn):
                     recode=self._recode,
                     out=str(out),
                 )
+                result = vars(typed_result(values, _Facts, spot.name))
                 _check_unchanged(spot)
         except VideoError as error:
             result = _reason(error, spot.name)

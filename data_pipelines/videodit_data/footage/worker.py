@@ -2,9 +2,6 @@
 
 import hashlib
 import io
-import os
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +17,11 @@ from videodit_data.video import transcode
 from videodit_data.video.transcode import Recode
 
 _HEIGHT, _QUALITY = 120, 80  # of the frames of a thumbnail: pixels; JPEG
-_watching: list[int] = []
 
 
 def run(path: str, *, name: str, what: str, **arguments: Any) -> Any:
     """Return the result of one of the functions below; called through this one, they share processes."""
-    _end_with_parent()
     return {"analysis": analysis, "cut": cut, "thumbnail": thumbnail, "look": look}[what](path, name=name, **arguments)
-
-
-def _end_with_parent() -> None:
-    """Start a thread that ends this process with its parent, also while a file is being decoded."""
-    if not _watching:
-        _watching.append(os.getppid())
-        threading.Thread(target=_watch, args=_watching, daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def analysis(path: str, config: dict[str, Any], name: str, most_pixels: int) -> dict[str, Any]:

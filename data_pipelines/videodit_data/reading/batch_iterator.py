@@ -13,8 +13,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from videodit_data.boundary.typed_json import Count, convert, shorten, show_key
 from videodit_data.reading.batch import HostBatch
 from videodit_data.reading.batch_builder import BatchBuilder, PartialBatch
 from videodit_data.reading.batch_plan import Plan
@@ -34,6 +36,23 @@ class _Pending(NamedTuple):
     state: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _PlanState:
+    """The next position, and those before it that no batch has had room for."""
+
+    next: Count
+    held: tuple[Count, ...]
+
+
+@dataclass(frozen=True)
+class _State:
+    """The state of a reader: of its plan, clips served of each data set, the identity of its data."""
+
+    plan: _PlanState
+    served: tuple[Count, ...]
+    of: dict[str, object]
+
+
 class BatchIterator(Iterator[HostBatch]):
     """Batches, from the first on or from a saved state on.
 
@@ -45,13 +64,21 @@ class BatchIterator(Iterator[HostBatch]):
 
     Args:
         local_batch_indices: of a batch's size, the entries that this process serves; all by default.
+        check: called before every batch; what it raises is raised in place of the batch.
 
     Raises:
         ValueError: as `ClipSource`.
     """
 
-    def __init__(self, config: ReaderConfig, text_input: TextInput, *, local_batch_indices: LocalBatchIndices = range):
-        self.config, self.source = config, ClipSource(config)
+    def __init__(
+        self,
+        config: ReaderConfig,
+        text_input: TextInput,
+        *,
+        local_batch_indices: LocalBatchIndices = range,
+        check: Callable[[], None] = lambda: None,
+    ):
+        self.config, self.source, self._check = config, ClipSource(config), check
         self._builder, self._local_batch_indices = BatchBuilder(self.source, text_input), local_batch_indices
         self._identity = _identity(self.source, text_input)
         self.clips_served = [0] * len(config.datasets)
@@ -71,6 +98,7 @@ class BatchIterator(Iterator[HostBatch]):
         return epochs
 
     def __next__(self) -> HostBatch:
+        self._check()
         if not self._executors:
             self._executors.append(ThreadPoolExecutor(self.config.num_threads))
             self._plan = self.source.plan()
@@ -118,14 +146,30 @@ class BatchIterator(Iterator[HostBatch]):
         Raises:
             ValueError: when it is of other data.
         """
-        if set(state) != {"plan", "served", "of"}:
-            raise ValueError(f"Not the state of a reader: it has {sorted(state)}, not 'plan', 'served' and 'of'.")
+        if not isinstance(state, dict) or set(state) != {"plan", "served", "of"}:
+            keys = ", ".join(map(show_key, sorted(map(str, state)))) if isinstance(state, dict) else shorten(state)
+            raise ValueError(f"Not the state of a reader: it has {keys}, not 'plan', 'served' and 'of'.")
+        typed = convert(state, _State, "Not the state of a reader")
         names = {*self._identity, *state["of"]}
         differing = sorted(name for name in names if state["of"].get(name) != self._identity.get(name))
         if differing:
-            raise ValueError(f"This reader cannot resume from a state of other data: {', '.join(differing)} differ.")
+            raise ValueError(
+                f"This reader cannot resume from a state of other data: {', '.join(map(show_key, differing))} differ."
+            )
+        self._check_positions(typed)
         self.close()
         self._state, self.clips_served = state, list(state["served"])
+
+    def _check_positions(self, state: "_State") -> None:
+        """Check that a state can be one of these data sets. ValueError if not."""
+        if len(state.served) != len(self.config.datasets):
+            sets = len(self.config.datasets)
+            raise ValueError(f"Not the state of a reader of {sets} data sets: served is a list of {len(state.served)}.")
+        length, held = self.source.mixture.length, state.plan.held
+        if (length is not None and state.plan.next > length) or len(set(held)) < len(held):
+            raise ValueError(f"Not the state of a reader of {length} clips: plan.next is {state.plan.next}.")
+        if held and max(held) >= state.plan.next:
+            raise ValueError(f"Not the state of a reader: plan.held has {max(held)}, beyond next, {state.plan.next}.")
 
     def close(self) -> None:
         """Stop reading ahead; the next batch starts it again."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 ORDER = "a permutation of every epoch"  # how clips are shuffled; states saved under another order are refused
-_CACHE_SIZE = 2**16  # positions
+_CACHE_SIZE = 2**13  # positions, of 0.3 KiB each; enough for those of several batches
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
+from videodit_data.boundary.typed_json import Size, convert
 from videodit_data.reading.batch import ArraySpec
 from videodit_data.storage.embeddings import Embedding, Embeddings
 from videodit_data.tokenizer import NoTokenizer, Tokenizer, clean_caption
@@ -62,6 +63,13 @@ class TokenizedText:
         return {"text_ids": ids[0], "text_mask": mask[0]}
 
 
+@dataclass(frozen=True)
+class _MadeBy:
+    """What is read of the text encoder that a manifest names: tokens of a caption."""
+
+    length: Size
+
+
 class CachedText:
     """`text` and `text_mask` of as many tokens as were embedded, from the data sets of the captions.
 
@@ -75,7 +83,8 @@ class CachedText:
         for other in self._stored[1:]:
             if (other.made_by, other[""].dtype) != (first.made_by, like.dtype):
                 raise ValueError(f"The embeddings of {first.path} and {other.path} were not made and stored alike.")
-        self.made_by, self._length = first.made_by, int(first.made_by["length"])
+        self.made_by = first.made_by
+        self._length = convert(self.made_by, _MadeBy, f"{first.path}: info.text of its manifest", more=True).length
         self.specs: Mapping[str, ArraySpec] = {
             "text": ArraySpec((self._length, like.shape[1]), like.dtype),
             "text_mask": ArraySpec((self._length,), np.dtype(bool)),
@@ -90,6 +99,11 @@ class CachedText:
         """Return the arrays of a caption. ValueError when no data set has it."""
         embedding = self._find(caption)
         (shape, dtype), count = self.specs["text"], len(embedding)
+        if count > shape[0] or (embedding.shape[1:], embedding.dtype) != (shape[1:], dtype):
+            raise ValueError(
+                f"The embedding of '{caption:.80}' is {embedding.dtype} of shape {embedding.shape}; expected {dtype} "
+                f"of at most {shape}: encode the data set again."
+            )
         text = np.zeros(shape, dtype)
         text[:count] = embedding
         return {"text": text, "text_mask": np.arange(self._length) < count}

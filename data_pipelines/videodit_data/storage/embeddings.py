@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import msgspec
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt64
 
+from videodit_data.boundary.typed_json import Count, shorten
 from videodit_data.storage import manifest
 from videodit_data.storage.records import (
+    FloatType,
     RecordSource,
+    check_floats,
+    decode_msgpack,
     even_ranges,
     pack_floats,
     shard_name,
@@ -30,6 +35,21 @@ CAPTIONS = 1024  # of a shard: 1 GB of UMT5-XXL's at 128 tokens each
 _KEY = 16  # bytes, of which the first 8 are searched for
 
 Embedding = Shaped[np.ndarray, "s E"]  # of the tokens that a caption has
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """A stored caption and its embedding."""
+
+    caption: str
+    shape: tuple[Count, Count]
+    dtype: FloatType
+    embedding: bytes
+
+    def __post_init__(self) -> None:
+        check_floats(self.embedding, self.shape, self.dtype, "embedding")
+
+
+_DECODER = msgspec.msgpack.Decoder(_Entry)
 
 
 class Keys:
@@ -85,12 +105,19 @@ class Embeddings:
         described = manifest.load(directory)
         if not described.texts:
             raise ValueError(f"{directory} carries no embeddings of its captions: encode it with a text encoder.")
-        self.path, self.made_by = os.fspath(directory), dict(described.info["text"])
+        made_by = described.info.get("text")
+        if not isinstance(made_by, dict):
+            raise ValueError(
+                f"{Path(directory) / manifest.FILE}: info.text is {shorten(made_by)}; expected the text encoder's "
+                "identity, an object."
+            )
+        self.path, self.made_by = os.fspath(directory), made_by
         self._keys = Keys(self.made_by)
         self._shards = [RecordSource([Path(directory) / shard.name]) for shard in described.texts]
-        lists = [np.frombuffer(shard.packed(0), ">u8").reshape(-1, 2)[:, 0] for shard in self._shards]
+        sources = zip(described.texts, self._shards, strict=True)
+        lists = [_read_keys(shard, len(of), of.packed(0) if len(of) else b"") for shard, of in sources]
         self._ends = np.cumsum([len(keys) for keys in lists])
-        self._heads = np.concatenate(lists).astype(np.uint64)
+        self._heads = np.concatenate(lists)
 
     def __len__(self) -> int:
         """Return the number of captions, including the empty one."""
@@ -103,8 +130,22 @@ class Embeddings:
         while index < len(self) and self._heads[index] == head:
             shard = int(np.searchsorted(self._ends, index, side="right"))
             first = self._ends[shard] - (len(self._shards[shard]) - 1)
-            entry = msgpack.unpackb(self._shards[shard].packed(1 + index - int(first)))
-            if entry["caption"] == caption:
-                return unpack_floats(entry["embedding"], entry["shape"], entry["dtype"])
+            source, number = self._shards[shard], 1 + index - int(first)
+            try:
+                entry = decode_msgpack(source.packed(number), _DECODER, "Not an embedding of this format")
+            except ValueError as error:
+                raise ValueError(f"{source.name(number)}: {error}") from error
+            if entry.caption == caption:
+                return unpack_floats(entry.embedding, entry.shape, entry.dtype)
             index += 1
         raise KeyError(caption)
+
+
+def _read_keys(shard: manifest.TextShard, records: int, keys: bytes) -> UInt64[np.ndarray, " N"]:
+    """Return the first halves of a shard's keys. ValueError unless they are one for each of its captions."""
+    if len(keys) != _KEY * shard.captions or records != 1 + shard.captions:
+        raise ValueError(
+            f"{shard.name}, record 0: {len(keys)} bytes of keys for {records - 1} embeddings; expected {_KEY} bytes "
+            f"and an embedding for each of the {shard.captions} captions that {manifest.FILE} counts."
+        )
+    return np.frombuffer(keys, ">u8").reshape(-1, 2)[:, 0].astype(np.uint64)

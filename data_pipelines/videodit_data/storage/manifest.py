@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections import Counter
@@ -16,14 +17,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from videodit_data.boundary.input_files import open_regular
+from videodit_data.boundary.typed_json import Count, Rate, Sha256, Size, convert, like, parse_json, shorten, show_key
+from videodit_data.storage.directory_lock import DirectoryLock
 from videodit_data.storage.records import Record, RecordSource, even_ranges, shard_name, write_shard
+from videodit_data.storage.whole_file import replace_whole
 
 FILE = "manifest.json"
 FORMAT, VERSION = "videodit-data", 2
 _INFO = "info.json"  # of a data set that is being built
 
+Content = Annotated[str, like(r"^(video|latent)\Z", '"video" or "latent"')]
 Progress = Callable[[str, int, int], None]  # stage, number of finished items, total
 
 
@@ -32,18 +38,19 @@ class Shard:
     """One shard: its file, hash and size, and of each clip frames, rate and sides, so that no reader need scan."""
 
     name: str
-    sha256: str
-    bytes: int
-    frames: tuple[int, ...]
-    fps: tuple[float, ...]
-    heights: tuple[int, ...]
-    widths: tuple[int, ...]
+    sha256: Sha256
+    bytes: Count
+    frames: tuple[Size, ...]
+    fps: tuple[Rate, ...]
+    heights: tuple[Size, ...]
+    widths: tuple[Size, ...]
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        counts = {len(values) for values in (self.frames, self.fps, self.heights, self.widths)}
-        if len(counts) > 1:
-            raise ValueError(f"{self.name} has {sorted(counts)} clips, depending on what is counted")
+        lengths = {name: len(getattr(self, name)) for name in ("frames", "fps", "heights", "widths")}
+        if len(set(lengths.values())) > 1 or not self.frames:
+            counted = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise ValueError(f"{shorten(self.name)} has {counted}; expected one of each for every clip")
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,9 @@ class TextShard:
     """One shard of embeddings (`embeddings`): its file, hash and size, and how many captions it holds."""
 
     name: str
-    sha256: str
-    bytes: int
-    captions: int
+    sha256: Sha256
+    bytes: Count
+    captions: Size
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -65,7 +72,7 @@ class Origin:
 
     source: str
     licence: str
-    clips: int
+    clips: Count
 
 
 @dataclass(frozen=True)
@@ -74,14 +81,14 @@ class LeftOut:
 
     file: str
     reason: str
-    count: int = 1
+    count: Count = 1
 
 
 @dataclass(frozen=True)
 class Manifest:
     """The manifest of a data set: its contents, their origins, and what was dropped."""
 
-    content: str  # "video" or "latent"
+    content: Content
     shards: tuple[Shard, ...]
     origins: tuple[Origin, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -124,11 +131,7 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
         partial = partial_directory(directory)
         hint = f"; an unfinished one lies in {partial}: run the command that made it again" if partial.is_dir() else ""
         raise ValueError(f"{directory} is not a data set: expected a directory with a {FILE}{hint}.")
-    try:
-        text = (directory / FILE).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{directory / FILE} is not a manifest that this version can read: {error}.") from error
-    manifest = parse(text, directory / FILE)
+    manifest = parse((directory / FILE).read_bytes(), directory / FILE)
     for shard in (*manifest.shards, *manifest.texts):
         file = directory / shard.name
         if not file.is_file() or file.stat().st_size != shard.bytes:
@@ -137,37 +140,67 @@ def load(directory: str | os.PathLike[str]) -> Manifest:
     return manifest
 
 
-def parse(text: str, file: str | os.PathLike[str]) -> Manifest:
-    """Invert `Manifest.to_json`. ValueError names the `file` when this version cannot read it."""
+def parse(text: str | bytes, file: str | os.PathLike[str]) -> Manifest:
+    """Invert `Manifest.to_json`. ValueError names the `file`, and what in it this version cannot read."""
+    name = f"{os.fspath(file)} is not a manifest that this version can read"
+    values = parse_json(text, dict[str, object], name)
+    edition = [values.pop(key, None) for key in ("format", "version")]
+    if edition != [FORMAT, VERSION]:
+        raise ValueError(f"{name}: format and version are {' '.join(map(shorten, edition))}, not {FORMAT} {VERSION}.")
+    counts = convert({"counts": values.pop("counts", {})}, _Head, name).counts
+    manifest = convert(values, Manifest, name)
     try:
-        values = json.loads(text)
-        if (values.pop("format"), values.pop("version")) != (FORMAT, VERSION):
-            raise ValueError(f"format and version must be {FORMAT} {VERSION}")
-        values.pop("counts")
-        shards = tuple(map(_shard, values["shards"]))
-        return Manifest(
-            **values
-            | {"shards": shards}
-            | {"origins": tuple(Origin(**origin) for origin in values["origins"])}
-            | {"left_out": tuple(LeftOut(**left_out) for left_out in values["left_out"])}
-            | {"texts": tuple(TextShard(**shard) for shard in values.get("texts", ()))}
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{file} is not a manifest that this version can read: {error}.") from error
+        _check_sums(manifest, counts)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}.") from error
+    return manifest
 
 
-def _shard(values: Mapping[str, Any]) -> Shard:
-    return Shard(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+@dataclass(frozen=True)
+class _Counts:
+    """What manifest.json counts for its readers."""
+
+    clips: Count
+    frames: Count
+    seconds: float | int
+    bytes: Count
+
+
+@dataclass(frozen=True)
+class _Head:
+    counts: _Counts
+
+
+def _check_sums(manifest: Manifest, counts: _Counts) -> None:
+    """Check that the parts of a manifest agree. ValueError where they do not."""
+    for key in ("clips", "frames", "seconds", "bytes"):
+        count, total = getattr(counts, key), getattr(manifest, key)
+        if not math.isclose(count, total, rel_tol=1e-9):
+            raise ValueError(f"counts.{key} is {shorten(count)}, but the shards have {shorten(total)}")
+    if (total := sum(origin.clips for origin in manifest.origins)) != manifest.clips:
+        raise ValueError(f"origins have {total} clips, but the shards {manifest.clips}")
+    names = [shard.name for shard in (*manifest.shards, *manifest.texts)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"two shards have the name {shorten(twice[0])}")
 
 
 def _check_name(name: str) -> None:
-    if Path(name).name != name:
-        raise ValueError(f"a shard lies in its data set's directory, and '{name}' is no name there")
+    if Path(name).name != name or name in ("", "..", FILE):
+        raise ValueError(f"a shard lies in its data set's directory, and {shorten(name)} is no name there")
 
 
 def records(directory: str | os.PathLike[str]) -> RecordSource:
     """Open all records of a data set for random access, in the order in which they were written."""
-    return RecordSource([Path(directory) / shard.name for shard in load(directory).shards])
+    manifest = load(directory)
+    source = RecordSource([Path(directory) / shard.name for shard in manifest.shards])
+    check_length(directory, manifest, len(source))
+    return source
+
+
+def check_length(directory: str | os.PathLike[str], manifest: Manifest, records: int) -> None:
+    """Check that the shards of a data set hold as many records as its manifest says. ValueError if not."""
+    if records != manifest.clips:
+        raise ValueError(f"{directory} is damaged: its shards hold {records} records, not {manifest.clips}.")
 
 
 def find_damaged_shards(directory: str | os.PathLike[str]) -> list[str]:
@@ -192,7 +225,8 @@ def build(
 
     `make(range)` yields the records with those numbers; it is called once for every shard that is not there yet, so it
     must depend only on the numbers and on `info`. `info` is plain JSON. Nothing is done when `directory`
-    already holds the data set of the same `info`. ValueError when it holds anything else, or on no clips at all.
+    already holds the data set of the same `info`. ValueError when it holds anything else, on no clips at all, or when
+    another process builds there.
     """
     directory = Path(directory)
     info = json.loads(json.dumps(info))
@@ -200,6 +234,26 @@ def build(
         return finished
     if clips < 1 or not 1 <= shards <= clips:
         raise ValueError(f"A data set needs at least one clip a shard, not {clips} clips in {shards} shards.")
+    with lock(directory):
+        if (finished := already_built(directory, info)) is not None:
+            return finished  # by another process, in the meantime
+        return build_locked(
+            directory, make, clips, shards=shards, name=name, info=info, left_out=left_out, progress=progress
+        )
+
+
+def build_locked(
+    directory: Path,
+    make: Callable[[range], Iterable[Record]],
+    clips: int,
+    *,
+    shards: int = 1,
+    name: str = "clips",
+    info: Mapping[str, Any],
+    left_out: Sequence[LeftOut] = (),
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write a data set as `build`, which is not there yet, for a caller that has its `lock`."""
     partial = start(directory, info)
     names = [shard_name(name, index, shards) for index in range(shards)]
     described = []
@@ -211,18 +265,28 @@ def build(
     return finish(directory, described, info=info, left_out=left_out)
 
 
+def lock(directory: Path) -> DirectoryLock:
+    """Return the lock on a data set that is being built, a hidden file beside it."""
+    return DirectoryLock(directory.with_name(f".{directory.name}.lock"), directory)
+
+
 def start(directory: Path, info: Mapping[str, Any]) -> Path:
     """Return the partial directory, created if missing; shards of other `info` are deleted."""
     partial = partial_directory(directory)
     partial.mkdir(parents=True, exist_ok=True)
     note = partial / _INFO
     shards = any(partial.glob("*.array_record"))
-    if shards and not (note.exists() and json.loads(note.read_text(encoding="utf-8")) == info):
+    if shards and not (note.exists() and is_json_of(note.read_bytes(), info)):
         logging.getLogger(__name__).warning("%s: unfinished shards made from other input are discarded.", partial)
         for shard in partial.glob("*.array_record"):
             shard.unlink()
     write_whole(note, json.dumps(info))
     return partial
+
+
+def distrust(directory: Path) -> None:
+    """Have the next `start` discard the shards of the partial directory, whose input was not what it was taken for."""
+    (partial_directory(directory) / _INFO).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -231,13 +295,12 @@ class Described:
 
     shard: Shard
     origins: tuple[Origin, ...]
-    content: str  # as `Manifest.content`
+    content: Content
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> "Described":
-        """Invert `dataclasses.asdict`, and what JSON makes of it."""
-        origins = tuple(Origin(**origin) for origin in values["origins"])
-        return Described(_shard(values["shard"]), origins, values["content"])
+    def from_json(values: Mapping[str, Any], name: str = "a shard's description") -> "Described":
+        """Invert `dataclasses.asdict`, and what JSON makes of it; `name` is for errors."""
+        return convert(values, Described, name)
 
 
 def describe(path: Path) -> Described:
@@ -314,10 +377,18 @@ def check_same(manifest: Manifest, info: Mapping[str, Any], directory: str | os.
     if manifest.info != info:
         changed = sorted(key for key in {*manifest.info, *info} if manifest.info.get(key) != info.get(key))
         raise ValueError(
-            f"{directory} already holds a data set made from other input ({', '.join(changed)} differ); "
+            f"{directory} already holds a data set made from other input ({', '.join(map(show_key, changed))} differ); "
             "choose another directory or remove it, nothing was written."
         )
     return manifest
+
+
+def is_json_of(text: bytes, info: Mapping[str, Any]) -> bool:
+    """Return whether the note of a data set that is being built is that of `info`; a damaged one is not."""
+    try:
+        return parse_json(text, dict[str, object], _INFO) == info
+    except ValueError:
+        return False
 
 
 def partial_directory(directory: Path) -> Path:
@@ -327,9 +398,8 @@ def partial_directory(directory: Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it: readers see all of it or nothing."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    with replace_whole(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
 
 
 def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], None]) -> Iterable[Record]:
@@ -345,7 +415,7 @@ def _counted(records: Iterable[Record], numbers: range, report: Callable[[int], 
 
 def sha256(path: Path) -> str:
     """Return the hash of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,35 +1,49 @@
 """One clip as one record: a msgpack map in an ArrayRecord shard. No pickle anywhere."""
 
+import contextlib
 import dataclasses
 import hashlib
+import marshal
+import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import ml_dtypes
 import msgpack
+import msgspec
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float, Shaped, UInt8
 
+from videodit_data.boundary.typed_json import Rate, Size, Text, each_key_once, explain, like
+from videodit_data.storage.whole_file import replace_whole
+
 _OPTIONS = "group_size:1,uncompressed"  # every record readable alone; videos are compressed, latents hardly can be
 _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38}
 _TYPES = {"float16": np.dtype("<f2"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
+FloatType = Annotated[str, like(r"^(float16|bfloat16)\Z", '"float16" or "bfloat16"')]
+_Hash = Annotated[str, like(r"^([0-9a-f]{64})?\Z", "the 64 digits of a sha256, or nothing")]
+
 LatentArray = Shaped[np.ndarray, "t y x C"]  # float16 or bfloat16
 
 
-@dataclass(frozen=True)
-class Latent:
+class Latent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A VAE's mean and log-variance [t, y, x, C] as little-endian float16 or bfloat16."""
 
     mean: bytes
     logvar: bytes
-    shape: tuple[int, int, int, int]
-    dtype: str  # "float16" or "bfloat16"
+    shape: tuple[Size, Size, Size, Size]
+    dtype: FloatType
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "logvar"):
+            check_floats(getattr(self, name), self.shape, self.dtype, name)
 
     def arrays(self) -> tuple[LatentArray, LatentArray]:
         """Return (mean, logvar) as they are stored: views, nothing is copied."""
@@ -40,16 +54,16 @@ class Latent:
 class Record:
     """A captioned clip. `height`, `width`, `frames` and `fps` describe the video, or the pixels that were encoded."""
 
-    id: str  # unique in its data set
+    id: Text  # unique in its data set
     video: bytes  # the encoded file; empty once latents stand in for it
-    captions: tuple[str, ...]
-    fps: float
-    height: int
-    width: int
-    frames: int
-    source: str  # where the clip comes from
-    licence: str
-    sha256: str  # of the encoded file
+    captions: tuple[Text, ...]
+    fps: Rate
+    height: Size
+    width: Size
+    frames: Size
+    source: Text  # where the clip comes from
+    licence: Text
+    sha256: _Hash  # of the encoded file
     truth: dict[str, object] | None = None  # plain numbers, strings, lists and maps: what is known to be in the clip
     latent: Latent | None = None
     pictures: Sequence[object] | UInt8[np.ndarray, "T Y X 3"] | None = (
@@ -61,6 +75,8 @@ class Record:
     )
 
     def __post_init__(self) -> None:
+        if not isinstance(self.video, bytes):  # a text would be opened as a path or an address
+            raise ValueError(f"Record '{self.id}' has a video of type {type(self.video).__name__}, not bytes.")
         if not self.id or not self.captions or self.frames < 1 or not self.fps > 0:
             raise ValueError(
                 f"Record '{self.id}' needs an id, a caption, frames and a positive rate; it has "
@@ -83,24 +99,71 @@ class Record:
             raise ValueError(f"Record '{self.id}' is made of single pictures; encode them as a video to store it.")
         values = {name: value for name, value in vars(self).items() if name != "pictures"}
         try:
-            return msgpack.packb(values | {"latent": self.latent and vars(self.latent)})
+            return msgpack.packb(values | {"latent": self.latent and msgspec.structs.asdict(self.latent)})
         except TypeError as error:
             raise ValueError(
                 f"Record '{self.id}' must hold only plain values and lists or maps of them: {error}."
             ) from error
 
 
+_HINTS = get_type_hints(Record, include_extras=True)
+# What is stored of a record: all but its pictures.
+_Stored = msgspec.defstruct(
+    "_Stored",
+    [
+        (f.name, _HINTS[f.name])
+        if f.default is dataclasses.MISSING
+        else (f.name, _HINTS[f.name] | msgspec.UnsetType, msgspec.UNSET)
+        for f in dataclasses.fields(Record)
+        if f.name != "pictures"
+    ],
+    forbid_unknown_fields=True,
+)
+_NO_RECORD = "Not a clip record of this format"
+_DECODER = msgspec.msgpack.Decoder(_Stored)
+
+
 def unpack(data: bytes) -> Record:
-    """Invert `Record.pack`. ValueError when the bytes are no such record."""
+    """Invert `Record.pack`. ValueError when the bytes are no such record, of these types and within these bounds."""
+    stored = decode_msgpack(data, _DECODER, _NO_RECORD)
+    fields = _Stored.__struct_fields__
+    values = {name: value for name in fields if (value := getattr(stored, name)) is not msgspec.UNSET}
     try:
-        values = msgpack.unpackb(data, strict_map_key=False)
-        latent = values.pop("latent")
-        if latent is not None:
-            latent = Latent(**{**latent, "shape": tuple(latent["shape"])})
-        lists = {name: tuple(values.get(name, ())) for name in ("captions", "caption_sources")}
-        return Record(**values | lists, latent=latent)
-    except (msgpack.UnpackException, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise ValueError(f"Not a clip record of this format: {error}.") from error
+        if len(values) != _map_size(data):
+            msgpack.unpackb(data, strict_map_key=False, object_pairs_hook=each_key_once)
+        for name in ("truth", "window"):
+            _check_plain(name, values.get(name))
+        record = Record(**values)
+        if not record.video and record.latent is None:
+            raise ValueError("it holds neither a video nor latents")
+        return record
+    except ValueError as error:
+        raise ValueError(f"{_NO_RECORD}: {error}".removesuffix(".") + ".") from error
+
+
+def _check_plain(name: str, value: dict[str, object] | None) -> None:
+    try:
+        marshal.dumps(value)  # at the speed of C: it refuses all but plain values and lists or maps of them
+    except ValueError as error:
+        raise ValueError(f"{name} holds what is neither a plain value nor a list or map of them") from error
+
+
+def _map_size(data: bytes) -> int:
+    """Return the number of pairs of a msgpack map."""
+    return data[0] & 15 if data[0] < 0x90 else int.from_bytes(data[1 : 3 if data[0] == 0xDE else 5], "big")
+
+
+def decode_msgpack(data: bytes, decoder: msgspec.msgpack.Decoder, name: str) -> Any:
+    """Decode msgpack by a typed decoder; `name` begins errors. ValueError says which field does not fit."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        value = None
+        with contextlib.suppress(ValueError, RecursionError, TypeError):
+            value = msgspec.msgpack.decode(data)
+        raise ValueError(f"{name}: {explain(error, value)}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: {error}.") from error
 
 
 def from_video(
@@ -164,6 +227,13 @@ def pack_floats(values: Shaped[np.ndarray, "*shape"], dtype: str, what: str = "L
     return values.astype(_TYPES[dtype]).tobytes()
 
 
+def check_floats(data: bytes, shape: Sequence[int], dtype: str, name: str) -> None:
+    """Check that packed numbers are as many as `shape` says. ValueError if not."""
+    if dtype not in _TYPES or len(data) != 2 * math.prod(shape):
+        expected = f"{2 * math.prod(shape)} bytes for {' x '.join(map(str, shape))} of {dtype}"
+        raise ValueError(f"{name} has {len(data)} bytes; expected {expected}")
+
+
 def unpack_floats(data: bytes, shape: Sequence[int], dtype: str) -> Shaped[np.ndarray, "..."]:
     """Invert `pack_floats`: a view, nothing is copied."""
     return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
@@ -177,27 +247,48 @@ class RecordSource(Sequence[Record]):
         self._paths = [os.fspath(path) for path in paths]
         try:
             self._data = ArrayRecordDataSource(self._paths)
-        except (RuntimeError, OSError) as error:
-            raise ValueError(self._damage_message(error)) from error
+        except (RuntimeError, OSError, ValueError) as error:
+            raise ValueError(self._damage_message(error, sys.maxsize)) from error
 
     def __len__(self) -> int:
         return len(self._data)
 
-    def _damage_message(self, error: Exception) -> str:
+    def _damage_message(self, error: Exception, index: int) -> str:
+        """Return what is wrong with the shard that cannot be opened, or else has the record of an index."""
+        for path in self._paths:
+            try:
+                index -= len(ArrayRecordDataSource([path]))
+            except (RuntimeError, OSError):
+                break
+            if index < 0:
+                break
         reason = str(error).splitlines()[0]
-        return f"{', '.join(self._paths[:3])}: a shard is damaged ({reason:.200}); build or copy the data set again."
+        return f"{path}: a shard is damaged ({reason:.200}); build or copy the data set again."
 
     def __getitem__(self, index: int) -> Record:  # type: ignore[override]
-        return unpack(self.packed(index))
+        data = self.packed(index)
+        try:
+            return unpack(data)
+        except ValueError as error:
+            raise ValueError(f"{self.name(index)}: {error}") from error
+
+    def name(self, index: int) -> str:
+        """Return a record's shard and its number there, for errors."""
+        index %= len(self)
+        for path in self._paths:
+            if index < (length := len(ArrayRecordDataSource([path]))):
+                return f"{path}, record {index}"
+            index -= length
+        raise IndexError(index)
 
     def packed(self, index: int) -> bytes:
-        """Return the bytes of one record, for `unpack`."""
+        """Return the bytes of one record, for `unpack`. ValueError when they are damaged."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"Record {index} of {len(self)}.")
         try:
             return self._data[index % len(self)]
-        except RuntimeError as error:
-            raise ValueError(self._damage_message(error)) from error
+        except (RuntimeError, OSError, ValueError) as error:
+            raise ValueError(self._damage_message(error, index % len(self))) from error
 
 
 def shard_name(name: str, index: int, count: int) -> str:
@@ -217,14 +308,10 @@ def write_shard(path: Path, records: Iterable[Record]) -> None:
 
 def write_packed(path: Path, records: Iterable[bytes]) -> None:
     """Write one shard of packed records, as `write_shard`."""
-    scratch = path.with_name(path.name + ".tmp")
-    writer = ArrayRecordWriter(str(scratch), _OPTIONS)
-    try:
+    with replace_whole(path) as scratch:
+        writer = ArrayRecordWriter(str(scratch), _OPTIONS)
         try:
             for record in records:
                 writer.write(record)
         finally:
             writer.close()
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -13,9 +13,10 @@ from typing import Any
 
 from videodit_data.storage import manifest
 from videodit_data.storage.records import RecordSource, shard_name
+from videodit_data.tfds.paths import INFO, read_description, read_splits
 
 VERSION = "1.0.0"
-_INFO, _FEATURES = "dataset_info.json", "features.json"
+_INFO, _FEATURES = INFO, "features.json"
 _CLASS = "videodit_data.tfds.features.Clips"  # in every data set written: keep the name
 
 
@@ -46,7 +47,7 @@ def export(
     features = _features(directory, described)
     others = _read_splits(target, features)  # a directory is one split, whatever its earlier name
     own_split = _split(directory, described, split, target)
-    template = others.get(split, own_split)["filepathTemplate"]
+    template = others.get(split, own_split).get("filepathTemplate", "")
     if root is not None and template != own_split["filepathTemplate"]:
         prefix = os.path.normpath(target.resolve() / template)
         raise ValueError(
@@ -99,16 +100,10 @@ def _split(directory: Path, described: manifest.Manifest, split: str, target: Pa
 
 def _read_splits(target: Path, features: Mapping[str, Any]) -> dict[str, Any]:
     """Return the existing splits at `target`, by name. ValueError when their features differ."""
-    files = {}
-    for file in (_FEATURES, _INFO):
-        if (target / file).exists():
-            try:
-                files[file] = json.loads((target / file).read_text(encoding="utf-8"))
-            except ValueError:
-                files[file] = None
+    files = {file: read_description(target / file) for file in (_FEATURES, _INFO) if (target / file).exists()}
     if files and files.get(_FEATURES) != features:
         raise ValueError(
             f"{target} already describes another TFDS data set; remove {_INFO} and {_FEATURES} there, or choose "
             "another name."
         )
-    return {split["name"]: split for split in (files.get(_INFO) or {}).get("splits", [])}
+    return read_splits(files.get(_INFO, {}), target / _INFO)

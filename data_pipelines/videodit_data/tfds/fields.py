@@ -4,9 +4,12 @@ TFDS cannot make its own `Video` feature without TensorFlow. But frames are stor
 `reduce_features` gives the features that are used with byte strings instead of images, which need none.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from videodit_data.boundary.typed_json import shorten, show_key
 
 _FEATURES = "tensorflow_datasets.core.features"
 _TEXT = {"pythonClassName": f"{_FEATURES}.text_feature.Text", "text": {}}
@@ -101,57 +104,74 @@ def value(example: Any, field: Field) -> Any:
     return example
 
 
-def _walk(feature: Mapping[str, Any], path: tuple[str, ...], sequence: bool) -> Iterator[Field]:
+def _walk(feature: Any, path: tuple[str, ...], sequence: bool) -> Iterator[Field]:
+    feature = _object(feature, path)
     is_a = _class(feature)
     if "featuresDict" in feature and is_a == "FeaturesDict":
-        for name, inner in feature["featuresDict"].get("features", {}).items():
+        features = _object(_object(feature["featuresDict"], path).get("features", {}), path)
+        for name, inner in features.items():
             yield from _walk(inner, (*path, name), sequence)
     elif "sequence" in feature and is_a == "Sequence" and not sequence:
-        inner = feature["sequence"]["feature"]
+        inner = _object(_object(feature["sequence"], path).get("feature"), path)
         if "featuresDict" in inner:
             yield from _walk(inner, path, True)
         else:
-            kind = {"image": "frames", "text": "texts"}.get(_kind(inner), "other")
+            kind = {"image": "frames", "text": "texts"}.get(_kind(inner, path), "other")
             yield Field(path, kind, f"Sequence of {_class(inner)}", feature)
     elif sequence:
-        kind = {"image": "frames", "text": "texts"}.get(_kind(feature), "other")
+        kind = {"image": "frames", "text": "texts"}.get(_kind(feature, path), "other")
         yield Field(path, kind, f"{is_a} in a sequence", feature)
     else:
-        yield Field(path, _kind(feature), is_a, feature)
+        yield Field(path, _kind(feature, path), is_a, feature)
+
+
+def _object(value: Any, path: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"features.json: {_show(path)} has {shorten(value)} where an object is expected")
+    return value
+
+
+def _show(path: tuple[str, ...]) -> str:
+    return "/".join(map(show_key, path)) or "it"
 
 
 def _class(feature: Mapping[str, Any]) -> str:
     return str(feature.get("pythonClassName")).rpartition(".")[2]
 
 
-def _kind(feature: Mapping[str, Any]) -> str:
+def _kind(feature: Mapping[str, Any], path: tuple[str, ...]) -> str:
     """Return the kind of a feature outside sequences; of TFDS's own classes only, as others may store anything."""
     match _class(feature):
         case "Video":
-            return "frames" if _pictures(feature["video"], 4) else "other"
+            return "frames" if _pictures(feature.get("video"), 4, path) else "other"
         case "Image":
-            return "image" if _pictures(feature["image"], 3) else "other"
+            return "image" if _pictures(feature.get("image"), 3, path) else "other"
         case "Text":
             return "text"
         case "ClassLabel":
             return "label"
         case "Tensor" | "Scalar":
-            shape, dtype = _shape(feature["tensor"]), str(feature["tensor"].get("dtype"))
+            tensor = _object(feature.get("tensor"), path)
+            shape, dtype = _shape(tensor, path), str(tensor.get("dtype"))
             if shape == () and dtype == "string":
                 return "text"
             if shape == () and dtype.startswith(("int", "uint")):
                 return "number"
-            return "array" if dtype == "uint8" and _pictures(feature["tensor"], 4) else "other"
+            return "array" if dtype == "uint8" and _pictures(tensor, 4, path) else "other"
     return "other"
 
 
-def _pictures(content: Mapping[str, Any], rank: int) -> bool:
-    shape = _shape(content)
+def _pictures(value: Any, rank: int, path: tuple[str, ...]) -> bool:
+    content = _object(value, path)
+    shape = _shape(content, path)
     return content.get("dtype", "uint8") == "uint8" and len(shape) == rank and shape[-1] in (1, 3)
 
 
-def _shape(content: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(size) for size in content.get("shape", {}).get("dimensions", ()))
+def _shape(content: Mapping[str, Any], path: tuple[str, ...]) -> tuple[int, ...]:
+    dimensions = _object(content.get("shape", {}), path).get("dimensions", [])
+    if not isinstance(dimensions, list) or not all(re.fullmatch(r"-?\d{1,18}", str(size)) for size in dimensions):
+        raise ValueError(f"features.json: {_show(path)} has a shape that is not a list of whole numbers")
+    return tuple(map(int, dimensions))
 
 
 def _keep(feature: Mapping[str, Any], path: tuple[str, ...], paths: set[tuple[str, ...]]) -> dict[str, Any] | None:
@@ -167,6 +187,6 @@ def _keep(feature: Mapping[str, Any], path: tuple[str, ...], paths: set[tuple[st
         sequence = feature["sequence"] | {"feature": _keep(feature["sequence"]["feature"], path, paths)}
         return {"pythonClassName": _SEQUENCE, "sequence": sequence}
     if "video" in feature:
-        length = (_shape(feature["video"]) or (-1,))[0]
+        length = (_shape(feature["video"], path) or (-1,))[0]
         return {"pythonClassName": _SEQUENCE, "sequence": {"feature": _TEXT, "length": str(length)}}
     return _TEXT if "image" in feature else dict(feature)

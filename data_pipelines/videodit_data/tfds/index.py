@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videodit_data.boundary.typed_json import Sha256, Size, parse_json
 from videodit_data.storage.manifest import Progress
 
 FORMAT, VERSION = "videodit-tfds-index", 1
@@ -62,9 +63,9 @@ def read_or_scan(
     index_key = identity | {"files": [_stamp(part.file) for part in parts]}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"videodit_index_{name}.json"
-    if (cached_index := _read(path, index_key)) is not None:
+    if (cached_index := _read(path, index_key, parts)) is not None:
         return cached_index
-    total = sum(part.take for part in parts)
+    _, total = _sizes(parts)
     entries, last_message = [], time.monotonic()
     for number in range(total):
         entries.append(facts(number))
@@ -98,16 +99,32 @@ def _check(index: Index, folder: Path) -> None:
         ids.add(entry.id)
 
 
-def _read(path: Path, index_key: Mapping[str, Any]) -> Index | None:
+@dataclass(frozen=True)
+class _Stored:
+    """The contents of an index file. `of`: what it is the index of."""
+
+    format: str
+    version: int
+    of: Mapping[str, object]
+    sha256: tuple[Sha256, ...]
+    clips: tuple[tuple[str, tuple[Size, Size, Size] | str], ...]
+
+
+def _read(path: Path, index_key: Mapping[str, Any], parts: Sequence[Part]) -> Index | None:
     """Read a stored index; None if it is of other files or cannot be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if (values["format"], values["version"], values["of"]) != (FORMAT, VERSION, index_key):
-            return None
-        entries = (Entry(id, result if isinstance(result, str) else tuple(result)) for id, result in values["clips"])
-        return Index(tuple(values["sha256"]), tuple(entries))
-    except (OSError, ValueError, TypeError, KeyError):
+        stored = parse_json(path.read_bytes(), _Stored, str(path), nul=True)
+    except (OSError, ValueError):
         return None
+    sizes = len(stored.sha256), len(stored.clips)
+    if (stored.format, stored.version, stored.of) != (FORMAT, VERSION, index_key) or sizes != _sizes(parts):
+        return None
+    return Index(stored.sha256, tuple(Entry(*clip) for clip in stored.clips))
+
+
+def _sizes(parts: Sequence[Part]) -> tuple[int, int]:
+    """Return the number of files and of examples of a split."""
+    return len(parts), sum(part.take for part in parts)
 
 
 def _write(path: Path, index_key: Mapping[str, Any], index: Index) -> None:

@@ -4,7 +4,6 @@ tfds:NAME_OR_DIRECTORY/SPLIT?fps=25&caption=label&template=a video of {label}
 """
 
 import difflib
-import json
 import math
 import os
 import re
@@ -14,9 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from videodit_data.boundary.typed_json import convert, parse_json, shorten
 from videodit_data.tfds.index import Part
 
 PREFIX = "tfds:"
+INFO = "dataset_info.json"
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,12 @@ class DatasetFiles:
     @classmethod
     def read(cls, directory: Path, split: str, path: str) -> "DatasetFiles":
         tfds = tensorflow_datasets()
-        from google.protobuf import json_format
-        from tensorflow_datasets.core.proto import dataset_info_pb2
-
-        try:
-            features = json.loads((directory / "features.json").read_text(encoding="utf-8"))
-            described = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
-            info = json_format.ParseDict(described, dataset_info_pb2.DatasetInfo(), ignore_unknown_fields=True)
-        except (OSError, ValueError, json_format.ParseError) as error:
-            raise ValueError(f"{directory} is not a TFDS data set that can be read: {error}.") from error
+        features, described = (read_description(directory / name) for name in ("features.json", INFO))
         if str(features.get("pythonClassName")).startswith("videodit_data."):
             raise ValueError(f"{path} is a data set of ours: name {_own(directory, described, split)} without 'tfds:'.")
         if "featuresDict" not in features:
             raise ValueError(f"{directory}: its features.json was written by TFDS 4.3 or older; prepare it again.")
+        info = _parse_info(described, directory / INFO)
         if "array_record" not in (info.file_format, *info.alternative_file_formats):
             raise ValueError(
                 f"{directory} is prepared as {info.file_format or 'tfrecord'}, which cannot be read at random: prepare "
@@ -107,27 +103,83 @@ class DatasetFiles:
         template = tfds.core.ShardedFileTemplate(
             data_dir=directory, dataset_name=info.name, filetype_suffix="array_record"
         )
-        splits = tfds.core.SplitDict.from_proto(repeated_split_infos=info.splits, filename_template=template)
+        try:
+            splits = tfds.core.SplitDict.from_proto(repeated_split_infos=info.splits, filename_template=template)
+        except Exception as error:  # TFDS raises many kinds
+            raise ValueError(f"{directory / INFO}: its splits cannot be read ({error!s:.200}).") from error
         try:
             instructions = splits[split].file_instructions
         except (ValueError, KeyError) as error:
             raise ValueError(f"{path}: no split '{split}'; there are {', '.join(sorted(splits))}.") from error
         parts = tuple(Part(str(each.filename), each.skip, each.take) for each in instructions)
-        missing = [part.file for part in parts if not Path(part.file).is_file()]
-        if missing or not parts:
-            raise ValueError(f"{path}: {missing[0] + ' is missing' if missing else 'the split is empty'}.")
+        if not parts:
+            raise ValueError(f"{path}: the split is empty.")
+        for part in parts:
+            _check_part(part, path)
         name = "/".join(filter(None, (info.name, info.config_name, info.version)))
-        labels = {file.name: file.read_text(encoding="utf-8") for file in sorted(directory.glob("*.labels.txt"))}
+        labels = {file.name: _read_text(file) for file in sorted(directory.glob("*.labels.txt"))}
         return cls(name, info.redistribution_info.license.strip(), features, labels, parts)
+
+
+def read_description(file: Path) -> dict[str, Any]:
+    """Read features.json or dataset_info.json. ValueError when it is no JSON object."""
+    try:
+        return parse_json(file.read_bytes(), dict[str, object], str(file))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error.strerror}): is {file.parent} a TFDS data set?") from error
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 (byte {error.start}).") from error
+
+
+def _parse_info(described: Mapping[str, Any], file: Path) -> Any:
+    """Return dataset_info.json as TFDS's message. ValueError when it is none."""
+    from google.protobuf import json_format
+    from tensorflow_datasets.core.proto import dataset_info_pb2
+
+    try:
+        return json_format.ParseDict(described, dataset_info_pb2.DatasetInfo(), ignore_unknown_fields=True)
+    except Exception as error:  # protobuf raises many kinds
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file} is not the description of a TFDS data set ({reason:.200}).") from error
+
+
+def _check_part(part: Part, path: str) -> None:
+    """Check that a file has the examples that a split takes. ValueError if not."""
+    file = part.file if part.file.isprintable() and len(part.file) < 500 else shorten(part.file)
+    if not os.path.isfile(part.file):
+        raise ValueError(f"{path}: {file} is missing.")
+    try:
+        length = len(ArrayRecordDataSource([part.file]))
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: {file} is damaged ({str(error).splitlines()[0]:.200}).") from error
+    if not 0 <= part.skip <= part.skip + part.take <= length:
+        raise ValueError(
+            f"{path}: {INFO} has examples {part.skip} to {part.skip + part.take} of {file}, which holds {length}."
+        )
+
+
+def read_splits(described: Mapping[str, Any], file: Path) -> dict[str, dict[str, Any]]:
+    """Return the splits of a dataset_info.json by name. ValueError when they are no objects with names and paths."""
+    splits = convert(described.get("splits", []), list[dict[str, object]], f"{file}, splits")
+    for number, split in enumerate(splits):
+        for key in ("name", "filepathTemplate"):
+            if not isinstance(split.get(key, ""), str):
+                raise ValueError(f"{file}: splits[{number}].{key} is {shorten(split[key])}; expected a text.")
+    return {split.get("name", ""): split for split in splits}
 
 
 def _own(directory: Path, described: Mapping[str, Any], split: str) -> str:
     """Return the directory of one of our data sets, which `export` may have described elsewhere."""
-    splits = {each["name"]: each.get("filepathTemplate", "") for each in described.get("splits", [])}
+    splits = read_splits(described, directory / INFO)
     split_name = re.split(r"[\[+]", split)[0]
     if split_name not in splits:
         return "its directory"
-    return os.path.normpath((directory.resolve() / splits[split_name]).parent)
+    return os.path.normpath((directory.resolve() / splits[split_name].get("filepathTemplate", "")).parent)
 
 
 def find_directory(location: str, options: TfdsOptions) -> Path:

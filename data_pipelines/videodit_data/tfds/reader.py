@@ -1,7 +1,6 @@
 """Examples of a TFDS data set by number: captions, ids and pictures, which are decoded only when needed."""
 
 import functools
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Int64, UInt8
-from PIL import Image
 
 from videodit_data import caption_files as texts
 from videodit_data.tfds import fields as tfds_fields
@@ -19,6 +17,7 @@ from videodit_data.tfds.fields import ServedFields
 from videodit_data.tfds.index import Entry, Part
 from videodit_data.tfds.paths import TfdsOptions, tensorflow_datasets
 from videodit_data.video import VideoError
+from videodit_data.video.pictures import opened_picture
 
 
 @dataclass(frozen=True)
@@ -135,19 +134,19 @@ class Pictures(Sequence[Any]):
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "Y X 3"]:  # type: ignore[override]
         try:
-            with Image.open(io.BytesIO(self._encoded[index])) as image:
+            with opened_picture(self._encoded[index]) as image:
                 return np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except VideoError as error:
             raise VideoError(f"clip {self._id}: picture {index} cannot be decoded ({error}).") from error
 
     def sizes(self) -> Iterator[tuple[int, int]]:
         """Yield (height, width) of each image, from the headers alone."""
         for index, data in enumerate(self._encoded):
             try:
-                with Image.open(io.BytesIO(data)) as image:
+                with opened_picture(data) as image:
                     yield image.height, image.width
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise ValueError(f"picture {index} cannot be decoded ({type(error).__name__})") from error
+            except VideoError as error:
+                raise ValueError(f"picture {index} cannot be decoded ({error})") from error
 
 
 def _size(pictures: Sequence[Any] | np.ndarray) -> tuple[int, int, int]:

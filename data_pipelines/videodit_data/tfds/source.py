@@ -63,7 +63,8 @@ def open_tfds(path: str, *, progress: Progress | None = None) -> Dataset:
         log.warning("%s: %d of %d clips are not served: %s.", path, count, len(index.entries), reason)
     if not served_fields.captions and not options.template:
         log.warning("%s: has neither texts nor labels; its clips are served with an empty caption.", path)
-    return Dataset(path, manifest, TfdsRecords(read, indices, manifest))
+    hashes = {part.file: digest for part, digest in zip(dataset_files.parts, index.hashes, strict=True)}
+    return Dataset(path, manifest, TfdsRecords(read, indices, manifest), hashes)
 
 
 class TfdsRecords(Sequence[Record]):

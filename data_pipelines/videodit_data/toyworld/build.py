@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from videodit_data import video
+from videodit_data.boundary import child_process
 from videodit_data.storage import manifest
 from videodit_data.storage.records import Record, from_video
 from videodit_data.toyworld.clip import Format, make_clip
@@ -76,7 +77,10 @@ def build(
     with _workers(min(processes, clips)) as workers:
 
         def make(numbers: range) -> Iterable[Record]:
-            return map(recipe, numbers) if workers is None else workers.map(recipe, numbers, chunksize=CHUNK)
+            if workers is None:
+                return map(recipe, numbers)
+            with _leave_interrupts_to_this_process():
+                return workers.map(recipe, numbers, chunksize=CHUNK)
 
         return manifest.build(out_dir, make, clips, shards=shards, name=level, info=info, progress=progress)
 
@@ -88,12 +92,24 @@ def _workers(processes: int) -> Iterator[ProcessPoolExecutor | None]:
         yield None
         return
     # Spawned, not forked: the caller may have threads.
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _leave_interrupts_to_the_caller)
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, spawn, child_process.end_with_parent, (os.getpid(),))
+    others = set(multiprocessing.active_children())
     try:
         yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_the_caller() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _leave_interrupts_to_this_process() -> Iterator[None]:
+    """Block SIGINT in the processes that are started in this context, which inherit the mask."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -1,9 +1,8 @@
 """Facts about a video file from its packets or from decoding all of it, and checks that it is complete."""
 
-import io
 import os
 from collections.abc import Callable
-from pathlib import Path
+from io import BufferedIOBase
 
 import av
 import numpy as np
@@ -11,13 +10,18 @@ import numpy as np
 from videodit_data.video.convert import displayed_size
 from videodit_data.video.frames import frames_from
 from videodit_data.video.opening import (
+    MOST_FRAMES,
+    MOST_PIXELS,
     Opened,
     Source,
     VideoError,
     VideoInfo,
+    check_frame_count,
+    check_frame_size,
     declared_rates,
     info_of,
     opened,
+    packets_of,
     rate_of,
     timeline_of,
 )
@@ -40,24 +44,20 @@ def verify(
     source: Source,
     *,
     name: str = "",
-    most_pixels: int | None = None,
+    most_pixels: int = MOST_PIXELS,
+    most_frames: int = MOST_FRAMES,
     on_frame: Callable[[av.VideoFrame], None] | None = None,
     on_packet: Callable[[av.Packet], None] | None = None,
 ) -> VideoInfo:
     """Return facts after decoding every frame once; `on_frame` gets each frame, `on_packet` sound packets.
 
     VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
-    codec notices (most have no checksums), or has frames of more than `most_pixels`.
+    codec notices (most have no checksums), has frames of more than `most_pixels`, or more than `most_frames`.
     """
-    with opened(source, name, strict=True) as clip:
+    with opened(source, name, strict=True, most_pixels=most_pixels) as clip:
         ticks, shape, packets = [], (0, 0), 0
-        codec = clip.stream.codec_context
-        if most_pixels is not None and codec.width * codec.height > most_pixels:
-            raise VideoError(
-                f"{clip.label}: frames of {codec.width} x {codec.height} are more than {most_pixels} pixels."
-            )
         sound = clip.container.streams.best("audio") if on_packet else None
-        for packet in clip.container.demux(clip.stream, *([] if sound is None else [sound])):
+        for packet in packets_of(clip, *([] if sound is None else [sound])):
             if packet.stream is sound:
                 on_packet(packet)
                 continue
@@ -65,6 +65,8 @@ def verify(
             for frame in packet.decode():
                 if frame.is_corrupt or packet.is_corrupt:
                     raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
+                check_frame_count(clip, len(ticks) + 1, most_frames)
+                check_frame_size(clip, frame)
                 shape = displayed_size(frame)
                 ticks.append(frame.pts)
                 if on_frame:
@@ -76,18 +78,18 @@ def verify(
         unit = 1 / declared_rates(clip)[0] if by_count else float(clip.stream.time_base)
         seconds = (np.sort(np.array(ticks, dtype=np.int64)) - min(ticks)) * unit
         info = info_of(clip, len(ticks), rate_of(clip, seconds), shape)
-        _check_whole(clip, packets, float(seconds[-1]) + 1 / info.fps, info.fps, source)
+        _check_whole(clip, packets, float(seconds[-1]) + 1 / info.fps, info.fps)
         return info
 
 
-def _check_whole(clip: Opened, packets: int, end: float, fps: float, source: Source) -> None:
+def _check_whole(clip: Opened, packets: int, end: float, fps: float) -> None:
     """Check that the container holds what it declares: its length, or a GIF's closing byte. VideoError if not."""
     stream, container = clip.stream, clip.container
-    if "matroska" in container.format.name and (missing := _missing_matroska(source)):
+    if "matroska" in container.format.name and (missing := _missing_matroska(clip.file)):
         raise VideoError(f"{clip.label}: truncated, {missing} bytes of the segment are missing.")
     if container.format.name == "gif":
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        if not data.rstrip(b"\0").endswith(b";"):
+        clip.file.seek(0)
+        if not clip.file.read().rstrip(b"\0").endswith(b";"):
             raise VideoError(f"{clip.label}: truncated, the closing byte of the GIF is missing.")
         return
     lengths = []
@@ -103,11 +105,11 @@ def _check_whole(clip: Opened, packets: int, end: float, fps: float, source: Sou
         raise VideoError(f"{clip.label}: truncated after {end:.2f} of {promised:.2f} seconds.")
 
 
-def _missing_matroska(source: Source) -> int:
+def _missing_matroska(file: BufferedIOBase) -> int:
     """Return the number of bytes that a Matroska or WebM file lacks by its segment's size (RFC 8794 and 9559)."""
-    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
-        head = file.read(4096)
-        length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(4096)
+    length = file.seek(0, os.SEEK_END)
     at = 0
     for _ in range(8):  # the header, perhaps padding, then the segment
         name, at = _vint(head, at, keep_marker=True)

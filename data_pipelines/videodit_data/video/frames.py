@@ -10,8 +10,21 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import Float64, Int64, UInt8
 
 from videodit_data.video.convert import SCALING, planes_of
-from videodit_data.video.opening import Opened, Source, Timeline, VideoError, opened, rate_of, timeline_of
+from videodit_data.video.opening import (
+    MOST_PIXELS,
+    Opened,
+    Source,
+    Timeline,
+    VideoError,
+    check_frame_size,
+    opened,
+    packets_of,
+    rate_of,
+    timeline_of,
+)
 from videodit_data.video.resampling import nearest
+
+MOST_PIXELS_AT_ONCE = 2**32  # of the frames of one array
 
 
 def decode(
@@ -72,13 +85,29 @@ def resample_pictures(
     label = name or f"a clip of {len(pictures)} pictures"
     indices = _window(label, np.arange(len(pictures)) / rate, rate, fps, frames, start_seconds)
     reformatter = VideoReformatter()
+    _check_scale(label, size)
     for index in np.unique(indices):
         picture = _scaled_picture(pictures[int(index)], size, reformatter)
         top, left, height, width = (0, 0, *picture.shape[:2]) if crop is None else crop
         if out is None:
-            out = np.empty((frames, height, width, 3), np.uint8)
+            out = _allocate(label, frames, height, width)
         out[indices == index] = picture[top : top + height, left : left + width]
     return out
+
+
+def _check_scale(label: str, size: tuple[int, int] | None) -> None:
+    """Raise VideoError for a size, perhaps that of a record that lies, which no frame may be scaled to."""
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise VideoError(f"{label}: frames scaled to {size[1]} x {size[0]} are more than {MOST_PIXELS} pixels.")
+
+
+def _allocate(label: str, frames: int, height: int, width: int) -> UInt8[np.ndarray, "T Y X 3"]:
+    """Return an array for frames; VideoError when it would be too large."""
+    if frames * height * width > MOST_PIXELS_AT_ONCE:
+        raise VideoError(
+            f"{label}: {frames} frames of {width} x {height} are more than {MOST_PIXELS_AT_ONCE} pixels at once."
+        )
+    return np.empty((frames, height, width, 3), np.uint8)
 
 
 def _scaled_picture(
@@ -152,6 +181,7 @@ def _pictures(
 ) -> UInt8[np.ndarray, "T Y X 3"]:
     """Return the frames at ascending `indices` of the timeline, each decoded and converted once."""
     ticks, filled, reformatter = timeline.ticks[indices], 0, VideoReformatter()
+    _check_scale(clip.label, size)
     for tick, frame in frames_from(clip, timeline, int(ticks[0])):
         # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
         if tick < ticks[filled]:
@@ -161,7 +191,7 @@ def _pictures(
         top, left, height, width = (0, 0, *size) if crop is None else crop
         shape = len(indices), height, width, 3
         if out is None:
-            out = np.empty(shape, np.uint8)
+            out = _allocate(clip.label, *shape[:3])
         elif out.shape != shape:  # OpenCV would silently write to another array
             raise ValueError(f"{clip.label}: {len(indices)} frames of {height} x {width} do not fit out, {out.shape}.")
         until = int(np.searchsorted(ticks, tick, side="right"))
@@ -181,7 +211,10 @@ def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[
     container, stream = clip.container, clip.stream
     if timeline.by_count:
         container.seek(stream.start_time or int(timeline.ticks[0]), stream=stream)
-        yield from enumerate(container.decode(stream))
+        frames = (frame for packet in packets_of(clip) for frame in packet.decode())
+        for count, frame in enumerate(frames):
+            check_frame_size(clip, frame)
+            yield count, frame
         return
     before = int(np.searchsorted(timeline.keyframes, first, side="right")) - 1
     if before > 0:
@@ -216,7 +249,10 @@ def _timed(clip: Opened, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
     the time of a random read.
     """
     codec = clip.stream.codec_context
-    for packet in clip.container.demux(clip.stream):
+    for packet in packets_of(clip):
         if codec.name == "h264":
             codec.skip_frame = "NONREF" if packet.pts is not None and packet.pts < first else "DEFAULT"
-        yield from ((frame.pts, frame) for frame in packet.decode() if frame.pts is not None)
+        for frame in packet.decode():
+            check_frame_size(clip, frame)
+            if frame.pts is not None:
+                yield frame.pts, frame

@@ -9,13 +9,14 @@ import base64
 import dataclasses
 import importlib
 import json
+import math
 import os
-import queue
 import resource
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +25,12 @@ from typing import Any
 
 import av
 
+from videodit_data.boundary import child_process
+from videodit_data.boundary.typed_json import convert, parse_json, shorten
 from videodit_data.video import VideoError, VideoInfo
 
 _START_SECONDS = 120.0  # for a process to import what it needs
+_SPARE_SECONDS = 10.0  # after which a process ends itself, should nobody have ended it at its limit
 
 
 @dataclass(frozen=True)
@@ -56,28 +60,45 @@ class Isolated:
 
     def __init__(self, function: str, limits: Limits | None = None):
         self._function, self.limits = function, limits or Limits()
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._closed, self._lock = False, threading.Lock()
 
     def __call__(self, path: str | os.PathLike[str], *, name: str = "", **arguments: Any) -> Any:
         """Return the function's result; VideoError when it raises anything or exceeds the limits.
 
         RuntimeError when the file, or what the function writes, cannot be read or written as things are.
         """
-        try:
-            worker = self._idle.get_nowait()
-        except queue.Empty:
-            worker = _Worker(self._function, self.limits)
-            self._all.append(worker)
+        with self._lock:
+            if not self._idle:
+                self._idle.append(_Worker(self._start_process, self.limits))
+                self._all.append(self._idle[-1])
+            worker = self._idle.pop()
         try:
             return worker.call(Path(path), name or os.fspath(path), arguments)
         finally:
-            self._idle.put(worker)
+            with self._lock:
+                self._idle.append(worker)
+                closed = self._closed
+            if closed:
+                worker.end()
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, also of calls under way, which raise; later calls raise RuntimeError."""
+        with self._lock:
+            self._closed, idle = True, list(self._idle)
         for worker in self._all:
+            worker.end() if worker in idle else worker.kill()
+
+    def _start_process(self, worker: "_Worker") -> None:
+        command = [sys.executable, "-m", __spec__.name, self._function, str(self.limits.mebibytes), str(os.getpid())]
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("stopped")
+            worker._process = child_process.start(command)
+        if not worker.read_line(_START_SECONDS):
             worker.end()
+            raise RuntimeError(f"No process for {self._function} within {self.limits.mebibytes} MiB could be started.")
 
     def __enter__(self) -> "Isolated":
         return self
@@ -94,19 +115,47 @@ class Verifier(Isolated):
 
     def __call__(self, path: str | os.PathLike[str], *, name: str = "") -> VideoInfo:
         """Return the facts of a file as `video.verify` gives them; VideoError also when the limits are exceeded."""
-        return VideoInfo(**super().__call__(path, name=name, most_pixels=self.limits.pixels))
+        facts = super().__call__(path, name=name, most_pixels=self.limits.pixels)
+        name = name or os.fspath(path)
+        try:
+            info = convert(facts, VideoInfo, name)
+        except ValueError as error:
+            raise VideoError(str(error)) from error
+        try:
+            check_info(info)
+        except ValueError as error:
+            raise VideoError(f"{name}: {error}.") from error
+        return info
+
+
+def check_info(info: VideoInfo) -> None:
+    """Check that facts are those of a video. ValueError if not."""
+    for key in ("fps", "frames", "height", "width"):
+        if not 0 < (value := getattr(info, key)) < math.inf:
+            raise ValueError(f"{key} is {shorten(value)}; expected a number above 0")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The answer of a process: what the function returned, its error, or a trouble of the machine."""
+
+    json: object = None
+    bytes: str | None = None
+    error: str | None = None
+    trouble: str | None = None
 
 
 class _Worker:
-    def __init__(self, function: str, limits: Limits):
-        self._function, self._limits, self._process = function, limits, None
+    def __init__(self, start_process: Callable[["_Worker"], None], limits: Limits):
+        self._start_process, self._limits = start_process, limits
+        self._process: subprocess.Popen[bytes] | None = None
 
     def call(self, path: Path, name: str, arguments: dict[str, Any]) -> Any:
         try:
             seconds = self._limits.time(path.stat().st_size)
         except OSError as error:
             raise RuntimeError(f"{name}: {_trouble(error)}") from None
-        request = {"path": str(path), "name": name, "arguments": arguments}
+        request = {"path": str(path), "name": name, "arguments": arguments, "seconds": seconds + _SPARE_SECONDS}
         answer = self._request(request, seconds)
         if answer == _KILLED:  # perhaps for memory that other processes took
             self.end()
@@ -114,28 +163,35 @@ class _Worker:
         if isinstance(answer, str):
             self.end()
             raise VideoError(f"{name}: {answer}.")
-        if "trouble" in answer:
-            raise RuntimeError(f"{name}: {answer['trouble']}")
-        if "error" in answer:
-            raise VideoError(answer["error"])
-        return base64.b64decode(answer["bytes"]) if "bytes" in answer else answer["json"]
-
-    def _request(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | str:
-        """Send a request; returns the answer, or the fate of the process."""
-        process = self._process or self._start()
+        if answer.trouble is not None:
+            raise RuntimeError(f"{name}: {answer.trouble}")
+        if answer.error is not None:
+            raise VideoError(answer.error)
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            line = self._line(seconds)
+            return answer.json if answer.bytes is None else base64.b64decode(answer.bytes)
+        except ValueError as error:
+            raise VideoError(f"{name}: the decoder's answer cannot be read ({error}).") from error
+
+    def _request(self, request: dict[str, Any], seconds: float) -> _Answer | str:
+        """Send a request; returns the answer, or the fate of the process."""
+        if self._process is None:
+            self._start_process(self)
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+            line = self.read_line(seconds)
         except BrokenPipeError:
             line = b""
         if line is None:
             return f"takes longer than {seconds:g} seconds"
         if not line.endswith(b"\n"):
-            return _ended(process.wait())
-        return json.loads(line)
+            return _ended(self._process.wait())
+        try:
+            return parse_json(line, _Answer, "answer", nul=True)
+        except ValueError as error:
+            return f"the decoder ended with no answer that can be read ({str(error).removesuffix('.')})"
 
-    def _line(self, seconds: float) -> bytes | None:
+    def read_line(self, seconds: float) -> bytes | None:
         """Return the process's next line, b"" if it ended, None on a timeout."""
         line, until = bytearray(), time.monotonic() + seconds
         while not line.endswith(b"\n"):
@@ -148,14 +204,10 @@ class _Worker:
             line += read
         return bytes(line)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", __spec__.name, self._function, str(self._limits.mebibytes)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, **pipes)
-        if not self._line(_START_SECONDS):
-            self.end()
-            raise RuntimeError(f"No process for {self._function} within {self._limits.mebibytes} MiB could be started.")
-        return self._process
+    def kill(self) -> None:
+        """Kill the process, from any thread; the one that waits for its answer sees it end."""
+        if (process := self._process) is not None:
+            process.kill()
 
     def end(self) -> None:
         if self._process is not None:
@@ -178,6 +230,7 @@ def _trouble(error: OSError) -> str:
 def _main() -> None:
     """Answer requests, a line each, until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    child_process.end_with_parent(int(sys.argv[3]))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders' libraries may print
     (module, function), most = sys.argv[1].split(":"), int(sys.argv[2])
@@ -187,7 +240,9 @@ def _main() -> None:
     answers.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, request["seconds"])  # which ends this process, should the parent not
         answer = _answer(called, request, most)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 

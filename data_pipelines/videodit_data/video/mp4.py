@@ -53,13 +53,27 @@ def write_mp4(
     """
     folder = None if path is None else Path(path).parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".encode-") as scratch:
-        file = Path(scratch) / "clip.mp4"  # a real file: moving the index to the front re-reads what was written
+        # A real file: moving the index to the front re-reads what was written. An absolute path is never an address.
+        file = Path(scratch).absolute() / "clip.mp4"
         rate = Fraction(fps).limit_denominator(1001)
-        _write(file, pictures, size, rate, dict(options), dict(metadata or {}), seconds)
+        try:
+            _write(file, pictures, size, rate, dict(options), dict(metadata or {}), seconds)
+        except av.FFmpegError:  # its errors of the system may be those of the source, too
+            _check_disk(file.with_name("check"), path or file)
+            raise
         data = file.read_bytes()
         if path is not None:
             file.replace(path)
     return data
+
+
+def _check_disk(file: Path, path: str | os.PathLike[str]) -> None:
+    """Check that there is room for more than an encoder's buffer. OSError, which names `path`, when there is none."""
+    try:
+        file.write_bytes(bytes(2**20))
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
 
 
 def _write(
@@ -71,7 +85,7 @@ def _write(
     metadata: dict[str, str],
     seconds: Sequence[float] | None,
 ) -> None:
-    options = {"movflags": "faststart+use_metadata_tags", "fflags": "+bitexact"}
+    options = {"movflags": "faststart+use_metadata_tags", "fflags": "+bitexact", "protocol_whitelist": "file"}
     with av.open(str(file), "w", format="mp4", options=options) as container:
         container.metadata.update(metadata)
         # x264's macroblock tree reads uninitialised memory for small frames: the bytes would differ at every call.

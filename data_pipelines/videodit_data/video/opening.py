@@ -3,24 +3,28 @@
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 
 import av
 import av.logging
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from videodit_data.boundary.input_files import NotRegular, open_regular
+
 av.logging.set_level(None)  # codecs report through exceptions, not on the terminal
 
 Source = bytes | str | os.PathLike[str]
-
+MOST_PIXELS = 2**26  # of a frame
+MOST_FRAMES = 2**22  # of a video: 39 hours at 30 a second
 
 # Formats whose files contain their own frames: FFmpeg would open the files or addresses of a disguised playlist.
 _OPENING = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,mpeg,mpegts,ogg,asf,mxf,nut,ivf,apng,image2,"
     "h264,hevc,mjpeg,yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe",
-    "pattern_type": "none",  # a picture's name is not a pattern
+    "protocol_whitelist": "none",  # FFmpeg opens nothing: it reads from a file that is open
 }
 
 
@@ -57,39 +61,97 @@ class Opened:
     label: str
     container: av.container.InputContainer
     stream: av.VideoStream
+    file: BufferedIOBase
+    most_pixels: int
 
 
 @contextmanager
-def opened(source: Source, name: str, strict: bool = False) -> Iterator[Opened]:
-    is_bytes = isinstance(source, bytes)
-    label = name or (f"a video of {len(source)} bytes" if is_bytes else os.fspath(source))
+def opened(source: Source, name: str, strict: bool = False, most_pixels: int = MOST_PIXELS) -> Iterator[Opened]:
+    """Open a video. VideoError when it cannot be read, or when a decoded frame has more than `most_pixels`.
+
+    FFmpeg gets an open file without its name: a name may look like an address, which it would open.
+    """
+    label = name or (f"a video of {len(source)} bytes" if isinstance(source, bytes) else os.fspath(source))
+    # Of what is decoded, whatever a header says. FFmpeg counts padding: `check_frame_size` is exact.
+    limit = {"max_pixels": str(2 * most_pixels + 2**16)}
+    stream = None
     try:
-        file = io.BytesIO(source) if is_bytes else os.fspath(source)
-        with av.open(file, options=_OPENING) as container:
+        with _open_source(source, label) as file, av.open(file, options=_OPENING | limit) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise VideoError(f"{label}: no video stream.")
-            stream.codec_context.thread_count = 1
-            if strict:
-                stream.codec_context.options = {"err_detect": "explode"}
-            yield Opened(label, container, stream)
+            codec = stream.codec_context
+            _check_size(
+                label, *((codec.width, codec.height) if codec.width else _header_size(source, label)), most_pixels
+            )
+            codec.thread_count = 1
+            codec.options = limit | ({"err_detect": "explode"} if strict else {})
+            yield Opened(label, container, stream, file, most_pixels)
     except av.FFmpegError as error:
+        if isinstance(error, av.ArgumentError) and stream:  # the decoder's answer to a frame that passes the limit
+            raise VideoError(f"{label}: frames of more than {most_pixels} pixels, or of no valid size.") from error
         raise VideoError(f"{label}: not readable as a video ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise VideoError(f"{label}: its metadata is not UTF-8.") from error
 
 
-def timeline_of(clip: Opened) -> Timeline:
-    packets = [packet for packet in clip.container.demux(clip.stream) if packet.size and not packet.is_discard]
-    if not packets:
+def _open_source(source: Source, label: str) -> BufferedIOBase:
+    try:
+        return io.BytesIO(source) if isinstance(source, bytes) else open_regular(source)
+    except (OSError, NotRegular) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise VideoError(f"{label}: not readable as a video ({reason}).") from error
+
+
+def check_frame_size(clip: Opened, frame: av.VideoFrame) -> None:
+    """Raise VideoError for a frame that is too large."""
+    _check_size(clip.label, frame.width, frame.height, clip.most_pixels)
+
+
+def _check_size(label: str, width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise VideoError(f"{label}: frames of {width} x {height} are more than {most} pixels.")
+
+
+def _header_size(source: Source, label: str) -> tuple[int, int]:
+    """Return the width and height in the headers of a video whose first frame passes the limit, decoding none."""
+    with _open_source(source, label) as file, av.open(file, options=_OPENING | {"skip_frame": "all"}) as container:
+        codec = container.streams.best("video").codec_context
+        return codec.width, codec.height
+
+
+def packets_of(clip: Opened, *more: av.AudioStream) -> Iterator[av.Packet]:
+    """Yield the packets of the video stream, and of `more`, from the container's current position.
+
+    PyAV's own iterators lose memory, some 280 bytes, when they are left before their end and not closed.
+    """
+    with closing(clip.container.demux(clip.stream, *more)) as packets:
+        yield from packets
+
+
+def timeline_of(clip: Opened, most_frames: int = MOST_FRAMES) -> Timeline:
+    """Return the times of a video's frames. VideoError when there are none, or more than `most_frames`."""
+    ticks, keyframes = [], []
+    for packet in packets_of(clip):
+        if packet.size and not packet.is_discard:
+            check_frame_count(clip, len(ticks) + 1, most_frames)
+            ticks.append(packet.pts)
+            if packet.is_keyframe:
+                keyframes.append(packet.pts)
+    if not ticks:
         raise VideoError(f"{clip.label}: the video stream holds no frames.")
-    by_count = clip.container.format.name == "avi" or any(packet.pts is None for packet in packets)
-    if by_count:
-        ticks = np.arange(len(packets), dtype=np.int64)
-        return Timeline(ticks, ticks / declared_rates(clip)[0], ticks[:1], by_count)
-    ticks = np.sort(np.array([packet.pts for packet in packets], dtype=np.int64))
-    keyframes = np.sort(np.array([packet.pts for packet in packets if packet.is_keyframe], dtype=np.int64))
-    return Timeline(ticks, (ticks - ticks[0]) * float(clip.stream.time_base), keyframes, by_count)
+    if by_count := clip.container.format.name == "avi" or None in ticks:
+        counted = np.arange(len(ticks), dtype=np.int64)
+        return Timeline(counted, counted / declared_rates(clip)[0], counted[:1], by_count)
+    sorted_ticks = np.sort(np.array(ticks, dtype=np.int64))
+    seconds = (sorted_ticks - sorted_ticks[0]) * float(clip.stream.time_base)
+    return Timeline(sorted_ticks, seconds, np.sort(np.array(keyframes, dtype=np.int64)), by_count)
+
+
+def check_frame_count(clip: Opened, count: int, most: int) -> None:
+    """Raise VideoError for more than `most` frames."""
+    if count > most:
+        raise VideoError(f"{clip.label}: more than {most} frames.")
 
 
 def declared_rates(clip: Opened) -> list[float]:

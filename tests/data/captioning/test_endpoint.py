@@ -1,9 +1,11 @@
+import base64
 import itertools
 import json
 import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 from videodit_data.captioning.captioner import Failure, ask
@@ -270,9 +272,30 @@ def echoes_key(handler: server.Handler) -> None:
     handler.reply(500, b"you sent " + authorization)
 
 
-@pytest.mark.parametrize(
-    "reaction", [echoes_key, sends(KEY.encode(), 401), sends(KEY.encode()), says(KEY), valid_reply]
-)
+def echoes_in_status_line(handler: server.Handler) -> None:
+    handler.wfile.write(b"HTTP/one " + KEY.encode() + b"\r\n\r\n")
+    handler.close_connection = True
+
+
+ESCAPED = "".join(f"\\u{ord(c):04x}" for c in KEY)
+ECHOES = {
+    "in an error": echoes_key,
+    "alone": sends(KEY.encode(), 401),
+    "as no JSON": sends(KEY.encode()),
+    "as the text": says(KEY),
+    "in a caption": says(json.dumps({"short": f"A cube rolls down a long hill of {KEY}."})),
+    "escaped in a caption": says('{"short": "A cube rolls down a long hill of ' + ESCAPED + '."}'),
+    "half escaped": says('{"short": "A cube rolls down a long hill of \\u0073' + KEY[1:] + '."}'),
+    "in a key of the reply": says(json.dumps({KEY: "A cube rolls down a long hill."})),
+    "quoted": sends(quote(KEY, safe="").replace(".", "%2E").encode(), 500),
+    "in base64": sends(base64.b64encode(f"Bearer {KEY}".encode()), 403),
+    "cut": sends(KEY[:14].encode() + b"...", 401),
+    "in the status line": echoes_in_status_line,
+    "not at all": valid_reply,
+}
+
+
+@pytest.mark.parametrize("reaction", ECHOES.values(), ids=ECHOES.keys())
 def test_the_key_is_sent_and_appears_in_no_output(stub, endpoint, clips, monkeypatch, caplog, reaction):
     monkeypatch.setenv("EYES_KEY", KEY)
     caplog.set_level(logging.DEBUG)
@@ -283,7 +306,9 @@ def test_the_key_is_sent_and_appears_in_no_output(stub, endpoint, clips, monkeyp
     except EndpointDown as error:
         output = str(error)
     assert stub.requests[0][1]["Authorization"] == f"Bearer {KEY}"
-    assert KEY not in output + caplog.text + repr(asker.config) + repr(asker.identity) + repr(asker)
+    written = output + caplog.text + repr(asker.config) + repr(asker.identity) + repr(asker)
+    assert not any(KEY[at : at + 12] in written for at in range(len(KEY) - 11))
+    assert base64.b64encode(KEY.encode()).decode()[:16] not in written
 
 
 @pytest.mark.parametrize("value", [None, " ", "two words", "line\nbreak", "schlüssel"])

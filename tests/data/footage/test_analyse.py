@@ -228,3 +228,13 @@ def test_a_configuration_goes_through_json():
     assert AnalysisConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     with pytest.raises(ValueError, match="looks, step and text_seconds above 0"):
         MeasureConfig(looks=0)
+
+
+@pytest.mark.parametrize("size", [(2, 40), (16, 400), (16, 2048), (24, 96), (400, 16), (2, 2)])
+def test_frames_of_any_shape_are_analyzed(size, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (12, *size, 3), np.uint8)
+    with Isolated("videodit_data.footage.worker:run", Limits(seconds=60)) as work:  # a crash would be its own
+        video.encode(tmp_path / "x.mp4", frames, 8)
+        arguments = {"what": "analysis", "config": CONFIG.to_json(), "most_pixels": 2**26}
+        (clip,) = Analysis.from_json(work(tmp_path / "x.mp4", name="x.mp4", **arguments)).clips
+    assert clip.frames == 12 and clip.measures["motion"] > 0

@@ -146,3 +146,10 @@ def test_footage_and_data_set_may_lie_on_another_file_system(toy: Path, footage:
     assert not [path for path in (toy / "set.partial").rglob("*") if path.is_file()]
     assert build(["toy://raw"], "toy://set", CONFIG, beam_options=IN_MEMORY) == built_manifest
     assert FileSystems.exists("toy://set/manifest.json")
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3", "hdfs", "http", "toy", "a+b.c-d"])
+def test_only_a_path_that_starts_with_a_scheme_is_remote(scheme: str):
+    assert file_system.is_remote(f"{scheme}://bucket/x")
+    for local in (f"{scheme}:/bucket/x", f"/data/{scheme}://x", f"./{scheme}://x", f"-{scheme}://x", scheme, "x"):
+        assert not file_system.is_remote(local)

@@ -192,6 +192,12 @@ def test_sources_that_all_fail_are_told(tmp_path: Path):
         build([str(tmp_path / "raw")], tmp_path / "set", CONFIG, beam_options=IN_MEMORY)
 
 
+def test_one_process_at_a_time_builds_a_data_set(footage: Path, tmp_path: Path):
+    with manifest.lock(tmp_path / "set"), pytest.raises(ValueError, match="set is in use by"):
+        build([str(footage)], tmp_path / "set", CONFIG, beam_options=IN_MEMORY)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_thing_at_the_place_stays(footage: Path, tmp_path: Path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.txt").write_text("mine")

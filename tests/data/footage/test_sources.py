@@ -82,17 +82,21 @@ def test_captions_come_from_files_and_tables_and_what_is_no_video_is_named(folde
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "reason", "names"),
     [
-        ({"file": "a.mp4", "caption": "x", "start": "soon"}, "line 1: expected seconds under 'start', not 'soon'"),
-        ({"file": "a.mp4", "caption": "x", "start": 3, "stop": 2}, "line 1: it starts at 3 s and stops at 2 s"),
-        ({"file": "a.mp4", "caption": "x", "clip": 7}, "line 1: expected a clip's id under 'clip'"),
+        ({"caption": "x", "start": "soon"}, """expected seconds under 'start', not "soon\"""", ["a.mp4", "b.mp4"]),
+        ({"caption": "x", "start": 3, "stop": 2}, "it starts at 3 s and stops at 2 s", ["a.mp4", "b.mp4"]),
+        ({"caption": "x", "clip": 7}, "expected a clip's id under 'clip', not 7", ["a.mp4", "b.mp4"]),
+        ({"caption": 5}, "expected 'caption', a text, or 'captions', a list of texts", ["b.mp4"]),
     ],
 )
-def test_a_table_that_cannot_be_read_names_the_line(folder: Path, row: dict, message: str):
-    (folder / "captions.jsonl").write_text(json.dumps(row))
-    with pytest.raises(ValueError, match=message):
-        gather([str(folder)])
+def test_an_odd_row_costs_its_part_or_its_source(folder: Path, row: dict, reason: str, names: list[str]):
+    rows = [{"file": "a.mp4"} | row, {"file": "b.mp4", "caption": "y"}]
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    gathered = gather([str(folder / "*.mp4")])
+    assert [each.name for each in gathered.sources] == names
+    assert gathered.unusable == (("a.mp4", f"an odd row of its captions (line 1 of captions.jsonl: {reason})"),)
+    assert gathered.sources[-1].rows == (Row("b.mp4", Captions(("y",))),)
 
 
 def test_input_that_is_none_or_not_clear_is_refused(folder: Path):
@@ -111,7 +115,8 @@ def test_each_input_has_its_own_source_and_table_and_each_file_comes_once(folder
         (other / name).write_text(name)
     (other / "captions.csv").write_text("file,caption\nd.mp4,of nasa\ngone.mp4,nothing\n")
     (other / "again.mp4").symlink_to(folder / "a.mp4")
-    gathered_input = gather([str(folder), str(folder / "sub"), str(other), f"{other}/d.*"])
+    inputs = [str(folder), str(folder / "sub"), str(other), f"{other}/d.*"]
+    gathered_input = gather(inputs, follow_links=True)
     assert [(each.name, each.source, [row.captions.texts for row in each.rows]) for each in gathered_input.sources] == [
         ("a.mp4", "raw", [("of raw",)]),
         ("b.mp4", "raw", []),
@@ -146,3 +151,55 @@ def test_names_of_any_bytes_are_reported_and_end_no_line(folder: Path):
     odd = gather([os.fsdecode(renamed)])
     assert odd.digest and {each.source for each in odd.sources} == {"raw\\xff"}
     assert Source.from_json(odd.sources[0].to_json()) == odd.sources[0]
+
+
+@pytest.mark.parametrize("pattern", ["", "/*", "/**", "/**/*.mp4", "/**/*"])
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_links_out_of_the_footage_are_named_unless_they_are_followed(folder: Path, pattern: str, follow_links: bool):
+    other = folder.with_name("other")
+    (other / "deep").mkdir(parents=True)
+    (other / "deep" / "d.mp4").write_text("d")
+    (folder / "loop").symlink_to(folder)
+    (folder / "sub" / "loop").symlink_to("..")
+    (folder / "dir.mp4").symlink_to(other)  # a folder
+    (folder / "out.mp4").symlink_to(other / "deep" / "d.mp4")
+    (folder / "proc.mp4").symlink_to("/proc/self/environ")
+    (folder / "a.txt").symlink_to("/proc/self/environ")
+    os.mkfifo(folder / "pipe.mp4")
+    found = gather([f"{folder}{pattern}"], follow_links=follow_links)
+    names, reasons = [each.name for each in found.sources], dict(found.unusable)
+    deep = pattern != "/*"
+    assert {"b.mp4"} <= set(names) and "proc.mp4" not in names and "pipe.mp4" not in names
+    assert "a.txt cannot be used: a link into /proc" in reasons["a.mp4"]
+    assert reasons["proc.mp4"] == "a link into /proc, which is never read"
+    assert reasons["pipe.mp4"] == "a pipe, and no file"
+    if follow_links:
+        assert len({"out.mp4", "dir.mp4/deep/d.mp4"} & set(names)) == 1  # one file, by one of its names
+        assert not deep or reasons.get("loop") == "a link to a folder that is read already"
+    else:
+        assert "out.mp4" not in names and "a link out of its folder" in reasons["out.mp4"]
+        assert "a link out of its folder" in reasons["dir.mp4"] and "only --follow-links reads it" in reasons["loop"]
+
+
+def test_a_file_that_is_named_is_read_wherever_its_link_leads(folder: Path):
+    other = folder.with_name("other")
+    other.mkdir()
+    (other / "link.mp4").symlink_to(folder / "a.mp4")
+    assert [each.name for each in gather([str(other / "link.mp4")]).sources] == ["link.mp4"]
+    os.mkfifo(other / "pipe.mp4")
+    with pytest.raises(ValueError, match="matches no video"):
+        gather([str(other / "pipe.mp4")])
+
+
+@pytest.mark.parametrize("target", ["/proc/self/environ", "../elsewhere.csv", "nowhere"])
+def test_a_table_that_is_found_lies_in_its_folder_and_one_that_is_requested_anywhere(folder: Path, target: str):
+    (folder.parent / "elsewhere.csv").write_text("file,caption\na.mp4,one\n")
+    (folder / "captions.csv").symlink_to(target)
+    if target == "nowhere":
+        assert dict(gather([str(folder)]).unusable)["captions.csv"].startswith("a link to nothing")
+        return
+    with pytest.raises(ValueError, match=r"captions\.csv cannot be read as a caption table: a link"):
+        gather([str(folder)])
+    if target.startswith(".."):
+        for options in ({"captions": str(folder / "captions.csv")}, {"follow_links": True}):
+            assert gather([str(folder)], **options).sources[0].rows[0].captions.texts == ("one",)

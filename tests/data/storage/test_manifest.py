@@ -188,3 +188,25 @@ def test_damage_is_found(tmp_path: Path):
     shard.unlink()
     with pytest.raises(ValueError, match=r"clips-00001-of-00002\.array_record is missing"):
         manifest.load(tmp_path / "set")
+
+
+def test_one_process_at_a_time_builds_a_data_set(tmp_path: Path):
+    with manifest.lock(tmp_path / "set"):
+        with pytest.raises(
+            ValueError, match=r"set is in use by .*, process \d+, since .*: wait for its end or stop it"
+        ):
+            manifest.build(tmp_path / "set", make, 5, info={})
+        assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
+
+
+def test_what_another_process_has_built_in_the_meantime_is_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lock = manifest.lock
+
+    def wait(directory: Path):
+        monkeypatch.undo()
+        manifest.build(directory, make, 5, info={})
+        return lock(directory)
+
+    monkeypatch.setattr(manifest, "lock", wait)
+    assert manifest.build(tmp_path / "set", lambda numbers: iter(()), 5, info={}).clips == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import random
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +24,15 @@ from videodit_data.reading.reader_config import ReaderConfig
 from videodit_data.reading.sample import ClipShape, decode_pixels
 from videodit_data.reading.text_inputs import TokenizedText
 from videodit_data.storage import manifest
+from videodit_data.storage.shard_check import ChangedShard, ShardCheck
+from videodit_data.tfds import fields as tfds_fields
 from videodit_data.tfds import index as tfds_index
 from videodit_data.tfds.export import export
+from videodit_data.tfds.paths import DatasetFiles
 from videodit_data.tfds.reader import in_words
 from videodit_data.tokenizer import NoTokenizer
 
+from tests.data.mutations import mutate, to_json
 from tests.data.tfds.sets import png, video_feature, write
 from videodit.cli import main
 
@@ -194,7 +201,7 @@ def test_what_cannot_be_served_is_left_out_by_name(tmp_path: Path, caplog: pytes
         "no caption": (good, ["", " \n"]),
         "a caption is not UTF-8": (good, [b"\xff"]),
         "frames of different sizes": ([*good, png(clip(1, 8, 8)[0])], ["a"]),
-        "picture 1 cannot be decoded (UnidentifiedImageError)": ([good[0], b"no image"], ["a"]),
+        "picture 1 cannot be decoded (no picture of a known format)": ([good[0], b"no image"], ["a"]),
         "no frames": ([], ["a"]),
     }
     examples = [{"video": v, "texts": t, "key": f"bad {n}"} for n, (v, t) in enumerate(bad.values())]
@@ -260,6 +267,20 @@ def test_the_index_is_kept_until_the_files_change(tmp_path: Path, monkeypatch: p
     assert open_dataset(path).manifest == first.manifest and scans == [1, 1]
 
 
+def test_files_exchanged_behind_the_index_are_found_by_their_hashes(tmp_path: Path) -> None:
+    """The index tells files by size and time: what has both is only found by reading it."""
+    features = {"video": video_feature((None, 16, 24, 3)), "caption": tfds.features.Text()}
+    directory = write(tmp_path, features, {"train": [{"video": pngs(clip(3)), "caption": "a cube"}]})
+    path = f"tfds:{directory}/train?fps=8"
+    assert ShardCheck([open_dataset(path)]).checked == 1
+    (file,) = directory.glob("*.array_record*")
+    before = file.stat()
+    file.write_bytes(b"?" + file.read_bytes()[1:])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ChangedShard, match=rf"{file.name} has sha256"):
+        ShardCheck([open_dataset(path)])
+
+
 def test_an_index_that_cannot_be_kept_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     example = {"video": pngs(clip(5)), "text": "a"}
     directory = write(tmp_path, {"video": video_feature(ANY), "text": TEXT}, {"train": [example]})
@@ -311,7 +332,7 @@ def test_what_is_not_array_record_is_refused(tmp_path: Path, two_texts: Path) ->
         for each in two_texts.iterdir():
             text = each.read_bytes()
             (copy / each.name).write_bytes(text.replace(*map(str.encode, change), 1) if each.name == file else text)
-        with pytest.raises(ValueError, match=r"prepared as tfrecord|not a TFDS data set that can be read"):
+        with pytest.raises(ValueError, match=r"prepared as tfrecord|features.json: not JSON"):
             open_dataset(f"tfds:{copy}/train?fps=8&caption=one")
 
 
@@ -372,3 +393,32 @@ def test_commands_take_them(tfds_path: str, tmp_path: Path, capsys: pytest.Captu
     assert "every clip is served" in capsys.readouterr().out
     assert main(["data", "inspect", "tfds:nowhere/train?fps=8"]) == 2
     assert "No TFDS data set at nowhere" in capsys.readouterr().err
+
+
+def test_descriptions_of_wrong_types_are_refused_by_file(two_texts: Path, tmp_path: Path) -> None:
+    copy, rng, refused = tmp_path / "copy", random.Random("tfds"), 0
+    shutil.copytree(two_texts, copy)
+    for name in ("dataset_info.json", "features.json"):
+        document = json.loads((two_texts / name).read_text())
+        for _ in range(60):
+            (copy / name).write_text(to_json(mutate(document, rng)[1]))
+            try:
+                files = DatasetFiles.read(copy, "train", "tfds:copy/train")
+                tfds_fields.choose(tfds_fields.fields(files.features), "", ("one",), "")
+            except ValueError as error:
+                refused += 1
+                assert str(error).isprintable() and re.search(r"copy|features\.json|feature", str(error)), error
+            else:
+                assert [(part.skip, part.take) for part in files.parts] == [(0, 2)]
+        (copy / name).write_text(json.dumps(document))
+    assert refused > 40
+    (copy / "one.labels.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(ValueError, match=r"one\.labels\.txt: not UTF-8"):
+        DatasetFiles.read(copy, "train", "tfds:copy/train")
+    (copy / "one.labels.txt").unlink()
+    text = (copy / "dataset_info.json").read_text()
+    assert '"2"' in text
+    for lie in ('"5"', '"1000000000000"'):
+        (copy / "dataset_info.json").write_text(text.replace('"2"', lie, 1))
+        with pytest.raises(ValueError, match=r"dataset_info\.json has examples 0 to \d+ of .*, which holds 2"):
+            DatasetFiles.read(copy, "train", "tfds:copy/train")

@@ -26,3 +26,9 @@ def probe(path: str, *, name: str, flag: str) -> int:
         Path(flag).write_text(kills_left[1:])
         os.kill(os.getpid(), signal.SIGKILL)
     return video.probe(path, name=name).frames
+
+
+def decode_for_ever(path: str, *, name: str) -> None:
+    """Create a file with the suffix ".decoding", and work in native code that keeps the interpreter's lock."""
+    Path(path).with_suffix(".decoding").touch()
+    pow(3, 10**9)

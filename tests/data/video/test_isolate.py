@@ -1,13 +1,19 @@
 """Functions called in processes of their own: results come back, and a crash is an error of one file."""
 
+import json
 import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import av
 import numpy as np
 import pytest
 from videodit_data import video
+from videodit_data.boundary import child_process
 from videodit_data.video import VideoError, isolate
-from videodit_data.video.isolate import Isolated, Limits, Verifier
+from videodit_data.video.isolate import Isolated, Limits
 
 
 @pytest.fixture
@@ -45,8 +51,9 @@ def test_large_files_have_more_time(film):
     endless = film.parent / "endless.mp4"
     os.mkfifo(endless)
     message = r"endless.mp4: takes longer than 0.2 seconds"
-    with Verifier(Limits(seconds=0.2)) as verifier, pytest.raises(VideoError, match=message):
-        verifier(endless, name="endless.mp4")
+    reader = Isolated("tests.data.video.isolated:read_bytes", Limits(seconds=0.2))
+    with reader, pytest.raises(VideoError, match=message):
+        reader(endless, name="endless.mp4")
 
 
 WORK = "videodit_data.footage.worker:run"
@@ -89,3 +96,25 @@ def test_a_process_that_cannot_start_is_reported(film):
     message = r"No process for videodit_data\.nowhere:nothing"
     with Isolated("videodit_data.nowhere:nothing") as nothing, pytest.raises(RuntimeError, match=message):
         nothing(film)
+
+
+def test_a_process_whose_parent_does_not_end_it_ends_itself(tmp_path):
+    function = "tests.data.video.isolated:decode_for_ever"
+    process = child_process.start([sys.executable, "-m", isolate.__name__, function, "1000", str(os.getpid())])
+    assert process.stdout.readline() == b"ready\n"
+    request = {"path": str(tmp_path / "a.mp4"), "name": "a.mp4", "arguments": {}, "seconds": 0.1}
+    process.communicate(json.dumps(request).encode() + b"\n")
+    assert process.returncode == -signal.SIGALRM
+
+
+def test_processes_that_were_closed_are_not_started_again(film, tmp_path):
+    with Isolated("tests.data.video.isolated:decode_for_ever") as decode, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(decode, film)
+        while not film.with_suffix(".decoding").exists():
+            time.sleep(0.01)
+        decode.close()
+        with pytest.raises((RuntimeError, VideoError)):
+            call.result()
+        with pytest.raises(RuntimeError):
+            decode(film)
+    assert all(worker._process is None for worker in decode._all)

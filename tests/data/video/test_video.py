@@ -1,6 +1,9 @@
+import ctypes
+import gc
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -258,3 +261,33 @@ def test_pictures_are_scaled_by_their_areas() -> None:
     scaled = video.resample_pictures(frames, 8.0, fps=8, frames=3, size=(16, 20))
     means = frames.reshape(3, 16, 2, 20, 3, 3).mean((2, 4))
     assert np.abs(scaled - means).max() <= 1
+
+
+MALLINFO2 = ["arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"]
+
+
+class Mallinfo2(ctypes.Structure):
+    """What glibc says of its heaps."""
+
+    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in MALLINFO2]
+
+
+def bytes_in_use() -> int:
+    """Return the bytes that C code has allocated and not freed."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        pytest.skip("the C library does not tell what is allocated: it is not glibc 2.33 or later")
+    mallinfo2.restype = Mallinfo2
+    gc.collect()
+    return mallinfo2().uordblks
+
+
+def test_a_decoded_clip_leaves_no_memory_behind(clip: Path):
+    data, calls, growth = clip.read_bytes(), 12, []
+    for _ in range(3):
+        before = bytes_in_use()
+        for _ in range(calls):
+            video.decode_clip(data, fps=8, frames=1, start_seconds=0.5)
+        growth.append((bytes_in_use() - before) / calls)
+    assert min(growth) < 50, "what is allocated once is in one of them, what is lost at every call in all"
