@@ -25,8 +25,8 @@ def import_attribute(name: str, kind: str) -> Any:
         sys.path.append(cwd)
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{kind} '{name}' cannot be imported: {error}") from error
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the latter two for an odd name
+        raise ValueError(f"{kind} {name[:80]!r} cannot be imported: {error!s:.200}") from error
 
 
 def _origin(entry: object) -> tuple[str, str]:
@@ -68,9 +68,9 @@ class Registry(Generic[T]):
         if ":" in name:
             return import_attribute(name, self._kind)
         if name not in self.names():
-            near = difflib.get_close_matches(name, self._entries, n=1)
+            near = difflib.get_close_matches(name[:80], self._entries, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(self.names())}, or MODULE:ATTRIBUTE"
-            raise ValueError(f"there is no {self._kind} '{name}': {hint}")
+            raise ValueError(f"there is no {self._kind} {name[:80]!r}: {hint}")
         return self._entries[name]
 
     def names(self) -> list[str]:

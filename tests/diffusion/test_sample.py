@@ -59,8 +59,9 @@ def test_the_config_reaches_every_part():
     ("settings", "message"),
     [
         ({"solver": "ddim"}, "'ddim' is unknown"),
-        ({"order": 5}, "order 5"),
-        ({"steps": 0}, "0 steps"),
+        ({"order": 5}, "^order is 5: it must be from 1 to 3$"),
+        ({"steps": 10**9}, "^steps is 1000000000: it must be from 1 to 100000$"),
+        ({"steps": 0}, "^steps is 0: it must be from 1 to 100000$"),
         ({"shift": 0.0}, "shift is 0.0"),
     ],
 )

@@ -63,6 +63,20 @@ def test_a_shape_is_compiled_once(workdir, monkeypatch):
     assert len(traces) == 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"frames": 0}, {"height": -16}, {"width": 10**12}, {"fps": 0}, {"fps": float("nan")}, {"batch": 0}),
+        *({"steps": 10**9}, {"guidance": float("nan")}, {"tile": 0}, {"seed": 2**64}),
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range_are_refused(model, options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=rf"^{name} is {value}: it must be from"):
+        model.generate(PROMPTS[0], **{"steps": 2} | options)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])
 def test_a_video_is_saved_as_the_command_saves_it(model, workdir, tmp_path, suffix):
     ours = model.generate(PROMPTS[0], steps=2, seed=5).save(str(tmp_path / f"ours{suffix}"))

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from videodit_data.formats import open_dataset
 from videodit_data.reading.clip_window import Window
 from videodit_data.reading.sample import ClipShape, decode_window
 from videodit_data.reading.text_inputs import CachedText, TokenizedText
-from videodit_data.storage import manifest
+from videodit_data.storage import manifest, shard_check
 from videodit_data.storage.embeddings import Embeddings
 from videodit_data.tokenizer import Tokenizer
 from videodit_data.toyworld import build
@@ -176,6 +177,31 @@ def test_without_an_autoencoder_clips_are_copied(root, encoded, tmp_path):
     assert copied.items() >= {name: of for name, of in source.items() if name != "manifest.json"}.items()
     texts = {name: of for name, of in contents(encoded).items() if name.startswith("text")}
     assert texts and copied.items() >= texts.items()
+
+
+def test_one_run_at_a_time_encodes_to_a_directory(root, tmp_path, capsys):
+    with manifest.lock(tmp_path / "copied"):
+        assert run("data", "encode", root / "clips", "--text", root / "text", "--out", tmp_path / "copied") == 2
+        assert f"{tmp_path / 'copied'} is in use by " in capsys.readouterr().err
+        assert os.listdir(tmp_path) == [".copied.lock"]
+
+
+def test_latents_of_a_shard_that_was_exchanged_are_discarded(root, encoded, tmp_path, monkeypatch, capsys, caplog):
+    """It is found when all is encoded: what the shard was exchanged for must not be taken up by the next command."""
+    shutil.copytree(root / "clips", tmp_path / "clips")
+    shard = min((tmp_path / "clips").glob("*.array_record"))
+    original = shard.read_bytes()
+    monkeypatch.setattr(shard_check, "AT_ONCE", -1)
+    monkeypatch.setattr(shard_check, "RATE", 1.0)  # so that it is found at the end
+    shard.write_bytes(b"?" + original[1:])
+    options = ("data", "encode", tmp_path / "clips", "--out", tmp_path / "out", *command(root, tmp_path / "out")[5:])
+    assert run(*options) == 2
+    assert f"exchanged: {shard.name} has sha256" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+    shard.write_bytes(original)
+    assert run(*options) == 0
+    assert "unfinished shards made from other input are discarded" in caplog.text
+    assert contents(tmp_path / "out") == contents(encoded)
 
 
 def test_encoding_latents_preserves_embeddings_and_dropped_clips(root, encoded, tmp_path):

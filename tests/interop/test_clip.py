@@ -36,8 +36,8 @@ def test_grey_is_near_the_mean_of_clip_s_training_set():
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("hidden_act", "relu", "CLIP's is gelu or quick_gelu"),
-        ("num_hidden_layers", 1, "it must be at least 2"),
+        ("hidden_act", "relu", "hidden_act must be one of 'gelu', 'quick_gelu', not 'relu'"),
+        ("num_hidden_layers", 1, "num_hidden_layers is 1: it must be from 2"),
     ],
 )
 def test_encoders_that_are_not_clip_s_are_refused(key, value, sentence):

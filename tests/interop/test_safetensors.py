@@ -77,9 +77,9 @@ def test_truncated_and_other_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"dtype": "F8_E4M3"}, "a of .* has the type F8_E4M3: supported types are F64, F32"),
-        ({"shape": [3, 5]}, r"a of .* has 48 bytes, which is not the size of F32 of \[3, 5\]"),
-        ({"data_offsets": [-4, 44]}, "a of .* has 48 bytes"),
+        ({"dtype": "F8_E4M3"}, "header is invalid: a: dtype is 'F8_E4M3': supported types are F64, F32"),
+        ({"shape": [3, 5]}, r"a: data_offsets make 48 bytes, which is not the size of F32 of \[3, 5\]"),
+        ({"data_offsets": [-4, 44]}, r"a: data_offsets is \(-4, 44\): each of its numbers must be from 0"),
     ],
 )
 def test_invalid_tensors_are_named(tmp_path, change, sentence):
@@ -89,6 +89,71 @@ def test_invalid_tensors_are_named(tmp_path, change, sentence):
     replace_header(file, header)
     with pytest.raises(ValueError, match=sentence):
         Weights(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"a": [0, 48], "b": [40, 50]}, "b of .* overlaps another tensor: it starts at byte"),
+        ({"b": [52, 62], "c": [62, 64]}, "b of .* leaves a gap: it starts at byte"),
+        ({"c": [2**40, 2**40 + 2]}, "(c|empty) of .* leaves a gap"),
+        ({"a": [0, 48, 96]}, r"a.data_offsets must be a tuple of 2 \(an int, an int\), not \[0, 48, 96\]"),
+        ({"a": ["0", 48]}, r"a.data_offsets\[0\] must be an int, not '0'"),
+        ({"a": 5}, "a.data_offsets must be a tuple of 2"),
+    ],
+)
+def test_tensors_lie_one_after_the_other(tmp_path, changes, sentence):
+    (file,) = write(tmp_path, "model", outputs(ARRAYS))
+    header = read_header(file)
+    for name, offsets in changes.items():
+        header[name]["data_offsets"] = offsets
+    replace_header(file, header)
+    with pytest.raises(ValueError, match=sentence):
+        Weights(file)
+
+
+def test_bytes_of_no_tensor_are_refused(tmp_path):
+    (file,) = write(tmp_path, "model", outputs(ARRAYS))
+    file.write_bytes(file.read_bytes() + b"more")
+    with pytest.raises(ValueError, match=r"ends at byte \d+, its last tensor at \d+: the rest belongs to none"):
+        Weights(file)
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        (b"[]", r"its header is invalid: it must be a group of keys, not \[\]"),
+        (b'{"a": 5}', "its header is invalid: a must be a group of keys, not 5"),
+        (b'{"a": {}, "a": {}}', "its header is invalid: the key 'a' is there twice"),
+        (b'{"a": {"dtype": "F32", "shape": [1]}}', "key 'a.data_offsets' is missing"),
+        (b'{"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}', r"a: shape is \(-1, -1\): each"),
+        (b"\xff\xff", "it is not UTF-8: byte 0 is 0xff"),
+    ],
+)
+def test_headers_of_other_shapes_are_refused(tmp_path, header, sentence):
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match=sentence):
+        Weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "sentence"),
+    [
+        ({"a": 5}, "weight_map.a must be a string, not 5"),
+        ([], "weight_map must be a group of keys, each of them a string"),
+        (
+            {"a": "../model.safetensors"},
+            "weight_map.a is '../model.safetensors': it must be a file in the index's folder",
+        ),
+        ({"a": "/dev/zero"}, "weight_map.a is '/dev/zero'"),
+        ({"a": ""}, "weight_map.a is ''"),
+        ({"a": ".."}, "weight_map.a is '..'"),
+    ],
+)
+def test_an_index_names_files_beside_it(tmp_path, weight_map, sentence):
+    (tmp_path / f"model{INDEX}").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match=sentence):
+        Weights(tmp_path)
 
 
 def test_an_index_and_its_files_must_agree(tmp_path):

@@ -93,7 +93,7 @@ def test_a_shift_that_is_not_fixed_is_refused(name):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"_class_name": "DDIMScheduler"}, "the scheduler is DDIMScheduler: those supported are FlowMatchEuler"),
+        ({"_class_name": "DDIMScheduler"}, "_class_name is DDIMScheduler: the schedulers supported are FlowMatchEuler"),
         ({"prediction_type": "epsilon"}, "prediction_type is 'epsilon' .* only 'flow_prediction' is supported"),
         ({"num_train_timesteps": 500}, "num_train_timesteps is 500 .* only 1000 is supported"),
         ({"disable_corrector": [0]}, r"disable_corrector is \[0\] .* only \[\] is supported"),

@@ -27,9 +27,9 @@ def test_reference_weights_give_reference_outputs(golden, name):
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("model_type", "bert", "it should be t5 or umt5"),
-        ("feed_forward_proj", "relu", "version 1.1 has 'gated-gelu'"),
-        ("dense_act_fn", "gelu", "version 1.1 has 'gelu_new'"),
+        ("model_type", "bert", "model_type must be one of 't5', 'umt5', not 'bert'"),
+        ("feed_forward_proj", "relu", "feed_forward_proj must be 'gated-gelu', not 'relu'"),
+        ("dense_act_fn", "gelu", "dense_act_fn must be 'gelu_new', not 'gelu'"),
     ],
 )
 def test_other_encoders_are_refused(golden, key, value, sentence):

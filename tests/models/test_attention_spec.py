@@ -185,8 +185,8 @@ def test_packed_sequences_have_full_attention_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tile": (2, 0, 2)}, "attention.tile is"),
-        ({"window": 0}, "attention.window is at least 1 and sinks at least 0; got 0 and 0"),
+        ({"tile": (2, 0, 2)}, r"^tile is \(2, 0, 2\): each of its numbers must be from 1"),
+        ({"window": 0}, "^window is 0: it must be from 1"),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(change, message):

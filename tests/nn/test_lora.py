@@ -63,5 +63,5 @@ def test_targets_that_fit_nothing_name_what_there_is():
         adapt(random_model(), LoRAConfig(targets="attn1"), rngs=nnx.Rngs(1))
     with pytest.raises(ValueError, match="not a pattern"):
         LoRAConfig(targets="(")
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="rank is 0: it must be from 1"):
         LoRAConfig(rank=0)

@@ -1,5 +1,8 @@
 """Checkpoints: the whole state and the data iterator's position, written while training goes on."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -9,17 +12,29 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import LatestN
 
+from videodit.checkpoint.checksums import checksum_json, compute_checksums
+from videodit.checkpoint.disk_error import describe_last_step, describe_write_error
+from videodit.checkpoint.newest_whole import DamagedCheckpoint, Reading, find_newest_whole
+from videodit.checkpoint.orbax_errors import describe_error, silence_orbax
+from videodit.parallel.distributed import is_main_process, on_main_process
+
 Weights = Literal["params", "ema"]
 StateT = TypeVar("StateT")
 # An array that several devices hold is cut among them to be written; below this it is not worth compiling that.
 MIN_SLICE_BYTES = 1 << 20
+DAMAGED = "damaged_checkpoints"
+"""The directory, beside that of the checkpoints, of those that a resuming run could not read."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written; those from before are whole."""
 
 
 class Checkpoints:
     """The checkpoints of one run; a context manager, which waits for the last one at the end.
 
     A checkpoint appears under its final name when it is complete: one that was cut off while being written is never
-    seen, and is cleared away when the run resumes.
+    seen, and is cleared away when the run resumes. It holds checksums of all of its arrays.
 
     Args:
         directory: where they are; created if missing.
@@ -27,50 +42,111 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int):
-        options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
+        self._directory = directory.absolute()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=LatestN(keep),
+            cleanup_tmp_directories=True,
+            # Otherwise threads wait for a directory that could not be created, and keep a failed process for minutes.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+        )
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=MIN_SLICE_BYTES)
         registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
         handlers = {
             "state": ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
             "loader": ocp.JsonCheckpointHandler(),
+            "checksums": ocp.JsonCheckpointHandler(),
         }
-        self._manager = ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=options)
+        silence_orbax()
+        if is_main_process():
+            for path in directory.glob("*.orbax-checkpoint-tmp*"):
+                if path.is_symlink():  # Orbax clears away directories alone
+                    path.unlink()
+        self._saving, self._bytes = 0, 0  # step and size of the last save
+        self._manager = ocp.CheckpointManager(self._directory, item_handlers=handlers, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        # What already ends the run is not replaced by what it does to a save.
+        with contextlib.suppress(Exception) if kind else self._explain_errors():
+            self._manager.close()
 
     def latest_step(self) -> int | None:
-        """Return the step of the last complete checkpoint, waiting for one that is being written."""
-        self._manager.wait_until_finished()
+        """Return the step of the last complete checkpoint, waiting for one that is being written.
+
+        Raises:
+            SaveError: when it could not be written.
+        """
+        with self._explain_errors():
+            self._manager.wait_until_finished()
         return self._manager.latest_step()
 
     def save(self, step: int, state: PyTree, iterator_state: Any) -> None:
         """Start to write the state and the data iterator's position (plain JSON) unless this step has been saved.
 
         Returns when the arrays have been copied, so that the next step may consume them.
+
+        Raises:
+            SaveError: when this checkpoint, or the one before it, could not be written.
         """
-        if step not in self._manager.all_steps():
+        self.latest_step()
+        if step in self._manager.all_steps():
+            return
+        self._saving, self._bytes = step, sum(x.nbytes for x in jax.tree.leaves(state))
+        with self._explain_errors():
+            checksums = {"arrays": compute_checksums(state), "loader": checksum_json(iterator_state)}
             items = ocp.args.Composite(
-                state=ocp.args.PyTreeSave(state), loader=ocp.args.JsonSave({"state": iterator_state})
+                state=ocp.args.PyTreeSave(state),
+                loader=ocp.args.JsonSave({"state": iterator_state}),
+                checksums=ocp.args.JsonSave(checksums),
             )
             self._manager.save(step, args=items, force=True)
 
-    def restore(self, abstract: StateT) -> tuple[StateT, Any] | None:
+    @contextlib.contextmanager
+    def _explain_errors(self) -> Iterator[None]:
+        """Turn any error of a save, in whatever thread, into a `SaveError`."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # of a process that is gone, or of a device
+            raise
+        except Exception as error:  # Orbax and TensorStore raise anything
+            path = self._directory / str(self._saving)
+            sentence = describe_write_error(error, path, needed=self._bytes, workdir=self._directory.parent)
+            if sentence is None:
+                last = max((step for step in _steps_in(self._directory) if step != self._saving), default=None)
+                sentence = f"the checkpoint {path} could not be written ({describe_error(error)}); "
+                sentence += describe_last_step(last)
+            raise SaveError(sentence) from error
+
+    def restore(self, abstract: StateT, *, strict: bool = False) -> tuple[StateT, Any] | None:
         """Restore the last state, sharded as `abstract` says, and the data iterator's position; None if there is none.
+
+        A checkpoint that cannot be read is put aside, in `DAMAGED`, and the one before it is taken.
 
         Args:
             abstract: shapes with shardings.
+            strict: refuse to take an earlier one.
+
+        Raises:
+            ValueError: when there are checkpoints, and none can be read; with `strict` when the last one cannot.
         """
-        step = self._manager.latest_step()
-        if step is None:
+
+        def read(folder: Path) -> Reading[tuple[StateT, Any]]:
+            checksums, loader = _read_checksums(folder), _read_json(folder, "loader").get("state")
+            if checksums and checksums.get("loader") != checksum_json(loader):
+                raise DamagedCheckpoint("the data iterator's position is not what was saved")
+            state = _read_arrays(folder, abstract)
+            return Reading((state, loader), state, checksums and checksums["arrays"])
+
+        steps = _steps_in(self._directory)
+        if not steps:
             return None
-        state = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract))
-        items = ocp.args.Composite(state=state, loader=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=items)
-        return restored["state"], restored["loader"]["state"]
+        newest = find_newest_whole(self._directory, steps, read, strict=strict)
+        if newest.damaged:
+            on_main_process(lambda: _put_aside(self._directory, newest.damaged))
+            self._manager.reload()
+        return newest.value
 
 
 def checkpoint_step(directory: Path, step: int | None = None) -> int:
@@ -79,43 +155,111 @@ def checkpoint_step(directory: Path, step: int | None = None) -> int:
     Raises:
         ValueError: when there is no such checkpoint, naming those that there are.
     """
-    steps = sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
-    if not steps:
-        raise ValueError(f"there is no checkpoint in {directory}")
-    if step is None:
-        return steps[-1]
-    if step not in steps:
-        raise ValueError(f"there is no checkpoint of step {step} in {directory}, only of {', '.join(map(str, steps))}")
-    return step
+    return _candidate_steps(directory, step)[-1]
 
 
 def save_params(directory: Path, params: PyTree, buffers: PyTree) -> None:
     """Write a checkpoint of step 0 with weights alone, array by array: at most one more is in memory meanwhile."""
-    handler = ocp.PyTreeCheckpointHandler(save_concurrent_gb=1, use_compression=False)
+    handlers = {
+        "state": ocp.PyTreeCheckpointHandler(save_concurrent_gb=1, use_compression=False),
+        "checksums": ocp.JsonCheckpointHandler(),
+    }
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-    with ocp.CheckpointManager(directory.absolute(), item_handlers={"state": handler}, options=options) as manager:
-        items = {"params": params, "buffers": buffers}
-        manager.save(0, args=ocp.args.Composite(state=ocp.args.PyTreeSave(items)), force=True)
+    items = {"params": params, "buffers": buffers}
+    with ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=options) as manager:
+        checksums = ocp.args.JsonSave({"arrays": compute_checksums(items)})
+        manager.save(0, args=ocp.args.Composite(state=ocp.args.PyTreeSave(items), checksums=checksums), force=True)
 
 
 def restore_params(
-    directory: Path, step: int, weights: Weights, params: PyTree, buffers: PyTree, *, on_host: bool = False
-) -> tuple[PyTree, PyTree]:
+    directory: Path,
+    step: int | None,
+    weights: Weights,
+    params: PyTree,
+    buffers: PyTree,
+    *,
+    on_host: bool = False,
+    strict: bool = False,
+) -> tuple[PyTree, PyTree, int]:
     """Restore the parameters and the buffers of one checkpoint, for inference; nothing else of it is read.
 
     Args:
         directory: the run's checkpoints.
+        step: the checkpoint; None is the last one that can be read.
         weights: the averaged parameters ("ema") or the last ones ("params").
         params, buffers: shapes with shardings (`nn.state.abstract_arrays`); the run may have had other devices.
         on_host: read NumPy arrays, and use no device memory.
+        strict: refuse to take an earlier checkpoint than the last.
+
+    Returns:
+        The parameters, the buffers and the step that they are of.
+
+    Raises:
+        ValueError: as `checkpoint_step`, and when what is to be read is damaged.
     """
     item = {weights: params, "buffers": buffers}
+
+    def read(folder: Path) -> Reading[dict[str, PyTree]]:
+        checksums = _read_checksums(folder)
+        arrays = _read_arrays(folder, item, on_host=on_host, partial=True)
+        return Reading(arrays, arrays, checksums and checksums["arrays"])
+
+    newest = find_newest_whole(directory, _candidate_steps(directory, step), read, strict=strict)
+    return newest.value[weights], newest.value["buffers"], newest.step
+
+
+def _steps_in(directory: Path) -> list[int]:
+    return sorted(ocp.utils.checkpoint_steps(directory)) if directory.is_dir() else []
+
+
+def _candidate_steps(directory: Path, step: int | None) -> list[int]:
+    """Return the steps of all checkpoints, or the one that is asked for; ValueError as `checkpoint_step`."""
+    steps = _steps_in(directory)
+    if not steps:
+        raise ValueError(f"there is no checkpoint in {directory}")
+    if step is not None and step not in steps:
+        raise ValueError(f"there is no checkpoint of step {step} in {directory}, only of {', '.join(map(str, steps))}")
+    return steps if step is None else [step]
+
+
+def _read_arrays(folder: Path, abstract: StateT, *, on_host: bool = False, partial: bool = False) -> StateT:
+    """Read arrays of the checkpoint in a folder."""
     if on_host:
-        restore_args = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), item)
+        restore_args = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), abstract)
     else:
-        restore_args = ocp.checkpoint_utils.construct_restore_args(item)
-    args = ocp.args.PyTreeRestore(item, restore_args=restore_args, partial_restore=True)
-    options, handlers = ocp.CheckpointManagerOptions(create=False), {"state": ocp.PyTreeCheckpointHandler()}
-    with ocp.CheckpointManager(directory.absolute(), item_handlers=handlers, options=options) as manager:
-        state = manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-    return state[weights], state["buffers"]
+        restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
+    args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=partial)
+    return ocp.PyTreeCheckpointHandler().restore(_item(folder, "state"), args=args)
+
+
+def _read_checksums(folder: Path) -> Mapping[str, Any] | None:
+    """Return the checksums in a checkpoint; None for one of an earlier version, which has none."""
+    if not (folder / "checksums").exists():
+        return None
+    checksums = _read_json(folder, "checksums")
+    if not isinstance(checksums.get("arrays"), Mapping):
+        raise DamagedCheckpoint("its checksums have no arrays")
+    return checksums
+
+
+def _read_json(folder: Path, name: str) -> Mapping[str, Any]:
+    value = ocp.JsonCheckpointHandler().restore(_item(folder, name), args=ocp.args.JsonRestore())
+    if not isinstance(value, Mapping):
+        raise DamagedCheckpoint(f"its {name} holds no group of keys")
+    return value
+
+
+def _item(folder: Path, name: str) -> Path:
+    path = folder.absolute() / name
+    if not path.is_dir():
+        raise DamagedCheckpoint(f"it has no {name}")
+    return path
+
+
+def _put_aside(directory: Path, steps: list[int]) -> None:
+    """Move checkpoints to `DAMAGED`, under a name that is free there."""
+    target = directory.with_name(DAMAGED)
+    target.mkdir(exist_ok=True)
+    for step in steps:
+        names = (f"{step}" if number == 0 else f"{step}-{number}" for number in range(len(list(target.iterdir())) + 1))
+        shutil.move(directory / str(step), target / next(name for name in names if not (target / name).exists()))

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from videodit.checkpoint import latent_stats
-from videodit.checkpoint.checkpoints import Weights, checkpoint_step, restore_params
+from videodit.checkpoint.checkpoints import Weights, restore_params
 from videodit.checkpoint.workdir import read_config
 from videodit.config.io import WorkdirConfig
 from videodit.config.run import DiTRun, ImportedTextEncoder, ImportedVisionEncoder, VAERun
@@ -64,31 +64,37 @@ def restore_model(
     mesh: Mesh | None = None,
     *,
     init: ModelInit | None = None,
+    strict: bool = False,
 ) -> tuple[nnx.Module, int]:
     """Restore the model of a directory; returns it and the step of its checkpoint.
 
     Args:
         config: what the directory holds (`read_config`).
         weights: averaged ("ema") or last ("params") weights; a run without an average has the last ones alone.
-        step: the checkpoint; the last one if None.
+        step: the checkpoint; the last one that can be read if None.
         mesh: the devices to shard it over; None is the first device.
         init: builds the model in place of `build_model`.
+        strict: refuse to take an earlier checkpoint where the last one is damaged.
+
+    Raises:
+        ValueError: when there is no checkpoint, or it is damaged.
     """
-    directory = workdir / "checkpoints"
-    step, weights = checkpoint_step(directory, step), weights if getattr(config, "ema", 0) else "params"
+    weights = weights if getattr(config, "ema", 0) else "params"
     module = abstract_module(init or (lambda rngs: build_model(config, rngs)))
     graphdef, params, buffers = abstract_arrays(module, mesh)
-    restored = restore_params(directory, step, weights, params, buffers)
+    *restored, step = restore_params(workdir / "checkpoints", step, weights, params, buffers, strict=strict)
     if mesh is None and jax.process_count() > 1:  # every process uses its own copy of what all of them hold
         restored = jax.tree.map(jnp.asarray, jax.device_get(restored))
     return nnx.merge(graphdef, *restored), step
 
 
-def restore_over_devices(workdir: Path, weights: Weights = "ema", step: int | None = None) -> nnx.Module:
+def restore_over_devices(
+    workdir: Path, weights: Weights = "ema", step: int | None = None, *, strict: bool = False
+) -> nnx.Module:
     """Restore the model of a directory of any kind, sharded over as many devices as divide it."""
     config = read_config(workdir)
     mesh = widest_mesh(abstract_module(lambda rngs: build_model(config, rngs)))
-    return restore_model(workdir, config, weights, step, mesh)[0]
+    return restore_model(workdir, config, weights, step, mesh, strict=strict)[0]
 
 
 def widest_mesh(module: nnx.Module) -> Mesh | None:
@@ -111,7 +117,7 @@ def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
         ValueError: when the directory holds no trained autoencoder.
     """
     run = read_config_of(workdir, VAERun, NEEDS_VAE)
-    model, step = restore_model(workdir, run, "ema", step, mesh)
+    model, step = restore_model(workdir, run, "ema", step, mesh, strict=True)  # latents are of its last weights
     latent_stats.load(model, workdir)
     return model, run, step
 
@@ -149,8 +155,7 @@ def load_text_encoder_on_host(workdir: Path, run: DiTRun | None = None) -> tuple
     config, directory = read_text_encoder_config(workdir, run), workdir / "checkpoints"
     module = abstract_module(lambda rngs: TextEncoder(config.model, rngs=rngs))
     graphdef, params, buffers = abstract_arrays(module, None)
-    step = checkpoint_step(directory)
-    variables = restore_params(directory, step, "params", params, buffers, on_host=True)
+    *variables, step = restore_params(directory, None, "params", params, buffers, on_host=True)
     return nnx.merge(graphdef, *variables), config, step
 
 

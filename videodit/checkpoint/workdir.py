@@ -1,7 +1,6 @@
 """The directory of a run: it holds one run, and only that run may resume in it."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 import jax
 
 from videodit.checkpoint.atomic_write import write_text_atomically
+from videodit.checkpoint.metrics_file import read_metrics
 from videodit.config.io import WorkdirConfig, from_json, to_json
+from videodit.config.json_file import read_document
 from videodit.config.run import DiTRun, Run
 from videodit.config.schema import to_tree
 from videodit.parallel.distributed import on_main_process
-from videodit.provenance import provenance
+from videodit.provenance import command_line, provenance
 
 CONFIG_FILE, PROVENANCE_FILE = "config.json", "provenance.json"
 
@@ -38,7 +39,8 @@ def prepare_workdir(workdir: Path, run: Run) -> None:
     """Check that a workdir belongs to this run, or is new, and describe the run in it; the main process does.
 
     Raises:
-        ValueError: when it holds another run, naming the keys that differ; nothing has been written then.
+        ValueError: when it holds another run, naming the keys that differ, or damaged metrics; nothing has been
+            written then.
     """
 
     def prepare() -> None:
@@ -46,6 +48,7 @@ def prepare_workdir(workdir: Path, run: Run) -> None:
             raise ValueError(
                 f"{workdir} holds another run: {'; '.join(changes)}; take its configuration or another workdir"
             )
+        read_metrics(workdir)  # a run that resumes keeps what it can read
         workdir.mkdir(parents=True, exist_ok=True)
         describe(workdir, run)
 
@@ -61,7 +64,7 @@ def describe(workdir: Path, config: WorkdirConfig, **facts: Any) -> None:
     if not path.exists() or read_config(workdir) != config:
         write_text_atomically(path, to_json(config))
     devices = [str(device) for device in jax.devices()]
-    facts = provenance(to_json(config), command=sys.argv, devices=devices, **facts)
+    facts = provenance(to_json(config), command=command_line(), devices=devices, **facts)
     write_text_atomically(workdir / PROVENANCE_FILE, json.dumps(facts, indent=2) + "\n")
 
 
@@ -69,12 +72,12 @@ def read_config(workdir: Path) -> WorkdirConfig:
     """Read the configuration of a directory, of this version or an earlier one.
 
     Raises:
-        ValueError: when it has none.
+        ValueError: when it has none, or one that does not describe a run, naming the key.
     """
     path = workdir / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"{workdir} is not a run's directory: it has no {CONFIG_FILE}")
-    return from_json(path.read_text(encoding="utf-8"))
+    return read_document(path, from_json)
 
 
 def resolve_paths(run: DiTRun, workdir: Path) -> DiTRun:

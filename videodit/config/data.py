@@ -1,6 +1,9 @@
 """The data of a run: what is read, and in which shapes."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from videodit.ranges import Count, Positive, Range, Share, Size, check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,14 +16,12 @@ class PackingConfig:
         look_ahead: clips that the rows of a batch are filled from.
     """
 
-    length: int = 0
-    clips: int = 16
-    look_ahead: int = 512
+    length: Count = 0
+    clips: Size = 16
+    look_ahead: Size = 512
 
     def __post_init__(self):
-        for name, least in (("length", 0), ("clips", 1), ("look_ahead", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +34,14 @@ class BucketsConfig:
         that of images. max_upscale: how far a clip may be enlarged at most. Latents have shapes of their own.
     """
 
-    tokens: int = 0
-    resolutions: tuple[int, ...] = (256,)
-    aspects: tuple[float, ...] = (9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9)
-    frames: tuple[int, ...] = (1, 17, 33)
-    max_upscale: float = 1.0
+    tokens: Count = 0
+    resolutions: tuple[Size, ...] = (256,)
+    aspects: tuple[Positive, ...] = (9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9)
+    frames: tuple[Size, ...] = (1, 17, 33)
+    max_upscale: Positive = 1.0
 
     def __post_init__(self):
-        if self.tokens < 0:
-            raise ValueError(f"tokens is {self.tokens}: it must be at least 0")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +65,17 @@ class DataConfig:
 
     path: str
     eval_path: str | None = None
-    frames: int
-    height: int
-    width: int
-    fps: float
-    batch_size: int
-    eval_clips: int = 64
-    text_length: int = 32
-    caption_dropout: float = 0.1
+    frames: Size
+    height: Size
+    width: Size
+    fps: Positive
+    batch_size: Size
+    eval_clips: Size = 64
+    text_length: Size = 32
+    caption_dropout: Share = 0.1
     conditions: tuple[str, ...] = ()
-    num_threads: int = 4
-    prefetch: int = 4
+    num_threads: Annotated[int, Range(1, 4096)] = 4
+    prefetch: Annotated[int, Range(0, 4096)] = 4
     buckets: BucketsConfig = field(default_factory=BucketsConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
 
@@ -90,10 +90,6 @@ class DataConfig:
         return self.packing.length > 0
 
     def __post_init__(self):
-        for name in ("frames", "height", "width", "fps", "batch_size", "eval_clips", "text_length", "num_threads"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
-        if not 0 <= self.caption_dropout <= 1:
-            raise ValueError(f"caption_dropout is {self.caption_dropout}: it is a share from 0 to 1")
+        check_ranges(self)
         if self.packed and self.bucketed:
             raise ValueError("packing.length and buckets.tokens are both above 0: clips are packed or in buckets")

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_dict import placeholder
 
-from videodit.config.schema import describe, from_tree, hints_of, to_tree, type_of, unknown_key
+from videodit.config.schema import describe, from_tree, hints_of, shorten, to_tree, type_of, unknown_key
 from videodit.config.shipped import FOLDER, find_shipped, shipped_folder
 
 Classes = tuple[type, ...]  # of trees that are admitted
@@ -63,8 +63,8 @@ def load(path: str, overrides: Sequence[str] = (), *, among: Classes) -> Any:
 def class_of(kind: Any, among: Classes) -> type:
     """Return the class of that `kind`; ValueError names those there are."""
     classes = {cls.kind: cls for cls in among}
-    if kind not in classes:
-        raise ValueError(f"kind must be {' or '.join(map(repr, classes))}, not {kind!r}")
+    if not isinstance(kind, str) or kind not in classes:
+        raise ValueError(f"kind must be {' or '.join(map(repr, classes))}, not {shorten(kind)}")
     return classes[kind]
 
 

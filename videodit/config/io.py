@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from videodit.config import files
 from videodit.config.files import class_of, to_config_dict
+from videodit.config.json_file import parse_group
 from videodit.config.renames import migrate
 from videodit.config.run import DiTRun, ImportedTextEncoder, ImportedVisionEncoder, Run, VAERun
 from videodit.config.schema import from_tree, to_tree
@@ -32,7 +33,11 @@ def to_json(config: WorkdirConfig) -> str:
     return json.dumps(to_tree(config), indent=2) + "\n"
 
 
-def from_json(text: str) -> WorkdirConfig:
-    """Build the configuration that `to_json` wrote, by this version or an earlier one; ValueError as `from_tree`."""
-    tree = migrate(json.loads(text))
+def from_json(text: str | bytes) -> WorkdirConfig:
+    """Build the configuration that `to_json` wrote, by this version or an earlier one.
+
+    Raises:
+        ValueError: as `parse_group` and `from_tree`.
+    """
+    tree = migrate(parse_group(text))
     return from_tree(class_of(tree.get("kind"), (*RUNS, ImportedTextEncoder, ImportedVisionEncoder)), tree)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from videodit.ranges import Decay, Epsilon, Positive, Share, Size, Steps, Weight, check_ranges
+
 Stored = Literal["float32", "bfloat16"]
 
 
@@ -29,32 +31,25 @@ class OptimConfig:
     """
 
     kind: Literal["adamw", "muon", "adafactor"] = "adamw"
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    warmup: int = 0
-    decay: int = 0
-    final: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.95
-    eps: float = 1e-8
-    muon_rms: float = 0.2
-    weight_decay: float = 0.01
-    clip: float = 1.0
+    warmup: Steps = 0
+    decay: Steps = 0
+    final: Share = 0.0
+    b1: Decay = 0.9
+    b2: Decay = 0.95
+    eps: Epsilon = 1e-8
+    muon_rms: Positive = 0.2
+    weight_decay: Weight = 0.01
+    clip: Weight = 1.0
     params: Stored = "float32"
     moments: Stored = "float32"
-    micro_batches: int = 1
+    micro_batches: Size = 1
 
     def __post_init__(self):
-        if self.lr <= 0:
-            raise ValueError(f"lr is {self.lr}: it must be above 0")
-        if min(self.warmup, self.decay) < 0:
-            raise ValueError(f"warmup is {self.warmup} and decay is {self.decay}: both count steps from 0 up")
-        if self.micro_batches < 1:
-            raise ValueError(f"micro_batches is {self.micro_batches}: it must be at least 1")
+        check_ranges(self)
         if self.moments == "bfloat16" and self.b2 > 0.99:
             raise ValueError(f"b2 is {self.b2}: moments in bfloat16 stand still above 0.99")
-        if self.clip < 0:
-            raise ValueError(f"clip is {self.clip}: it must be above 0, or 0 for no clipping")
 
     def check_steps(self, steps: int) -> None:
         """Raise ValueError when warm-up and decay do not fit in a run of `steps` steps."""

@@ -30,7 +30,10 @@ def migrate(tree: Mapping[str, Any]) -> dict[str, Any]:
         source = _group(migrated, groups)
         if source is not None and old in source:
             *groups, new = now.split(".")
-            _group(migrated, groups, create=True)[new] = source.pop(old)
+            target = _group(migrated, groups, create=True)
+            if target is None:
+                raise ValueError(f"key '{before}' is called '{now}' now, but '{'.'.join(groups)}' is no group of keys")
+            target[new] = source.pop(old)
     for (key, before), now in RENAMED_VALUES.items():
         if migrated.get(key) == before:
             migrated[key] = now

@@ -1,7 +1,7 @@
 """The configuration of a run: one tree of frozen dataclasses."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from videodit.config.data import DataConfig
 from videodit.config.optim import OptimConfig
@@ -15,7 +15,9 @@ from videodit.models.vision import VisionConfig
 from videodit.nn.attention_spec import describe_packing_obstacle
 from videodit.nn.lora import LoRAConfig
 from videodit.parallel.mesh import MeshConfig
+from videodit.ranges import Decay, Range, Steps, Weight, check_ranges
 
+SomeSteps = Annotated[int, Range(1, 2**31 - 1)]
 LatentScale = Literal["channel", "global"]
 LatentSampling = Literal["mean", "sample"]
 
@@ -34,17 +36,17 @@ class Run:
     """
 
     kind: str
-    seed: int = 0
-    steps: int
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    steps: SomeSteps
     data: DataConfig
     optim: OptimConfig = field(default_factory=OptimConfig)
-    ema: float = 0.999
+    ema: Decay = 0.999
     mesh: MeshConfig = field(default_factory=MeshConfig)
-    log_every: int = 10
-    eval_every: int = 1000
-    save_every: int = 1000
-    sample_every: int = 1000
-    keep: int = 2
+    log_every: SomeSteps = 10
+    eval_every: Steps = 1000
+    save_every: Steps = 1000
+    sample_every: Steps = 1000
+    keep: SomeSteps = 2
 
     @property
     def heads(self) -> int:
@@ -52,14 +54,7 @@ class Run:
         return 1
 
     def __post_init__(self):
-        for name in ("steps", "log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("eval_every", "save_every", "sample_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be a number of steps, or 0 for never")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}: a decay lies from 0 up to, but not including, 1")
+        check_ranges(self)
         if self.data.batch_size % self.optim.micro_batches:
             raise ValueError(
                 f"data.batch_size {self.data.batch_size} does not divide into {self.optim.micro_batches} micro_batches"
@@ -80,10 +75,10 @@ class VAERun(Run):
 
     kind: Literal["vae"] = "vae"
     model: VAEConfig
-    l1: float = 1.0
-    l2: float = 0.0
-    gradient: float = 0.0
-    kl: float = 1e-4
+    l1: Weight = 1.0
+    l2: Weight = 0.0
+    gradient: Weight = 0.0
+    kl: Weight = 1e-4
     latent_scale: LatentScale = "channel"
 
     def __post_init__(self):

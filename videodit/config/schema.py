@@ -2,6 +2,9 @@
 
 import dataclasses
 import difflib
+import functools
+import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -11,7 +14,17 @@ from videodit.config.renames import new_name
 
 T = TypeVar("T")
 
-_WORDS = {int: "an int", float: "a float", bool: "true or false", str: "a string", type(None): "None"}
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 3, 60, 60, 60
+
+_WORDS = {
+    int: "an int",
+    float: "a float",
+    bool: "true or false",
+    str: "a string",
+    type(None): "None",
+    dict: "a group of keys",
+}
 
 
 def to_tree(config: Any) -> dict[str, Any]:
@@ -19,33 +32,60 @@ def to_tree(config: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
-def from_tree(cls: type[T], tree: Any, path: str = "") -> T:
+def from_tree(cls: type[T], tree: Any, path: str = "", *, ignore_unknown: bool = False) -> T:
     """Build the dataclass `cls` from nested mappings, checking every key and every type.
 
     Keys left out take their defaults. An int is taken where a float is wanted, a list where a tuple is wanted (JSON).
+    Floats are finite; text is valid Unicode without NUL.
+
+    Args:
+        ignore_unknown: skip keys that `cls` lacks, of documents that others define.
 
     Raises:
         ValueError: naming the key's path, what was given and what would be right (with the nearest key).
     """
     if not isinstance(tree, Mapping):
-        raise ValueError(f"{path or cls.__name__} must be a group of keys, not {tree!r}")
+        raise ValueError(f"{path or cls.__name__} must be a group of keys, not {shorten(tree)}")
     hints = hints_of(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in tree:
-        if key not in fields:
+        if key not in fields and not ignore_unknown:
             raise ValueError(unknown_key(_join(path, key), fields))
     values = {}
     for name, field in fields.items():
         if name in tree:
-            values[name] = _typed(hints[name], tree[name], _join(path, name))
+            values[name] = parse_as(hints[name], tree[name], _join(path, name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"key '{_join(path, name)}' is missing: it needs {describe(hints[name])}")
     try:
         return cls(**values)
     except ValueError as error:
-        raise ValueError(f"{path or 'config'}: {error}") from error
+        raise ValueError(f"{path}: {error}" if path else str(error)) from error
 
 
+def parse_as(hint: Any, value: Any, path: str = "") -> Any:
+    """Return a value in the type of an annotation: scalars, tuples, mappings, dataclasses; errors as `from_tree`."""
+    if dataclasses.is_dataclass(hint):
+        return from_tree(hint, value, path)  # type: ignore[arg-type]
+    for option in _options(hint):
+        accepted, typed = _accept(option, value, path)
+        if accepted:
+            return typed
+    raise ValueError(f"{path or 'it'} must be {describe(hint)}, not {shorten(value)}{_nearest(hint, value)}")
+
+
+def shorten(value: Any) -> str:
+    """Return the first characters of a value's `repr`, which is free of control characters."""
+    text = _repr.repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def printable(name: Any) -> str:
+    """Return a name as it is if it is short and printable, or else as `shorten`."""
+    return name if isinstance(name, str) and name.isprintable() and len(name) <= 200 else shorten(name)
+
+
+@functools.cache
 def hints_of(cls: type) -> dict[str, Any]:
     """Return the annotations of a dataclass by field name."""
     return typing.get_type_hints(cls)
@@ -76,13 +116,15 @@ def describe(hint: Any) -> str:
     """Return in words what values a type annotation admits."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return "one of " + ", ".join(repr(a) for a in args)
+        return "one of " * (len(args) > 1) + ", ".join(repr(a) for a in args)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(a) for a in args)
     if origin is tuple:
         if args[-1] is Ellipsis:
             return f"a tuple, each entry {describe(args[0])}"
         return f"a tuple of {len(args)} ({', '.join(describe(a) for a in args)})"
+    if origin is Mapping:
+        return f"a group of keys, each of them {describe(args[1])}"
     return _WORDS.get(hint) or getattr(hint, "__name__", str(hint))
 
 
@@ -94,19 +136,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _join(group: str, key: str) -> str:
-    return f"{group}.{key}" if group else key
-
-
-def _typed(hint: Any, value: Any, path: str) -> Any:
-    """Check one value against its annotation and return it in that type."""
-    if dataclasses.is_dataclass(hint):
-        return from_tree(hint, value, path)
-    for option in _options(hint):
-        accepted, typed = _accept(option, value, path)
-        if accepted:
-            return typed
-    raise ValueError(f"{path} must be {describe(hint)}, not {value!r}{_nearest(hint, value)}")
+def _join(group: str, key: Any) -> str:
+    return f"{group}.{printable(key)}" if group else printable(key)
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -123,14 +154,37 @@ def _accept(hint: Any, value: Any, path: str) -> tuple[bool, Any]:
         hints = (args[0],) * len(value) if args[-1] is Ellipsis else args
         if len(hints) != len(value):
             return False, None
-        return True, tuple(_typed(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
+        return True, tuple(parse_as(h, v, f"{path}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            return False, None
+        return True, {_text(k, path): parse_as(args[1], v, _join(path, k)) for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return True, from_tree(hint, value, path)  # type: ignore[arg-type]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return True, float(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return True, _finite(value, path)
     if hint is int and isinstance(value, bool):
         return False, None
+    if hint is str and isinstance(value, str):
+        return True, _text(value, path)
     return isinstance(value, hint), value
+
+
+def _finite(value: int | float, path: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{path or 'it'} must be a finite number, not {shorten(value)}")
+    return number
+
+
+def _text(value: str, path: str) -> str:
+    """Return text that can be written to any file and be part of any path."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{path or 'it'} must be text in UTF-8 without NUL, not {shorten(value)}")
+    return value
 
 
 def _nearest(hint: Any, value: Any) -> str:

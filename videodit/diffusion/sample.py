@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 from videodit.diffusion.guidance import Condition, ConditionalVelocityFn, guided
 from videodit.diffusion.solvers import Solver, dpmpp, euler, heun, integrate, unipc
 from videodit.diffusion.timesteps import resolution_shift, schedule
+from videodit.ranges import Guidance, Positive, Range, Share, Size, check_ranges
 
 SOLVERS = ("unipc", "unipc_bh1", "dpmpp", "euler", "heun")
 
@@ -28,26 +30,28 @@ class SamplerConfig:
         order: of UniPC, 1 to 3.
         guidance: classifier-free guidance scale; 1 is no guidance.
         guidance_interval, guidance_rescale: as in `guided`.
-        expert_boundary: the time below which the low-noise expert is used, for models with two experts.
+        expert_boundary: the time below which the low-noise expert is used, for models with two experts; above 1 it is
+            used alone.
         low_noise_guidance: the guidance scale of the low-noise expert; `guidance` if None.
     """
 
-    steps: int = 30
-    shift: float = 1.0
-    base_tokens: int | None = None
-    t_min: float = 0.0
-    t_max: float = 1.0
+    steps: Annotated[int, Range(1, 100_000)] = 30
+    shift: Positive = 1.0
+    base_tokens: Size | None = None
+    t_min: Share = 0.0
+    t_max: Share = 1.0
     closed: bool = False
     quantize_timesteps: bool = False
     solver: str = "unipc"
-    order: int = 2
-    guidance: float = 1.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    guidance_rescale: float = 0.0
-    expert_boundary: float = 0.0
-    low_noise_guidance: float | None = None
+    order: Annotated[int, Range(1, 3)] = 2
+    guidance: Guidance = 1.0
+    guidance_interval: tuple[Share, Share] = (0.0, 1.0)
+    guidance_rescale: Share = 0.0
+    expert_boundary: Annotated[float, Range(0, 2)] = 0.0
+    low_noise_guidance: Guidance | None = None
 
     def __post_init__(self):
+        check_ranges(self)
         make_solver(self.solver, self.order)
         self._schedule(self.shift)
 

@@ -10,6 +10,7 @@ Flow Transformers for High-Resolution Image Synthesis", eq. 23, s = sqrt(tokens 
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int
 
 from videodit.diffusion.path import Times
+from videodit.ranges import Positive, Range, Size, check_ranges
 from videodit.shapes import RandomKey
 
 DISTRIBUTIONS = ("uniform", "logit_normal")
@@ -42,23 +44,16 @@ class TimestepConfig:
     """
 
     distribution: str = "logit_normal"
-    mean: float = 0.0
-    std: float = 1.0
-    shift: float = 1.0
-    base_tokens: int | None = None
+    mean: Annotated[float, Range(-100, 100)] = 0.0
+    std: Positive = 1.0
+    shift: Positive = 1.0
+    base_tokens: Size | None = None
     stratified: bool = True
 
     def __post_init__(self):
         if self.distribution not in DISTRIBUTIONS:
             raise ValueError(f"timestep distribution {self.distribution!r} is unknown: use one of {DISTRIBUTIONS}")
-        if not self.std > 0:
-            raise ValueError(f"timestep std is {self.std}: it must be above 0")
-        if not self.shift > 0:
-            raise ValueError(f"timestep shift is {self.shift}: it must be above 0 (1 is no shift)")
-        if self.base_tokens is not None and self.base_tokens < 1:
-            raise ValueError(
-                f"timestep base_tokens is {self.base_tokens}: it must be at least 1, or None for no effect"
-            )
+        check_ranges(self)
 
 
 def shift_timesteps(t: Times, shift: Shift) -> Times:

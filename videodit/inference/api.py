@@ -21,15 +21,21 @@ from videodit.parallel.mesh import MeshConfig, parse_mesh
 
 
 def load(
-    path: str | Path, *, step: int | None = None, weights: Weights = "ema", mesh: str | MeshConfig | None = None
+    path: str | Path,
+    *,
+    step: int | None = None,
+    weights: Weights = "ema",
+    mesh: str | MeshConfig | None = None,
+    strict: bool = False,
 ) -> "Model":
     """Load a run, one of its checkpoints, or imported weights.
 
     Args:
         path: the directory of a run or of an import, or that of a checkpoint in it (`RUN/checkpoints/STEP`).
-        step: the checkpoint; the last one if None.
+        step: the checkpoint; the last one that is not damaged if None.
         weights: averaged ("ema") or last ("params") weights.
         mesh: the devices to shard over, like "fsdp=4"; None is the first device.
+        strict: refuse to take an earlier checkpoint where the last one is damaged. Autoencoders always do.
 
     Raises:
         ValueError: when there is no such run, or it cannot be sampled from or encode.
@@ -37,18 +43,23 @@ def load(
     workdir, step = _find_checkpoint(Path(path), step)
     config = read_config(workdir)
     if isinstance(config, DiTRun):
-        return load_text_to_video(workdir, step=step, weights=weights, mesh=mesh)
+        return load_text_to_video(workdir, step=step, weights=weights, mesh=mesh, strict=strict)
     if isinstance(config, VAERun):
         return Model(Autoencoder.load(workdir, step=step, mesh=_mesh(mesh)))
     raise ValueError(f"{workdir} holds a run of kind '{config.kind}': load one of kind 'dit' or 'vae'")
 
 
 def load_text_to_video(
-    path: str | Path, *, step: int | None = None, weights: Weights = "ema", mesh: str | MeshConfig | None = None
+    path: str | Path,
+    *,
+    step: int | None = None,
+    weights: Weights = "ema",
+    mesh: str | MeshConfig | None = None,
+    strict: bool = False,
 ) -> "TextToVideoModel":
     """Load a text-to-video model; arguments as `load`. ValueError when the directory holds another kind of model."""
     workdir, step = _find_checkpoint(Path(path), step)
-    pipeline = Pipeline.load(workdir, weights=weights, step=step, mesh=_mesh(mesh))
+    pipeline = Pipeline.load(workdir, weights=weights, step=step, mesh=_mesh(mesh), strict=strict)
     return TextToVideoModel(pipeline.autoencoder, pipeline)
 
 
@@ -187,8 +198,11 @@ class TextToVideoModel(Model):
         """Yield the video of each prompt as soon as its batch is complete; `texts` are the prompts expanded."""
         run = self.pipeline.run
         sampler = run.sampler.override(steps=steps, solver=solver, guidance=guidance)
-        size = (frames or run.data.frames, height or run.data.height, width or run.data.width)
-        fps = fps or run.data.fps
+        size = tuple(
+            default if value is None else value
+            for value, default in ((frames, run.data.frames), (height, run.data.height), (width, run.data.width))
+        )
+        fps = run.data.fps if fps is None else fps
         options: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
         options |= {name: str(path) for name, path in (("image", image), ("last_image", last_image)) if _is_path(path)}
         clips = self.pipeline.generate(

@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from videodit_data.video import encode
 
+from videodit.checkpoint.atomic_write import replace_atomically
 from videodit.inference.contact_sheet import contact_sheet
 from videodit.models.pixels import to_float
 
@@ -26,18 +27,32 @@ def check_suffix(path: Path) -> None:
 def write_clip(
     path: Path, frames: UInt8[np.ndarray, "T Y X 3"], fps: int | float, provenance: Mapping[str, Any]
 ) -> None:
-    """Write a clip as the suffix says (a png is a contact sheet), and its provenance in it and beside it."""
+    """Write a clip as the suffix says (a png is a contact sheet), and its provenance in it and beside it.
+
+    Raises:
+        DiskError: when the disk is full, read-only or failing; no part of the clip is left.
+    """
     check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(path.with_suffix(".json")) as sidecar:
+        sidecar.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        with replace_atomically(path) as file:
+            _write_frames(file, path.suffix.lower(), frames, fps, provenance)
+
+
+def _write_frames(
+    file: Path, kind: str, frames: UInt8[np.ndarray, "T Y X 3"], fps: int | float, provenance: Mapping[str, Any]
+) -> None:
+    """Write a clip, with its provenance in it, as a file of a kind of `SUFFIXES`."""
     comment = json.dumps(provenance)
-    match path.suffix.lower():
+    match kind:
         case ".mp4":
-            encode(path, frames, fps, metadata={"comment": comment})
+            encode(file, frames, fps, metadata={"comment": comment})
         case ".gif":
             first, *rest = [Image.fromarray(frame) for frame in frames]
-            first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, comment=comment)
+            options = {"duration": round(1000 / fps), "loop": 0, "comment": comment}
+            first.save(file, format="GIF", save_all=True, append_images=rest, **options)
         case ".png":
             info = PngInfo()
             info.add_text("videodit", comment)
-            contact_sheet([to_float(frames)], [provenance["prompt"]]).save(path, pnginfo=info)
-    path.with_suffix(".json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+            contact_sheet([to_float(frames)], [provenance["prompt"]]).save(file, format="PNG", pnginfo=info)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
+from videodit_data.video.pictures import opened_picture
 
 from videodit.models.pixels import to_float
 
@@ -20,11 +21,11 @@ def open_image(image: ImageLike) -> Image.Image:
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     try:
-        with Image.open(image) as opened:
+        with opened_picture(image) as opened:
             return opened.convert("RGB")
     except FileNotFoundError:
         raise ValueError(f"there is no image {image}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{image} is not an image that can be read: {error}") from error
 
 

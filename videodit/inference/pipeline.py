@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -40,11 +40,28 @@ from videodit.models.text_to_video import TextToVideo
 from videodit.models.vae import VAE
 from videodit.models.vision import VisionEncoder, normalize
 from videodit.parallel.mesh import MeshConfig, make_mesh
+from videodit.ranges import Range, Size, check_ranges
 
 Frames = UInt8[np.ndarray, "T Y X 3"]
 ConditionValue = ArrayLike | Sequence[int | float] | int | float
 """A value of a further input, for all prompts or one for each."""
 NEEDS_DIT = "to sample, give one of kind 'dit'"
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The numbers of `Pipeline.generate`; ValueError for one that is out of range."""
+
+    frames: Size
+    height: Size
+    width: Size
+    fps: Annotated[int | float, Range(0, 1e9, excluded=0)]
+    seed: Annotated[int, Range(-(2**63), 2**63 - 1)]
+    batch: Size
+    tile: Size | None
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -71,9 +88,15 @@ class Pipeline:
 
     @classmethod
     def load(
-        cls, workdir: Path, *, weights: Weights = "ema", step: int | None = None, mesh: MeshConfig | None = None
+        cls,
+        workdir: Path,
+        *,
+        weights: Weights = "ema",
+        step: int | None = None,
+        mesh: MeshConfig | None = None,
+        strict: bool = False,
     ) -> "Pipeline":
-        """Load a transformer's workdir.
+        """Load a transformer's workdir; arguments as `api.load`.
 
         Raises:
             ValueError: when it, its tokenizer or its autoencoder is missing or of another kind.
@@ -86,12 +109,12 @@ class Pipeline:
         devices = None if mesh is None else make_mesh(mesh, heads=run.heads)
         tokenizer = open_tokenizer(run)
         vae = load_vae(Path(run.vae), mesh=devices)[0]
-        model, step = restore_model(workdir, run, weights, step, devices)
+        model, step = restore_model(workdir, run, weights, step, devices, strict=strict)
         expert = captions = None
         if run.low_noise_expert:
             directory = Path(run.low_noise_expert)
             expert_run = read_config_of(directory, DiTRun, "an expert is needed, of kind 'dit'")
-            expert = restore_model(directory, expert_run, weights, None, devices)[0]
+            expert = restore_model(directory, expert_run, weights, None, devices, strict=strict)[0]
         if run.text_encoder:
             encoder = Path(run.text_encoder)
             captions = CaptionEmbeddings(
@@ -128,11 +151,14 @@ class Pipeline:
             tile: side of the tiles that frames are decoded in, latents; None decodes them whole.
 
         Raises:
-            ValueError: when the model lacks an image or another input that it needs, or is given one it does not take.
+            ValueError: when the model lacks an image or another input that it needs, or is given one it does not take,
+                and for a number out of range.
         """
+        fps = self.run.data.fps if fps is None else fps
+        _Numbers(*size, fps=fps, seed=seed, batch=batch, tile=tile)
         values = self._condition_values(conditions or {}, len(prompts))
         batch = min(batch, len(prompts))
-        fps_B = np.full(batch, fps or self.run.data.fps, np.float32)
+        fps_B = np.full(batch, fps, np.float32)
         with self._on_mesh():
             if self.captions is not None:
                 self.captions.prepare([*prompts, "", negative_prompt])

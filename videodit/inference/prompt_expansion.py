@@ -9,6 +9,8 @@ from videodit_data.captioning.endpoint import Endpoint, EndpointConfig
 from videodit_data.captioning.expand import Expansion, expand
 from videodit_data.captioning.lengths import LENGTHS
 
+from videodit.config.json_file import parse_json
+from videodit.config.schema import parse_as
 from videodit.parallel.distributed import broadcast_text_from_main, on_main_process
 
 
@@ -69,7 +71,8 @@ def expand_prompts(config: PromptExpansion | None, prompts: Sequence[str]) -> li
         return [ExpandedPrompt(prompt) for prompt in prompts]
     expanded: list[dict[str, str | None]] = []
     on_main_process(lambda: expanded.extend(vars(prompt) for prompt in _expand(config, prompts)))
-    return [ExpandedPrompt(**fields) for fields in json.loads(broadcast_text_from_main(json.dumps(expanded)))]
+    fields = parse_json(broadcast_text_from_main(json.dumps(expanded)))
+    return list(parse_as(tuple[ExpandedPrompt, ...], fields, "expanded prompts"))
 
 
 def _expand(config: PromptExpansion, prompts: Sequence[str]) -> list[ExpandedPrompt]:

@@ -1,39 +1,56 @@
 """CLIP's image encoder in transformers' layout (Radford et al. 2021)."""
 
 from collections.abc import Mapping
-from typing import get_args
+from dataclasses import dataclass
+from typing import Annotated
 
+from videodit.config.schema import from_tree
 from videodit.interop.layers import from_heads_rules, layer_norm_rules, linear_rules, to_heads_rules
 from videodit.interop.mapping import Rule
 from videodit.models.vision import Activation, VisionConfig
 from videodit.provenance import JSON
+from videodit.ranges import Epsilon, Range, Size, check_ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    """What is read of the `config.json` of transformers' `CLIPVisionModel`; the last of its blocks is not used."""
+
+    hidden_act: Activation
+    num_hidden_layers: Annotated[int, Range(2, 10_000)]
+    image_size: Size
+    patch_size: Size
+    hidden_size: Size
+    num_attention_heads: Size
+    intermediate_size: Size
+    layer_norm_eps: Epsilon
+
+    def __post_init__(self):
+        check_ranges(self)
+        for whole, part in (("image_size", "patch_size"), ("hidden_size", "num_attention_heads")):
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(
+                    f"{whole} is {getattr(self, whole)}: it must be a multiple of {part}, {getattr(self, part)}"
+                )
 
 
 def parse_config(fields: Mapping[str, JSON]) -> VisionConfig:
     """Return the encoder that a `config.json` of transformers' `CLIPVisionModel` describes.
 
     Raises:
-        ValueError: for an activation that is not CLIP's, and for fewer than two blocks.
+        ValueError: for an activation that is not CLIP's, for fewer than two blocks, and for a field of a wrong type or
+            out of range.
     """
-    if fields["hidden_act"] not in get_args(Activation):
-        choices = " or ".join(get_args(Activation))
-        raise ValueError(
-            f"hidden_act is {fields['hidden_act']!r} in the image encoder's config.json: CLIP's is {choices}"
-        )
-    if fields["num_hidden_layers"] < 2:
-        raise ValueError(
-            f"num_hidden_layers is {fields['num_hidden_layers']} in the image encoder's config.json: it must be at "
-            "least 2"
-        )
+    vision = from_tree(_Fields, fields, ignore_unknown=True)
     return VisionConfig(
-        image_size=fields["image_size"],
-        patch=fields["patch_size"],
-        width=fields["hidden_size"],
-        depth=fields["num_hidden_layers"],
-        num_heads=fields["num_attention_heads"],
-        mlp_width=fields["intermediate_size"],
-        activation=fields["hidden_act"],
-        eps=fields["layer_norm_eps"],
+        image_size=vision.image_size,
+        patch=vision.patch_size,
+        width=vision.hidden_size,
+        depth=vision.num_hidden_layers,
+        num_heads=vision.num_attention_heads,
+        mlp_width=vision.intermediate_size,
+        activation=vision.hidden_act,
+        eps=vision.layer_norm_eps,
     )
 
 

@@ -24,11 +24,13 @@ def export_weights(
     weights: Weights = "ema",
     step: int | None = None,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    strict: bool = False,
 ) -> list[Path]:
     """Export a network as safetensors and config.json in diffusers' layout; on failure nothing is left at `out`.
 
     Args:
         workdir: of a run, or of a network of an imported release.
+        strict: refuse to take an earlier checkpoint where the last one is damaged.
 
     Returns:
         The files.
@@ -44,15 +46,15 @@ def export_weights(
     rules = layout.module.build_rules(config.model)
     file_dtype = np.dtype("float32") if dtype == "float32" else safetensors.DTYPES["BF16"]
     with create_directory(out) as folder:
-        params = _restore_params(config.kind, workdir, weights, step)
+        params = _restore_params(config.kind, workdir, weights, step, strict)
         files = safetensors.write(folder, layout.stem, mapping.export(rules, params, file_dtype))
         (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
     return [out / file.name for file in files]
 
 
-def _restore_params(kind: str, workdir: Path, weights: Weights, step: int | None) -> Arrays:
+def _restore_params(kind: str, workdir: Path, weights: Weights, step: int | None, strict: bool) -> Arrays:
     """Restore the parameters of a directory's main network, sharded over the devices, with adapters merged."""
-    model = restore_over_devices(workdir, weights, step)
+    model = restore_over_devices(workdir, weights, step, strict=strict)
     if kind == "dit":  # the checkpoint also has the text encoder, if that was trained with it
         model = model.dit
         merge(model)

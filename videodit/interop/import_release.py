@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from videodit.checkpoint.restore import widest_mesh
 from videodit.checkpoint.workdir import describe
 from videodit.config.data import DataConfig
 from videodit.config.io import WorkdirConfig
+from videodit.config.json_file import parse_group, read_document, read_json
 from videodit.config.run import DiTRun, ImportedTextEncoder, ImportedVisionEncoder, VAERun
 from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
@@ -29,7 +29,7 @@ from videodit.interop.parts import Part, find_parts
 from videodit.interop.safetensors import sha256
 from videodit.models.text import TextConfig
 from videodit.nn.state import abstract_arrays, abstract_module
-from videodit.provenance import JSON
+from videodit.ranges import Share, check_ranges
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -177,15 +177,27 @@ def _transformer_run(
 
 def _build_sampler(release: Release, kind: ReleaseKind) -> SamplerConfig:
     """Return the sampler of the scheduler's configuration, or UniPC with the kind's shift if there is none."""
-    scheduler = _read_json(release.source / "scheduler" / "scheduler_config.json")
-    fields = scheduler or {"_class_name": schedulers.UNIPC, "flow_shift": kind.shift}
-    boundary = _read_json(release.source / "model_index.json").get("boundary_ratio") or kind.expert_boundary or 0.0
+    scheduler, index = release.source / "scheduler" / "scheduler_config.json", release.source / "model_index.json"
+    if scheduler.is_file():
+        sampler = read_document(
+            scheduler, lambda data: schedulers.parse_sampler(parse_group(data), kind.steps, kind.guidance)
+        )
+    else:
+        fields = {"_class_name": schedulers.UNIPC, "flow_shift": kind.shift}
+        sampler = schedulers.parse_sampler(fields, kind.steps, kind.guidance)
+    boundary = read_json(index, ModelIndex, ignore_unknown=True).boundary_ratio if index.is_file() else None
     return dataclasses.replace(
-        schedulers.parse_sampler(fields, kind.steps, kind.guidance),
-        expert_boundary=boundary,
+        sampler,
+        expert_boundary=boundary or kind.expert_boundary or 0.0,
         low_noise_guidance=kind.low_noise_guidance,
     )
 
 
-def _read_json(path: Path) -> dict[str, JSON]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+@dataclass(frozen=True)
+class ModelIndex:
+    """What is read of diffusers' `model_index.json`."""
+
+    boundary_ratio: Share | None = None
+
+    def __post_init__(self):
+        check_ranges(self)

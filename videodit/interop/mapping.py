@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Sharding
 from jaxtyping import DTypeLike, Shaped
 
-from videodit.interop.safetensors import Output, Tensor, shorten
+from videodit.interop.safetensors import Output, Tensor, enumerate_names
 
 NumpyArray = Shaped[np.ndarray, "..."]
 Order = Sequence[int]
@@ -133,7 +133,7 @@ def check(rules: Iterable[Rule], ours: Mapping[str, Any], theirs: Mapping[str, T
         if name in theirs and theirs[name].shape != shape
     ]
     wrong = [
-        f"{len(names)} {words}: {shorten(names)}"
+        f"{len(names)} {words}: {enumerate_names(names)}"
         for names, words in ((missing, "missing"), (unexpected, "unexpected"), (different, "of another shape"))
         if names
     ]

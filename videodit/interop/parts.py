@@ -1,6 +1,5 @@
 """The networks of a release: found among its files and checked against our networks, before any tensor is read."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
+from videodit.config.json_file import parse_group, read_document
+from videodit.config.schema import parse_as, shorten
 from videodit.interop import mapping, wan, wan_vae
 from videodit.interop.kinds import ExpectedFields, PartName, ReleaseKind, Requirement
 from videodit.interop.reference_layouts import LAYOUT_OF_PART, REFERENCE_LAYOUTS, NetworkConfig
@@ -91,7 +92,7 @@ def _open_part(name: PartName, path: Path, expected: ExpectedFields) -> Part:
         if not _satisfies(fields, key, value):
             words = value.value if isinstance(value, Requirement) else repr(value)
             raise ValueError(
-                f"{key} is {fields.get(key)!r} in the configuration of {folder}, but the kind's "
+                f"{key} is {shorten(fields.get(key))} in the configuration of {folder}, but the kind's "
                 f"{name.replace('_', ' ')} has {words}"
             )
     layout = REFERENCE_LAYOUTS[LAYOUT_OF_PART[name]]
@@ -100,8 +101,8 @@ def _open_part(name: PartName, path: Path, expected: ExpectedFields) -> Part:
         if name == "vae":
             mean_C, std_C = wan_vae.parse_latent_stats(fields)
             buffers = {"latent_mean": mean_C, "latent_std": std_C}
-    except KeyError as error:
-        raise ValueError(f"the config.json of {folder} lacks {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
     weights = _CLEAN[name](dict(opened))
     rules = layout.module.build_rules(cfg)
     part = Part(name, cfg, lambda rngs: layout.make(cfg, rngs=rngs), rules, weights, buffers, opened.files)
@@ -119,7 +120,7 @@ def _satisfies(fields: Mapping[str, JSON], key: str, expected: JSON | Requiremen
         case Requirement.EQUALS_OUT_CHANNELS:
             return value == out_channels
         case Requirement.EXCEEDS_OUT_CHANNELS:
-            return isinstance(value, int) and value > out_channels
+            return isinstance(value, int) and isinstance(out_channels, int) and value > out_channels
     return value == expected or not (expected or value)
 
 
@@ -133,14 +134,17 @@ def _read_fields(name: PartName, folder: Path, expected: ExpectedFields) -> dict
         if name.startswith("transformer") and "num_layers" in expected:
             return wan.COMMON | expected
         raise ValueError(f"{folder} has no config.json, which describes the network of the weights")
-    try:
-        fields = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if name.startswith("transformer") and "dim" in fields and "num_attention_heads" not in fields:
-        attends_image = "image_dim" not in expected or expected["image_dim"] is not None
-        return wan.convert_original_fields(fields, attends_image=attends_image)
-    return fields.get("vision_config", fields) if name == "image_encoder" else fields
+
+    def parse(data: bytes) -> dict[str, JSON]:
+        fields = parse_group(data)
+        if name.startswith("transformer") and "dim" in fields and "num_attention_heads" not in fields:
+            attends_image = "image_dim" not in expected or expected["image_dim"] is not None
+            return wan.convert_original_fields(fields, attends_image=attends_image)
+        if name == "image_encoder":
+            return parse_as(dict, fields.get("vision_config", fields), "vision_config")
+        return fields
+
+    return read_document(path, parse)
 
 
 def _clean_transformer(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,12 +11,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
+from videodit.config.json_file import parse_group, read_json
+from videodit.config.schema import parse_as, printable, shorten
 from videodit.provenance import JSON
+from videodit.ranges import Range, check_ranges
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -103,22 +107,38 @@ def _find(path: Path) -> Path:
     raise ValueError(f"{path} has no .safetensors file and no index of any{hint}")
 
 
+@dataclass(frozen=True)
+class _Index:
+    """An index: the name of the file that each tensor is in."""
+
+    weight_map: Mapping[str, str]
+
+    def __post_init__(self):
+        for tensor, file in self.weight_map.items():
+            if file in ("", "..") or Path(file).name != file:
+                raise ValueError(
+                    f"weight_map.{printable(tensor)} is {shorten(file)}: it must be a file in the index's folder"
+                )
+
+
 def _read_index(index: Path) -> tuple[tuple[Path, ...], dict[str, Tensor]]:
     try:
-        weight_map = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{index} is not an index of safetensors: it needs a 'weight_map' of name to file") from error
+        weight_map = read_json(index, _Index, ignore_unknown=True).weight_map
+    except ValueError as error:
+        raise ValueError(f"{error}; an index of safetensors needs a 'weight_map' of name to file") from error
     files = tuple(index.parent / name for name in sorted(set(weight_map.values())))
     if missing := [file.name for file in files if not file.is_file()]:
         raise ValueError(
-            f"{index.name} lists {len(files)} files, of which {len(missing)} are missing: {shorten(missing)}"
+            f"{index.name} lists {len(files)} files, of which {len(missing)} are missing: {enumerate_names(missing)}"
         )
     tensors: dict[str, Tensor] = {}
     for file in files:
         in_file = read_header(file)
         different = sorted(in_file.keys() ^ {name for name, shard in weight_map.items() if shard == file.name})
         if different:
-            raise ValueError(f"{index.name} and {file.name} disagree on the tensors of the file: {shorten(different)}")
+            raise ValueError(
+                f"{index.name} and {file.name} disagree on the tensors of the file: {enumerate_names(different)}"
+            )
         tensors |= in_file
     return files, tensors
 
@@ -132,29 +152,53 @@ def read_header(file: Path) -> dict[str, Tensor]:
             raise ValueError(f"{file} is not a safetensors file: it does not start with the length of a header")
         if 8 + length > size:
             raise ValueError(f"{file} is truncated: its header should end at byte {8 + length}, the file at {size}")
-        try:
-            header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            entries = [
-                (name, str(entry["dtype"]), tuple(map(int, entry["shape"])), *map(int, entry["data_offsets"]))
-                for name, entry in header.items()
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file} is not a safetensors file: its header is invalid") from error
-    return {name: _tensor(file, size, 8 + length, name, *entry) for name, *entry in entries}
+        header = stream.read(length)
+    try:
+        entries = _parse_header(header)
+    except ValueError as error:
+        raise ValueError(f"{file} is not a safetensors file: its header is invalid: {error}") from error
+    start = end = 8 + length
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        first, last = (start + offset for offset in entry.data_offsets)
+        if first != end:
+            fault = "leaves a gap" if first > end else "overlaps another tensor"
+            raise ValueError(f"{printable(name)} of {file} {fault}: it starts at byte {first} rather than {end}")
+        if last > size:
+            raise ValueError(
+                f"{file} is truncated: {printable(name)} should end at byte {last}, the file ends at {size}"
+            )
+        end = last
+    if end != size:
+        raise ValueError(f"{file} ends at byte {size}, its last tensor at {end}: the rest belongs to none")
+    return {
+        name: Tensor(file, DTYPES[entry.dtype], entry.shape, start + entry.data_offsets[0])
+        for name, entry in entries.items()
+    }
 
 
-def _tensor(
-    file: Path, size: int, start: int, name: str, kind: str, shape: tuple[int, ...], first: int, last: int
-) -> Tensor:
-    if kind not in DTYPES:
-        raise ValueError(f"{name} of {file} has the type {kind}: supported types are {', '.join(DTYPES)}")
-    if start + last > size:
-        raise ValueError(f"{file} is truncated: {name} should end at byte {start + last}, the file ends at {size}")
-    dtype = DTYPES[kind]
-    if first < 0 or last - first != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} of {file} has {last - first} bytes, which is not the size of {kind} of {list(shape)}")
-    return Tensor(file, dtype, shape, start + first)
+@dataclass(frozen=True)
+class _Entry:
+    """A tensor in a header; offsets of its first byte and of the byte after its last, from the end of the header."""
+
+    dtype: str
+    shape: tuple[Annotated[int, Range(0, 2**48)], ...]
+    data_offsets: tuple[Annotated[int, Range(0, 2**60)], Annotated[int, Range(0, 2**60)]]
+
+    def __post_init__(self):
+        check_ranges(self)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {shorten(self.dtype)}: supported types are {', '.join(DTYPES)}")
+        first, last = self.data_offsets
+        if last - first != math.prod(self.shape) * DTYPES[self.dtype].itemsize:
+            raise ValueError(
+                f"data_offsets make {last - first} bytes, which is not the size of {self.dtype} of {list(self.shape)}"
+            )
+
+
+def _parse_header(header: bytes) -> dict[str, _Entry]:
+    tree = parse_group(header)
+    tree.pop("__metadata__", None)
+    return parse_as(Mapping[str, _Entry], tree)
 
 
 @dataclass(frozen=True)
@@ -224,7 +268,7 @@ def _write_file(file: Path, tensors: Mapping[str, Output], metadata: Mapping[str
     os.replace(partial, file)
 
 
-def shorten(names: Sequence[str], limit: int = 6) -> str:
+def enumerate_names(names: Sequence[str], limit: int = 6) -> str:
     """Return the first names of a list in words, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(printable, names[:limit])) + more

@@ -1,13 +1,16 @@
 """diffusers' schedulers as samplers of ours."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
+from videodit.config.schema import from_tree, printable, shorten
 from videodit.diffusion.sample import SamplerConfig
 from videodit.diffusion.timesteps import shift_timesteps
 from videodit.provenance import JSON
+from videodit.ranges import Positive, Range, check_ranges
 
 EULER, UNIPC, DPM = "FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler", "DPMSolverMultistepScheduler"
 
@@ -36,26 +39,41 @@ SUPPORTED_OPTIONS: dict[str, dict[str, JSON]] = {
 """By scheduler: the option values for which its arithmetic equals ours."""
 
 
+@dataclass(frozen=True)
+class _Fields:
+    """What is read of a `scheduler_config.json`, beside its class and the options that are fixed."""
+
+    shift: Positive = 1.0
+    flow_shift: Positive = 1.0
+    solver_order: Annotated[int, Range(1, 3)] = 2
+    solver_type: str | None = None
+
+    def __post_init__(self):
+        check_ranges(self)
+
+
 def parse_sampler(fields: Mapping[str, JSON], steps: int, guidance: float = 1.0) -> SamplerConfig:
     """Return the sampler that a `scheduler_config.json` with a fixed shift describes.
 
     Raises:
-        ValueError: if the scheduler or an option is not supported, or the shift depends on the clip.
+        ValueError: if the scheduler or an option is not supported, the shift depends on the clip, or a field has a
+            wrong type or is out of range.
     """
     kind = check(fields)
     for name in ("use_dynamic_shifting", "use_karras_sigmas", "shift_terminal"):
         if fields.get(name):
             raise ValueError(
-                f"{name} is {fields[name]!r} in the scheduler's configuration: a sampler has a fixed shift"
+                f"{name} is {shorten(fields[name])} in the scheduler's configuration: a sampler has a fixed shift"
             )
-    shift = float(fields.get("shift", 1.0) if kind == EULER else fields.get("flow_shift", 1.0))
-    cfg = SamplerConfig(steps=steps, guidance=guidance, shift=shift, order=fields.get("solver_order", 2))
+    scheduler = from_tree(_Fields, fields, ignore_unknown=True)
+    shift = scheduler.shift if kind == EULER else scheduler.flow_shift
+    cfg = SamplerConfig(steps=steps, guidance=guidance, shift=shift, order=scheduler.solver_order)
     if kind == EULER:  # its first and last sigma are shifted twice
-        return replace(cfg, t_min=_smallest_time(fields, shift), closed=True, solver="euler")
+        return replace(cfg, t_min=_smallest_time(shift), closed=True, solver="euler")
     if kind == DPM:
-        return replace(cfg, t_max=1 - _smallest_time(fields), quantize_timesteps=True, solver="dpmpp")
-    name = "unipc_bh1" if fields.get("solver_type") == "bh1" else "unipc"
-    return replace(cfg, t_min=_smallest_time(fields), quantize_timesteps=True, solver=name)
+        return replace(cfg, t_max=1 - _smallest_time(), quantize_timesteps=True, solver="dpmpp")
+    name = "unipc_bh1" if scheduler.solver_type == "bh1" else "unipc"
+    return replace(cfg, t_min=_smallest_time(), quantize_timesteps=True, solver=name)
 
 
 def check(fields: Mapping[str, JSON]) -> str:
@@ -65,15 +83,17 @@ def check(fields: Mapping[str, JSON]) -> str:
         ValueError: if it or one of its options is not supported.
     """
     kind = fields.get("_class_name")
-    if kind not in SUPPORTED_OPTIONS:
-        raise ValueError(f"the scheduler is {kind}: those supported are {', '.join(SUPPORTED_OPTIONS)}")
+    if not isinstance(kind, str) or kind not in SUPPORTED_OPTIONS:
+        raise ValueError(
+            f"_class_name is {printable(kind)}: the schedulers supported are {', '.join(SUPPORTED_OPTIONS)}"
+        )
     for name, value in SUPPORTED_OPTIONS[kind].items():
         if fields.get(name, value) != value:
             raise ValueError(
-                f"{name} is {fields[name]!r} in the scheduler's configuration: only {value!r} is supported"
+                f"{name} is {shorten(fields[name])} in the scheduler's configuration: only {value!r} is supported"
             )
     return kind
 
 
-def _smallest_time(fields: Mapping[str, JSON], shift: float = 1.0) -> float:
-    return float(shift_timesteps(np.array([1 / fields.get("num_train_timesteps", 1000)]), shift)[0])
+def _smallest_time(shift: float = 1.0) -> float:
+    return float(shift_timesteps(np.array([1 / _ALL["num_train_timesteps"]]), shift)[0])

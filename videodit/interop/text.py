@@ -1,11 +1,15 @@
 """T5 v1.1's and UMT5's encoders in transformers' layout (Raffel et al. 2020; Chung et al. 2023)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
+from videodit.config.schema import from_tree
 from videodit.interop.layers import from_heads_rules, linear_rules, rms_norm_rule, to_heads_rules
 from videodit.interop.mapping import Rule
 from videodit.models.text import TextConfig
 from videodit.provenance import JSON
+from videodit.ranges import Depth, Epsilon, Size, check_ranges
 
 TIED = {"encoder.embed_tokens.weight": "shared.weight"}
 """Names under which files may repeat a tensor, each with the name of the tensor that it repeats."""
@@ -13,35 +17,52 @@ TIED = {"encoder.embed_tokens.weight": "shared.weight"}
 SHARES_BIAS = {"t5": True, "umt5": False}  # whether layers share their position biases
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    """What is read of the `config.json` of transformers' T5 and UMT5; version 1 of T5 has no gate in its MLP."""
+
+    model_type: Literal["t5", "umt5"]
+    feed_forward_proj: Literal["gated-gelu"]
+    dense_act_fn: Literal["gelu_new"] = "gelu_new"
+    vocab_size: Size
+    d_model: Size
+    num_layers: Depth
+    num_heads: Size
+    d_kv: Size
+    d_ff: Size
+    relative_attention_num_buckets: Size
+    relative_attention_max_distance: Size
+    layer_norm_epsilon: Epsilon
+
+    def __post_init__(self):
+        check_ranges(self)
+        buckets, distance = self.relative_attention_num_buckets, self.relative_attention_max_distance
+        if buckets % 4 or distance <= buckets // 4:
+            raise ValueError(
+                f"relative_attention_num_buckets is {buckets} and relative_attention_max_distance {distance}: buckets "
+                "must be a multiple of 4, and the distance above a quarter of them"
+            )
+
+
 def parse_config(fields: Mapping[str, JSON]) -> TextConfig:
     """Return the encoder that a `config.json` of transformers' T5 or UMT5 describes.
 
     Raises:
-        ValueError: for another kind of model, and for version 1 of T5, whose MLP has no gate.
+        ValueError: for another kind of model, for version 1 of T5, whose MLP has no gate, and for a field of a wrong
+            type or out of range.
     """
-    kind = fields.get("model_type")
-    if kind not in SHARES_BIAS:
-        raise ValueError(f"model_type is {kind!r} in the text encoder's config.json: it should be t5 or umt5")
-    if fields.get("feed_forward_proj") != "gated-gelu":
-        raise ValueError(
-            f"feed_forward_proj is {fields.get('feed_forward_proj')!r} in the text encoder's config.json: version 1.1 "
-            "has 'gated-gelu'"
-        )
-    if fields.get("dense_act_fn", "gelu_new") != "gelu_new":
-        raise ValueError(
-            f"dense_act_fn is {fields['dense_act_fn']!r} in the text encoder's config.json: version 1.1 has 'gelu_new'"
-        )
+    t5 = from_tree(_Fields, fields, ignore_unknown=True)
     return TextConfig(
-        vocab_size=fields["vocab_size"],
-        width=fields["d_model"],
-        depth=fields["num_layers"],
-        num_heads=fields["num_heads"],
-        head_dim=fields["d_kv"],
-        mlp_width=fields["d_ff"],
-        num_buckets=fields["relative_attention_num_buckets"],
-        max_distance=fields["relative_attention_max_distance"],
-        shared_bias=SHARES_BIAS[kind],
-        eps=fields["layer_norm_epsilon"],
+        vocab_size=t5.vocab_size,
+        width=t5.d_model,
+        depth=t5.num_layers,
+        num_heads=t5.num_heads,
+        head_dim=t5.d_kv,
+        mlp_width=t5.d_ff,
+        num_buckets=t5.relative_attention_num_buckets,
+        max_distance=t5.relative_attention_max_distance,
+        shared_bias=SHARES_BIAS[t5.model_type],
+        eps=t5.layer_norm_epsilon,
     )
 
 

@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
+from videodit.config.schema import from_tree
 from videodit.interop.layers import (
     from_heads_rules,
     heads_norm_rule,
@@ -12,8 +15,10 @@ from videodit.interop.layers import (
 )
 from videodit.interop.mapping import Rule
 from videodit.models.dit import DiTConfig
+from videodit.nn.embed import Patch
 from videodit.nn.rope import paired_order
 from videodit.provenance import JSON
+from videodit.ranges import Depth, Epsilon, Range, Size, check_ranges
 
 # From the original names to diffusers', in this order.
 RENAMES = (
@@ -54,56 +59,104 @@ COMMON = {"patch_size": [1, 2, 2], "text_dim": 4096, "freq_dim": 256, "eps": 1e-
 """Fields that all releases share, for weights without a configuration."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _OriginalFields:
+    """What is read of the original `config.json` of a transformer."""
+
+    num_heads: Size
+    dim: Size
+    ffn_dim: Size
+    num_layers: Depth
+    in_dim: Size
+    out_dim: Size
+    freq_dim: Size
+    eps: Epsilon
+    patch_size: Annotated[Patch, Range(1, 1024)] = (1, 2, 2)
+    text_dim: Size = 4096
+    cross_attn_norm: bool = True
+    model_type: str | None = None
+
+    def __post_init__(self):
+        check_ranges(self)
+        if self.dim % (2 * self.num_heads):
+            raise ValueError(f"dim is {self.dim}, which does not split into {self.num_heads} num_heads of an even size")
+
+
 def convert_original_fields(fields: Mapping[str, JSON], *, attends_image: bool) -> dict[str, JSON]:
     """Return the original `config.json` of a transformer with diffusers' fields.
 
     Args:
         attends_image: whether it attends to the tokens of images encoded by CLIP.
+
+    Raises:
+        ValueError: for a field of a wrong type or out of range.
     """
-    num_heads, kind = fields["num_heads"], fields.get("model_type")
+    original = from_tree(_OriginalFields, fields, ignore_unknown=True)
     return COMMON | {
-        "patch_size": fields.get("patch_size", COMMON["patch_size"]),
-        "text_dim": fields.get("text_dim", COMMON["text_dim"]),
-        "cross_attn_norm": fields.get("cross_attn_norm", True),
-        "num_attention_heads": num_heads,
-        "attention_head_dim": fields["dim"] // num_heads,
-        "ffn_dim": fields["ffn_dim"],
-        "num_layers": fields["num_layers"],
-        "in_channels": fields["in_dim"],
-        "out_channels": fields["out_dim"],
-        "freq_dim": fields["freq_dim"],
-        "eps": fields["eps"],
-        "image_dim": 1280 if attends_image and kind in ("i2v", "flf2v") else None,
-        "pos_embed_seq_len": 514 if kind == "flf2v" else None,
+        "patch_size": list(original.patch_size),
+        "text_dim": original.text_dim,
+        "cross_attn_norm": original.cross_attn_norm,
+        "num_attention_heads": original.num_heads,
+        "attention_head_dim": original.dim // original.num_heads,
+        "ffn_dim": original.ffn_dim,
+        "num_layers": original.num_layers,
+        "in_channels": original.in_dim,
+        "out_channels": original.out_dim,
+        "freq_dim": original.freq_dim,
+        "eps": original.eps,
+        "image_dim": 1280 if attends_image and original.model_type in ("i2v", "flf2v") else None,
+        "pos_embed_seq_len": 514 if original.model_type == "flf2v" else None,
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    """What is read of the `config.json` of diffusers' `WanTransformer3DModel`."""
+
+    num_attention_heads: Size
+    attention_head_dim: Size
+    ffn_dim: Size
+    num_layers: Depth
+    in_channels: Size
+    out_channels: Size | None
+    patch_size: Annotated[Patch, Range(1, 1024)]
+    text_dim: Size
+    freq_dim: Size
+    eps: Epsilon
+    image_dim: Annotated[int, Range(0, 2**24)] | None = None
+    pos_embed_seq_len: Annotated[int, Range(0, 2**24)] | None = None
+    cross_attn_norm: bool = True
+    qk_norm: Literal["rms_norm_across_heads"] = QK_NORM
+
+    def __post_init__(self):
+        check_ranges(self)
+        if self.attention_head_dim % 2:
+            raise ValueError(f"attention_head_dim is {self.attention_head_dim}: it must be even")
 
 
 def parse_config(fields: Mapping[str, JSON]) -> DiTConfig:
     """Return the transformer that a `config.json` of diffusers' `WanTransformer3DModel` describes.
 
     Raises:
-        ValueError: for an option that is not Wan's.
+        ValueError: for an option that is not Wan's, and a field of a wrong type or out of range.
     """
-    fields = COMMON | fields
-    if fields.get("qk_norm", QK_NORM) != QK_NORM:
-        raise ValueError(f"qk_norm is {fields['qk_norm']!r} in the transformer's config.json: Wan's have {QK_NORM!r}")
-    num_heads, head_dim = fields["num_attention_heads"], fields["attention_head_dim"]
+    wan = from_tree(_Fields, COMMON | fields, ignore_unknown=True)
     return DiTConfig(
-        depth=fields["num_layers"],
-        width=num_heads * head_dim,
-        num_heads=num_heads,
-        mlp_width=fields["ffn_dim"],
-        in_channels=fields["in_channels"],
-        out_channels=fields["out_channels"],
-        patch=tuple(fields["patch_size"]),
-        text_width=fields["text_dim"],
+        depth=wan.num_layers,
+        width=wan.num_attention_heads * wan.attention_head_dim,
+        num_heads=wan.num_attention_heads,
+        mlp_width=wan.ffn_dim,
+        in_channels=wan.in_channels,
+        out_channels=wan.out_channels,
+        patch=wan.patch_size,
+        text_width=wan.text_dim,
         attend_padding=True,
-        image_width=fields.get("image_dim"),
-        image_tokens=(fields.get("pos_embed_seq_len") or 0) if fields.get("image_dim") else 0,
+        image_width=wan.image_dim or None,
+        image_tokens=(wan.pos_embed_seq_len or 0) if wan.image_dim else 0,
         qk_norm="full",
-        cross_attn_norm=fields.get("cross_attn_norm", True),
-        time_freq_dim=fields["freq_dim"],
-        eps=fields["eps"],
+        cross_attn_norm=wan.cross_attn_norm,
+        time_freq_dim=wan.freq_dim,
+        eps=wan.eps,
     )
 
 

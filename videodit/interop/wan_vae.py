@@ -1,40 +1,72 @@
 """Wan's autoencoders, 2.1 and 2.2, in diffusers' layout (arXiv:2503.20314, section 4.1)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 
+from videodit.checkpoint import latent_stats
+from videodit.config.schema import from_tree
 from videodit.interop.mapping import Rule
 from videodit.models.vae import VAEConfig
 from videodit.provenance import JSON
+from videodit.ranges import Range, Size, check_ranges
 
 LatentStats = Float[np.ndarray, "C"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    """What is read of the `config.json` of diffusers' `AutoencoderKLWan`."""
+
+    base_dim: Size
+    dim_mult: tuple[Size, ...]
+    z_dim: Size
+    num_res_blocks: Annotated[int, Range(1, 10_000)]
+    temperal_downsample: tuple[bool, ...]
+    latents_mean: latent_stats.Means
+    latents_std: latent_stats.Deviations
+    decoder_base_dim: Size | None = None
+    patch_size: Annotated[int, Range(1, 1024)] | None = None
+    is_residual: bool = False
+    attn_scales: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        check_ranges(self)
+        if self.attn_scales:
+            raise ValueError(f"attn_scales is {self.attn_scales} in the autoencoder's config.json: Wan's have none")
+        if len(self.dim_mult) != len(self.temperal_downsample) + 1:
+            raise ValueError(
+                f"dim_mult has {len(self.dim_mult)} levels: it must have one more than temperal_downsample, "
+                f"{len(self.temperal_downsample)}"
+            )
+        counts = len(self.latents_mean), len(self.latents_std)
+        if counts != (self.z_dim, self.z_dim):
+            raise ValueError(f"latents_mean and latents_std have {counts} numbers: z_dim is {self.z_dim}")
 
 
 def parse_config(fields: Mapping[str, JSON]) -> VAEConfig:
     """Return the autoencoder that a `config.json` of diffusers' `AutoencoderKLWan` describes.
 
     Raises:
-        ValueError: for an option that is not Wan's.
+        ValueError: for an option that is not Wan's, and a field of a wrong type or out of range.
     """
-    if fields.get("attn_scales"):
-        raise ValueError(f"attn_scales is {fields['attn_scales']} in the autoencoder's config.json: Wan's have none")
-    residual = bool(fields.get("is_residual", False))
-    bases = fields["base_dim"], fields.get("decoder_base_dim") or fields["base_dim"]
-    widths = [[base * factor for factor in fields["dim_mult"]] for base in bases]
-    levels = len(fields["dim_mult"])
+    wan = from_tree(_Fields, fields, ignore_unknown=True)
+    bases = wan.base_dim, wan.decoder_base_dim or wan.base_dim
+    widths = [tuple(base * factor for factor in wan.dim_mult) for base in bases]
     return VAEConfig(
-        latent_channels=fields["z_dim"],
-        channels=tuple(widths[0]),
-        decoder_channels=None if widths[0] == widths[1] else tuple(widths[1]),
-        strides=tuple((1 + bool(time), 2) for time in fields["temperal_downsample"]),
-        patch=fields.get("patch_size") or 1,
-        blocks=fields["num_res_blocks"],
-        upsample_to="same" if residual else "half",
-        shortcuts="levels" if residual else "none",
+        latent_channels=wan.z_dim,
+        channels=widths[0],
+        decoder_channels=None if widths[0] == widths[1] else widths[1],
+        strides=tuple((1 + time, 2) for time in wan.temperal_downsample),
+        patch=wan.patch_size or 1,
+        blocks=wan.num_res_blocks,
+        upsample_to="same" if wan.is_residual else "half",
+        shortcuts="levels" if wan.is_residual else "none",
         quant_conv=True,
-        time_kernel=(3,) * levels,
+        time_kernel=(3,) * len(wan.dim_mult),
         logvar_range=(-30.0, 20.0),
         eps=1e-24,  # torch's normalize bounds the norm itself by 1e-12
     )
@@ -65,8 +97,13 @@ def export_config(cfg: VAEConfig, mean_C: LatentStats, std_C: LatentStats) -> di
 
 
 def parse_latent_stats(fields: Mapping[str, JSON]) -> tuple[LatentStats, LatentStats]:
-    """Return the mean and standard deviation of the latents per channel, which diffusers stores in `config.json`."""
-    return np.asarray(fields["latents_mean"], np.float32), np.asarray(fields["latents_std"], np.float32)
+    """Return the mean and standard deviation of the latents per channel, which diffusers stores in `config.json`.
+
+    Raises:
+        ValueError: as `parse_config`.
+    """
+    wan = from_tree(_Fields, fields, ignore_unknown=True)
+    return np.asarray(wan.latents_mean, np.float32), np.asarray(wan.latents_std, np.float32)
 
 
 def build_rules(cfg: VAEConfig) -> list[Rule]:

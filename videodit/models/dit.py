@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from videodit.nn.rope import Split, default_split, rope_tables
 from videodit.nn.stack import Remat, Stack
 from videodit.parallel.context import TokenSharding
 from videodit.parallel.rules import constrain
+from videodit.ranges import Depth, Epsilon, Positive, Range, Size, check_ranges
 from videodit.shapes import Patches, PerClip, Positions, Segments, Text, TextSegments, Tokens, Video
 
 
@@ -58,32 +59,33 @@ class DiTConfig:
         eps: of every norm.
     """
 
-    depth: int
-    width: int
-    num_heads: int
-    mlp_width: int
+    depth: Depth
+    width: Size
+    num_heads: Size
+    mlp_width: Size
     mlp: MLPKind = "gelu"
-    in_channels: int = 16
-    out_channels: int | None = None
-    patch: Patch = (1, 2, 2)
-    text_width: int = 4096
+    in_channels: Size = 16
+    out_channels: Size | None = None
+    patch: Annotated[Patch, Range(1, 1024)] = (1, 2, 2)
+    text_width: Size = 4096
     attend_padding: bool = False
-    image_width: int | None = None
-    image_tokens: int = 0
+    image_width: Size | None = None
+    image_tokens: Annotated[int, Range(0, 2**24)] = 0
     conditions: tuple[str, ...] = ()
     attention: AttentionSpec = dataclasses.field(default_factory=AttentionSpec)
     qk_norm: QKNorm = "head"
     cross_attn_norm: bool = False
     pooled_text: bool = False
-    time_freq_dim: int = 256
-    rope_theta: float = 10000.0
-    rope_split: Split | None = None
-    fps_reference: float = 16.0
+    time_freq_dim: Size = 256
+    rope_theta: Annotated[float, Range(1, 1e11)] = 10000.0
+    rope_split: Annotated[Split, Range(0, 2**24)] | None = None
+    fps_reference: Positive = 16.0
     remat: Remat = "none"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    eps: float = 1e-6
+    eps: Epsilon = 1e-6
 
     def __post_init__(self):
+        check_ranges(self)
         if self.width % self.num_heads or self.head_dim % 2:
             raise ValueError(f"width {self.width} does not split into {self.num_heads} heads of an even size")
         condition_names(self.conditions)

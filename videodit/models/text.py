@@ -15,6 +15,7 @@ from videodit.nn.norm import RMSNorm
 from videodit.nn.param import gather_param, param
 from videodit.nn.stack import Remat, Stack
 from videodit.parallel.rules import constrain
+from videodit.ranges import Depth, Epsilon, Size, check_ranges
 from videodit.shapes import TextIds, TextMask
 
 _fan_in = initializers.variance_scaling(1.0, "fan_in", "normal")
@@ -35,22 +36,28 @@ class TextConfig:
         dtype: type of activations; parameters, norms and softmax are float32.
     """
 
-    vocab_size: int
-    width: int
-    depth: int
-    num_heads: int
-    head_dim: int
-    mlp_width: int
-    num_buckets: int = 32
-    max_distance: int = 128
+    vocab_size: Size
+    width: Size
+    depth: Depth
+    num_heads: Size
+    head_dim: Size
+    mlp_width: Size
+    num_buckets: Size = 32
+    max_distance: Size = 128
     shared_bias: bool = True
-    eps: float = 1e-6
+    eps: Epsilon = 1e-6
     remat: Remat = "none"
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
+        check_ranges(self)
         if self.num_buckets % 4:
             raise ValueError(f"num_buckets must be a multiple of 4, got {self.num_buckets}")
+        if self.max_distance <= self.num_buckets // 4:
+            raise ValueError(
+                f"max_distance is {self.max_distance}: it must be above {self.num_buckets // 4}, the distances that "
+                f"have buckets of their own among {self.num_buckets}"
+            )
 
 
 def position_buckets(length: int, num_buckets: int, max_distance: int) -> np.ndarray:

@@ -7,7 +7,7 @@ attention in the middle, and a feature cache with which a clip is encoded chunk 
 import dataclasses
 import itertools
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import einops
 import jax
@@ -17,8 +17,10 @@ from jaxtyping import Array, Float
 
 from videodit.nn.conv import CausalConv3d, FrameCache
 from videodit.nn.norm import RMSNorm
+from videodit.ranges import Epsilon, Range, Size, check_ranges
 
 Shortcuts = Literal["none", "strides", "levels"]
+Stride = Annotated[int, Range(1, 2)]
 UpsampleTo = Literal["next", "half", "same"]
 
 
@@ -45,22 +47,23 @@ class VAEConfig:
         dtype: compute type; parameters are float32.
     """
 
-    latent_channels: int = 16
-    channels: tuple[int, ...] = (96, 192, 384, 384)
-    decoder_channels: tuple[int, ...] | None = None
-    strides: tuple[tuple[int, int], ...] = ((1, 2), (2, 2), (2, 2))
-    patch: int = 1
-    blocks: int = 2
+    latent_channels: Size = 16
+    channels: tuple[Size, ...] = (96, 192, 384, 384)
+    decoder_channels: tuple[Size, ...] | None = None
+    strides: tuple[tuple[Stride, Stride], ...] = ((1, 2), (2, 2), (2, 2))
+    patch: Annotated[int, Range(1, 1024)] = 1
+    blocks: Annotated[int, Range(1, 10_000)] = 2
     upsample_to: UpsampleTo = "next"
     shortcuts: Shortcuts = "none"
     quant_conv: bool = False
-    time_kernel: tuple[int, ...] = (3, 3, 3, 3)
+    time_kernel: tuple[Annotated[int, Range(1, 1024)], ...] = (3, 3, 3, 3)
     mid_attention: bool = True
-    logvar_range: tuple[float, float] = (-20.0, 10.0)
-    eps: float = 1e-6
-    dtype: str = "float32"
+    logvar_range: Annotated[tuple[float, float], Range(-80, 80)] = (-20.0, 10.0)
+    eps: Epsilon = 1e-6
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self):
+        check_ranges(self)
         levels = len(self.channels)
         if len(self.strides) != levels - 1 or len(self.time_kernel) != levels:
             raise ValueError(
@@ -71,8 +74,8 @@ class VAEConfig:
             raise ValueError(
                 f"VAEConfig has {levels} channels and {len(self.decoder_channels)} decoder_channels: one a level each."
             )
-        if not set(self.strides) <= {(1, 1), (1, 2), (2, 1), (2, 2)}:
-            raise ValueError(f"VAEConfig.strides is {self.strides}: each must be (time, space), with 1 or 2 for both.")
+        if self.logvar_range[0] >= self.logvar_range[1]:
+            raise ValueError(f"logvar_range is {self.logvar_range}: the first bound must be below the second")
 
     @property
     def time_stride(self) -> int:
@@ -87,7 +90,9 @@ class VAEConfig:
         if (frames - 1) % self.time_stride:
             raise ValueError(f"A clip of {frames} frames cannot be encoded: take 1 + {self.time_stride}k frames.")
         if height % self.space_stride or width % self.space_stride:
-            raise ValueError(f"A clip of {height}x{width} cannot be encoded: take multiples of {self.space_stride}.")
+            raise ValueError(
+                f"A clip of height {height} and width {width} cannot be encoded: take multiples of {self.space_stride}."
+            )
         return (
             1 + (frames - 1) // self.time_stride,
             height // self.space_stride,

@@ -16,6 +16,7 @@ from videodit.nn.mlp import MLP
 from videodit.nn.norm import LayerNorm
 from videodit.nn.param import gather_param, param
 from videodit.nn.stack import Stack
+from videodit.ranges import Depth, Epsilon, Size, check_ranges
 
 Activation = Literal["gelu", "quick_gelu"]
 
@@ -33,17 +34,18 @@ class VisionConfig:
         dtype: type of activations.
     """
 
-    image_size: int = 224
-    patch: int = 14
-    width: int = 1280
-    depth: int = 32
-    num_heads: int = 16
-    mlp_width: int = 5120
+    image_size: Size = 224
+    patch: Size = 14
+    width: Size = 1280
+    depth: Depth = 32
+    num_heads: Size = 16
+    mlp_width: Size = 5120
     activation: Activation = "gelu"
-    eps: float = 1e-5
+    eps: Epsilon = 1e-5
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
+        check_ranges(self)
         if self.image_size % self.patch:
             raise ValueError(f"image_size {self.image_size} is not a multiple of the patch, {self.patch}")
         if self.width % self.num_heads:

@@ -8,13 +8,16 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 from videodit_kernels import attention as kernels
 from videodit_kernels.attention.tiles import Grid
 
+from videodit.ranges import Count, Range, Size, check_ranges
 from videodit.registry import Registry
 
 Mask = kernels.Mask
+PositiveGrid = Annotated[Grid, Range(1, 2**16)]
 FACTORIZED = "factorized"
 
 
@@ -44,20 +47,16 @@ class AttentionSpec:
 
     kind: str = "full"
     pattern: tuple[str, ...] = ()
-    window: int | None = None
-    sinks: int = 0
-    tile: Grid = (2, 8, 8)
-    local_window: Grid = (3, 9, 9)
-    tile_window: Grid = (3, 3, 3)
+    window: Size | None = None
+    sinks: Count = 0
+    tile: PositiveGrid = (2, 8, 8)
+    local_window: PositiveGrid = (3, 9, 9)
+    tile_window: PositiveGrid = (3, 3, 3)
 
     def __post_init__(self):
         for kind in self.kinds:
             ATTENTION_KINDS.get(kind)
-        for name in ("tile", "local_window", "tile_window"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(f"attention.{name} is (t, y, x), each at least 1; got {getattr(self, name)}")
-        if (self.window is not None and self.window < 1) or self.sinks < 0:
-            raise ValueError(f"attention.window is at least 1 and sinks at least 0; got {self.window} and {self.sinks}")
+        check_ranges(self)
 
     @property
     def kinds(self) -> tuple[str, ...]:

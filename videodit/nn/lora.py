@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from videodit.nn.linear import Linear
 from videodit.nn.param import param
+from videodit.ranges import Positive, Size, check_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +28,15 @@ class LoRAConfig:
         targets: pattern (`re.search`) of the paths of the linear maps, as "stack.blocks.attention.q".
     """
 
-    rank: int = 16
-    alpha: float = 16.0
+    rank: Size = 16
+    alpha: Positive = 16.0
     targets: str = r"blocks\.(attention|cross_attention)\.(q|k|v|out)$|blocks\.mlp\.(up|out)$"
 
     def __post_init__(self):
-        if self.rank < 1:
-            raise ValueError(f"lora.rank is {self.rank}: it must be at least 1")
+        check_ranges(self)
         try:
             re.compile(self.targets)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"lora.targets is not a pattern: {error}") from error
 
 

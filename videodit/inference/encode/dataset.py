@@ -4,30 +4,34 @@ Processes share the shards, never a batch. A shard has the same bytes whichever 
 kind (XLA for CPU rounds differently with other numbers of devices), so any number of processes can resume.
 """
 
-import dataclasses
 import functools
 import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import jax
 from videodit_data.formats import format_name, open_dataset
 from videodit_data.storage import embeddings, manifest
 from videodit_data.storage.dataset import Dataset
 from videodit_data.storage.records import RecordSource, even_ranges, shard_name, write_shard
+from videodit_data.storage.shard_check import ChangedShard, ShardCheck
+from videodit_data.storage.whole_file import replace_whole
 from videodit_data.tokenizer import clean_caption
 
 from videodit.checkpoint.identity import vae_identity
 from videodit.checkpoint.restore import load_vae
+from videodit.inference.directory_lock import hold_in_main_process
 from videodit.inference.encode.clip_crops import CropConfig, select_crops
 from videodit.inference.encode.embeddings import CaptionEncoder, TextSource
 from videodit.inference.encode.latents import LatentEncoder
 from videodit.inference.encode.shard_notes import ShardNotes
 from videodit.inference.encode.work_sharing import share_work
-from videodit.parallel.distributed import barrier, on_main_process
+from videodit.parallel.distributed import barrier, broadcast_from_main, is_main_process, on_main_process
 from videodit.provenance import JSON
 
 WriteShard = Callable[[Path], None]
@@ -53,36 +57,65 @@ def encode_dataset(
         dtype: the type that is stored, bfloat16 or float16.
 
     Raises:
-        ValueError: if the data set or an encoder does not exist, options do not fit together, or `out` is something
-            else.
+        ValueError: if the data set or an encoder does not exist, options do not fit together, `out` is something
+            else or is written by another run, or a shard of the data set has changed since it was written.
     """
     if vae is None and (text is None or crops not in (None, CropConfig())):
         raise ValueError("pass an autoencoder, a text encoder or both: buckets and crops need an autoencoder")
     data = open_dataset(dataset)
     if vae is not None and data.manifest.content == "latent":
         raise ValueError(f"{dataset} holds latents already: an autoencoder encodes videos")
-    progress = progress or (lambda *step: None)
+    try:
+        with ShardCheck([data], jax.process_index(), jax.process_count()) as check:
+            return _encode(data, out, vae, text, crops or CropConfig(), dtype, check, progress)
+    except ChangedShard:
+        manifest.distrust(out)
+        raise
+
+
+def _encode(
+    data: Dataset,
+    out: Path,
+    vae: Path | None,
+    text: TextSource | None,
+    crops: CropConfig,
+    dtype: str,
+    check: ShardCheck,
+    progress: manifest.Progress | None,
+) -> manifest.Manifest:
+    """Encode a data set while its shards are checked."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        check.poll()
+        if progress is not None:
+            progress(stage, done, total)
+
     captions = None if text is None else text.open()
     if vae is None:
         clips = ClipShards(_copy_shards(data, data.manifest.shards), {}, [])
     else:
-        clips = _encode_clips(data, vae, crops or CropConfig(), dtype, progress)
+        clips = _encode_clips(data, vae, crops, dtype, report)
     info = _build_info(data.manifest, captions, dtype, clips.info)
     finished = manifest.already_built(out, info)
     barrier("looked for a finished data set")  # before another process creates it
     if finished is not None:
         return finished
-    on_main_process(lambda: manifest.start(out, info))
-    notes = ShardNotes(manifest.partial_directory(out), info)
-    shards = notes.write(clips.write, functools.partial(_describe_shard, captions is not None))
-    if captions is None:
-        texts = _copy_texts(notes, data)
-    else:
-        texts = _encode_captions(notes, (shard["captions"] for shard in shards), captions, dtype, progress)
-    described = [manifest.Described.from_json(shard["described"]) for shard in shards]
-    dropped = [*data.manifest.left_out, *clips.dropped]
-    on_main_process(lambda: manifest.finish(out, described, info=info, left_out=dropped, texts=texts))
-    return manifest.load(out)
+    with hold_in_main_process(manifest.lock(out)):
+        if broadcast_from_main([is_main_process() and manifest.already_built(out, info) is not None])[0]:
+            return manifest.load(out)  # written by another run, in the meantime
+        on_main_process(lambda: manifest.start(out, info))
+        notes = ShardNotes(manifest.partial_directory(out), info)
+        shards = notes.write(clips.write, functools.partial(_describe_shard, captions is not None), ShardDescription)
+        if captions is None:
+            texts = _copy_texts(notes, data)
+        else:
+            texts = _encode_captions(notes, (shard.captions for shard in shards), captions, dtype, report)
+        check.check_rest()
+        described = [shard.described for shard in shards]
+        dropped = [*data.manifest.left_out, *clips.dropped]
+        barrier("read the notes of all shards")  # before they are removed
+        on_main_process(lambda: manifest.finish(out, described, info=info, left_out=dropped, texts=texts))
+        return manifest.load(out)
 
 
 def _build_info(
@@ -123,13 +156,13 @@ def _copy_shards(data: Dataset, shards: Iterable[manifest.Shard | manifest.TextS
         raise ValueError(f"{data.path} has no shards to copy: pass an autoencoder to encode its clips")
 
     def copy(shard: str, path: Path) -> None:
-        source, partial = Path(data.path) / shard, path.with_name(path.name + ".tmp")
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(source.resolve(), partial)
-        except OSError:
-            shutil.copyfile(source, partial)
-        partial.replace(path)
+        source = Path(data.path) / shard
+        with replace_whole(path) as partial:
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(source.resolve(), partial)
+            except OSError:
+                shutil.copyfile(source, partial)
 
     return {shard.name: functools.partial(copy, shard.name) for shard in shards}
 
@@ -168,11 +201,19 @@ def _copy_texts(notes: ShardNotes, data: Dataset) -> Sequence[manifest.TextShard
     return data.manifest.texts
 
 
-def _describe_shard(with_captions: bool, path: Path) -> dict[str, JSON]:
-    """Return what the manifest records of a shard, and its distinct captions, read while the file is in memory."""
+@dataclass(frozen=True)
+class ShardDescription:
+    """What the manifest records of a shard of clips, and its distinct captions."""
+
+    described: manifest.Described
+    captions: tuple[str, ...]
+
+
+def _describe_shard(with_captions: bool, path: Path) -> ShardDescription:
+    """Return the description of a shard, with captions if wanted, read while the file is in memory."""
     records = RecordSource([path]) if with_captions else []
     captions = sorted({clean_caption(caption) for record in records for caption in record.captions})
-    return {"described": dataclasses.asdict(manifest.describe(path)), "captions": captions}
+    return ShardDescription(manifest.describe(path), tuple(captions))
 
 
 def _encode_captions(
@@ -192,8 +233,7 @@ def _encode_captions(
         embeddings.write(path, chunk, encoded, keys, dtype)
 
     shards = {name: functools.partial(write, part) for name, part in embeddings.shards_of(captions).items()}
-    described = notes.write(shards, lambda path: dataclasses.asdict(embeddings.describe(path)))
-    return [manifest.TextShard(**fields) for fields in described]
+    return notes.write(shards, embeddings.describe, manifest.TextShard)
 
 
 def _report(items: Iterable[T], part: range, total: int, what: str, progress: manifest.Progress) -> Iterator[T]:

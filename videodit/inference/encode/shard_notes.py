@@ -3,13 +3,18 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from videodit_data.storage import manifest
 
+from videodit.config.json_file import read_json
 from videodit.inference.encode.work_sharing import share_work
 from videodit.parallel.distributed import on_main_process
 from videodit.provenance import JSON
+
+T = TypeVar("T")
 
 
 class ShardNotes:
@@ -26,13 +31,16 @@ class ShardNotes:
         on_main_process(lambda: self._folder.mkdir(exist_ok=True))
 
     def write(
-        self, shards: Mapping[str, Callable[[Path], None]], describe: Callable[[Path], Mapping[str, JSON]]
-    ) -> list[Mapping[str, JSON]]:
+        self, shards: Mapping[str, Callable[[Path], None]], describe: Callable[[Path], T], description: type[T]
+    ) -> list[T]:
         """Write the missing shards, each in one process; returns the descriptions of all.
 
         Args:
             shards: functions that write a shard, by name.
-            describe: returns the description of a shard.
+            describe: returns the description of a shard, a dataclass of the type `description`.
+
+        Raises:
+            ValueError: when a note is damaged, naming its file.
         """
 
         def exists(name: str) -> bool:
@@ -42,10 +50,10 @@ class ShardNotes:
             path = self.partial / name
             if not path.exists():
                 shards[name](path)
-            manifest.write_whole(self._note(name), json.dumps(describe(path)))
+            manifest.write_whole(self._note(name), json.dumps(asdict(describe(path))))
 
         share_work(list(shards), exists, make)
-        return [json.loads(self._note(name).read_text(encoding="utf-8")) for name in shards]
+        return [read_json(self._note(name), description) for name in shards]
 
     def _note(self, name: str) -> Path:
         return self._folder / f"{name}.json"
