@@ -54,8 +54,8 @@ def test_a_mesh_may_use_some_of_the_devices():
         ({"data": 3}, r"a mesh of data=3, fsdp=1, .* does not fit 8 devices"),
         ({"data": 2, "fsdp": 2}, r"a mesh of data=2, fsdp=2, .* does not fit 8 devices"),
         ({"fsdp": 3}, r"a mesh of data=-1, fsdp=3, .* does not fit 8 devices"),
-        ({"data": -1, "fsdp": -1}, r"at most one of them -1"),
-        ({"data": 0}, r"mesh sizes are positive"),
+        ({"data": -1, "fsdp": -1}, r"at most one of a mesh's sizes is -1"),
+        ({"data": 0}, r"^data is 0: it must be from -1 to 16777216, but not 0$"),
     ],
 )
 def test_sizes_that_do_not_multiply_to_the_devices_are_refused(config, complaint):

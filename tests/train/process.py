@@ -1,7 +1,6 @@
-"""One of several processes of a run; `python -m tests.train.process JSON`, whose keys are `main`'s arguments."""
+"""One of several processes of a run."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -58,7 +57,3 @@ def main(
     whole = jax.sharding.NamedSharding(outcome.state.step.sharding.mesh, jax.sharding.PartitionSpec())
     write("ended", [outcome.step, digest(jax.jit(lambda x: x, out_shardings=whole)(outcome.state))])
     loader.close()
-
-
-if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,7 +58,10 @@ def test_killed_then_terminated_then_finished_is_the_straight_run_bit_for_bit(tm
     _, text = terminated.communicate()
     assert terminated.returncode == 0, text
     stopped = max(checkpoint_steps(tmp_path / "a"))
-    assert f"stopped by SIGTERM; saved at step {stopped}" in " ".join(text.split())
+    text = " ".join(text.split())
+    assert f"stopped by SIGTERM; saved at step {stopped}" in text
+    assert re.search(rf"took over the lock of .*, process {killed.pid}, since .*, which has ended", text)
+    assert not list((tmp_path / "a").glob("run.lock*"))
 
     resumed, straight = finish(tmp_path / "a", stopped + 3), finish(tmp_path / "b", stopped + 3)
     losses = [[(e["step"], e["loss"], e["grad_norm"]) for e in read_metrics(tmp_path / name)] for name in "ab"]

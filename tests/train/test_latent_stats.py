@@ -51,3 +51,13 @@ def test_stored_statistics_are_loaded_and_missing_ones_are_an_error(vae, tmp_pat
     vae.latent_std.set_value(jnp.ones(2))
     latent_stats.load(vae, tmp_path)
     np.testing.assert_array_equal(vae.latent_std[...], before)
+    latent_stats.write(tmp_path, 7, np.zeros(3), np.ones(3))
+    with pytest.raises(ValueError, match=r"json: mean and std have 3 channels, the autoencoder's latents have 2"):
+        latent_stats.load(vae, tmp_path)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, np.nan, np.inf])
+def test_statistics_that_nothing_can_be_divided_by_are_not_written(tmp_path, std):
+    with pytest.raises(ValueError, match=r"^std is .*: each of its numbers must be from 1e-30 to"):
+        latent_stats.write(tmp_path, 7, np.zeros(2), np.array([1.0, std]))
+    assert not list(tmp_path.iterdir())

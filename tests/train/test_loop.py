@@ -1,4 +1,5 @@
 import io
+import json
 import signal
 from dataclasses import replace
 
@@ -6,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
+from videodit_data.storage import directory_lock
+from videodit_data.storage.directory_lock import DirectoryLock
 
 from tests.train.toy import ToyLoader, ToyTask, checkpoint_steps, digest, host_batch, toy_run
 from videodit.checkpoint.metrics_file import read_metrics
@@ -52,6 +55,11 @@ def test_two_and_two_steps_are_four_steps_bit_for_bit(tmp_path):
     with pytest.raises(ValueError, match=r"another run: kl is 0.0001 there and 0.5 here; seed is 0 there and 1 here;"):
         toy_train(other, tmp_path / "b")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "b").rglob("*")} == before
+    with DirectoryLock(tmp_path / "b" / "run.lock", "b"):
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "b").rglob("*")}
+        with pytest.raises(ValueError, match=r"b is in use by .*, process \d+, since"):
+            toy_train(replace(run, steps=6), tmp_path / "b", held_out=held_out)
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "b").rglob("*")} == before
 
 
 def test_sharded_training_is_that_of_one_device(tmp_path):
@@ -104,6 +112,24 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="does not fit 1 devices"):
         toy_train(toy_run(mesh=MeshConfig(fsdp=2)), tmp_path / "b")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_whose_workdir_another_one_took_over_saves_nothing_more(tmp_path, monkeypatch):
+    class Slept(ToyLoader):
+        """A loader during whose last batch the process is stopped for so long that another one takes the lock."""
+
+        def __next__(self):
+            if self.number == 3:
+                owner = json.loads((tmp_path / "run.lock").read_bytes())
+                (tmp_path / "run.lock").write_text(json.dumps(owner | {"token": "another", "host": "far"}))
+                later = directory_lock._now() + 3600
+                monkeypatch.setattr(directory_lock, "_now", lambda: later)
+            return super().__next__()
+
+    with pytest.raises(RuntimeError, match=r"lost the lock of .*, and saves nothing more: .* by .* on far, process"):
+        toy_train(toy_run(steps=8, save_every=2), tmp_path, loader=Slept())
+    assert checkpoint_steps(tmp_path) == [2]
+    assert json.loads((tmp_path / "run.lock").read_bytes())["host"] == "far"
 
 
 def test_data_that_end_are_an_error(tmp_path):

@@ -14,6 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from videodit.parallel.supervisor import PEER_LOST, describe_lost_peer
+
 HEARTBEAT_SECONDS = 30  # of silence after which a process is taken for dead, and ends the others
 JOIN_SECONDS = 300
 BARRIER_SECONDS = 7 * 24 * 3600
@@ -142,11 +144,6 @@ def guard_peer_failures() -> Iterator[None]:
         if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise
         reason = " ".join(str(error).split())[:300]
-        print(
-            f"videodit: process {jax.process_index()} of {jax.process_count()} stops, since another one is gone or "
-            f"cannot be reached ({reason}); look for what ended it, and start all of them again: they resume from the "
-            "last checkpoint",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)
+        who = f"process {jax.process_index()} of {jax.process_count()}"
+        print(describe_lost_peer(who, reason), file=sys.stderr, flush=True)
+        os._exit(PEER_LOST)

@@ -4,11 +4,16 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
+
+from videodit.ranges import Count, Range, check_ranges
+
+AxisSize = Annotated[int, Range(-1, 2**24, excluded=0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +31,14 @@ class MeshConfig:
             and values travel in rings across those groups (arXiv:2310.01889). 0: as many as the heads allow.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    context: int = 1
-    tensor: int = 1
-    ulysses: int = 0
+    data: AxisSize = -1
+    fsdp: AxisSize = 1
+    context: AxisSize = 1
+    tensor: AxisSize = 1
+    ulysses: Count = 0
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 SIZES = "data", "fsdp", "context", "tensor"
@@ -53,8 +61,8 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None, *, h
     sizes = {name: getattr(cfg, name) for name in SIZES}
     named = ", ".join(f"{name}={size}" for name, size in sizes.items())
     free = [name for name, size in sizes.items() if size == -1]
-    if len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1):
-        raise ValueError(f"mesh sizes are positive, at most one of them -1 for the rest; got {named}")
+    if len(free) > 1:
+        raise ValueError(f"at most one of a mesh's sizes is -1, for the rest; got {named}")
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if len(devices) % fixed or (not free and fixed != len(devices)):
         raise ValueError(f"a mesh of {named} does not fit {len(devices)} devices: the sizes must multiply to it")
@@ -73,7 +81,7 @@ def mesh_sizes(mesh: Mesh) -> dict[str, int]:
 def _choose_group(context: int, ulysses: int, heads: int, tensor: int) -> int:
     """Choose how many devices exchange tokens for heads."""
     most = math.gcd(context, heads // tensor) if heads % tensor == 0 else 1
-    if ulysses and (ulysses < 0 or context % ulysses or (heads > 1 and most % ulysses)):
+    if ulysses and (context % ulysses or (heads > 1 and most % ulysses)):
         fits = ", ".join(str(n) for n in range(1, most + 1) if most % n == 0)
         raise ValueError(
             f"ulysses={ulysses} does not divide both context={context} and {heads} heads over tensor={tensor}; "

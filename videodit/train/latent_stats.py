@@ -13,6 +13,7 @@ from videodit.checkpoint import latent_stats
 from videodit.checkpoint.checkpoints import checkpoint_step
 from videodit.checkpoint.restore import NEEDS_VAE, read_config_of, restore_model
 from videodit.config.run import LatentScale, VAERun
+from videodit.inference.directory_lock import lock_workdir
 from videodit.models.pixels import to_float
 from videodit.models.vae import VAE
 from videodit.parallel.distributed import on_main_process, sync_devices
@@ -20,16 +21,21 @@ from videodit.train.batch import HostBatch
 
 
 def measure_latents(workdir: Path, batches: Iterable[HostBatch]) -> None:
-    """Measure the latents of a trained autoencoder, with averaged weights, unless that has been done."""
+    """Measure the latents of a trained autoencoder, with averaged weights, unless that has been done.
+
+    Raises:
+        ValueError: when another process writes in the workdir.
+    """
     due = latent_stats.measured_step(workdir) != checkpoint_step(workdir / "checkpoints")
     sync_devices("latents")  # before one writes what others look for
     if not due:
         return
-    run = read_config_of(workdir, VAERun, NEEDS_VAE)
-    model, step = restore_model(workdir, run)
-    assign_latent_stats(model, batches, run.latent_scale)
-    mean, std = np.asarray(model.latent_mean[...]), np.asarray(model.latent_std[...])
-    on_main_process(lambda: latent_stats.write(workdir, step, mean, std))
+    with lock_workdir(workdir):
+        run = read_config_of(workdir, VAERun, NEEDS_VAE)
+        model, step = restore_model(workdir, run, strict=True)
+        assign_latent_stats(model, batches, run.latent_scale)
+        mean, std = np.asarray(model.latent_mean[...]), np.asarray(model.latent_std[...])
+        on_main_process(lambda: latent_stats.write(workdir, step, mean, std))
 
 
 def assign_latent_stats(vae: VAE, batches: Iterable[HostBatch], scale: LatentScale = "channel") -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from videodit.checkpoint.checkpoints import Checkpoints
 from videodit.checkpoint.workdir import prepare_workdir
 from videodit.config.run import Run
+from videodit.inference.directory_lock import lock_workdir
 from videodit.nn.state import abstract_module, matrix_axes_of, shardings_of
 from videodit.parallel.distributed import guard_peer_failures, is_main_process
 from videodit.parallel.mesh import make_mesh
@@ -60,11 +61,12 @@ def train(
     devices: Sequence[jax.Device] | None = None,
     console: Console | None = None,
     initial_params: InitialParams | None = None,
+    strict: bool = False,
 ) -> Outcome:
     """Train to `run.steps`, resuming from the last checkpoint in `workdir` if there is one, bit for bit.
 
-    A first SIGTERM or Ctrl-C saves at the current step and returns; a second one does not wait. Of several processes
-    (`parallel.distributed.join`) all save at one step.
+    A first SIGTERM or Ctrl-C after the first step saves at the current step and returns; a second one does not wait.
+    Of several processes (`parallel.distributed.join`) all save at one step.
 
     Args:
         train_batches: an endless iterator of batches of `run.data.batch_size` clips, or in buckets; of several
@@ -73,10 +75,14 @@ def train(
         devices: what to train on; all devices if None.
         console: where progress is shown; standard error if None.
         initial_params: weights that a run without a checkpoint begins with.
+        strict: refuse to resume from an earlier checkpoint where the last one is damaged.
 
     Raises:
-        ValueError: before anything is written, when the workdir holds another run or a batch does not divide.
+        ValueError: before anything is written, when another process writes in the workdir, it holds another run, or a
+            batch does not divide.
         NonFiniteLoss: when the loss or its gradient is no longer a number.
+        DiskError: when the disk is full, read-only or failing.
+        RuntimeError: when another process has taken over the workdir.
     """
     mesh = make_mesh(run.mesh, devices, heads=run.heads)
     sharding, replicated = batch_sharding(run, mesh), NamedSharding(mesh, PartitionSpec())
@@ -84,14 +90,15 @@ def train(
     module = abstract_module(task.init)
     optimizer = make_optimizer(run.optim, schedule, matrix_axes_of(module))
     graphdef, abstract = abstract_state(module, optimizer, mesh, stored=run.optim.params, average=run.ema > 0)
-    prepare_workdir(workdir, run)
 
     with ExitStack() as stack:
+        lock = stack.enter_context(lock_workdir(workdir))
+        prepare_workdir(workdir, run)
         stack.enter_context(jax.set_mesh(mesh))
         stop = stack.enter_context(Interruption())
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", run.keep))
         stack.enter_context(guard_peer_failures())
-        restored = checkpoints.restore(abstract)
+        restored = checkpoints.restore(abstract, strict=strict)
         if restored is None:
             params = initial_params and initial_params(mesh)
             state = init_state(task.init, optimizer, abstract, jax.random.key(run.seed), params)
@@ -116,6 +123,7 @@ def train(
             return step > start and every > 0 and (step % every == 0 or step == run.steps)
 
         while True:
+            lock.check()
             last = stop.at(step) is not None or step >= run.steps
             if heldout and due(run.eval_every):
                 step_log.pause()
@@ -132,6 +140,7 @@ def train(
             if batch is None:
                 raise ValueError(f"the training data end at step {step} of {run.steps}: a loader must be endless")
             state, metrics = train_step(state, batch.batch, frozen)
+            stop.listen()
             batches.prefetch()
             step += 1
             step_log.flush()

@@ -4,6 +4,7 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from videodit_data.boundary.terminal import SafeConsole
 
 from videodit.parallel.distributed import is_main_process
 
@@ -21,7 +22,7 @@ class TerminalProgress:
     """
 
     def __init__(self, label: str, start: int, steps: int, console: Console | None = None):
-        self._console = (console or Console(stderr=True)) if is_main_process() else Console(quiet=True)
+        self._console = (console or SafeConsole(stderr=True)) if is_main_process() else SafeConsole(quiet=True)
         self._label, self._steps, self._clips = label, steps, 0
         self._live = self._console.is_terminal
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")

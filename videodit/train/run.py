@@ -1,6 +1,7 @@
 """Train a run: open its data and the models that it needs, train it to its last step in a workdir."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import jax
@@ -11,6 +12,8 @@ from rich.console import Console
 from videodit_data.formats import open_dataset
 from videodit_data.reading.batch_iterator import BatchIterator
 from videodit_data.reading.text_inputs import CachedText
+from videodit_data.storage.dataset import Dataset
+from videodit_data.storage.shard_check import ShardCheck
 
 from videodit.checkpoint.checkpoints import Weights
 from videodit.checkpoint.identity import vae_identity
@@ -28,19 +31,27 @@ LATENT_CLIPS = 256  # of which the latents of a trained autoencoder are measured
 
 
 def run_training(
-    run: Run, workdir: str | Path, *, console: Console | None = None, init: str | Path | None = None
+    run: Run,
+    workdir: str | Path,
+    *,
+    console: Console | None = None,
+    init: str | Path | None = None,
+    strict: bool = False,
 ) -> Outcome:
     """Train a run to its last step, resuming from the last checkpoint in `workdir` if there is one.
 
-    The latents of a trained autoencoder are measured then, on training clips, for the transformers to come.
+    The latents of a trained autoencoder are measured then, on training clips, for the transformers to come. While it
+    trains, the data sets' files are compared with the hashes in their manifests.
 
     Args:
         console: where progress is shown; standard error if None.
         init: workdir of a trained transformer, whose weights the run begins with; tokenizer, autoencoder and text
             encoder are searched there first.
+        strict: refuse to resume from an earlier checkpoint where the last one is damaged.
 
     Raises:
-        ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run.
+        ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run, or a file of a data
+            set has changed since it was written.
     """
     workdir, initial_params = Path(workdir), None
     if init is not None:
@@ -53,19 +64,23 @@ def run_training(
     texts = data.open_texts(run, open_tokenizer(run))
     config, heldout = data.training_config(run, multiple), data.heldout_config(run, multiple)
     evaluation = None if heldout is None else data.HeldoutBatches(heldout, texts, run.data.eval_clips, indices)
-    loader = BatchIterator(config, texts, local_batch_indices=indices)
-    try:
+    with ExitStack() as stack:
+        datasets = [open_dataset(path) for path in data.dataset_paths(run)]
+        check = stack.enter_context(ShardCheck(datasets, jax.process_index(), jax.process_count()))
+        loader = BatchIterator(config, texts, local_batch_indices=indices, check=check.poll)
+        stack.callback(loader.close)
         empty_text = texts("") if isinstance(texts, CachedText) else None
-        task = build_task(run, data.dataset_paths(run), empty_text)
-        outcome = train(run, task, loader, evaluation, workdir, console=console, initial_params=initial_params)
-    finally:
-        loader.close()
+        task = build_task(run, datasets, empty_text)
+        outcome = train(
+            run, task, loader, evaluation, workdir, console=console, initial_params=initial_params, strict=strict
+        )
+        check.finish(hurry=outcome.interrupted_by is not None)
     if isinstance(run, VAERun) and not outcome.interrupted_by:
         measure_latents(workdir, data.HeldoutBatches(config.as_evaluation(), texts, LATENT_CLIPS))
     return outcome
 
 
-def build_task(run: Run, dataset_paths: Sequence[str] = (), empty_text: Mapping[str, np.ndarray] | None = None) -> Task:
+def build_task(run: Run, datasets: Sequence[Dataset] = (), empty_text: Mapping[str, np.ndarray] | None = None) -> Task:
     """Build the task of a run, with the autoencoder, and the text encoder if it is frozen, that it needs.
 
     Args:
@@ -75,7 +90,7 @@ def build_task(run: Run, dataset_paths: Sequence[str] = (), empty_text: Mapping[
     Raises:
         ValueError: when those are missing, or one of its data sets is of latents that another autoencoder encoded.
     """
-    latent_paths = [path for path in dataset_paths if open_dataset(path).manifest.content == "latent"]
+    latent_paths = [dataset.path for dataset in datasets if dataset.manifest.content == "latent"]
     if isinstance(run, VAERun) and latent_paths:
         raise ValueError(f"{latent_paths[0]} holds latents, and an autoencoder is trained on videos: name those")
     task = TASKS.get(run.kind)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 
 from videodit.checkpoint.checkpoints import Checkpoints
+from videodit.checkpoint.disk_error import describe_last_step
 from videodit.train.device_prefetcher import DeviceBatch
 from videodit.train.metrics_log import MetricsLog, NoLog
 from videodit.train.progress import TerminalProgress
@@ -88,10 +89,9 @@ class StepLog:
 
     def _describe_failure(self, pending: PendingStep, values: Mapping[str, float]) -> str:
         last = self.checkpoints.latest_step()
-        good = "there is no checkpoint yet" if last is None else f"the last good checkpoint is that of step {last}"
         return (
             f"step {pending.step} is not finite (loss {values['loss']}, gradient norm {values['grad_norm']}) on the "
-            f"clips {', '.join(_flat(pending.batch.clip_ids))}; {good}"
+            f"clips {', '.join(_flat(pending.batch.clip_ids))}; {describe_last_step(last)}"
         )
 
 
