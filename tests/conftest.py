@@ -3,9 +3,13 @@
 import atexit
 import importlib.metadata
 import os
+import resource
 import shutil
+import signal
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most programs of the tests run once, so that compiling is most of their time.
@@ -22,6 +26,23 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(["videodit", "videodit_data", "videodit_kernels"], "beartype.beartype")
+
+
+@pytest.fixture
+def file_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """Return a context manager in which no file can grow beyond a number of bytes, as on a full disk."""
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limit
 
 
 @pytest.fixture

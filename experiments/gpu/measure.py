@@ -48,7 +48,8 @@ PARTS = (
     Part("attention_correctness.py", 95),
     Part("attention_speed.py", 90),
     Part("train_step.py", 180),
-    Part("quickstart_stages.py", 160),
+    Part("quickstart_stages.py", 135),
+    Part("checkpoint_speed.py", 25),
 )
 
 

@@ -1,23 +1,29 @@
 """The command line: the whole pipeline in small, and a clear sentence for every mistake."""
 
 import json
+import re
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 from videodit_data import video
+from videodit_data.storage import shard_check
+from videodit_data.storage.manifest import load as load_manifest
 from videodit_data.storage.manifest import records
 
 from tests.data.captioning.stub import asked_lengths, sends, serving
 from videodit.cli import expansion, main
 from videodit.cli.main import _build_parser
 from videodit.inference.pipeline import Pipeline
+from videodit.train import run as train_run
 
 TINY = Path(__file__).with_name("tiny.py")
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -179,6 +185,66 @@ def test_scores_and_report(root):
     assert len(list((out / "samples").glob("*.mp4"))) == 8
 
 
+def test_damaged_metrics_are_named_before_any_work(root, tmp_path, capsys):
+    path = root / "dit" / "metrics.jsonl"
+    before, line = path.read_bytes(), path.read_bytes().count(b"\n") + 1
+    path.write_bytes(before + b'{"step": "7", "loss": 1.0}\n' + before)
+    try:
+        assert run("eval", "--checkpoint", root / "dit", "--data", root / "heldout", "--out", tmp_path / "scores") == 2
+        assert train(root, "dit", "train-latents", "heldout-latents", "--config.steps=4") == 2
+    finally:
+        path.write_bytes(before)
+    sentences = capsys.readouterr().err.strip().splitlines()
+    assert len(sentences) == 2
+    assert all(each.startswith(f"videodit: {path}, line {line}, is damaged: it holds ") for each in sentences)
+    assert not list(tmp_path.iterdir())
+    assert '"steps": 2' in (root / "dit" / "config.json").read_text()
+
+
+@pytest.fixture
+def exchanged(root, tmp_path):
+    """Return a data set like the training set, whose shard is another one that is read without an error."""
+    shutil.copytree(root / "train", tmp_path / "exchanged")
+    shard = next((tmp_path / "exchanged").glob("*.array_record"))
+    shard.write_bytes(b"?" + shard.read_bytes()[1:])
+    return tmp_path / "exchanged"
+
+
+def check_named(exchanged: Path, capsys: pytest.CaptureFixture) -> None:
+    (shard,) = load_manifest(exchanged).shards
+    message = capsys.readouterr().err
+    assert f"{exchanged} is damaged or was exchanged: {shard.name} has sha256" in message.replace("\n", "")
+    assert shard.sha256 in message and "build or copy the data set again" in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize("role", ["path", "eval_path"])
+def test_a_shard_that_was_exchanged_is_not_trained_on(root, exchanged, role, tmp_path, capsys):
+    paths = {"path": root / "train", "eval_path": root / "heldout"} | {role: exchanged}
+    command = ["train", "--config", f"{TINY}:vae", "--workdir", tmp_path / "vae"]
+    assert run(*command, *(f"--config.data.{name}={path}" for name, path in paths.items())) == 2
+    check_named(exchanged, capsys)
+    assert not (tmp_path / "vae").exists()
+
+
+def test_one_that_is_found_in_the_background_stops_the_run(exchanged, tmp_path, capsys, monkeypatch):
+    def read_batches(run, task, loader, *args, **kwargs) -> None:
+        while True:
+            next(loader)
+
+    monkeypatch.setattr(shard_check, "AT_ONCE", -1)
+    monkeypatch.setattr(train_run, "train", read_batches)
+    options = [f"--config.data.path={exchanged}", "--config.data.prefetch=0"]
+    assert run("train", "--config", f"{TINY}:vae", "--workdir", tmp_path / "vae", *options) == 2
+    check_named(exchanged, capsys)
+
+
+@pytest.mark.slow
+def test_nor_is_it_evaluated_on(root, exchanged, tmp_path, capsys):
+    assert run("eval", "--checkpoint", root / "dit", "--data", exchanged, "--out", tmp_path / "scores") == 2
+    check_named(exchanged, capsys)
+    assert not (tmp_path / "scores").exists()
+
+
 def test_inspect_draws_what_a_data_set_holds(root, capsys):
     assert run("data", "inspect", root / "train", "--sheet", root / "sheet.png") == 0
     assert "12" in capsys.readouterr().out
@@ -189,6 +255,26 @@ def test_inspect_draws_what_a_data_set_holds(root, capsys):
 MISTAKES = {
     "unknown key": (["train", "--config", f"{TINY}:vae", "--config.model.chanels=3"], "did you mean 'model.channels'"),
     "wrong type": (["train", "--config", f"{TINY}:vae", "--config.steps=many"], "steps must be an int, not 'many'"),
+    "no heads": (
+        ["train", "--config", f"{TINY}:dit", "--config.model.num_heads=0"],
+        "model: num_heads is 0: it must be from 1 to 16777216",
+    ),
+    "a billion steps": (
+        ["train", "--config", f"{TINY}:dit", "--config.sampler.steps=1000000000"],
+        "sampler: steps is 1000000000: it must be from 1 to 100000",
+    ),
+    "no UTF-8": (
+        ["sample", "--checkpoint", "nowhere", "--prompt", "x", "--out", "\udcff.mp4"],
+        "the argument '\\udcff.mp4' is not UTF-8",
+    ),
+    "no UTF-8 in an override": (
+        ["train", "--config", f"{TINY}:vae", "--config.data.path=\udcff"],
+        "is not UTF-8: rename the file or folder",
+    ),
+    "no number": (
+        ["sample", "--checkpoint", "nowhere", "--prompt", "x", "--out", "x.mp4", "--condition", "motion=nan"],
+        "--condition is NAME=NUMBER",
+    ),
     "missing config": (["train", "--config", "configs/tinny.py"], "no configuration file"),
     "unknown variant": (["train", "--config", f"{TINY}:gan"], "variants vae and dit"),
     "missing data": (["train", "--config", f"{TINY}:vae", "--config.data.path=nowhere"], "nowhere"),
@@ -229,6 +315,35 @@ def test_a_mistake_gets_one_sentence_and_writes_nothing(mistake, tmp_path, monke
     assert stderr.startswith("videodit: ") and len(stderr.strip().splitlines()) == 1
     assert "Traceback" not in stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_is_one_sentence(tmp_path, file_limit, capsys):
+    with file_limit(1000):
+        assert run("data", "toyworld", "--out", tmp_path / "toy", "--clips", 2, "--processes", 1) == 2
+    stderr = capsys.readouterr().err
+    assert re.fullmatch(r"videodit: .*clip.mp4 could not be written, since a file may not be so large .*\n", stderr)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory: take smaller sizes, or a machine with more memory"),
+        (MemoryError("Unable to allocate 728. TiB"), "out of memory (Unable to allocate 728. TiB): take smaller sizes"),
+    ],
+)
+def test_a_lack_of_memory_is_a_sentence(monkeypatch, capsys, error, words):
+    monkeypatch.setattr("videodit.cli.train.command", Mock(side_effect=error))
+    assert run("train", "--config", f"{TINY}:vae", "--workdir", "x") == 2
+    assert capsys.readouterr().err.startswith(f"videodit: {words}")
+
+
+def test_a_working_directory_that_is_no_utf8_is_named(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert run("data", "toyworld", "--out", "x") == 2
+    assert "working directory" in (err := capsys.readouterr().err) and "is not UTF-8: rename" in err
+    assert not list(folder.iterdir())
 
 
 def test_debug_shows_the_traceback():
@@ -299,3 +414,13 @@ def test_two_processes_train_evaluate_and_draw_as_one(root, tmp_path):
         assert [line["step"] for line in lines if "loss" in line] == [1, 2]
         assert any(name.startswith("eval/") for line in lines for name in line)
         assert list((tmp_path / variant / "samples").glob("*.png"))
+
+
+@pytest.mark.parametrize("option", ["--steps=1000000000", "--steps=0", "--guidance=nan", "--solver=magic"])
+@pytest.mark.parametrize("command", ["sample", "eval"])
+def test_what_no_sampler_can_do_is_refused_before_a_model_is_loaded(command, option, tmp_path, capsys):
+    rest = ["--prompt", "x"] if command == "sample" else ["--data", tmp_path]
+    assert run(command, "--checkpoint", tmp_path / "none", *rest, "--out", tmp_path / "x.mp4", option) == 2
+    name, value = option.removeprefix("--").split("=")
+    message = capsys.readouterr().err
+    assert name in message and value in message

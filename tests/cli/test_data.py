@@ -1,11 +1,14 @@
 """Mistakes on the command line of `videodit data`, and files that it never overwrites."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+from videodit_data import video
 from videodit_data.reading.buckets import Buckets
 from videodit_data.reading.packing import Packing
+from videodit_data.storage import manifest
 
 from tests.data import conftest as data_fixtures
 from tests.data.captioning.stub import says, serving
@@ -137,3 +140,69 @@ def test_the_package_is_the_command():
     command = [sys.executable, "-m", "videodit", "data", "tokenizer", "x", "--fast"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "the following arguments are required: --out" in done.stderr
+
+
+ESC, TURN = "\x1b[2J\x1b]0;x\x07", "\u202e\u2066\x9b"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", f"no{ESC}{TURN}set"),
+        ("inspect", "x", f"--so{ESC}me{TURN}"),
+        (f"bui{ESC}ld{TURN}",),
+        ("toyworld", "--out", "x", "--clips", f"1{ESC}{TURN}"),
+        ("caption", f"no{ESC}{TURN}set", "--out", "x", "--endpoint", f"htp://h{ESC}{TURN}", "--model", "m"),
+        ("ingest", f"no{ESC}{TURN}folder", "--out", "x"),
+    ],
+    ids=lambda words: words[0][:3] if isinstance(words, tuple) else None,
+)
+def test_no_control_of_a_word_reaches_the_terminal(run_data, words):
+    status, printed = run_data(*words)
+    assert status == 2
+    assert printed and not set(printed) & set("\x1b\x07\x9b\u202e\u2066")
+
+
+def test_names_and_captions_of_an_ingested_folder_control_nothing(numbered, tmp_path, capfd):
+    folder = tmp_path / f"in{ESC.replace('/', '')}{TURN}"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(video.encode(None, numbered(2), 8))
+    (folder / "a.json").write_text(json.dumps({"caption": f"a{ESC}", "source": f"s{TURN}[/b]", "licence": f"l{ESC}"}))
+    (folder / f"b{ESC}{TURN}[b].mp4").write_text("none")
+    (folder / "c.mp4").symlink_to(f"../else{ESC}{TURN}")
+    assert main(["data", "ingest", str(folder), "--out", str(tmp_path / "set")]) == 0
+    assert main(["data", "inspect", str(tmp_path / "set")]) == 0
+    printed = "".join(capfd.readouterr())
+    assert "Left out: 2" in printed and not set(printed) & set("\x1b\x07\x9b\u202e\u2066")
+
+
+def test_links_are_followed_on_request_only(numbered, run_data, tmp_path):
+    folder, other = tmp_path / "linked", tmp_path / "elsewhere"
+    folder.mkdir()
+    other.mkdir()
+    for root in (folder, other):
+        (root / "m.mp4").write_bytes(video.encode(None, numbered(2), 8))
+        (root / "m.txt").write_text("a caption")
+    (folder / "d").symlink_to(other)
+    (folder / "p.mp4").write_bytes((folder / "m.mp4").read_bytes())
+    (folder / "p.txt").symlink_to("/proc/self/environ")
+    status, output = run_data("ingest", folder, "--out", tmp_path / "one")
+    assert status == 0 and "d" in output and "--follow-links" in output
+    assert [record.id for record in manifest.records(tmp_path / "one")] == ["m.mp4"]
+    assert run_data("ingest", folder, "--out", tmp_path / "two", "--follow-links")[0] == 0
+    assert [record.id for record in manifest.records(tmp_path / "two")] == ["d/m.mp4", "m.mp4"]
+    for name in ("one", "two"):
+        reasons = {item.file: item.reason for item in manifest.load(tmp_path / name).left_out}
+        assert reasons["p.mp4"] == "p.txt cannot be used: a link into /proc, which is never read"
+
+
+@pytest.mark.parametrize("option", ["--endpoint", "--expand"])
+def test_an_address_with_a_key_is_refused_before_anything_is_written(clips, run_data, tmp_path, capfd, option):
+    url = "http://127.0.0.1:9/v1?api-key=Secret123"
+    words = ["data", "caption", str(clips), "--out", str(tmp_path / "out"), "--endpoint", url, "--model", "m"]
+    if option == "--expand":
+        words = ["sample", "--checkpoint", "x", "--prompt", "p", "--out", str(tmp_path / "x.mp4"), "--expand", url]
+        words += ["--expand-model", "m"]
+    assert main(words) == 2
+    printed = "".join(capfd.readouterr())
+    assert "key-env" in printed and "Secret123" not in printed and not list(tmp_path.iterdir())

@@ -114,7 +114,7 @@ def test_the_cost_of_steps(capsys, monkeypatch):
     [
         (("--topology", "v9:2x2"), "there is no topology 'v9:2x2'"),
         (("--topology", "cpu:8", "--mesh", "rows=2"), "a mesh is AXIS=N,... with axes data, fsdp, context, tensor"),
-        (("--topology", "cpu:8", "--batch", 0), "batch_size is 0: it must be above 0"),
+        (("--topology", "cpu:8", "--batch", 0), "batch_size is 0: it must be from 1 to 16777216"),
         (
             ("--topology", "cpu:8", "--remat", "some"),
             "remat is one of none, full, dots, attention, offload, not 'some'",

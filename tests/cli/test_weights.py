@@ -123,7 +123,7 @@ def write_float8(weights, folder):
     [
         (write_truncated, "wan2.1-t2v", "is truncated"),
         (write_without_query, "wan2.1-t2v", "2 missing: blocks.1.attn1.to_q.bias, blocks.1.attn1.to_q.weight"),
-        (write_float8, "wan2.1-t2v", "proj_out.bias of .* has the type F8_E4M3FN: supported types are F64, F32"),
+        (write_float8, "wan2.1-t2v", "proj_out.bias: dtype is 'F8_E4M3FN': supported types are F64, F32"),
         (write_copy, "wan2.1-i2v", "in_channels is 16 .* but the kind's transformer has more than out_channels"),
         (write_copy, "wan2.1-t2v-14b", "num_attention_heads is 4 .* but the kind's transformer has 40"),
         (write_copy, "wan2.1-t3v", "unknown kind 'wan2.1-t3v': did you mean wan2.1-t2v"),

@@ -46,7 +46,9 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.evals.evaluate import evaluate, summarize
     from videodit.inference.pipeline import Pipeline
 
-    pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step)
+    conditions = sampler_options.parse_conditions(args)
+    sampler_options.check_sampler(args)
+    pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step, strict=args.strict)
     scores = evaluate(
         pipeline,
         args.data,
@@ -55,7 +57,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
         seed=args.seed,
         console=console,
         sampler=pipeline.run.sampler.override(steps=args.steps, solver=args.solver, guidance=args.guidance),
-        conditions=sampler_options.parse_conditions(args),
+        conditions=conditions,
         metrics=args.metrics.split(","),
     )
     console.print(summarize(scores), highlight=False)

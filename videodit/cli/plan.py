@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.boundary.terminal import escape_controls
+
     from videodit.config.io import load
     from videodit.plan import plan_report
     from videodit.plan.compile import compile_plan
@@ -76,9 +79,9 @@ def command(args: argparse.Namespace, console: Console) -> int:
         described = [plan_report.describe(plan, price, steps) for plan in plans]
         print(json.dumps(described if args.search else described[0], indent=2))
     elif args.search:
-        print("\n".join(plan_report.format_ranking(plans, price, steps)))
+        print(escape_controls("\n".join(plan_report.format_ranking(plans, price, steps))))
     else:
-        print("\n".join(plan_report.format_lines(plans[0], price, steps)))
+        print(escape_controls("\n".join(plan_report.format_lines(plans[0], price, steps))))
     return 0
 
 
@@ -86,7 +89,7 @@ def _check(args: argparse.Namespace) -> None:
     """Raise ValueError for mistakes before anything is compiled; make the folders of output files."""
     for name, what in (("most", "programs"), ("steps", "steps"), ("price_per_chip_hour", "a price")):
         value = getattr(args, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"--{name.replace('_', '-')} is {value:g}: it must be {what} above 0")
     if args.search and (args.what != "train" or args.mesh or args.remat or args.hlo):
         raise ValueError("--search chooses mesh and remat of training: pass no --mesh, --remat, --hlo or --what")

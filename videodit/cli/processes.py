@@ -2,6 +2,8 @@
 
 import argparse
 
+from videodit.parallel.supervisor import supervise
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add `--distributed`, or `--coordinator`, `--processes` and `--process`."""
@@ -14,6 +16,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     several.add_argument("--process", type=int, metavar="I", help="index of this process, from 0 up")
 
 
+def supervise_if_several(args: argparse.Namespace) -> None:
+    """Go on in a child process, as `supervisor.supervise`, if the options request to join others."""
+    if getattr(args, "distributed", False) or getattr(args, "coordinator", None) is not None:
+        index = f" {args.process} of {args.processes}" if args.process is not None else ""
+        supervise(f"process{index}" if index else "this process", hold=not args.debug)
+
+
 def join_if_requested(args: argparse.Namespace) -> bool:
     """Join the other processes if the options request it; returns whether they do.
 
@@ -21,8 +30,12 @@ def join_if_requested(args: argparse.Namespace) -> bool:
         ValueError: if only some of `--coordinator`, `--processes` and `--process` are passed.
         RuntimeError: as `distributed.join`.
     """
+    import jax
+
     from videodit.parallel.distributed import join
 
+    # JAX keeps SIGTERM to itself, for a step at which all save, which only training has.
+    jax.config.update("jax_enable_preemption_service", args.name == "train")
     address = args.coordinator, args.processes, args.process
     if any(x is not None for x in address):
         if None in address:

@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   videodit sample --checkpoint ckpt/wan --prompt "a cat surfs" --out cat.mp4 --expand http://localhost:8000 \\
     --expand-model NAME
 """
+MOST_PROMPTS = 2**24  # bytes of their file
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,10 +49,12 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.inference.api import load_text_to_video
     from videodit.inference.clip_files import check_suffix
     from videodit.inference.images import ConditionImages
-    from videodit.parallel.distributed import is_main_process
+    from videodit.parallel.distributed import guard_peer_failures, is_main_process
     from videodit.parallel.mesh import parse_mesh
 
     prompts, paths = _read_prompts(args)
+    conditions = sampler_options.parse_conditions(args)
+    sampler_options.check_sampler(args)
     for path in paths:
         check_suffix(path)
     ConditionImages.open(args.image, args.last_image)
@@ -59,7 +62,9 @@ def command(args: argparse.Namespace, console: Console) -> int:
     if processes.join_if_requested(args) and mesh is None:
         raise ValueError("several processes need a mesh over their devices: pass --mesh")
     texts = expansion.expand(args, prompts, console)
-    videos = load_text_to_video(args.checkpoint, step=args.step, weights=args.weights, mesh=mesh).iterate(
+    videos = load_text_to_video(
+        args.checkpoint, step=args.step, weights=args.weights, mesh=mesh, strict=args.strict
+    ).iterate(
         prompts,
         texts=texts,
         frames=args.frames,
@@ -72,22 +77,29 @@ def command(args: argparse.Namespace, console: Console) -> int:
         negative_prompt=args.negative_prompt,
         image=args.image,
         last_image=args.last_image,
-        conditions=sampler_options.parse_conditions(args),
+        conditions=conditions,
         seed=args.seed,
         batch=args.batch,
         tile=args.tile,
     )
-    for path, prompt, video in zip(paths, prompts, videos, strict=True):
-        if is_main_process():
-            video.save(path)
-            console.print(f"{path}: {prompt}", highlight=False, markup=False)
+    with guard_peer_failures():
+        for path, prompt, video in zip(paths, prompts, videos, strict=True):
+            if is_main_process():
+                video.save(path)
+                console.print(f"{path}: {prompt}", highlight=False, markup=False)
     return 0
 
 
 def _read_prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
     if args.prompt is not None:
         return [args.prompt], [args.out]
-    prompts = [line.strip() for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    from videodit_data.boundary.input_files import open_regular, read_text
+
+    try:
+        with open_regular(args.prompts) as file:
+            prompts = [line.strip() for line in read_text(file, MOST_PROMPTS).splitlines() if line.strip()]
+    except ValueError as error:
+        raise ValueError(f"--prompts {args.prompts} cannot be read: {error}") from error
     if not prompts:
         raise ValueError(f"{args.prompts} has no prompts: write one per line")
     return prompts, [args.out / f"{index:04d}.mp4" for index in range(len(prompts))]

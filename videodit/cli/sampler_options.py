@@ -1,6 +1,7 @@
 """The options of commands that sample: checkpoint, solver, seed, and values of a model's further inputs."""
 
 import argparse
+import math
 
 from videodit.cli import checkpoint_options
 
@@ -21,6 +22,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_sampler(args: argparse.Namespace) -> None:
+    """Check solver, steps and guidance before a model is loaded; ValueError names the one that no sampler can have."""
+    from videodit.diffusion.sample import SamplerConfig
+
+    SamplerConfig().override(steps=args.steps, solver=args.solver, guidance=args.guidance)
+
+
 def parse_conditions(args: argparse.Namespace) -> dict[str, float | list[float]]:
     """Return the values by name; ValueError for what is not NAME=NUMBER or NAME=NUMBER,NUMBER,..."""
     return dict(map(_parse_condition, args.condition))
@@ -30,6 +38,8 @@ def _parse_condition(text: str) -> tuple[str, float | list[float]]:
     name, _, value = text.partition("=")
     try:
         numbers = [float(part) for part in value.split(",")]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError
     except ValueError:
         raise ValueError(f"--condition is NAME=NUMBER or NAME=NUMBER,NUMBER,..., not '{text}'") from None
     return name, numbers if "," in value else numbers[0]

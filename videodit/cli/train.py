@@ -30,6 +30,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", type=Path, metavar="WORKDIR", help="initialize from a trained or imported transformer"
     )
+    parser.add_argument("--strict", action="store_true", help="fail if the last checkpoint is damaged")
     processes.add_options(parser)
     parser.set_defaults(command=command, takes_overrides=True, overrides=[])
 
@@ -41,7 +42,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
 
     processes.join_if_requested(args)
     run = load(args.config, args.overrides)
-    outcome = run_training(run, args.workdir, console=console, init=args.init)
+    outcome = run_training(run, args.workdir, console=console, init=args.init, strict=args.strict)
     if is_main_process() and not outcome.interrupted_by:
         console.print(f"trained to step {outcome.step}: {args.workdir}", highlight=False)
     return 0

@@ -74,7 +74,9 @@ def run_import(args: argparse.Namespace, console: Console) -> int:
 def run_export(args: argparse.Namespace, console: Console) -> int:
     from videodit.interop.export_weights import export_weights
 
-    files = export_weights(args.checkpoint, args.to, weights=args.weights, step=args.step, dtype=args.dtype)
+    files = export_weights(
+        args.checkpoint, args.to, weights=args.weights, step=args.step, dtype=args.dtype, strict=args.strict
+    )
     for file in files:
         console.print(str(file), highlight=False, markup=False)
     return 0

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 from videodit_data.reading.sample import ClipShape, decode_pixels
-from videodit_data.storage.manifest import load, records
+from videodit_data.storage.dataset import Dataset, open_directory
+from videodit_data.storage.shard_check import ShardCheck
 
+from videodit.checkpoint.atomic_write import write_text_atomically
 from videodit.checkpoint.metrics_file import read_metrics
 from videodit.diffusion.sample import SamplerConfig
 from videodit.evals.evaluator import EVALUATORS, Evaluation, Samples
@@ -48,18 +50,26 @@ def evaluate(
         The content of `metrics.json`.
 
     Raises:
-        ValueError: for an unknown metric, less than one clip, and for a metric that does not apply to the data set.
+        ValueError: for an unknown metric, less than one clip, a metric that does not apply to the data set, damaged
+            metrics of a run, and when a file of the data set has changed since it was written.
     """
     if clips < 1:
         raise ValueError(f"{clips} clips to evaluate: give 1 or more")
     dataset, out, sampler = Path(dataset), Path(out), sampler or pipeline.run.sampler
     evaluators = [EVALUATORS.get(name)() for name in metrics]
+    data = open_directory(dataset)
     for evaluator in evaluators:
-        evaluator.check(str(dataset), load(dataset).info)
+        evaluator.check(str(dataset), data.manifest.info)
+    losses = [
+        LossCurves("Transformer", read_metrics(pipeline.workdir)),
+        LossCurves("Autoencoder", read_metrics(Path(pipeline.run.vae)), heldout="eval/l1"),
+    ]
     provenance_of = functools.partial(pipeline.provenance, sampler=sampler, conditions=conditions, seed=seed)
-    samples = sample_clips(
-        pipeline, dataset, count=clips, seed=seed, sampler=sampler, conditions=conditions, console=console
-    )
+    with ShardCheck([data]) as check:
+        samples = sample_clips(
+            pipeline, data, count=clips, seed=seed, sampler=sampler, conditions=conditions, console=console
+        )
+        check.finish()
     for index, (frames, prompt) in enumerate(zip(samples.generated, samples.prompts, strict=True)):
         provenance = provenance_of(prompt=prompt, index=index)
         write_clip(out / "samples" / f"{index:03d}.mp4", frames, pipeline.run.data.fps, provenance)
@@ -68,14 +78,14 @@ def evaluate(
     for evaluation in evaluations:
         scores |= evaluation.scores
     scores["provenance"] = provenance_of(data=str(dataset), metrics=list(metrics))
-    (out / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    _write_report(out, samples, evaluations, scores["provenance"])
+    write_text_atomically(out / "metrics.json", json.dumps(scores, indent=2) + "\n")
+    _write_report(out, samples, evaluations, losses, scores["provenance"])
     return scores
 
 
 def sample_clips(
     pipeline: Pipeline,
-    dataset: Path,
+    dataset: Dataset,
     *,
     count: int,
     seed: int,
@@ -84,16 +94,16 @@ def sample_clips(
     console: Console,
 ) -> Samples:
     """Generate a clip for the first caption of each of the first clips of a data set."""
-    data, info = pipeline.run.data, load(dataset).info
+    data = pipeline.run.data
     shape = ClipShape(data.frames, data.height, data.width, data.fps)
-    selected = list(itertools.islice(records(dataset), count))
+    selected = list(itertools.islice(dataset.records, count))
     prompts = [record.captions[0] for record in selected]
     size = (shape.frames, shape.height, shape.width)
     real = [decode_pixels(record, shape) for record in selected]
     with console.status(f"sampling {len(prompts)} clips"):
         clips = pipeline.generate(prompts, size=size, seed=seed, sampler=sampler, conditions=conditions, batch=BATCH)
         generated = list(clips)
-    return Samples(pipeline, str(dataset), info, prompts, generated, real)
+    return Samples(pipeline, dataset.path, dataset.manifest.info, prompts, generated, real)
 
 
 def summarize(scores: dict[str, JSON]) -> str:
@@ -113,7 +123,13 @@ def _is_number(score: JSON) -> bool:
     return isinstance(score, int | float) and not isinstance(score, bool)
 
 
-def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation], provenance: dict[str, JSON]) -> None:
+def _write_report(
+    out: Path,
+    samples: Samples,
+    evaluations: Sequence[Evaluation],
+    losses: Sequence[LossCurves],
+    provenance: dict[str, JSON],
+) -> None:
     pipeline = samples.pipeline
     verdicts = next((each.verdicts for each in evaluations if each.verdicts), [()] * len(samples.prompts))
     judged_clips = list(zip(samples.prompts, verdicts, strict=True))[:SHOWN_CLIPS]
@@ -123,10 +139,7 @@ def _write_report(out: Path, samples: Samples, evaluations: Sequence[Evaluation]
         f"{pipeline.step}." + " The oracle checks which statements of its prompt hold for each clip." * any(verdicts),
         figures=[figure for each in evaluations for figure in each.figures],
         adherence=[share for each in evaluations for share in each.adherence],
-        losses=[
-            LossCurves("Transformer", read_metrics(pipeline.workdir)),
-            LossCurves("Autoencoder", read_metrics(Path(pipeline.run.vae)), heldout="eval/l1"),
-        ],
+        losses=losses,
         clips=[
             Clip(prompt, (out / "samples" / f"{index:03d}.mp4").read_bytes(), verdicts=verdicts)
             for index, (prompt, verdicts) in enumerate(judged_clips)

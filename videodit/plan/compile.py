@@ -4,19 +4,25 @@ The parent sends a request as JSON and receives a plan as JSON, or an error mess
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
+from videodit.child_process import end_with_parent
 from videodit.config.io import from_json, to_json
+from videodit.config.json_file import parse_json
 from videodit.config.run import Run
+from videodit.config.schema import from_tree
 from videodit.models.vae import VAEConfig
 from videodit.parallel.mesh import make_mesh, mesh_sizes
 from videodit.plan.hlo_counts import Counts, count_operations
@@ -30,6 +36,19 @@ from videodit.plan.topology import Topology
 USER_ERROR = 2
 TIMEOUT = 3600.0
 DUMP = "--xla_dump_to={} --xla_dump_hlo_as_text"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the child compiles: runs as JSON, and the arguments of `compile_plan`; XLA dumps into `folder`."""
+
+    run: str
+    vae: str | None
+    topology: str
+    what: ProgramName
+    name: str
+    folder: str
+    hlo: str | None
 
 
 def compile_plan(
@@ -53,22 +72,22 @@ def compile_plan(
         RuntimeError: if the compiler fails for another reason than memory.
     """
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
-        request = {
-            "run": to_json(run),
-            "vae": vae and to_json(vae),
-            "topology": topology.name,
-            "what": what,
-            "name": name,
-            "folder": folder,
-            "hlo": hlo and str(hlo),
-        }
+        request = _Request(
+            run=to_json(run),
+            vae=vae and to_json(vae),
+            topology=topology.name,
+            what=what,
+            name=name,
+            folder=folder,
+            hlo=hlo and str(hlo),
+        )
         environment = topology.environment()
         environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {DUMP.format(folder)}"
         environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # cached programs are not dumped
         try:
             child = subprocess.run(
-                [sys.executable, "-m", __spec__.name],
-                input=json.dumps(request),
+                [sys.executable, "-m", __spec__.name, str(os.getpid())],
+                input=json.dumps(asdict(request)),
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -76,13 +95,16 @@ def compile_plan(
             )
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"compiling for {topology.name} took more than {TIMEOUT / 60:.0f} minutes") from None
+    last = (child.stderr.strip().splitlines() or ["no message"])[-1]
     if child.returncode == USER_ERROR:
-        raise ValueError(child.stderr.splitlines()[-1])
+        raise ValueError(last)
     if child.returncode:
         status = f"signal {-child.returncode}" if child.returncode < 0 else f"status {child.returncode}"
-        last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"the compiler for {topology.name} failed ({status}): {last[:500]}")
-    return Plan(**json.loads(child.stdout.splitlines()[-1]))
+    try:
+        return from_tree(Plan, parse_json((child.stdout.splitlines() or [""])[-1]))
+    except ValueError as error:
+        raise RuntimeError(f"the compiler for {topology.name} ended without a plan: {error}; {last[:500]}") from error
 
 
 def _compile_here(
@@ -201,16 +223,19 @@ def _split_seconds(
 
 def _main() -> int:
     """Read a request from stdin, and print a plan."""
-    request = json.load(sys.stdin)
+    end_with_parent(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    signal.alarm(int(TIMEOUT) + 60)  # which ends it, should the parent not
     try:
-        run, vae = from_json(request["run"]), request["vae"] and from_json(request["vae"]).model
-        topology, folder = Topology.parse(request["topology"]), Path(request["folder"])
-        plan, text = _compile_here(run, topology, request["what"], vae, request["name"], folder)
+        request = from_tree(_Request, parse_json(sys.stdin.read()))
+        run, vae = from_json(request.run), request.vae and from_json(request.vae).model
+        topology, folder = Topology.parse(request.topology), Path(request.folder)
+        plan, text = _compile_here(run, topology, request.what, vae, request.name, folder)
     except ValueError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return USER_ERROR
-    if request["hlo"]:
-        Path(request["hlo"]).write_text(text)
+    if request.hlo:
+        Path(request.hlo).write_text(text)
     print(json.dumps(plan.to_json()))
     return 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 
+from videodit.checkpoint.atomic_write import write_text_atomically
 from videodit.plan.plan_report import (
     CAUSES,
     GIB,
@@ -35,7 +36,7 @@ def write_page(path: Path, plans: Sequence[Plan]) -> None:
         plans=[_build_section(plan, capacity, longest) for plan in plans],
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_text_atomically(path, page)
 
 
 def _build_section(plan: Plan, capacity: int, longest: float) -> dict[str, JSON]:

@@ -26,6 +26,7 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.boundary.terminal import SafeConsole
     from videodit_data.reading.bucket_stats import latent_stride, print_bucket_stats
     from videodit_data.reading.buckets import Buckets, TokenSize
     from videodit_data.reading.mixture import WeightedDataset
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     elif limits or args.batch_size is not None:
         raise ValueError("--batch-size, --clips and --look-ahead go with --length, the tokens of a packed sequence.")
     batch_size = 8 if args.batch_size is None else args.batch_size
-    print_bucket_stats(ReaderConfig(tuple(map(WeightedDataset, paths)), shapes, batch_size), Console())
+    print_bucket_stats(ReaderConfig(tuple(map(WeightedDataset, paths)), shapes, batch_size), SafeConsole())
     return 0
 
 

@@ -27,6 +27,7 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action.add_argument("--out", required=True, help="directory of the new data set")
     action.add_argument("--config", required=True, metavar="FILE.py[:VARIANT]", help="configs/data/default.py, say")
     action.add_argument("--cache", help="folder that stores the analyses of sources for other builds")
+    action.add_argument("--follow-links", action="store_true", help="read what links lead to outside of the input")
     action.set_defaults(command=run, takes_overrides=True, overrides=[])
 
 
@@ -37,8 +38,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     config = load(args.config, overrides, among=(import_footage("videodit_data.footage.config").BuildConfig,))
     footage = import_footage("videodit_data.footage.build")
     with Bar(console) as bar:
-        footage.build(args.input, args.out, config, cache=args.cache, beam_options=options, progress=bar)
-    if "://" not in args.out:
+        footage.build(
+            args.input,
+            args.out,
+            config,
+            cache=args.cache,
+            beam_options=options,
+            follow_links=args.follow_links,
+            progress=bar,
+        )
+    if not import_footage("videodit_data.footage.file_system").is_remote(args.out):
         from videodit_data.inspect import print_summary
 
         print_summary(args.out, console)

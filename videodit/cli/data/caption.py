@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   videodit data caption data/footage --out data/captioned --endpoint https://api.example.com --model NAME \\
     --key-env API_KEY --per-minute 60 --concurrency 8 --lengths short,long --keep none
   videodit data caption data/footage --out data/captioned --captioner mymodule:caption --batch 8
-  Ctrl-C stops it; the same command resumes without repeating requests
+  Ctrl-C stops it; the same command resumes without repeating requests that were answered
 """
 
 

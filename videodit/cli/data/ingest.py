@@ -16,6 +16,7 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action.add_argument("--captions", type=Path, help="captions.jsonl or .csv, if it is not in the folder")
     action.add_argument("--source", help="source of the videos, if the caption files have none")
     action.add_argument("--licence", default="unknown", help="their licence, if the caption files have none")
+    action.add_argument("--follow-links", action="store_true", help="read what links lead to outside of the folder")
     action.set_defaults(command=run)
 
 
@@ -25,7 +26,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     with Bar(console) as bar:
         ingest_folder(
-            args.folder, args.out, captions=args.captions, source=args.source, licence=args.licence, progress=bar
+            args.folder,
+            args.out,
+            captions=args.captions,
+            source=args.source,
+            licence=args.licence,
+            follow_links=args.follow_links,
+            progress=bar,
         )
     print_summary(args.out, console)
     return 0

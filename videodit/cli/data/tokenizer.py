@@ -25,6 +25,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
     """Train a sentencepiece model on the captions of a data set; ValueError if `out` is another file."""
     from videodit_data.formats import open_dataset
+    from videodit_data.storage.whole_file import replace_whole
     from videodit_data.tokenizer import is_model, train
 
     check_out(out, "a tokenizer", is_model)
@@ -37,6 +38,5 @@ def train_tokenizer(dataset: Path, out: Path, vocabulary: int) -> None:
             )
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".part")
-    partial.write_bytes(model)
-    partial.replace(out)
+    with replace_whole(out) as partial:
+        partial.write_bytes(model)
