@@ -11,6 +11,8 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from videodit.parallel.supervisor import REPEAT_SECONDS
+
 GRACE_SECONDS = 1.5
 """Time that a command has to end in order."""
 
@@ -30,6 +32,8 @@ class SignalWatch(threading.Thread):
     signals from the file descriptor that the C handler writes to. Nothing is cleaned up then: what a command writes
     has a temporary name until it is complete, and child processes end with their parent.
 
+    The same signal again within `REPEAT_SECONDS` is not a second one.
+
     A handler that is installed later and has a `notice` keeps the first signal to itself: the notice is printed, and
     the process goes on.
 
@@ -40,6 +44,8 @@ class SignalWatch(threading.Thread):
     def __init__(self):
         super().__init__(daemon=True, name="signals")
         self.number: signal.Signals | None = None
+        self._first: tuple[int, float] | None = None  # signal, and when it came
+        self._noticed = False
         self._until = float("inf")
         self._sent: int | None = None  # a signal from this thread, which is not a second one
         self._to_raise = True
@@ -75,7 +81,6 @@ class SignalWatch(threading.Thread):
         return self.status
 
     def run(self) -> None:
-        noticed = False
         while select.select([self._reader], [], [], self._seconds_left())[0]:
             for number in os.read(self._reader, 64):
                 if number == 0:
@@ -85,9 +90,11 @@ class SignalWatch(threading.Thread):
                 if number == self._sent:
                     self._sent = None
                     continue
+                if self._is_repeat(number):
+                    continue
                 notice = getattr(signal.getsignal(number), "notice", None)
-                if notice and not noticed:
-                    noticed = True
+                if notice and not self._noticed:
+                    self._noticed = True
                     _print(notice)
                 elif self._until < float("inf"):
                     self._end_process()
@@ -95,6 +102,15 @@ class SignalWatch(threading.Thread):
                     self.number = signal.Signals(number)
                     self._until = time.monotonic() + GRACE_SECONDS
         self._end_process()
+
+    def _is_repeat(self, number: int) -> bool:
+        """Return whether a signal that has just come is the first one again."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = number, now
+            return False
+        first, since = self._first
+        return number == first and now - since < REPEAT_SECONDS
 
     def _seconds_left(self) -> float | None:
         return None if self._until == float("inf") else max(0.0, self._until - time.monotonic())
@@ -112,6 +128,10 @@ class SignalWatch(threading.Thread):
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self._to_raise:
             return  # a second signal: the thread ends the process
+        if self._noticed and self.number is None:
+            time.sleep(0.05)  # for the thread to see this signal
+            if self.number is None:
+                return  # a repeat, that Python has called the handler of late
         self._to_raise = False
         self.number = self.number or signal.Signals(number)
         logging.disable()  # of errors that follow from this
