@@ -18,6 +18,7 @@ PROGRAM = """
 import concurrent.futures, gc, hashlib, sys, time
 from videodit.cli import main, signals
 from videodit.cli.data import inspect
+from videodit.parallel import first_signal
 
 def hang():
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # native code without the interpreter's lock, as a compiler
@@ -85,7 +86,7 @@ def test_an_interrupt_that_a_callback_drops_is_raised_again():
 
 
 def test_a_second_ctrl_c_does_not_wait():
-    process = start("signals.GRACE_SECONDS, signals.REPEAT_SECONDS = 3600, 0.1; ready(); hang()")
+    process = start("signals.GRACE_SECONDS, first_signal.REPEAT_SECONDS = 3600, 0.1; ready(); hang()")
     while process.poll() is None:  # those that come at once are one
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)
@@ -115,7 +116,7 @@ class Save:
 calls, late = [], {late}
 import signal
 previous = signal.signal(signal.SIGTERM, Save())
-signals.GRACE_SECONDS, signals.REPEAT_SECONDS = 0, 3600
+signals.GRACE_SECONDS, first_signal.REPEAT_SECONDS = 0, 3600
 ready()
 time.sleep(600)
 """

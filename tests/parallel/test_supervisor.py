@@ -82,8 +82,9 @@ def test_signals_are_passed_on():
 def test_a_signal_to_both_processes_is_one_and_another_one_a_second(number):
     """Launchers signal every process of a run."""
     body = (
+        "from videodit.parallel import first_signal\n"
         "from videodit.train import interruption\n"
-        "interruption.REPEAT_SECONDS = 3600\n"
+        "first_signal.REPEAT_SECONDS = 3600\n"
         "with interruption.Interruption() as stop:\n"
         "    stop.listen()\n"
         "    print('ready', flush=True)\n"

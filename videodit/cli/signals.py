@@ -11,7 +11,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from videodit.parallel.supervisor import REPEAT_SECONDS
+from videodit.parallel.first_signal import FirstSignal
 
 GRACE_SECONDS = 1.5
 """Time that a command has to end in order."""
@@ -32,10 +32,8 @@ class SignalWatch(threading.Thread):
     signals from the file descriptor that the C handler writes to. Nothing is cleaned up then: what a command writes
     has a temporary name until it is complete, and child processes end with their parent.
 
-    The same signal again within `REPEAT_SECONDS` is not a second one.
-
-    A handler that is installed later and has a `notice` keeps the first signal to itself: the notice is printed, and
-    the process goes on.
+    A repeat of the first one (`first_signal`) is not a second one. A handler that is installed later and has a `notice`
+    keeps the first signal to itself: the notice is printed, and the process goes on.
 
     Attributes:
         number: the signal that ends the process, None as long as there was none.
@@ -44,8 +42,7 @@ class SignalWatch(threading.Thread):
     def __init__(self):
         super().__init__(daemon=True, name="signals")
         self.number: signal.Signals | None = None
-        self._first: tuple[int, float] | None = None  # signal, and when it came
-        self._noticed = False
+        self._first, self._noticed = FirstSignal(), False
         self._until = float("inf")
         self._sent: int | None = None  # a signal from this thread, which is not a second one
         self._to_raise = True
@@ -85,12 +82,10 @@ class SignalWatch(threading.Thread):
             for number in os.read(self._reader, 64):
                 if number == 0:
                     self._signal_again()
-                if number not in SENTENCES:
-                    continue
                 if number == self._sent:
                     self._sent = None
                     continue
-                if self._is_repeat(number):
+                if number not in SENTENCES or self._first.is_repeat(number):
                     continue
                 notice = getattr(signal.getsignal(number), "notice", None)
                 if notice and not self._noticed:
@@ -102,15 +97,6 @@ class SignalWatch(threading.Thread):
                     self.number = signal.Signals(number)
                     self._until = time.monotonic() + GRACE_SECONDS
         self._end_process()
-
-    def _is_repeat(self, number: int) -> bool:
-        """Return whether a signal that has just come is the first one again."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = number, now
-            return False
-        first, since = self._first
-        return number == first and now - since < REPEAT_SECONDS
 
     def _seconds_left(self) -> float | None:
         return None if self._until == float("inf") else max(0.0, self._until - time.monotonic())

@@ -17,9 +17,6 @@ from videodit.child_process import end_with_parent
 PEER_LOST = 3
 """The exit status of a process that ends because another one is gone."""
 
-REPEAT_SECONDS = 1.0
-"""Time in which a signal counts once: launchers signal every process, and `supervise` passes it on besides."""
-
 HOLD_SECONDS = 5.0  # that lines about trouble wait for the end of the process, which may explain them
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _TROUBLE = re.compile(rb"[WEF]\d{4} \d\d:\d\d:\d\d|terminate called|\*\*\* |ERROR:|Traceback ")

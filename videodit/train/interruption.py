@@ -3,13 +3,12 @@
 import os
 import signal
 import threading
-import time
 from types import FrameType
 
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
-from videodit.parallel.supervisor import REPEAT_SECONDS
+from videodit.parallel.first_signal import FirstSignal
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -17,7 +16,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interruption:
     """Records the first SIGTERM or SIGINT in `name` once it listens; a second one does what it did before.
 
-    The same signal again within `REPEAT_SECONDS` is not a second one.
+    A repeat of the first one (`first_signal`) is not a second one.
 
     It is itself the handler of these signals. Those from before are put back at the end of the context, or at the
     second signal. Outside the main thread, where Python allows no handlers, it never sets anything.
@@ -33,7 +32,7 @@ class Interruption:
     def __init__(self):
         self.name: str | None = None
         self._several = jax.process_count() > 1
-        self._requested: tuple[int, float] | None = None  # the first signal, and when it came
+        self._requested, self._first = False, FirstSignal()
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
@@ -41,7 +40,7 @@ class Interruption:
 
     def listen(self) -> None:
         """Install the handlers, if they are not; before there is anything to save, signals do what they always do."""
-        if not self._previous and self._requested is None and threading.current_thread() is threading.main_thread():
+        if not self._previous and not self._requested and threading.current_thread() is threading.main_thread():
             numbers = (signal.SIGINT,) if self._several else SIGNALS
             self._previous = {number: signal.signal(number, self) for number in numbers}
 
@@ -52,16 +51,14 @@ class Interruption:
         return self.name
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self._requested is not None:
-            first, since = self._requested
-            if number == first and now - since < REPEAT_SECONDS:
-                return
+        if self._first.is_repeat(number):
+            return
+        if self._requested:
             previous = self._previous.get(number)
             self._restore()
             previous(number, frame) if callable(previous) else signal.raise_signal(number)
             return
-        self._requested = number, now
+        self._requested = True
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
