@@ -1,4 +1,7 @@
-"""Processes that end with the one that started them, as `videodit_data.boundary.child_process`."""
+"""Processes that end with the one that started them.
+
+Its twin is `videodit_data.boundary.child_process`, which imports nothing of this package.
+"""
 
 import ctypes
 import os

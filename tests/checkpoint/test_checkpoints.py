@@ -8,8 +8,10 @@ from flax import nnx
 
 from tests.train.toy import ToyModel, ToyTask, digest
 from videodit.checkpoint.checkpoints import DAMAGED, Checkpoints, SaveError, checkpoint_step, restore_params
+from videodit.checkpoint.disk_error import DiskError
 from videodit.config.optim import OptimConfig
-from videodit.nn.state import abstract_arrays, abstract_module
+from videodit.nn.linear import Linear
+from videodit.nn.state import abstract_arrays, abstract_module, matrix_axes_of
 from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.optim import learning_rate, make_optimizer
 from videodit.train.state import abstract_state, init_state
@@ -227,6 +229,84 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, state
             with pytest.raises(type(error)):
                 checkpoints.restore(abstract)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), ValueError("INTERNAL: Error reading \"d/1\" [os_error_code='5']")]
+)
+def test_a_read_that_the_disk_fails_is_tried_again_and_then_an_error_of_the_disk(tmp_path, states, monkeypatch, error):
+    abstract, state = states
+    directory, restore, failures = tmp_path / "checkpoints", ocp.PyTreeCheckpointHandler.restore, [error]
+
+    def fail_first(*args, **options):
+        if failures:
+            raise failures.pop()
+        return restore(*args, **options)
+
+    with Checkpoints(directory, keep=2) as checkpoints:
+        for step in (2, 4):
+            checkpoints.save(step, at(state, step), step)
+        assert checkpoints.latest_step() == 4  # it is written by now
+        monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "restore", fail_first)
+        assert checkpoints.restore(abstract)[1] == 4
+        failures += [error, error]
+        with pytest.raises(DiskError, match=f"{directory / '4'} could not be read or written, since the disk failed"):
+            checkpoints.restore(abstract)
+        assert not failures
+    assert sorted(path.name for path in directory.iterdir()) == ["2", "4"]
+    assert not (tmp_path / DAMAGED).exists()
+
+
+class Extended(ToyModel):
+    """A model with two arrays more, as LoRA adds them."""
+
+    def __init__(self, width, rngs):
+        super().__init__(width, rngs)
+        self.lora = Linear({None: 2}, {None: 2}, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+    ("make", "optim", "message"),
+    [
+        (
+            lambda rngs: ToyModel(32, rngs),
+            OptimConfig(),
+            r"holds 24 arrays, and not those 24 that are to be read: 12 of another shape \("
+            r"ema\.down\.kernel: \(16, 192\) there, \(32, 192\) here, ema\.up\.bias: .*, \.\.\.\); read it with",
+        ),
+        (
+            lambda rngs: Extended(16, rngs),
+            OptimConfig(),
+            r"holds 24 arrays, and not those 32 .*: 8 only here \(ema\.lora\.bias, ema\.lora\.kernel, opt_state\.",
+        ),
+        (
+            lambda rngs: ToyModel(16, rngs),
+            OptimConfig(kind="muon"),
+            r"holds 24 arrays, .*: \d+ only there \(opt_state\..*\); \d+ only here \(opt_state\.",
+        ),
+    ],
+    ids=["width", "more arrays", "optimizer"],
+)
+def test_another_structure_is_no_damage(tmp_path, states, make, optim, message, caplog):
+    directory = tmp_path / "checkpoints"
+    with Checkpoints(directory, keep=3) as checkpoints:
+        for step in (2, 4):
+            checkpoints.save(step, at(states[1], step), None)
+    module = abstract_module(make)
+    optimizer = make_optimizer(optim, learning_rate(optim, 10), matrix_axes_of(module))
+    _, other = abstract_state(module, optimizer, make_mesh(MeshConfig(), jax.devices()[:1]))
+    with Checkpoints(directory, keep=3) as checkpoints, pytest.raises(ValueError, match=f"{directory / '4'} {message}"):
+        checkpoints.restore(other)
+    assert sorted(path.name for path in directory.iterdir()) == ["2", "4"]
+    assert not (tmp_path / DAMAGED).exists()
+    assert not caplog.text
+    _, params, buffers = abstract_arrays(module, None)
+    for on_host in (False, True):
+        if optim == OptimConfig():
+            with pytest.raises(ValueError, match=f"{directory / '4'} holds 24 arrays"):
+                restore_params(directory, None, "ema", params, buffers, on_host=on_host)
+        else:
+            assert restore_params(directory, None, "ema", params, buffers, on_host=on_host)[2] == 4
 
 
 def test_an_error_of_a_save_is_a_sentence_and_that_of_a_lost_process_stays_what_it_is(tmp_path, states, monkeypatch):

@@ -67,6 +67,22 @@ def test_an_end_cut_off_anywhere_is_left_out_and_said(tmp_path, caplog):
     assert not caplog.text
 
 
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+def test_a_tail_of_zeros_as_after_a_power_cut_is_an_end_cut_off(tmp_path, caplog, newline):
+    entry = line_of({"step": 4, "loss": 0.5})
+    for start in range(len(entry)):
+        write(tmp_path, *map(line_of, GOOD), entry[:start] + bytes(5000) + newline)
+        caplog.clear()
+        entries = read_metrics(tmp_path)
+        is_whole = start == len(entry) - 1
+        assert entries == GOOD + [{"step": 4, "loss": 0.5}] * is_whole
+        assert ("its last line, cut off while being written, is left out" in caplog.text) != is_whole
+        drop_after(tmp_path / METRICS_FILE, 9)
+        assert (tmp_path / METRICS_FILE).read_bytes() == b"".join(map(line_of, GOOD)) + entry * is_whole
+    write(tmp_path, bytes(5000) + newline)
+    assert read_metrics(tmp_path) == []
+
+
 def test_any_other_damage_is_a_sentence_with_file_and_line_before_anything_is_written(tmp_path):
     path, count = tmp_path / METRICS_FILE, 0
     for damaged in damaged_lines():

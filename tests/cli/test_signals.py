@@ -18,6 +18,7 @@ PROGRAM = """
 import concurrent.futures, gc, hashlib, sys, time
 from videodit.cli import main, signals
 from videodit.cli.data import inspect
+from videodit.parallel import first_signal
 
 def hang():
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # native code without the interpreter's lock, as a compiler
@@ -85,8 +86,8 @@ def test_an_interrupt_that_a_callback_drops_is_raised_again():
 
 
 def test_a_second_ctrl_c_does_not_wait():
-    process = start("signals.GRACE_SECONDS = 3600; ready(); hang()")
-    while process.poll() is None:  # two that come at once are one
+    process = start("signals.GRACE_SECONDS, first_signal.REPEAT_SECONDS = 3600, 0.1; ready(); hang()")
+    while process.poll() is None:  # those that come at once are one
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)
     assert end(process) == (130, "", [SENTENCES[signal.SIGINT]])
@@ -102,6 +103,33 @@ def test_a_handler_with_a_notice_keeps_the_first_signal():
     assert process.stderr.readline() == "stopping: saves first\n"
     process.send_signal(signal.SIGINT)
     assert end(process) == (130, "", [SENTENCES[signal.SIGINT]])
+
+
+HANDLER = """
+class Save:
+    notice = "stopping: saves first"
+    def __call__(self, number, frame):
+        print("called", flush=True)
+        if len(calls) == late:
+            previous(number, frame)
+        calls.append(number)
+calls, late = [], {late}
+import signal
+previous = signal.signal(signal.SIGTERM, Save())
+signals.GRACE_SECONDS, first_signal.REPEAT_SECONDS = 0, 3600
+ready()
+time.sleep(600)
+"""
+
+
+def test_a_repeat_of_the_first_signal_is_not_a_second_one():
+    """Whether the handler is called at once or so late that it takes the repeat for a second signal."""
+    process = start(HANDLER.format(late=2))
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "called\n"
+    process.send_signal(signal.SIGINT)
+    assert end(process) == (130, "", ["stopping: saves first", SENTENCES[signal.SIGINT]])
 
 
 def test_what_was_ignored_stays_ignored():

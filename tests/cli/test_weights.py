@@ -127,7 +127,7 @@ def write_float8(weights, folder):
         (write_copy, "wan2.1-i2v", "in_channels is 16 .* but the kind's transformer has more than out_channels"),
         (write_copy, "wan2.1-t2v-14b", "num_attention_heads is 4 .* but the kind's transformer has 40"),
         (write_copy, "wan2.1-t3v", "unknown kind 'wan2.1-t3v': did you mean wan2.1-t2v"),
-        (write_copy, "umt5", "model_type is None .* but the kind's text encoder has 'umt5'"),
+        (write_copy, "umt5", "model_type is null .* but the kind's text encoder has 'umt5'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_nothing_is_written(golden, tmp_path, capsys, make, kind, sentence):

@@ -101,8 +101,8 @@ def test_attention_is_set_by_flags(config):
     [
         ("--config.model.dept=12", r"^unknown key 'model.dept': did you mean 'model.depth'\?$"),
         ("--config.modl.depth=12", r"^unknown key 'modl': did you mean 'model'\?$"),
-        ("--config.model.depth.x=1", "^unknown key 'model.depth.x': 'model.depth' is no group of keys$"),
-        ("--config.model=12", "^--config.model is a group of keys: set one of them, like --config.model.[a-z_]+$"),
+        ("--config.model.depth.x=1", "^unknown key 'model.depth.x': 'model.depth' is no JSON object$"),
+        ("--config.model=12", "^--config.model is a JSON object: set one of its keys, like --config.model.[a-z_]+$"),
         ("--config.model.depth=deep", "^model.depth must be an int, not 'deep'$"),
         ("--config.model.depth=1.5", "^model.depth must be an int, not '1.5'$"),
         ("--config.optim.lr=fast", "^optim.lr must be a float, not 'fast'$"),

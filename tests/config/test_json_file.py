@@ -14,7 +14,7 @@ from tests.config.test_io import DIT_RUN, VAE_RUN
 from videodit.checkpoint import latent_stats
 from videodit.checkpoint.workdir import read_config
 from videodit.config.io import to_json
-from videodit.config.json_file import MAX_BYTES, MAX_DEPTH, parse_group, parse_json, read_document, read_json
+from videodit.config.json_file import MAX_BYTES, MAX_DEPTH, parse_json, parse_object, read_document, read_json
 from videodit.config.run import ImportedTextEncoder, ImportedVisionEncoder
 from videodit.config.schema import from_tree, parse_as, to_tree
 from videodit.inference.encode.dataset import ShardDescription
@@ -68,7 +68,7 @@ def kind_of_network(module: Any, config: Any) -> Kind:
     return Kind(
         "config.json",
         module.export_config(config, *stats),
-        lambda path: read_document(path, lambda data: module.parse_config(parse_group(data))),
+        lambda path: read_document(path, lambda data: module.parse_config(parse_object(data))),
     )
 
 
@@ -107,7 +107,7 @@ KINDS = {
         "config.json",
         ORIGINAL_WAN,
         lambda path: read_document(
-            path, lambda data: wan.parse_config(wan.convert_original_fields(parse_group(data), attends_image=True))
+            path, lambda data: wan.parse_config(wan.convert_original_fields(parse_object(data), attends_image=True))
         ),
     ),
     "t5": kind_of_network(text, DIT_RUN.text),
@@ -125,7 +125,7 @@ KINDS = {
     "scheduler": Kind(
         "scheduler_config.json",
         UNIPC,
-        lambda path: read_document(path, lambda data: schedulers.parse_sampler(parse_group(data), 4)),
+        lambda path: read_document(path, lambda data: schedulers.parse_sampler(parse_object(data), 4)),
     ),
     "model index": Kind(
         "model_index.json",
@@ -215,10 +215,13 @@ def test_a_damaged_file_is_read_or_refused_in_a_sentence(tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "LatentStats must be a group of keys, not []"),
-        ("5", "LatentStats must be a group of keys, not 5"),
+        ("[]", "LatentStats must be a JSON object, not []"),
+        ("5", "LatentStats must be a JSON object, not 5"),
         ("{", "it is not JSON: "),
         ('{"step": 3, "step": 4}', "the key 'step' is there twice"),
+        ("null", "LatentStats must be a JSON object, not null"),
+        ('{"step": true, "mean": [0], "std": [1]}', "step must be an int, not true"),
+        ('{"step": {"a": [null, false]}, "mean": [0], "std": [1]}', "step must be an int, not {'a': [null, false]}"),
         ('{"step": 3, "mean": [NaN], "std": [1]}', "mean[0] must be a finite number, not nan"),
         ('{"step": 3, "mean": [1e999], "std": [1]}', "mean[0] must be a finite number, not inf"),
         ('{"step": 3, "mean": ["0"], "std": [1]}', "mean[0] must be a float, not '0'"),
@@ -268,7 +271,7 @@ def test_mappings_are_typed_too(hint, value, typed):
 @pytest.mark.parametrize(
     ("hint", "value", "message"),
     [
-        (Mapping[str, int], [1], "it must be a group of keys, each of them an int, not [1]"),
+        (Mapping[str, int], [1], "it must be a JSON object, each value an int, not [1]"),
         (Mapping[str, int], {"a": "b"}, "a must be an int, not 'b'"),
         (Mapping[str, str], {"a": "\0"}, "a must be text in UTF-8 without NUL, not '\\x00'"),
         (str, "\udcff", "it must be text in UTF-8 without NUL, not '\\udcff'"),

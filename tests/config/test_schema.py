@@ -56,7 +56,7 @@ def test_json_lists_become_tuples_and_ints_become_floats():
         ({"model": {"depth": 0}}, "model: depth is 0: it must be at least 1"),
         ({"model": {"depth": 1}, "path": 3}, "path must be a string or None, not 3"),
         ({"model": {"depth": 1}, "on": 1}, "on must be true or false, not 1"),
-        ({"model": 3}, "model must be a group of keys, not 3"),
+        ({"model": 3}, "model must be a JSON object, not 3"),
         ({}, "key 'model' is missing: it needs Inner"),
     ],
 )

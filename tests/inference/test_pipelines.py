@@ -19,7 +19,13 @@ from PIL import Image
 from tests.cli import releases
 from tests.cli.test_cli import TINY
 from tests.cli.test_weights import run
-from videodit.checkpoint.restore import restore_over_devices
+from videodit.checkpoint.restore import (
+    load_text_encoder,
+    load_text_encoder_on_host,
+    load_vision_encoder,
+    restore_over_devices,
+)
+from videodit.checkpoint.workdir import read_config
 from videodit.config.io import load
 from videodit.diffusion.sample import sample_conditioned
 from videodit.inference.images import ConditionImages, resize
@@ -29,7 +35,7 @@ from videodit.interop.safetensors import Weights
 from videodit.models.conditioning import Conditioning
 from videodit.models.pixels import to_uint8
 from videodit.nn.attention_spec import AttentionSpec
-from videodit.parallel.mesh import MeshConfig
+from videodit.parallel.mesh import MeshConfig, make_mesh
 from videodit.train.run import trained_params
 
 SIZE = (5, 16, 16)
@@ -188,6 +194,39 @@ def test_two_experts_share_the_times(imported):
     (folder.parent / "lone" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"lacks its expert for times below 0\.8"):
         Pipeline.load(folder.parent / "lone")
+
+
+def test_parts_of_a_model_are_never_of_an_earlier_checkpoint(imported, tmp_path, caplog):
+    """A checkpoint without content is a damaged one, which the model itself steps over."""
+    two = tmp_path / "two"
+    shutil.copytree(imported("wan2.2-t2v", TWO, index={"boundary_ratio": 0.8}), two)
+    run_there = read_config(two)
+    for folder in (two, two / run_there.text_encoder):
+        (folder / "checkpoints" / "1").mkdir()
+    damaged = r"no checkpoint in .*/{}/checkpoints can be read: that of step 1 is damaged .* earlier one, of step 0"
+    assert Pipeline.load(two).step == 0
+    assert "that of step 0 is taken" in caplog.text
+    with pytest.raises(ValueError, match=damaged.format("text")):
+        load_text_encoder(two / run_there.text_encoder, run_there)
+    with pytest.raises(ValueError, match=damaged.format("text")):
+        load_text_encoder_on_host(two / run_there.text_encoder)
+    (two / run_there.low_noise_expert / "checkpoints" / "1").mkdir()
+    with pytest.raises(ValueError, match=damaged.format(run_there.low_noise_expert)):
+        Pipeline.load(two)
+    vision = tmp_path / "vision"
+    shutil.copytree(imported("wan2.1-flf2v", TEXT_ONLY | BOTH) / "image", vision)
+    (vision / "checkpoints" / "1").mkdir()
+    with pytest.raises(ValueError, match=damaged.format("vision")):
+        load_vision_encoder(vision)
+
+
+def test_strict_holds_for_the_weights_that_a_run_begins_with(t2v, tmp_path):
+    shutil.copytree(t2v, source := tmp_path / "source")
+    (source / "checkpoints" / "1").mkdir()
+    tuned, mesh = load(f"{TINY}:tune"), make_mesh(MeshConfig(), jax.devices()[:1])
+    assert trained_params(source, tuned)(mesh)
+    with pytest.raises(ValueError, match=r"that of step 1 is damaged .* earlier one, of step 0"):
+        trained_params(source, tuned, strict=True)(mesh)
 
 
 def test_the_command_writes_a_clip_and_its_provenance(t2v, tmp_path, capsys):

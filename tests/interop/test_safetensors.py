@@ -122,8 +122,8 @@ def test_bytes_of_no_tensor_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        (b"[]", r"its header is invalid: it must be a group of keys, not \[\]"),
-        (b'{"a": 5}', "its header is invalid: a must be a group of keys, not 5"),
+        (b"[]", r"its header is invalid: it must be a JSON object, not \[\]"),
+        (b'{"a": 5}', "its header is invalid: a must be a JSON object, not 5"),
         (b'{"a": {}, "a": {}}', "its header is invalid: the key 'a' is there twice"),
         (b'{"a": {"dtype": "F32", "shape": [1]}}', "key 'a.data_offsets' is missing"),
         (b'{"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}', r"a: shape is \(-1, -1\): each"),
@@ -140,7 +140,7 @@ def test_headers_of_other_shapes_are_refused(tmp_path, header, sentence):
     ("weight_map", "sentence"),
     [
         ({"a": 5}, "weight_map.a must be a string, not 5"),
-        ([], "weight_map must be a group of keys, each of them a string"),
+        ([], "weight_map must be a JSON object, each value a string"),
         (
             {"a": "../model.safetensors"},
             "weight_map.a is '../model.safetensors': it must be a file in the index's folder",

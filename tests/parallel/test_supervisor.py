@@ -78,6 +78,32 @@ def test_signals_are_passed_on():
     assert process.returncode == 7
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_both_processes_is_one_and_another_one_a_second(number):
+    """Launchers signal every process of a run."""
+    body = (
+        "from videodit.parallel import first_signal\n"
+        "from videodit.train import interruption\n"
+        "first_signal.REPEAT_SECONDS = 3600\n"
+        "with interruption.Interruption() as stop:\n"
+        "    stop.listen()\n"
+        "    print('ready', flush=True)\n"
+        "    while not stop.at(0): time.sleep(0.01)\n"
+        "    for _ in range(50): time.sleep(0.01)\n"
+        "    print('saved by', stop.at(0), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = start_program(PROGRAM + body, "0")
+    process.stdout.readline()
+    (child,) = find_descendants(process.pid)
+    for pid in (child, process.pid, child):
+        os.kill(pid, number)
+    assert process.stdout.readline() == f"saved by {number.name}\n"
+    process.send_signal(signal.SIGINT if number == signal.SIGTERM else signal.SIGTERM)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode != 0
+
+
 def test_the_process_dies_with_its_supervisor():
     process = start_program(PROGRAM + "print('ready', flush=True); time.sleep(600)", "0")
     process.stdout.readline()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoint.test_checkpoints import damage
+from tests.processes import find_descendants
 from tests.train.toy import checkpoint_steps
 from videodit.checkpoint.checkpoints import DAMAGED
 from videodit.checkpoint.metrics_file import read_metrics
@@ -163,9 +164,13 @@ def test_when_one_is_killed_the_others_stop(victim, data, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_one_stops_all_at_one_step(number, data, tmp_path):
+    """Also when it comes twice, to the process and to its supervisor, which passes it on."""
     several = Several(2, data, tmp_path, 10_000, {"data": -1}, delay=0.05)
     wait_for_step(tmp_path, 3, several)
-    several.all[1].send_signal(number)
+    supervisor = several.all[1].pid
+    (process,) = find_descendants(supervisor)[:1]
+    for pid in (process, supervisor):
+        os.kill(pid, number)
     found = several.end()
     assert [status for status, _, _ in found] == [0, 0], found
     ended = {re.search(r"^ended (.*)$", out, re.MULTILINE)[1] for _, out, _ in found}

@@ -14,7 +14,7 @@ from orbax.checkpoint.checkpoint_managers import LatestN
 
 from videodit.checkpoint.checksums import checksum_json, compute_checksums
 from videodit.checkpoint.disk_error import describe_last_step, describe_write_error
-from videodit.checkpoint.newest_whole import DamagedCheckpoint, Reading, find_newest_whole
+from videodit.checkpoint.newest_whole import DamagedCheckpoint, OtherStructure, Reading, find_newest_whole
 from videodit.checkpoint.orbax_errors import describe_error, silence_orbax
 from videodit.parallel.distributed import is_main_process, on_main_process
 
@@ -22,6 +22,7 @@ Weights = Literal["params", "ema"]
 StateT = TypeVar("StateT")
 # An array that several devices hold is cut among them to be written; below this it is not worth compiling that.
 MIN_SLICE_BYTES = 1 << 20
+SHOWN_PATHS = 3  # of each kind, in an error about another structure
 DAMAGED = "damaged_checkpoints"
 """The directory, beside that of the checkpoints, of those that a resuming run could not read."""
 
@@ -130,13 +131,16 @@ class Checkpoints:
             strict: refuse to take an earlier one.
 
         Raises:
-            ValueError: when there are checkpoints, and none can be read; with `strict` when the last one cannot.
+            ValueError: when there are checkpoints, and none can be read; with `strict` when the last one cannot; when
+                it has other arrays than `abstract`, or of other shapes. Nothing is moved then.
+            DiskError: when the disk fails.
         """
 
         def read(folder: Path) -> Reading[tuple[StateT, Any]]:
             checksums, loader = _read_checksums(folder), _read_json(folder, "loader").get("state")
             if checksums and checksums.get("loader") != checksum_json(loader):
                 raise DamagedCheckpoint("the data iterator's position is not what was saved")
+            _check_structure(folder, abstract, checksums)
             state = _read_arrays(folder, abstract)
             return Reading((state, loader), state, checksums and checksums["arrays"])
 
@@ -196,12 +200,14 @@ def restore_params(
         The parameters, the buffers and the step that they are of.
 
     Raises:
-        ValueError: as `checkpoint_step`, and when what is to be read is damaged.
+        ValueError: as `checkpoint_step`, and when what is to be read is damaged, is not there or has other shapes.
+        DiskError: when the disk fails.
     """
     item = {weights: params, "buffers": buffers}
 
     def read(folder: Path) -> Reading[dict[str, PyTree]]:
         checksums = _read_checksums(folder)
+        _check_structure(folder, item, checksums, partial=True)
         arrays = _read_arrays(folder, item, on_host=on_host, partial=True)
         return Reading(arrays, arrays, checksums and checksums["arrays"])
 
@@ -233,6 +239,43 @@ def _read_arrays(folder: Path, abstract: StateT, *, on_host: bool = False, parti
     return ocp.PyTreeCheckpointHandler().restore(_item(folder, "state"), args=args)
 
 
+def _check_structure(
+    folder: Path, abstract: PyTree, checksums: Mapping[str, Any] | None, *, partial: bool = False
+) -> None:
+    """Check that the checkpoint in a folder has the arrays of `abstract`, and no others unless it is `partial`.
+
+    Raises:
+        OtherStructure: naming the first ones that differ.
+        DamagedCheckpoint: when its list of arrays is not that of its checksums.
+    """
+    there = _shapes(ocp.PyTreeCheckpointHandler().metadata(_item(folder, "state")).tree)
+    here = _shapes(abstract)
+    if checksums and there.keys() != checksums["arrays"].keys():
+        raise DamagedCheckpoint("its list of arrays is not what was saved")
+    reshaped = [path for path in here if path in there and there[path] != here[path]]
+    differing = {
+        "only there": [] if partial else [path for path in there if path not in here],
+        "only here": [path for path in here if path not in there],
+        "of another shape": [f"{path}: {there[path]} there, {here[path]} here" for path in reshaped],
+    }
+    if any(differing.values()):
+        described = [
+            f"{len(paths)} {what} ({', '.join(paths[:SHOWN_PATHS])}{', ...' * (len(paths) > SHOWN_PATHS)})"
+            for what, paths in differing.items()
+            if paths
+        ]
+        raise OtherStructure(
+            f"{folder} holds {len(there)} arrays, and not those {len(here)} that are to be read: "
+            f"{'; '.join(described)}; read it with the configuration and the version that saved it"
+        )
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of arrays by dotted path, in alphabetical order."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return dict(sorted((jax.tree_util.keystr(path, simple=True, separator="."), tuple(x.shape)) for path, x in leaves))
+
+
 def _read_checksums(folder: Path) -> Mapping[str, Any] | None:
     """Return the checksums in a checkpoint; None for one of an earlier version, which has none."""
     if not (folder / "checksums").exists():
@@ -246,7 +289,7 @@ def _read_checksums(folder: Path) -> Mapping[str, Any] | None:
 def _read_json(folder: Path, name: str) -> Mapping[str, Any]:
     value = ocp.JsonCheckpointHandler().restore(_item(folder, name), args=ocp.args.JsonRestore())
     if not isinstance(value, Mapping):
-        raise DamagedCheckpoint(f"its {name} holds no group of keys")
+        raise DamagedCheckpoint(f"its {name} is no JSON object")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Describe a write that the file system refused: which file, what it needed, what is free, what is saved."""
+"""Describe what the file system refused: which file, what a write needed, what is free, what is saved."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ _CAUSES = {
 
 
 class DiskError(OSError):
-    """A write that the file system refused, as one sentence."""
+    """A write that the file system refused, or a read that failed, as one sentence."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def describe_write_error(
     """
     if isinstance(error, DiskError):
         return str(error)
-    code = next((code for code in map(_error_number, _chain(error)) if code in _CAUSES), None)
+    code = find_error_number(error)
     if code is None:
         return None
     cause, remedy = _CAUSES[code]
@@ -58,6 +58,21 @@ def describe_write_error(
     saved = "" if workdir is None else f"; {_describe_last_checkpoint(workdir)}"
     action = "read or written" if code == errno.EIO else "written"
     return f"{path} could not be {action}, since {cause} ({size}{_describe_free(path)}){saved}; {remedy}"
+
+
+def find_error_number(error: BaseException) -> int | None:
+    """Return the system's number of what a full, read-only or failing disk raised; None for any other error."""
+    return next((code for code in map(_error_number, walk_causes(error)) if code in _CAUSES), None)
+
+
+def walk_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, those of its group, and its causes; the last one is what led to it."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for member in error.exceptions:
+                yield from walk_causes(member)
+        error = error.__cause__ or error.__context__
 
 
 def format_bytes(count: int) -> str:
@@ -92,16 +107,6 @@ def _describe_last_checkpoint(workdir: Path) -> str:
 def describe_last_step(step: int | None) -> str:
     """Return a phrase about the last good checkpoint, of a step, or that there is none."""
     return "there is no checkpoint yet" if step is None else f"the last good checkpoint is that of step {step}"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, those of its group, and its causes."""
-    while error is not None:
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            for member in error.exceptions:
-                yield from _chain(member)
-        error = error.__cause__ or error.__context__
 
 
 def _error_number(error: BaseException) -> int | None:

@@ -14,7 +14,7 @@ _SHOWN = 60  # characters of a damaged line
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """Return the entries of a run's `metrics.jsonl`, in order; none where there is no file.
 
-    An end that was cut off while being written is left out, with a warning.
+    An end that was cut off while being written, or became zeros as after a power cut, is left out with a warning.
 
     Raises:
         ValueError: for any other line that is no entry, by its number.
@@ -27,7 +27,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Remove the entries of later steps, and an end that was cut off while being written; errors as `read_metrics`."""
+    """Remove the entries of later steps, and an end that `read_metrics` leaves out; errors as there."""
     lines = "".join(line + "\n" for line, entry in _read_lines(path)[0] if entry["step"] <= step)
     if path.exists() and path.read_bytes() != lines.encode():
         write_text_atomically(path, lines)
@@ -38,6 +38,9 @@ def _read_lines(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
     if not path.exists():
         return [], False
     *whole, end = path.read_bytes().split(b"\n")
+    if not end and whole and b"\0" in whole[-1]:
+        end = whole.pop()
+    end, zeros, _ = end.partition(b"\0")  # which file systems leave of what was not on the disk
     lines = []
     for number, line in enumerate([*whole, end] if end else whole, 1):
         try:
@@ -51,7 +54,7 @@ def _read_lines(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
                 f"{path}, line {number}, is damaged: it holds {content}, {_describe(error)}; right is an object such "
                 'as {"step": 7, "loss": 0.5} of a step and numbers: restore the file, or remove the line'
             ) from error
-    return lines, False
+    return lines, bool(zeros) and not end
 
 
 def _parse_entry(text: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from videodit.checkpoint.checksums import find_damaged
+from videodit.checkpoint.disk_error import DiskError, describe_write_error, find_error_number
 from videodit.checkpoint.orbax_errors import describe_error, first_cause, silence_orbax
 
 T = TypeVar("T")
@@ -23,6 +24,10 @@ _NOT_DAMAGE = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLI
 
 class DamagedCheckpoint(ValueError):
     """A checkpoint, or a part of it, is not what was saved."""
+
+
+class OtherStructure(ValueError):
+    """A checkpoint is whole, and holds other arrays than those that are to be read."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ def find_newest_whole(
 ) -> NewestWhole[T]:
     """Read the newest checkpoint that can be read, and check it; of several processes all take the same one.
 
+    Only damage makes an earlier one be taken.
+
     Args:
         directory: of the checkpoints.
         steps: of those to try, ascending.
@@ -66,6 +73,8 @@ def find_newest_whole(
 
     Raises:
         ValueError: when none can be read, with the reasons.
+        OtherStructure: when the newest whole one has another structure, as `read` says.
+        DiskError: when the disk fails to read it, twice.
     """
     silence_orbax()
     reasons: dict[int, str] = {}
@@ -90,7 +99,9 @@ def _try(read: Callable[[Path], Reading[T]], folder: Path) -> tuple[Reading[T] |
     """Return what `read` returns if it is whole in all processes, else None and the reason."""
     reading, reason = None, ""
     try:
-        reading = read(folder)
+        reading = _read_again_if_disk_fails(read, folder)
+    except (DiskError, OtherStructure):
+        raise
     except Exception as error:  # readers of damaged files raise anything
         if not _is_damage(error):
             raise
@@ -105,6 +116,21 @@ def _try(read: Callable[[Path], Reading[T]], folder: Path) -> tuple[Reading[T] |
     return reading, reason
 
 
+def _read_again_if_disk_fails(read: Callable[[Path], Reading[T]], folder: Path) -> Reading[T]:
+    """Return what `read` returns, at a second attempt if the disk failed at the first; DiskError if it fails again."""
+    try:
+        return read(folder)
+    except Exception as error:
+        if find_error_number(error) != errno.EIO:
+            raise
+    try:
+        return read(folder)
+    except Exception as error:
+        if find_error_number(error) != errno.EIO:
+            raise
+        raise DiskError(describe_write_error(error, folder)) from error
+
+
 def _anywhere(flag: bool) -> bool:
     """Return whether a flag is set in any of the processes."""
     return bool(np.asarray(multihost_utils.process_allgather(np.asarray(flag))).any())
@@ -115,5 +141,5 @@ def _is_damage(error: Exception) -> bool:
     if isinstance(cause, MemoryError):
         return False
     if isinstance(cause, OSError):
-        return cause.errno in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+        return cause.errno in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
     return not any(status in str(cause) for status in _NOT_DAMAGE)

@@ -6,6 +6,8 @@ import sys
 import traceback
 from typing import Any
 
+from videodit.checkpoint.disk_error import walk_causes
+
 _ORBAX = "orbax/checkpoint"  # in the paths of its files
 _READERS = (_ORBAX, "OCDBT")  # in what asyncio logs of their futures
 
@@ -38,6 +40,5 @@ def describe_error(error: BaseException) -> str:
 
 def first_cause(error: BaseException) -> BaseException:
     """Return the error that led to this one."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
+    *_, cause = walk_causes(error)
+    return cause

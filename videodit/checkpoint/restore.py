@@ -125,12 +125,14 @@ def load_vae(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
 def load_text_encoder(workdir: Path, run: DiTRun, mesh: Mesh | None = None) -> TextEncoder:
     """Load a frozen text encoder of a run's shape; it computes in the type that the run says.
 
+    No earlier checkpoint is taken where the last one is damaged, since embeddings were computed with that.
+
     Raises:
-        ValueError: when the directory holds none, or one of another shape.
+        ValueError: when the directory holds none, one of another shape, or a damaged one.
     """
     config = read_text_encoder_config(workdir, run)
     init: ModelInit = lambda rngs: TextEncoder(run.text, rngs=rngs)  # noqa: E731
-    return restore_model(workdir, config, "params", None, mesh, init=init)[0]
+    return restore_model(workdir, config, "params", None, mesh, init=init, strict=True)[0]
 
 
 def read_text_encoder_config(workdir: Path, run: DiTRun | None = None) -> ImportedTextEncoder:
@@ -150,16 +152,16 @@ def read_text_encoder_config(workdir: Path, run: DiTRun | None = None) -> Import
 def load_text_encoder_on_host(workdir: Path, run: DiTRun | None = None) -> tuple[TextEncoder, ImportedTextEncoder, int]:
     """Load a text encoder whose weights are NumPy arrays; returns its configuration and step too.
 
-    No device memory is used. Errors as `load_text_encoder`.
+    No device memory is used. Damage and errors as `load_text_encoder`.
     """
     config, directory = read_text_encoder_config(workdir, run), workdir / "checkpoints"
     module = abstract_module(lambda rngs: TextEncoder(config.model, rngs=rngs))
     graphdef, params, buffers = abstract_arrays(module, None)
-    *variables, step = restore_params(directory, None, "params", params, buffers, on_host=True)
+    *variables, step = restore_params(directory, None, "params", params, buffers, on_host=True, strict=True)
     return nnx.merge(graphdef, *variables), config, step
 
 
 def load_vision_encoder(workdir: Path, mesh: Mesh | None = None) -> VisionEncoder:
-    """Load an image encoder; ValueError when the directory holds none."""
+    """Load an image encoder, as its last checkpoint; ValueError when the directory holds none, or it is damaged."""
     config = read_config_of(workdir, ImportedVisionEncoder, "an image encoder is needed, of kind 'vision'")
-    return restore_model(workdir, config, "params", None, mesh)[0]
+    return restore_model(workdir, config, "params", None, mesh, strict=True)[0]

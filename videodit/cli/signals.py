@@ -11,6 +11,8 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from videodit.parallel.first_signal import FirstSignal
+
 GRACE_SECONDS = 1.5
 """Time that a command has to end in order."""
 
@@ -30,8 +32,8 @@ class SignalWatch(threading.Thread):
     signals from the file descriptor that the C handler writes to. Nothing is cleaned up then: what a command writes
     has a temporary name until it is complete, and child processes end with their parent.
 
-    A handler that is installed later and has a `notice` keeps the first signal to itself: the notice is printed, and
-    the process goes on.
+    A repeat of the first one (`first_signal`) is not a second one. A handler that is installed later and has a `notice`
+    keeps the first signal to itself: the notice is printed, and the process goes on.
 
     Attributes:
         number: the signal that ends the process, None as long as there was none.
@@ -40,6 +42,7 @@ class SignalWatch(threading.Thread):
     def __init__(self):
         super().__init__(daemon=True, name="signals")
         self.number: signal.Signals | None = None
+        self._first, self._noticed = FirstSignal(), False
         self._until = float("inf")
         self._sent: int | None = None  # a signal from this thread, which is not a second one
         self._to_raise = True
@@ -75,19 +78,18 @@ class SignalWatch(threading.Thread):
         return self.status
 
     def run(self) -> None:
-        noticed = False
         while select.select([self._reader], [], [], self._seconds_left())[0]:
             for number in os.read(self._reader, 64):
                 if number == 0:
                     self._signal_again()
-                if number not in SENTENCES:
-                    continue
                 if number == self._sent:
                     self._sent = None
                     continue
+                if number not in SENTENCES or self._first.is_repeat(number):
+                    continue
                 notice = getattr(signal.getsignal(number), "notice", None)
-                if notice and not noticed:
-                    noticed = True
+                if notice and not self._noticed:
+                    self._noticed = True
                     _print(notice)
                 elif self._until < float("inf"):
                     self._end_process()
@@ -112,6 +114,10 @@ class SignalWatch(threading.Thread):
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self._to_raise:
             return  # a second signal: the thread ends the process
+        if self._noticed and self.number is None:
+            time.sleep(0.05)  # for the thread to see this signal
+            if self.number is None:
+                return  # a repeat, that Python has called the handler of late
         self._to_raise = False
         self.number = self.number or signal.Signals(number)
         logging.disable()  # of errors that follow from this

@@ -137,7 +137,7 @@ def _check_key(config: ConfigDict, path: str) -> None:
         node = node[part]
     if isinstance(node, ConfigDict):
         raise ValueError(
-            f"--config.{path} is a group of keys: set one of them, like --config.{path}.{next(iter(node))}"
+            f"--config.{path} is a JSON object: set one of its keys, like --config.{path}.{next(iter(node))}"
         )
 
 

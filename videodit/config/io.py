@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from videodit.config import files
 from videodit.config.files import class_of, to_config_dict
-from videodit.config.json_file import parse_group
+from videodit.config.json_file import parse_object
 from videodit.config.renames import migrate
 from videodit.config.run import DiTRun, ImportedTextEncoder, ImportedVisionEncoder, Run, VAERun
 from videodit.config.schema import from_tree, to_tree
@@ -37,7 +37,7 @@ def from_json(text: str | bytes) -> WorkdirConfig:
     """Build the configuration that `to_json` wrote, by this version or an earlier one.
 
     Raises:
-        ValueError: as `parse_group` and `from_tree`.
+        ValueError: as `parse_object` and `from_tree`.
     """
-    tree = migrate(parse_group(text))
+    tree = migrate(parse_object(text))
     return from_tree(class_of(tree.get("kind"), (*RUNS, ImportedTextEncoder, ImportedVisionEncoder)), tree)

@@ -1,11 +1,14 @@
-"""JSON files read strictly: what is damaged, odd or of another shape is an error that names the file and the key."""
+"""JSON files read strictly: what is damaged, odd or of another shape is an error that names the file and the key.
+
+Its twin is `videodit_data.boundary.typed_json`, which imports nothing of this package.
+"""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from videodit.config.schema import from_tree, shorten
+from videodit.config.schema import from_tree, json_spelling, shorten
 from videodit.provenance import JSON
 
 T = TypeVar("T")
@@ -30,7 +33,8 @@ def read_document(path: Path, parse: Callable[[bytes], T]) -> T:
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES} bytes, which no such file is")
-        return parse(data)
+        with json_spelling():
+            return parse(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -54,11 +58,12 @@ def parse_json(data: bytes | str) -> JSON:
     return tree
 
 
-def parse_group(data: bytes | str) -> dict[str, JSON]:
-    """Parse a JSON document that is a group of keys; ValueError for any other, and as `parse_json`."""
+def parse_object(data: bytes | str) -> dict[str, JSON]:
+    """Parse a JSON document that is an object; ValueError for any other, and as `parse_json`."""
     tree = parse_json(data)
     if not isinstance(tree, dict):
-        raise ValueError(f"it must be a group of keys, not {shorten(tree)}")
+        with json_spelling():
+            raise ValueError(f"it must be a JSON object, not {shorten(tree)}")
     return tree
 
 

@@ -16,7 +16,7 @@ RENAMED_KEYS: dict[str, str] = {
     "data.buckets.sides": "data.buckets.resolutions",
     "data.buckets.upsample": "data.buckets.max_upscale",
 }
-"""Dotted path of a key, or of a group of keys, before to now."""
+"""Dotted path of a key, or of a JSON object, before to now."""
 
 RENAMED_VALUES: dict[tuple[str, Any], Any] = {("latent_sampling", "draw"): "sample"}
 """Key now and its value before, to its value now."""
@@ -32,7 +32,7 @@ def migrate(tree: Mapping[str, Any]) -> dict[str, Any]:
             *groups, new = now.split(".")
             target = _group(migrated, groups, create=True)
             if target is None:
-                raise ValueError(f"key '{before}' is called '{now}' now, but '{'.'.join(groups)}' is no group of keys")
+                raise ValueError(f"key '{before}' is called '{now}' now, but '{'.'.join(groups)}' is no JSON object")
             target[new] = source.pop(old)
     for (key, before), now in RENAMED_VALUES.items():
         if migrated.get(key) == before:

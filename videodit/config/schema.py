@@ -7,14 +7,28 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
 
 from videodit.config.renames import new_name
 
 T = TypeVar("T")
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    """Python's `repr`, shortened; of None and booleans JSON's spelling where errors are about JSON."""
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return repr(value).lower() if _in_json.get() else repr(value)
+
+    def repr_NoneType(self, value: None, level: int) -> str:
+        return "null" if _in_json.get() else repr(value)
+
+
+_in_json: ContextVar[bool] = ContextVar("in_json", default=False)
+_repr = _Repr()
 _repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 3, 60, 60, 60
 
 _WORDS = {
@@ -22,9 +36,18 @@ _WORDS = {
     float: "a float",
     bool: "true or false",
     str: "a string",
-    type(None): "None",
-    dict: "a group of keys",
+    dict: "a JSON object",
 }
+
+
+@contextmanager
+def json_spelling() -> Iterator[None]:
+    """Spell null, true and false as JSON does in errors that are raised meanwhile."""
+    token = _in_json.set(True)
+    try:
+        yield
+    finally:
+        _in_json.reset(token)
 
 
 def to_tree(config: Any) -> dict[str, Any]:
@@ -45,7 +68,7 @@ def from_tree(cls: type[T], tree: Any, path: str = "", *, ignore_unknown: bool =
         ValueError: naming the key's path, what was given and what would be right (with the nearest key).
     """
     if not isinstance(tree, Mapping):
-        raise ValueError(f"{path or cls.__name__} must be a group of keys, not {shorten(tree)}")
+        raise ValueError(f"{path or cls.__name__} must be a JSON object, not {shorten(tree)}")
     hints = hints_of(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in tree:
@@ -75,7 +98,7 @@ def parse_as(hint: Any, value: Any, path: str = "") -> Any:
 
 
 def shorten(value: Any) -> str:
-    """Return the first characters of a value's `repr`, which is free of control characters."""
+    """Return the first characters of a value's `repr`, which is free of control characters; see `json_spelling`."""
     text = _repr.repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
@@ -108,7 +131,7 @@ def unknown_key(path: str, keys: Iterable[str]) -> str:
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     if near:
         return f"unknown key '{path}': did you mean '{_join(group, near[0])}'?"
-    hint = f"the keys there are {', '.join(names)}" if names else f"'{group}' is no group of keys"
+    hint = f"the keys there are {', '.join(names)}" if names else f"'{group}' is no JSON object"
     return f"unknown key '{path}': {hint}"
 
 
@@ -124,7 +147,9 @@ def describe(hint: Any) -> str:
             return f"a tuple, each entry {describe(args[0])}"
         return f"a tuple of {len(args)} ({', '.join(describe(a) for a in args)})"
     if origin is Mapping:
-        return f"a group of keys, each of them {describe(args[1])}"
+        return f"a JSON object, each value {describe(args[1])}"
+    if hint is type(None):
+        return "null" if _in_json.get() else "None"
     return _WORDS.get(hint) or getattr(hint, "__name__", str(hint))
 
 

@@ -35,7 +35,8 @@ def load(
         step: the checkpoint; the last one that is not damaged if None.
         weights: averaged ("ema") or last ("params") weights.
         mesh: the devices to shard over, like "fsdp=4"; None is the first device.
-        strict: refuse to take an earlier checkpoint where the last one is damaged. Autoencoders always do.
+        strict: refuse to take an earlier checkpoint where the last one is damaged. The models that belong to a
+            run always do: autoencoder, encoders, low-noise expert.
 
     Raises:
         ValueError: when there is no such run, or it cannot be sampled from or encode.

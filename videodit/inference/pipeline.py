@@ -98,6 +98,8 @@ class Pipeline:
     ) -> "Pipeline":
         """Load a transformer's workdir; arguments as `api.load`.
 
+        Of the models that belong to it none is taken from an earlier checkpoint, whatever `strict` says.
+
         Raises:
             ValueError: when it, its tokenizer or its autoencoder is missing or of another kind.
         """
@@ -114,7 +116,7 @@ class Pipeline:
         if run.low_noise_expert:
             directory = Path(run.low_noise_expert)
             expert_run = read_config_of(directory, DiTRun, "an expert is needed, of kind 'dit'")
-            expert = restore_model(directory, expert_run, weights, None, devices, strict=strict)[0]
+            expert = restore_model(directory, expert_run, weights, None, devices, strict=True)[0]
         if run.text_encoder:
             encoder = Path(run.text_encoder)
             captions = CaptionEmbeddings(

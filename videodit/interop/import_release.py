@@ -17,7 +17,7 @@ from videodit.checkpoint.restore import widest_mesh
 from videodit.checkpoint.workdir import describe
 from videodit.config.data import DataConfig
 from videodit.config.io import WorkdirConfig
-from videodit.config.json_file import parse_group, read_document, read_json
+from videodit.config.json_file import parse_object, read_document, read_json
 from videodit.config.run import DiTRun, ImportedTextEncoder, ImportedVisionEncoder, VAERun
 from videodit.diffusion.objective import ObjectiveConfig
 from videodit.diffusion.sample import SamplerConfig
@@ -180,7 +180,7 @@ def _build_sampler(release: Release, kind: ReleaseKind) -> SamplerConfig:
     scheduler, index = release.source / "scheduler" / "scheduler_config.json", release.source / "model_index.json"
     if scheduler.is_file():
         sampler = read_document(
-            scheduler, lambda data: schedulers.parse_sampler(parse_group(data), kind.steps, kind.guidance)
+            scheduler, lambda data: schedulers.parse_sampler(parse_object(data), kind.steps, kind.guidance)
         )
     else:
         fields = {"_class_name": schedulers.UNIPC, "flow_shift": kind.shift}

@@ -10,8 +10,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from videodit.config.json_file import parse_group, read_document
-from videodit.config.schema import parse_as, shorten
+from videodit.config.json_file import parse_object, read_document
+from videodit.config.schema import json_spelling, parse_as, shorten
 from videodit.interop import mapping, wan, wan_vae
 from videodit.interop.kinds import ExpectedFields, PartName, ReleaseKind, Requirement
 from videodit.interop.reference_layouts import LAYOUT_OF_PART, REFERENCE_LAYOUTS, NetworkConfig
@@ -88,19 +88,15 @@ def _open_part(name: PartName, path: Path, expected: ExpectedFields) -> Part:
     opened = Weights(path)
     folder = opened.files[0].parent
     fields = _read_fields(name, folder, expected)
-    for key, value in expected.items():
-        if not _satisfies(fields, key, value):
-            words = value.value if isinstance(value, Requirement) else repr(value)
-            raise ValueError(
-                f"{key} is {shorten(fields.get(key))} in the configuration of {folder}, but the kind's "
-                f"{name.replace('_', ' ')} has {words}"
-            )
     layout = REFERENCE_LAYOUTS[LAYOUT_OF_PART[name]]
+    with json_spelling():
+        _check_fields(name, folder, fields, expected)
     try:
-        cfg, buffers = layout.module.parse_config(fields), {}
-        if name == "vae":
-            mean_C, std_C = wan_vae.parse_latent_stats(fields)
-            buffers = {"latent_mean": mean_C, "latent_std": std_C}
+        with json_spelling():
+            cfg, buffers = layout.module.parse_config(fields), {}
+            if name == "vae":
+                mean_C, std_C = wan_vae.parse_latent_stats(fields)
+                buffers = {"latent_mean": mean_C, "latent_std": std_C}
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     weights = _CLEAN[name](dict(opened))
@@ -109,6 +105,17 @@ def _open_part(name: PartName, path: Path, expected: ExpectedFields) -> Part:
     shapes = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: part.make(nnx.Rngs(0))), nnx.Param))
     mapping.check(part.rules, mapping.flatten(shapes), part.weights, part.description)
     return part
+
+
+def _check_fields(name: PartName, folder: Path, fields: Mapping[str, JSON], expected: ExpectedFields) -> None:
+    """Raise ValueError, naming the field, unless a `config.json` has what a kind expects."""
+    for key, value in expected.items():
+        if not _satisfies(fields, key, value):
+            words = value.value if isinstance(value, Requirement) else shorten(value)
+            raise ValueError(
+                f"{key} is {shorten(fields.get(key))} in the configuration of {folder}, but the kind's "
+                f"{name.replace('_', ' ')} has {words}"
+            )
 
 
 def _satisfies(fields: Mapping[str, JSON], key: str, expected: JSON | Requirement) -> bool:
@@ -136,7 +143,7 @@ def _read_fields(name: PartName, folder: Path, expected: ExpectedFields) -> dict
         raise ValueError(f"{folder} has no config.json, which describes the network of the weights")
 
     def parse(data: bytes) -> dict[str, JSON]:
-        fields = parse_group(data)
+        fields = parse_object(data)
         if name.startswith("transformer") and "dim" in fields and "num_attention_heads" not in fields:
             attends_image = "image_dim" not in expected or expected["image_dim"] is not None
             return wan.convert_original_fields(fields, attends_image=attends_image)

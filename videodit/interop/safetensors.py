@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
-from videodit.config.json_file import parse_group, read_json
-from videodit.config.schema import parse_as, printable, shorten
+from videodit.config.json_file import parse_object, read_json
+from videodit.config.schema import json_spelling, parse_as, printable, shorten
 from videodit.provenance import JSON
 from videodit.ranges import Range, check_ranges
 
@@ -196,9 +196,10 @@ class _Entry:
 
 
 def _parse_header(header: bytes) -> dict[str, _Entry]:
-    tree = parse_group(header)
+    tree = parse_object(header)
     tree.pop("__metadata__", None)
-    return parse_as(Mapping[str, _Entry], tree)
+    with json_spelling():
+        return parse_as(Mapping[str, _Entry], tree)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def check(fields: Mapping[str, JSON]) -> str:
     for name, value in SUPPORTED_OPTIONS[kind].items():
         if fields.get(name, value) != value:
             raise ValueError(
-                f"{name} is {shorten(fields[name])} in the scheduler's configuration: only {value!r} is supported"
+                f"{name} is {shorten(fields[name])} in the scheduler's configuration: "
+                f"only {shorten(value)} is supported"
             )
     return kind
 

@@ -21,6 +21,7 @@ JOIN_SECONDS = 300
 BARRIER_SECONDS = 7 * 24 * 3600
 _BARRIERS = itertools.count()  # a name serves for one barrier
 _MESSAGE_BYTES = 1024  # of an error that the main process sends to the others
+_SENT_ERRORS: dict[str, type[Exception]] = {"V": ValueError, "O": OSError, "R": RuntimeError}
 
 
 def join(address: str | None, processes: int | None, index: int | None, *, seconds: int = JOIN_SECONDS) -> None:
@@ -83,23 +84,35 @@ def is_main_process() -> bool:
 
 
 def on_main_process(fn: Callable[[], Any]) -> None:
-    """Call `fn` in the main process; all wait for it.
+    """Call `fn` in the main process; all wait for it, however long it takes.
 
     Raises:
-        ValueError: in all of them, when it raised one (or an OSError) there.
+        ValueError, OSError: in all of them, when it raised one there.
+        RuntimeError: in the others, when it raised any other error there, which the main process raises itself.
     """
     if jax.process_count() == 1:
         fn()
         return
-    message = b""
+    message, failure = b"", None
     if is_main_process():
         try:
             fn()
-        except (ValueError, OSError) as error:
-            message = str(error).encode()[:_MESSAGE_BYTES] or b"?"
+        except Exception as error:
+            message, failure = _encode_error(error), error
+    barrier("called in the main process")  # a broadcast waits half an hour on CPUs, and keeps a GPU busy
     received = multihost_utils.broadcast_one_to_all(np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8))
-    if reason := bytes(np.asarray(received)).rstrip(b"\0"):
-        raise ValueError(reason.decode(errors="replace"))
+    if failure is not None:
+        raise failure
+    if message := bytes(np.asarray(received)).rstrip(b"\0"):
+        kind, text = message[:1].decode(), message[1:].decode(errors="replace")
+        raise _SENT_ERRORS[kind](text)
+
+
+def _encode_error(error: Exception) -> bytes:
+    """Return the key in `_SENT_ERRORS` of what the other processes raise, and its text."""
+    kind = "V" if isinstance(error, ValueError) else "O" if isinstance(error, OSError) else "R"
+    text = f"the main process failed ({type(error).__name__}: {error})" if kind == "R" else str(error)
+    return f"{kind}{text}".encode(errors="backslashreplace")[:_MESSAGE_BYTES]
 
 
 def broadcast_from_main(values: Sequence[bool]) -> list[bool]:

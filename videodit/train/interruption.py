@@ -8,11 +8,15 @@ from types import FrameType
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
+from videodit.parallel.first_signal import FirstSignal
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
     """Records the first SIGTERM or SIGINT in `name` once it listens; a second one does what it did before.
+
+    A repeat of the first one (`first_signal`) is not a second one.
 
     It is itself the handler of these signals. Those from before are put back at the end of the context, or at the
     second signal. Outside the main thread, where Python allows no handlers, it never sets anything.
@@ -28,7 +32,7 @@ class Interruption:
     def __init__(self):
         self.name: str | None = None
         self._several = jax.process_count() > 1
-        self._requested = False
+        self._requested, self._first = False, FirstSignal()
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
@@ -47,10 +51,13 @@ class Interruption:
         return self.name
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._first.is_repeat(number):
+            return
         if self._requested:
             previous = self._previous.get(number)
             self._restore()
             previous(number, frame) if callable(previous) else signal.raise_signal(number)
+            return
         self._requested = True
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -47,7 +47,7 @@ def run_training(
         console: where progress is shown; standard error if None.
         init: workdir of a trained transformer, whose weights the run begins with; tokenizer, autoencoder and text
             encoder are searched there first.
-        strict: refuse to resume from an earlier checkpoint where the last one is damaged.
+        strict: refuse to resume, or to begin, from an earlier checkpoint where the last one is damaged.
 
     Raises:
         ValueError: when a data set, tokenizer or autoencoder is missing or does not fit the run, or a file of a data
@@ -59,7 +59,7 @@ def run_training(
         if not isinstance(run, DiTRun):
             raise ValueError("init is for transformers: an autoencoder begins from scratch")
         run = resolve_paths(run, init)
-        initial_params = trained_params(init, run)
+        initial_params = trained_params(init, run, strict=strict)
     indices, multiple = local_batch_indices(run), batch_multiple(run)
     texts = data.open_texts(run, open_tokenizer(run))
     config, heldout = data.training_config(run, multiple), data.heldout_config(run, multiple)
@@ -107,8 +107,11 @@ def build_task(run: Run, datasets: Sequence[Dataset] = (), empty_text: Mapping[s
     return task(run, models, empty_text)
 
 
-def trained_params(workdir: Path, run: DiTRun, weights: Weights = "ema") -> InitialParams:
+def trained_params(workdir: Path, run: DiTRun, weights: Weights = "ema", *, strict: bool = False) -> InitialParams:
     """Return a function that restores, over a mesh, the weights of a transformer for a run to begin with.
+
+    Args:
+        strict: have it refuse to take an earlier checkpoint where the last one is damaged.
 
     Raises:
         ValueError: when the directory holds none, or one of another shape.
@@ -123,7 +126,7 @@ def trained_params(workdir: Path, run: DiTRun, weights: Weights = "ema") -> Init
         raise ValueError(f"the transformer of {workdir} is another one than the run's: {'; '.join(differing)}")
 
     def restore(mesh: Mesh) -> dict[str, jax.Array]:
-        model, _ = restore_model(workdir, source, weights, None, mesh)
+        model, _ = restore_model(workdir, source, weights, None, mesh, strict=strict)
         return {dotted_path(path): x for path, x in jax.tree.leaves_with_path(list(split_model(model)[1:]))}
 
     return restore
