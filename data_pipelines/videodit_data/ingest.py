@@ -157,7 +157,9 @@ def _match(
     tabled, left_out = {}, []
     names = {path.resolve(): name for name, path in paths.items()}
     open_table = open_regular if is_given else InputFolder(table.parent, tree.follow_links).open
-    for file, captions in caption_files.read_table(table, open_table).items():
+    rows, nameless = caption_files.read_table(table, open_table)
+    left_out += [LeftOut(printable(table.name), row.reason) for row in nameless]
+    for file, captions in rows.items():
         candidates = [(tree.root / file), (table.parent / file)]
         matches = [names[path.resolve()] for path in candidates if path.resolve() in names]
         if matches:
