@@ -30,7 +30,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     sampler_options.add_options(parser)
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument("--prompt", help="text of the clip")
-    prompts.add_argument("--prompts", type=Path, help="file with a prompt per line; --out is a folder then")
+    prompts.add_argument("--prompts", type=Path, help="file or pipe with a prompt per line; --out is a folder then")
     parser.add_argument("--negative-prompt", default="", help="guide away from this text (default: empty)")
     parser.add_argument("--image", type=Path, help="first frame, of models that take one")
     parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
@@ -93,10 +93,10 @@ def command(args: argparse.Namespace, console: Console) -> int:
 def _read_prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
     if args.prompt is not None:
         return [args.prompt], [args.out]
-    from videodit_data.boundary.input_files import open_regular, read_text
+    from videodit_data.boundary.input_files import open_stream, read_text
 
     try:
-        with open_regular(args.prompts) as file:
+        with open_stream(args.prompts) as file:
             prompts = [line.strip() for line in read_text(file, MOST_PROMPTS).splitlines() if line.strip()]
     except ValueError as error:
         raise ValueError(f"--prompts {args.prompts} cannot be read: {error}") from error

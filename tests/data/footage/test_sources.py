@@ -181,7 +181,7 @@ def test_links_out_of_the_footage_are_named_unless_they_are_followed(folder: Pat
     assert {"b.mp4"} <= set(names) and "proc.mp4" not in names and "pipe.mp4" not in names
     assert "a.txt cannot be used: a link into /proc" in reasons["a.mp4"]
     assert reasons["proc.mp4"] == "a link into /proc, which is never read"
-    assert reasons["pipe.mp4"] == "a pipe, and no file"
+    assert reasons["pipe.mp4"] == "a pipe, not a regular file"
     if follow_links:
         assert len({"out.mp4", "dir.mp4/deep/d.mp4"} & set(names)) == 1  # one file, by one of its names
         assert not deep or reasons.get("loop") == "a link to a folder that is read already"
