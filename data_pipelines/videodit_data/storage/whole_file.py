@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and disk errors that name the file."""
+"""Files written whole or not at all, and disk errors that name the file. Twin of `videodit.checkpoint.atomic_write`."""
 
 import errno
 import os
