@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from videodit.cli import expansion, processes, sampler_options
+from videodit.cli.number_options import FPS, SIZE
 
 EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
@@ -35,10 +36,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, help="first frame, of models that take one")
     parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
     parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
-    for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
+    for name, kind in (("frames", SIZE), ("height", SIZE), ("width", SIZE), ("fps", FPS)):
         parser.add_argument(f"--{name}", type=kind, help="(default: as in training)")
-    parser.add_argument("--batch", type=int, default=8, help="clips per batch (default: %(default)s)")
-    parser.add_argument("--tile", type=int, metavar="N", help="decode frames in tiles of N x N latents, to save memory")
+    parser.add_argument("--batch", type=SIZE, default=8, help="clips per batch (default: %(default)s)")
+    parser.add_argument(
+        "--tile", type=SIZE, metavar="N", help="decode frames in tiles of N x N latents, to save memory"
+    )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="mesh of devices: data, fsdp, context, tensor")
     expansion.add_options(parser)
     processes.add_options(parser)
