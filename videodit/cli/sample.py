@@ -49,6 +49,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.storage.whole_file import check_creatable
+
     from videodit.inference.api import load_text_to_video
     from videodit.inference.clip_files import check_suffix
     from videodit.inference.images import ConditionImages
@@ -60,6 +62,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     sampler_options.check_sampler(args)
     for path in paths:
         check_suffix(path)
+        check_creatable(path)
     ConditionImages.open(args.image, args.last_image)
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
     if processes.join_if_requested(args) and mesh is None:

@@ -30,6 +30,21 @@ def replace_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def check_creatable(path: Path) -> None:
+    """Check that a file or folder, and the folders above it, can be created at `path` or replaced. ValueError if not.
+
+    What only a write can tell, such as a full disk, it does not know.
+    """
+    path = path.absolute()
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{path} cannot be written: it is a link to nothing; choose another place.")
+    above = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ValueError(f"{path} cannot be written: {above} is not a folder; choose another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written: you may not write to {above}; choose another place.")
+
+
 def sync_directory(directory: Path) -> None:
     """Have the names of a directory's files on the disk when this returns, where the system can do that."""
     if os.name != "posix":

@@ -8,7 +8,7 @@ import pytest
 from videodit_data import video
 from videodit_data.storage import manifest, whole_file
 from videodit_data.storage.records import RecordSource, write_packed
-from videodit_data.storage.whole_file import name_disk_errors, replace_whole, write_all
+from videodit_data.storage.whole_file import check_creatable, name_disk_errors, replace_whole, write_all
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (9, 128, 128, 3), dtype=np.uint8)
 WRITERS = {
@@ -117,3 +117,20 @@ def test_all_bytes_are_written_however_few_the_system_takes_at_once(tmp_path, mo
     with (tmp_path / "file").open("wb") as file:
         write_all(file.fileno(), data)
     assert (tmp_path / "file").read_bytes() == data
+
+
+def test_what_cannot_be_created_is_known_before(tmp_path, monkeypatch):
+    check_creatable(tmp_path / "new" / "folders" / "file")
+    (tmp_path / "file").touch()
+    check_creatable(tmp_path / "file")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for path, message in (
+        (tmp_path / "file" / "a" / "b", "file is not a folder"),
+        (tmp_path / "dangling", "a link to"),
+    ):
+        with pytest.raises(ValueError, match=f"^{path} cannot be written: .*{message}"):
+            check_creatable(path)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write anywhere
+    for path in (tmp_path / "file", tmp_path / "new" / "file"):
+        with pytest.raises(ValueError, match=f"^{path} cannot be written: you may not write to {tmp_path}; choose"):
+            check_creatable(path)
