@@ -2,9 +2,11 @@
 
 import csv
 import io
+import json
 import math
 import os
-from collections import Counter
+import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,6 +18,8 @@ from videodit_data.boundary.typed_json import load_json, shorten
 
 SIDECARS = (".json", ".txt")
 TABLES = ("captions.jsonl", "captions.csv")
+# What has a longer row, or more odd rows that name no file, is no table.
+MOST_SKIPPED, MOST_NAMELESS = 2**26, 10_000
 JOINERS = "\u200c\u200d"  # no pictures of their own, but part of how Persian, Indic words and emoji are written
 
 
@@ -66,9 +70,12 @@ class Row:
 
 @dataclass(frozen=True)
 class OddRow:
-    """A row that names a file, or a part of one (`is_part`), and cannot be used; `reason` names its line."""
+    """A row that cannot be used; `reason` names its line.
 
-    file: str
+    file: that it names, None if it names none. is_part: whether it is about a part of that file.
+    """
+
+    file: str | None
     reason: str
     is_part: bool = False
 
@@ -93,43 +100,63 @@ def find_table(folder: Path, table: Path | None) -> Path | None:
     return None
 
 
-def read_table(path: Path, open_file: FileOpener = open_regular) -> "dict[str, Captions | OddRow]":
-    """Read captions by file name, in order of appearance; a file may have several rows.
+def read_table(path: Path, open_file: FileOpener = open_regular) -> "tuple[dict[str, Captions | OddRow], list[OddRow]]":
+    """Read captions by file name, in order of appearance, and the odd rows that name no file.
 
-    A .csv has the columns file and caption, a .jsonl has objects {"file": ..., "caption": ...} (or "captions", a
-    list); both may give source and licence. A row that names a file and is odd otherwise costs that file alone, and is
-    an `OddRow`. ValueError names the line of any other that cannot be used.
+    A file may have several rows. A .csv has the columns file and caption, a .jsonl has objects {"file": ...,
+    "caption": ...} (or "captions", a list); both may give source and licence. An odd row costs the file that it names,
+    which has an `OddRow` then, and no other. ValueError when the table cannot be opened, a .csv lacks those columns, a
+    row has more than `MOST_SKIPPED` characters, or more than `MOST_NAMELESS` odd ones name no file.
     """
     table: dict[str, Captions | OddRow] = {}
+    nameless = []
     for row in read_rows(path, open_file):
+        if row.file is None:
+            nameless.append(row)
+            continue
         previous = table.get(row.file, Captions(()))
         if isinstance(row, OddRow) or isinstance(previous, OddRow):
             table[row.file] = previous if isinstance(previous, OddRow) else row
         else:
             table[row.file] = replace(row.captions, texts=previous.texts + row.captions.texts)
-    return table
+    return table, nameless
 
 
 def read_rows(path: Path, open_file: FileOpener = open_regular) -> Iterator["Row | OddRow"]:
     """Read the rows of a table as in `read_table`; each may also name a clip, or a start and stop in seconds.
 
-    ValueError names the line that cannot be used.
+    ValueError as `read_table`.
     """
+    nameless = 0
     with closing(_Lines(path, open_file)) as lines:
-        for number, values in _rows(path, lines):
+        for number, values, fault in _csv_rows(path, lines) if path.suffix == ".csv" else _json_rows(lines):
             file = values.get("file")
-            if not isinstance(file, str) or not file:
-                raise ValueError(f"{path}, line {number}: expected a file name under 'file', not {shorten(file)}.")
+            file = file if isinstance(file, str) and file else None
             try:
-                row: Row | OddRow = _row(file, values)
+                yield _row(file, values, fault)
+                continue
             except ValueError as error:
+                reason = f"an odd row of its captions (line {number} of {path.name}: {error})"
+            if file is None:
+                nameless += 1
+                if nameless > MOST_NAMELESS:
+                    raise ValueError(f"{path}, line {number}: more than {MOST_NAMELESS} odd rows name no file.")
+                yield OddRow(None, reason)
+            else:
                 is_part = any(values.get(name) not in (None, "") for name in ("clip", "start", "stop"))
-                name = file if _is_plain(file) else shorten(file)
-                row = OddRow(name, f"an odd row of its captions (line {number} of {path.name}: {error})", is_part)
-            yield row
+                yield OddRow(file if _is_plain(file) else shorten(file), reason, is_part)
 
 
-def _row(file: str, values: Mapping[str, Any]) -> Row:
+def _row(file: str | None, values: Mapping[str, Any], fault: str | None) -> Row:
+    """Return the row of these values. ValueError when they are none, or the row has a `fault`."""
+    if fault is not None:
+        raise ValueError(fault)
+    if file is None:
+        raise ValueError(
+            f"expected a file name under 'file', not {shorten(values['file'])}"
+            if "file" in values
+            else "it lacks 'file', the name of a file"
+        )
     clip = values.get("clip") or None
     if not _is_plain(file):
         raise ValueError(f"{shorten(file)} cannot be the name of a file")
@@ -142,8 +169,8 @@ def _row(file: str, values: Mapping[str, Any]) -> Row:
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a name has neither U+0000 nor half a surrogate pair."""
-    return "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
+    """Return whether a name has no U+0000, no half of a surrogate pair, and no more characters than a path may have."""
+    return len(name) <= 4096 and "\0" not in name and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _seconds(row: Mapping[str, Any], name: str) -> float | None:
@@ -159,54 +186,144 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
     return seconds
 
 
-def _rows(path: Path, lines: "_Lines") -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if path.suffix == ".csv":
-        reader = csv.DictReader(lines)
+# The first line of a row, its values (of one that cannot be parsed the file, if it can be told), and why it is odd.
+_Parsed = tuple[int, Mapping[str, Any], str | None]
+
+
+def _csv_rows(path: Path, lines: "_Lines") -> Iterator[_Parsed]:
+    """Yield the rows below the columns' names. ValueError when these are not as `read_table` says."""
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        columns = list(reader.fieldnames or ())
+    except (csv.Error, _OddLine) as error:
+        raise ValueError(f"{path}, line 1: expected the columns file and caption ({error}).") from error
+    if not {"file", "caption"} <= set(columns):
+        names = ", ".join(map(shorten, columns)) or "none"
+        raise ValueError(f"{path}: expected the columns file and caption, not {names}.")
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise ValueError(f"{path}: expected each column once; {shorten(twice[0])} stands there twice.")
+    while True:
+        lines.start_row()
         try:
-            if not {"file", "caption"} <= set(reader.fieldnames or ()):
-                names = ", ".join(map(shorten, reader.fieldnames or ())) or "none"
-                raise ValueError(f"{path}: expected the columns file and caption, not {names}.")
-            if twice := [name for name, count in Counter(reader.fieldnames).items() if count > 1]:
-                raise ValueError(f"{path}: expected each column once; {shorten(twice[0])} stands there twice.")
-            for row in reader:
-                lines.row_length = 0
-                yield reader.line_num, row
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.reader.line_num}: not CSV ({error}).") from error
-        return
-    for number, line in enumerate(lines, 1):
-        lines.row_length = 0
-        if line.strip():
-            row = load_json(line, f"{path}, line {number}")
-            yield number, row if isinstance(row, dict) else {}
+            row = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, _OddLine) as error:  # a quote that nothing closes, say: the next line starts a row
+            cells = dict(zip(columns, lines.rewind().partition('"')[0].split(",")[:-1], strict=False))
+            fault = f"not CSV ({error})" if isinstance(error, csv.Error) else str(error)
+            yield lines.first, {"file": cells.get("file")}, fault
+        else:
+            yield lines.first, {name: cell for name, cell in row.items() if cell is not None}, lines.fault
+
+
+def _json_rows(lines: "_Lines") -> Iterator[_Parsed]:
+    """Yield the objects, one a line."""
+    while True:
+        lines.start_row()
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except _OddLine as error:
+            yield lines.first, _find_file(lines.rewind()), str(error)
+            continue
+        if not line.strip():
+            continue
+        try:
+            row = load_json(line, "")
+        except ValueError as error:
+            yield lines.first, _find_file(line), lines.fault or str(error).removeprefix(": ").removesuffix(".")
+        else:
+            is_object = isinstance(row, dict)
+            fault = None if is_object else f"expected a JSON object, not {shorten(row)}"
+            yield lines.first, row if is_object else {}, lines.fault or fault
+
+
+_decode = json.JSONDecoder().raw_decode
+
+
+def _find_file(line: str) -> dict[str, Any]:
+    """Return the file that an odd line's object names before its first fault, as its only value if it names one."""
+    values: list[Any] = []
+    end = 0
+    try:
+        while mark := re.compile(r"\s*,\s*" if end else r"\s*\{\s*").match(line, end):
+            key, end = _decode(line, mark.end())
+            colon = re.compile(r"\s*:\s*").match(line, end)
+            if not isinstance(key, str) or colon is None:
+                break
+            value, end = _decode(line, colon.end())
+            if key == "file":
+                values.append(value)
+    except (ValueError, RecursionError):
+        pass  # the fault
+    return {"file": values[0]} if values and all(value == values[0] for value in values) else {}
+
+
+class _OddLine(ValueError):
+    """A line that makes its row odd."""
 
 
 class _Lines(Iterator[str]):
-    """The lines of a table. ValueError for one that is not UTF-8, and for a row that is longer than `MOST_TEXT`.
+    """The lines of a table. _OddLine for that with which a row is longer than `MOST_TEXT` characters.
 
-    row_length: characters since the last row; whoever reads rows sets it back.
+    Attributes:
+        first: the number of the row's first line that is not blank.
+        fault: why the row is odd, None if its lines are fine.
     """
 
     def __init__(self, path: Path, open_file: FileOpener):
-        self._path, self._number, self.row_length = path, 0, 0
+        self._path = path
+        self._number = 0  # of the last line
+        self._row: list[str] = []  # lines of the row
+        self._again: deque[str] = deque()  # lines to read before those of the file
+        self.start_row()
         try:
             file = open_file(path)
         except ValueError as error:
             raise ValueError(f"{path} cannot be read as a caption table: {error}.") from error
         self._file = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
+    def start_row(self) -> None:
+        """Start a row with the next line."""
+        self._row.clear()
+        self._length, self.first, self.fault = 0, 0, None
+
+    def rewind(self) -> str:
+        """Go back to the line after the row's first one, which is returned, at most `MOST_TEXT` + 1 characters."""
+        first, *others = self._row
+        self._again.extendleft(reversed(others))
+        self._number -= len(others)
+        return first
+
     def __next__(self) -> str:
-        line = self._file.readline(MOST_TEXT + 1)
+        line = self._again.popleft() if self._again else self._read()
         if not line:
             raise StopIteration
         self._number += 1
-        self.row_length += len(line)
-        if self.row_length > MOST_TEXT:
-            raise ValueError(f"{self._path}, line {self._number}: a row of more than {MOST_TEXT} characters.")
+        if not self._row and not line.strip("\r\n"):
+            return line  # between rows
+        self.first = self.first or self._number
+        self._row.append(line)
+        self._length += len(line)
+        if self._length > MOST_TEXT:
+            raise _OddLine(f"a row of more than {MOST_TEXT} characters")
         try:
             line.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{self._path}, line {self._number}: not UTF-8.") from error
+        except UnicodeEncodeError:
+            self.fault = "not UTF-8"
+        return line
+
+    def _read(self) -> str:
+        """Return the next line of the file, or the start of one that is too long, the rest of which is passed over."""
+        line = rest = self._file.readline(MOST_TEXT + 1)
+        length = len(line)
+        while len(rest) > MOST_TEXT and not rest.endswith(("\r", "\n")):
+            if length > MOST_SKIPPED:
+                number = self._number + 1
+                raise ValueError(f"{self._path}, line {number}: a row of more than {MOST_SKIPPED} characters.")
+            rest = self._file.readline(MOST_TEXT + 1)
+            length += len(rest)
         return line
 
     def close(self) -> None:

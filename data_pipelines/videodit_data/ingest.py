@@ -18,6 +18,7 @@ from videodit_data import caption_files
 from videodit_data.boundary.input_files import InputFolder, Walk, open_regular
 from videodit_data.boundary.typed_json import Sha256, parse_json
 from videodit_data.storage.manifest import (
+    FILE,
     LeftOut,
     Manifest,
     Progress,
@@ -73,6 +74,8 @@ def ingest(
         raise ValueError(f"{folder} is not a folder of videos.")
     if clips_per_shard < 1:
         raise ValueError(f"A shard holds at least one clip, not {clips_per_shard}.")
+    if not (out / FILE).exists():
+        already_built(out, {})  # before all input is read
     report = progress or (lambda stage, done, total: None)
     threads = threads or min(4, os.cpu_count() or 1)
 
@@ -157,7 +160,9 @@ def _match(
     tabled, left_out = {}, []
     names = {path.resolve(): name for name, path in paths.items()}
     open_table = open_regular if is_given else InputFolder(table.parent, tree.follow_links).open
-    for file, captions in caption_files.read_table(table, open_table).items():
+    rows, nameless = caption_files.read_table(table, open_table)
+    left_out += [LeftOut(printable(table.name), row.reason) for row in nameless]
+    for file, captions in rows.items():
         candidates = [(tree.root / file), (table.parent / file)]
         matches = [names[path.resolve()] for path in candidates if path.resolve() in names]
         if matches:

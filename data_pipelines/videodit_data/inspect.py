@@ -18,12 +18,13 @@ from videodit_data.formats import open_dataset
 from videodit_data.reading.transforms import cover_size
 from videodit_data.storage import manifest
 from videodit_data.storage.records import Record
-from videodit_data.storage.whole_file import name_disk_errors
+from videodit_data.storage.whole_file import check_creatable, replace_whole
 from videodit_data.video import decode, resample_pictures
 
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
 _LISTED = 100  # files left out that are printed
 _LONG = 240  # characters of further info
+_SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}  # formats by suffix
 
 
 def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:
@@ -103,21 +104,30 @@ def _counts(values: dict[str, int]) -> str:
     return ", ".join(f"{value}: {count}" for value, count in values.items())
 
 
+def check_sheet(path: Path) -> None:
+    """Check that a contact sheet can be written there. ValueError if not."""
+    if path.suffix.lower() not in _SHEETS:
+        raise ValueError(f"{path} is no picture: the name of a contact sheet ends in {', '.join(_SHEETS)}.")
+    check_creatable(path)
+
+
 def contact_sheet(
     directory: str | os.PathLike[str], path: str | os.PathLike[str], *, rows: int = 4, columns: int = 2
 ) -> None:
     """Write a picture of clips from all over the data set: first, middle and last frame, the caption below.
 
-    ValueError when `directory` is no data set, or holds latents, which show nothing.
+    ValueError when `directory` is no data set, or holds latents, which show nothing, and as `check_sheet`.
     """
+    path = Path(path)
+    check_sheet(path)
     data = open_dataset(directory)
     records = data.records
     if data.manifest.content != "video":
         raise ValueError(f"{directory} holds latents; a contact sheet needs videos.")
     count = min(rows * columns, len(records))
     cells = [_cell(records[index * (len(records) - 1) // max(1, count - 1)]) for index in range(count)]
-    with name_disk_errors(path):
-        _grid(cells, min(columns, count)).save(Path(path))
+    with replace_whole(path) as scratch:
+        _grid(cells, min(columns, count)).save(scratch, _SHEETS[path.suffix.lower()])
 
 
 def _cell(record: Record) -> Image.Image:

@@ -82,10 +82,11 @@ def test_bucket_stats_of_latents_use_their_own_stride(tmp_path, run_data, stride
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--stride", 0, 0], "--stride is at least 1 frame and 1 pixel, not 0 0."),
+        (["--stride", 0, 0], "argument --stride: '0' is not a whole number from 1 to 16777216"),
         (["--batch-size", 4], "--batch-size, --clips and --look-ahead go with --length"),
-        (["--length", 0], "A packing's length is at least 1, not 0."),
-        (["--length", 10, "--clips", 0], "A packing's clips is at least 1, not 0."),
+        (["--length", 0], "argument --length: '0' is not a whole number from 1 to 2147483647"),
+        (["--length", 10, "--clips", 0], "argument --clips: '0' is not a whole number from 1 to 16777216"),
+        (["--fps", "nan"], "argument --fps: 'nan' is not a number from 0.001 to 1000000.0"),
         (["--resolutions", "abc"], "--resolutions: 'abc' is not whole numbers"),
         (["--resolutions", "32,8"], "resolutions are at least 16 pixels, not 8."),
         (["--sides=32"], "the option --sides is called --resolutions now"),
@@ -93,6 +94,7 @@ def test_bucket_stats_of_latents_use_their_own_stride(tmp_path, run_data, stride
         (["--aspects", "16x9"], "--aspects: '16x9' is not ratios of width to height"),
         (["--aspects", "16:0"], "--aspects: '16:0' is not ratios"),
         (["--aspects", "16:"], "--aspects: '16:' is not ratios"),
+        (["--aspects", "1:1,9000:1"], "like 16:9,1:1: a ratio is from 0.001 to 1000.0"),
         (["--resolutions", "32", "--frames", "1"], "4 videos where the only length is that of images"),
     ],
 )

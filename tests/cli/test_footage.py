@@ -43,7 +43,7 @@ def test_build_report_and_inspect(tmp_path, read_terminal):
     [
         (["--config.filters.motoin.least=1"], "unknown key 'filters.motoin': did you mean 'filters.motion'?"),
         (["--config.filters.motion.least=much"], "filters.motion.least must be a float or None, not 'much'"),
-        (["--config.duplicates.bits=40"], "duplicates: Near-duplicates need 0 to 31 bits"),
+        (["--config.duplicates.bits=40"], "duplicates.bits is 40: it must be from 0 to 31"),
         (["--confg.licence=x"], "Unknown command line flag 'confg.licence'"),
         (["--", "--runer=DataflowRunner"], "Beam has no option --runer=DataflowRunner"),
         (["--", "--config.licence=x"], "Beam has no option --config.licence=x; the configuration's go before the --"),

@@ -1,11 +1,17 @@
 """The prompts file of `videodit sample`: read within limits, before anything is loaded."""
 
+import argparse
 import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
 from videodit.cli.main import main
-from videodit.cli.sample import MOST_PROMPTS
+from videodit.cli.sample import MOST_PROMPTS, _read_prompts
 
 
 def sparse(path):
@@ -13,11 +19,17 @@ def sparse(path):
         file.truncate(2**32)
 
 
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
+
+
 FILES = {
     "large": (sparse, f"more than {MOST_PROMPTS} bytes"),
-    "pipe": (os.mkfifo, "a pipe, and no file"),
-    "device": (lambda path: path.symlink_to("/dev/zero"), "a device, and no file"),
-    "folder": (os.mkdir, "a folder, and no file"),
+    "endless": (lambda path: path.symlink_to("/dev/zero"), f"more than {MOST_PROMPTS} bytes"),
+    "nothing": (lambda path: path.symlink_to("/dev/null"), "has no prompts"),
+    "socket": (bind, "a socket, not a regular file"),
+    "folder": (os.mkdir, "a folder, not a regular file"),
     "bytes": (lambda path: path.write_bytes(b"a fox\n\xff"), "not UTF-8 at byte 6"),
     "blank": (lambda path: path.write_text("\n \n"), "has no prompts"),
     "missing": (lambda path: None, "No such file"),
@@ -33,3 +45,41 @@ def test_a_prompts_file_that_cannot_be_used_gets_one_sentence(kind, tmp_path, ca
     printed = capfd.readouterr().err
     assert message in printed and "prompts.txt" in printed and len(printed.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def write_slowly(path, data):
+    with open(path, "wb", buffering=0) as pipe:
+        for start in range(0, len(data), 5):
+            pipe.write(data[start : start + 5])
+
+
+def read(path):
+    return _read_prompts(argparse.Namespace(prompt=None, prompts=Path(path), out=Path("out")))[0]
+
+
+def test_prompts_come_from_a_pipe_however_slowly(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=write_slowly, args=(tmp_path / "pipe", "a red fox\n\n a box \nein Bär".encode()))
+    writer.start()
+    assert read(tmp_path / "pipe") == ["a red fox", "a box", "ein Bär"]
+    writer.join()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="the system has no /dev/fd")
+def test_prompts_come_from_an_open_descriptor():
+    reader, writer = os.pipe()
+    os.write(writer, b"a fox\n")
+    os.close(writer)
+    assert read(f"/dev/fd/{reader}") == ["a fox"]
+    os.close(reader)
+
+
+PROGRAM = "import sys; from tests.cli.test_sample import read; print(read(sys.argv[1]))"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="the system has no /dev/stdin")
+@pytest.mark.parametrize("words", ["echo a fox | {} /dev/stdin", "{} <(echo a fox)", "{} /dev/stdin <<< 'a fox'"])
+def test_prompts_come_from_a_shell(words):
+    program = f"{sys.executable} -c '{PROGRAM}'"
+    done = subprocess.run(["bash", "-c", words.format(program)], capture_output=True, text=True, check=True)
+    assert done.stdout == "['a fox']\n"

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -190,6 +191,7 @@ def check(
             counts[1] += 1
             message = str(error)
             assert name in message and message.isascii() and message.isprintable() and len(message) < 1000, message
+            assert not re.search(r"\b(None|True|False|nan|-?inf)\b", message), message  # Python's words
             named = [key for key in path if isinstance(key, str)]
             assert not named or any(key.split("_")[0] in message for key in (*named, "key", "counts.", "UTF-8")), (
                 path,

@@ -72,31 +72,105 @@ def test_tables_may_have_several_rows_a_file(tmp_path: Path):
         '{"file": "b.mp4", "captions": ["two, cubes"]}\n\n{"file": "a.mp4", "caption": "one"}\n'
         '{"file": "b.mp4", "caption": "a box", "source": "me"}\n'
     )
-    assert read_table(write(tmp_path / "captions.csv", csv)) == expected
-    assert read_table(write(tmp_path / "captions.jsonl", jsonl)) == expected
+    assert read_table(write(tmp_path / "captions.csv", csv)) == (expected, [])
+    assert read_table(write(tmp_path / "captions.jsonl", jsonl)) == (expected, [])
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("text", "message"),
     [
-        ("t.csv", "name,text\na,b\n", "expected the columns file and caption"),
-        ("t.csv", "file,caption\na.mp4,one\n,two\n", r"t\.csv, line 3: expected a file name"),
-        ("t.jsonl", '{"file": "a", "caption": "b"}\n{"file": ', r"t\.jsonl, line 2: not JSON"),
-        ("t.jsonl", '{"caption": "b"}', r"t\.jsonl, line 1: expected a file name"),
-        ("t.csv", "file,caption,file\n", 'expected each column once; "file" stands there twice'),
-        (
-            "t.jsonl",
-            '{"file": "a", "caption": "b", "file": "c"}',
-            r't\.jsonl, line 1: not JSON \(the key "file" stands',
-        ),
-        ("t.jsonl", '["a", "b"]', r"t\.jsonl, line 1: expected a file name"),
-        ("t.jsonl", "\n" + "[" * 100_000, r"t\.jsonl, line 2: not JSON \(nested too deeply"),
-        ("t.csv", f"file,caption\na.mp4,{'cube ' * 30_000}\n", r"t\.csv, line 2: not CSV \(field larger"),
+        ("name,text\na,b\n", "expected the columns file and caption, not"),
+        ("", "expected the columns file and caption, not none"),
+        ('"file,caption\n', r"line 1: expected the columns file and caption \(unexpected end of data"),
+        ("file,caption,file\n", 'expected each column once; "file" stands there twice'),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, message: str):
-    with pytest.raises(ValueError, match=message):
-        read_table(write(tmp_path / name, text))
+def test_a_table_without_its_columns_is_refused(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ValueError, match=rf"t\.csv.*{message}"):
+        read_table(write(tmp_path / "t.csv", text))
+
+
+LONG, DEEP = "cube " * 250_000, "[" * 100_000
+ODD_OBJECTS = {
+    '{"file": "odd.mp4", "caption": ': ("odd.mp4", "not JSON"),
+    '{"file": "odd.mp4", "caption": "b"': ("odd.mp4", "not JSON"),
+    '{"caption": "b", "file": "odd.mp4"} x': ("odd.mp4", "not JSON"),
+    '{"file": "odd.mp4", "caption": "b", "caption": "c"}': ("odd.mp4", 'the key "caption" stands twice'),
+    '{"file": "odd.mp4", "caption": "b", "file": "odd.mp4"}': ("odd.mp4", 'the key "file" stands twice'),
+    '{"file": "odd.mp4", "caption": "b", "more": {"a": 1, "a": 2}}': ("odd.mp4", 'the key "a" stands twice'),
+    '{"file": "odd.mp4", "caption": "b", "file": "good1.mp4"}': (None, 'the key "file" stands twice'),
+    '{"more": {"file": "good1.mp4"}, "caption": ': (None, "not JSON"),
+    '{"file": "odd.mp4", "more": ' + DEEP: ("odd.mp4", "nested too deeply"),
+    DEEP: (None, "nested too deeply"),
+    "{": (None, "not JSON"),
+    "not a row at all": (None, "not JSON"),
+    "\0": (None, "not JSON"),
+    "5": (None, "expected a JSON object, not 5"),
+    "null": (None, "expected a JSON object, not null"),
+    "true": (None, "expected a JSON object, not true"),
+    "[1, 2]": (None, "expected a JSON object, not a list of 2"),
+    '"file"': (None, 'expected a JSON object, not "file"'),
+    '{"caption": "b"}': (None, "it lacks 'file'"),
+    '{"file": null, "caption": "b"}': (None, "expected a file name under 'file', not null"),
+    '{"file": "", "caption": "b"}': (None, "expected a file name under 'file', not \"\""),
+    '{"file": "odd.mp4", "caption": "caf\udce9"}': ("odd.mp4", "not UTF-8"),
+    f'{{"file": "odd.mp4", "caption": "{LONG}"}}': ("odd.mp4", "a row of more than 1048576 characters"),
+    f'{{"caption": "{LONG}", "file": "odd.mp4"}}': (None, "a row of more than 1048576 characters"),
+}
+ODD_LINES = {
+    ",two": (None, "expected a file name under 'file'"),
+    "odd.mp4": ("odd.mp4", "expected 'caption', a text"),
+    'odd.mp4,"open': ("odd.mp4", "not CSV"),
+    'odd.mp4,"a "red" cube"': ("odd.mp4", "not CSV"),
+    '"odd.mp4,open': (None, "not CSV"),
+    "odd.mp4,caf\udce9": ("odd.mp4", "not UTF-8"),
+    f"odd.mp4,{LONG[:200_000]}": ("odd.mp4", "not CSV (field larger"),
+    f"odd.mp4,{LONG}": ("odd.mp4", "a row of more than 1048576 characters"),
+    LONG: (None, "a row of more than 1048576 characters"),
+    "odd.mp4,one,5,2": ("odd.mp4", "it starts at 5 s and stops at 2 s"),
+}
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("suffix", "odd", "file", "reason"),
+    [("jsonl", *case) for case in ((row, *of) for row, of in ODD_OBJECTS.items())]
+    + [("csv", *case) for case in ((row, *of) for row, of in ODD_LINES.items())],
+    ids=lambda value: value[:30].replace("\0", "0").replace("\udce9", "e9") if isinstance(value, str) else None,
+)
+def test_an_odd_row_is_named_by_its_line_and_costs_no_other(tmp_path, suffix, odd, file, reason, place):
+    if suffix == "csv":
+        head, rows = ["file,caption,start,stop"], [f'good{n}.mp4,"the {n}\nth"' for n in range(3)]
+    else:
+        head, rows = [""], [json.dumps({"file": f"good{n}.mp4", "caption": f"the {n}\nth"}) for n in range(3)]
+    path, lines = tmp_path / f"t.{suffix}", [*head, *rows[:place], odd, *rows[place:]]
+    path.write_bytes("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
+    table, nameless = read_table(path)
+    named = {name: row for name, row in table.items() if isinstance(row, OddRow)}
+    assert {name: row for name, row in table.items() if name not in named} == {
+        f"good{n}.mp4": Captions((f"the {n} th",)) for n in range(3)
+    }
+    (row,) = [*named.values(), *nameless]
+    number = 1 + "\n".join(["", *head, *rows[:place]]).count("\n")
+    assert row.file == file and list(named) == [file] * (file is not None)
+    assert row.reason.startswith(f"an odd row of its captions (line {number} of t.{suffix}: ")
+    assert reason in row.reason and row.reason.isprintable() and row.reason.isascii() and len(row.reason) < 200
+
+
+@pytest.mark.parametrize(
+    "line", [*ODD_OBJECTS, *(f'{{"file": "good1.mp4", "caption": "b"{rest}' for rest in ("", ', "caption": 1}', "} x"))]
+)
+def test_rows_of_one_file_are_of_no_use_if_one_is_odd(tmp_path: Path, line: str):
+    row = json.dumps({"file": "good1.mp4", "caption": "one"})
+    (tmp_path / "t.jsonl").write_bytes(f"{row}\n{line}\n{row}".encode("utf-8", "surrogateescape"))
+    table, nameless = read_table(tmp_path / "t.jsonl")
+    is_odd = line not in ODD_OBJECTS
+    assert isinstance(table["good1.mp4"], OddRow) == is_odd and len(table) + len(nameless) == 2 - is_odd
+
+
+def test_what_has_odd_rows_alone_is_no_table(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"t\.jsonl, line 10001: more than 10000 odd rows name no file"):
+        read_table(write(tmp_path / "t.jsonl", "x\n" * 20_000))
 
 
 @pytest.mark.parametrize(
@@ -112,12 +186,13 @@ def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, message: str)
         ({"caption": "a", "start": math.nan}, "expected seconds under 'start', not NaN"),
         ({"caption": "a", "stop": "1e999"}, "expected seconds under 'stop', not \"1e999\""),
         ({"caption": "a", "start": 5, "stop": 2}, "it starts at 5 s and stops at 2 s"),
+        ({"caption": "a", "file": "b" * 5000}, '"b{40}..." cannot be the name of a file'),
         ({"caption": "a", "file": "b\0.mp4"}, r'"b\\u0000.mp4" cannot be the name of a file'),
     ],
 )
 def test_an_odd_row_costs_its_file_alone(tmp_path: Path, values: dict, reason: str):
     rows = [{"file": "a.mp4", "caption": "one"}, {"file": "b.mp4"} | values, {"file": "b.mp4", "caption": "two"}]
-    table = read_table(write(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows))))
+    table, _ = read_table(write(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows))))
     odd = next(row for row in table.values() if isinstance(row, OddRow))
     assert table.pop("a.mp4") == Captions(("one",)) and odd.is_part == bool({"clip", "start", "stop"} & set(values))
     assert (
@@ -125,14 +200,6 @@ def test_an_odd_row_costs_its_file_alone(tmp_path: Path, values: dict, reason: s
         and odd.file.isascii()
         and "\0" not in odd.file
     )
-
-
-@pytest.mark.parametrize(("name", "line"), [("t.csv", 'a.mp4,"caf\xe9"\n'), ("t.jsonl", '{"file": "caf\xe9"}\n')])
-def test_a_line_that_is_not_utf8_is_named(tmp_path: Path, name: str, line: str):
-    rows = ["file,caption\n" if name == "t.csv" else "\n", *["b.mp4,one\n" if name == "t.csv" else "\n"] * 2000, line]
-    (tmp_path / name).write_bytes("".join(rows).encode("latin-1"))
-    with pytest.raises(ValueError, match=rf"{name}, line 2002: not UTF-8\.$"):
-        read_table(tmp_path / name)
 
 
 def test_the_table_is_the_given_one_or_in_the_folder_or_above(tmp_path: Path):

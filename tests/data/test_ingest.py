@@ -259,7 +259,7 @@ def test_an_odd_row_of_a_table_costs_its_clip_by_name(folder: Path, tmp_path: Pa
         {"file": "long" * 100 + ".avi", "caption": "nobody's"},
     ]
     (folder / "captions.csv").unlink()
-    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "captions.jsonl").write_text("\n".join([*map(json.dumps, rows), "5", '{"file": "broken.mp4"']))
     dataset = ingest(folder, tmp_path / "set")
     assert "d.avi" in [record.id for record in manifest.records(tmp_path / "set")]
     reasons = {item.file: item.reason for item in dataset.left_out}
@@ -268,6 +268,7 @@ def test_an_odd_row_of_a_table_costs_its_clip_by_name(folder: Path, tmp_path: Pa
     for number, name in ((4, r'"d\u0000.avi"'), (5, r'"\ud800.avi"')):
         assert reasons[name] == odd.format(number, f"{name} cannot be the name of a file")
     assert reasons["long" * 100 + ".avi"] == "named in captions.jsonl, but not there"
+    assert reasons["captions.jsonl"] == odd.format(7, "expected a JSON object, not 5")
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,6 @@ def test_the_main_process_decides_which_files_are_missing(monkeypatch):
     [
         ((), "pass an autoencoder, a text encoder or both"),
         (("--text", "text", "--crops", "2"), "pass an autoencoder, a text encoder or both"),
-        (("--vae", "vae", "--crops", "0"), "0 crops per clip"),
         (("--vae", "vae", "--every-resolution"), "needs several resolutions"),
         (("--text", "vae"), "a text encoder is needed"),
         (("--text", "text", "--tokenizer", "nowhere"), "No tokenizer model at"),

@@ -21,9 +21,9 @@ def test_an_image_is_the_file_of_that_name(name, tmp_path, monkeypatch):
 
 ODD = {
     "missing": (lambda path: None, "there is no image"),
-    "pipe": (os.mkfifo, "a pipe, and no file"),
-    "device": (lambda path: path.symlink_to("/dev/zero"), "a device, and no file"),
-    "folder": (os.mkdir, "a folder, and no file"),
+    "pipe": (os.mkfifo, "a pipe, not a regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "a device, not a regular file"),
+    "folder": (os.mkdir, "a folder, not a regular file"),
     "text": (lambda path: path.write_text("none"), "no picture of a known format"),
     "script": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "no picture of a known format"),
     "large": (lambda path: save(path, 9000), "9000 x 9000 is more than 67108864 pixels"),

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from videodit.cli.number_options import SECONDS
+
 if TYPE_CHECKING:
     from videodit.inference.prompt_expansion import ExpandedPrompt, PromptExpansion
 
@@ -21,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--expand-length", choices=("short", "medium", "long"), default="medium", help="(default: %(default)s)"
     )
-    group.add_argument("--expand-deadline", type=float, default=60.0, help="seconds of a request (default: 60)")
+    group.add_argument("--expand-deadline", type=SECONDS, default=60.0, help="seconds of a request (default: 60)")
     group.add_argument(
         "--expand-or-plain", action="store_true", help="use the prompt unchanged if it cannot be expanded"
     )

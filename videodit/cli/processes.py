@@ -2,6 +2,7 @@
 
 import argparse
 
+from videodit.cli.number_options import COUNT, SIZE
 from videodit.parallel.supervisor import supervise
 
 
@@ -12,8 +13,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--distributed", action="store_true", help="join the other processes, as the cluster is configured"
     )
     several.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, without a cluster")
-    several.add_argument("--processes", type=int, metavar="N", help="number of processes")
-    several.add_argument("--process", type=int, metavar="I", help="index of this process, from 0 up")
+    several.add_argument("--processes", type=SIZE, metavar="N", help="number of processes")
+    several.add_argument("--process", type=COUNT, metavar="I", help="index of this process, from 0 up")
 
 
 def supervise_if_several(args: argparse.Namespace) -> None:

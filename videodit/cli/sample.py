@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from videodit.cli import expansion, processes, sampler_options
+from videodit.cli.number_options import FPS, SIZE
 
 EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
@@ -30,15 +31,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     sampler_options.add_options(parser)
     prompts = parser.add_mutually_exclusive_group(required=True)
     prompts.add_argument("--prompt", help="text of the clip")
-    prompts.add_argument("--prompts", type=Path, help="file with a prompt per line; --out is a folder then")
+    prompts.add_argument("--prompts", type=Path, help="file or pipe with a prompt per line; --out is a folder then")
     parser.add_argument("--negative-prompt", default="", help="guide away from this text (default: empty)")
     parser.add_argument("--image", type=Path, help="first frame, of models that take one")
     parser.add_argument("--last-image", type=Path, help="last frame, of models that take one")
     parser.add_argument("--out", type=Path, required=True, help=".mp4, .gif, .png (contact sheet), or a folder")
-    for name, kind in (("frames", int), ("height", int), ("width", int), ("fps", float)):
+    for name, kind in (("frames", SIZE), ("height", SIZE), ("width", SIZE), ("fps", FPS)):
         parser.add_argument(f"--{name}", type=kind, help="(default: as in training)")
-    parser.add_argument("--batch", type=int, default=8, help="clips per batch (default: %(default)s)")
-    parser.add_argument("--tile", type=int, metavar="N", help="decode frames in tiles of N x N latents, to save memory")
+    parser.add_argument("--batch", type=SIZE, default=8, help="clips per batch (default: %(default)s)")
+    parser.add_argument(
+        "--tile", type=SIZE, metavar="N", help="decode frames in tiles of N x N latents, to save memory"
+    )
     parser.add_argument("--mesh", metavar="AXIS=N,...", help="mesh of devices: data, fsdp, context, tensor")
     expansion.add_options(parser)
     processes.add_options(parser)
@@ -46,6 +49,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.storage.whole_file import check_creatable
+
     from videodit.inference.api import load_text_to_video
     from videodit.inference.clip_files import check_suffix
     from videodit.inference.images import ConditionImages
@@ -57,6 +62,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     sampler_options.check_sampler(args)
     for path in paths:
         check_suffix(path)
+        check_creatable(path)
     ConditionImages.open(args.image, args.last_image)
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
     if processes.join_if_requested(args) and mesh is None:
@@ -93,10 +99,10 @@ def command(args: argparse.Namespace, console: Console) -> int:
 def _read_prompts(args: argparse.Namespace) -> tuple[list[str], list[Path]]:
     if args.prompt is not None:
         return [args.prompt], [args.out]
-    from videodit_data.boundary.input_files import open_regular, read_text
+    from videodit_data.boundary.input_files import open_stream, read_text
 
     try:
-        with open_regular(args.prompts) as file:
+        with open_stream(args.prompts) as file:
             prompts = [line.strip() for line in read_text(file, MOST_PROMPTS).splitlines() if line.strip()]
     except ValueError as error:
         raise ValueError(f"--prompts {args.prompts} cannot be read: {error}") from error

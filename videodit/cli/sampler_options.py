@@ -4,6 +4,7 @@ import argparse
 import math
 
 from videodit.cli import checkpoint_options
+from videodit.cli.number_options import SEED
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="solver steps (default: as configured)")
     parser.add_argument("--solver", help="unipc, unipc_bh1, dpmpp, euler or heun (default: as configured)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: as configured)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=SEED, default=0)
     parser.add_argument(
         "--condition",
         action="append",

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them."""
+"""Processes that end with the one that started them. `videodit.child_process` has a twin of `end_with_parent`."""
 
 import ctypes
 import os

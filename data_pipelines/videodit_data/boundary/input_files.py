@@ -40,10 +40,19 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedIOBase:
         raise
 
 
+def open_stream(path: str | os.PathLike[str]) -> BufferedIOBase:
+    """Open a regular file, a pipe or a character device such as /dev/stdin, for a read with a bound.
+
+    It waits for the writer of a pipe. NotRegular when the path is something else.
+    """
+    mode = os.stat(path).st_mode
+    return open(path, "rb") if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) else open_regular(path)
+
+
 def _check_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = next((kind for is_kind, kind in _KINDS.items() if is_kind(status.st_mode)), "no file")
-        raise NotRegular(f"{kind}, and no file" if kind != "no file" else "no file")
+        kind = next((kind for is_kind, kind in _KINDS.items() if is_kind(status.st_mode)), "something else")
+        raise NotRegular(f"{kind}, not a regular file")
 
 
 def read_text(file: BufferedIOBase, most: int = MOST_TEXT) -> str:

@@ -1,7 +1,8 @@
 """Strict parsing of JSON into typed values: anything else is one sentence with the key, its value and what is right.
 
 Types are dataclasses, whose fields may have the bounds below. A key that stands twice, one that the type lacks, a
-number that is not finite, half a surrogate pair and nesting without end are refused.
+number that is not finite, half a surrogate pair and nesting without end are refused. Its twin for the files of runs is
+`videodit.config.json_file`.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ _WORDS = {
     "str": "a text",
     "bool": "true or false",
     "array": "a list",
-    "object": "an object",
+    "object": "a JSON object",
     "null": "null",
     "bytes": "bytes",
 }
@@ -91,7 +92,7 @@ def convert(value: Any, kind: Any, name: str, *, more: bool = False) -> Any:
 def shorten(value: object) -> str:
     """Return a value for an error: short, on one line, in ASCII without control characters."""
     if isinstance(value, Mapping):
-        return f"an object with {len(value)} keys"
+        return f"a JSON object with {len(value)} keys"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if isinstance(value, str):
@@ -133,11 +134,11 @@ def explain(error: Exception, value: Any) -> str:
 
 
 def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of these pairs, for decoders. ValueError names a key that stands twice."""
+    """Return a JSON object of these pairs, for decoders. ValueError names a key that stands twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {shorten(twice)} stands twice in one object")
+        raise ValueError(f"the key {shorten(twice)} stands twice in one JSON object")
     return values
 
 
@@ -156,7 +157,7 @@ def _check(value: Any, depth: int, nul: bool) -> None:
             raise _Fault(reason)
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise _Fault(f"is {value}; expected a finite number")
+            raise _Fault(f"is {shorten(value)}; expected a finite number")
     elif isinstance(value, list | dict):
         if depth >= _DEEPEST:
             raise _Fault(f"is nested more than {_DEEPEST} deep")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from videodit_data.boundary.typed_json import parse_json
 from videodit_data.captioning.captioner import Answer, Failure
-from videodit_data.storage.whole_file import name_disk_errors
+from videodit_data.storage.whole_file import name_disk_errors, write_all
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,8 @@ class Journal:
         with self._lock, name_disk_errors(self._path):
             offset = self._file.seek(0, os.SEEK_END)
             lines = [entry.to_json().encode() + b"\n" for entry in entries]
-            rest = memoryview(b"".join(lines))
             try:
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-                os.fsync(self._file.fileno())
+                write_all(self._file.fileno(), b"".join(lines))
             except OSError:
                 self._file.truncate(offset)
                 raise

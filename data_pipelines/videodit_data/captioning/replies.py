@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from videodit_data.boundary.typed_json import load_json
+from videodit_data.boundary.typed_json import load_json, shorten
 from videodit_data.captioning.lengths import Length, TextError, check_text
 
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
@@ -58,7 +58,7 @@ def parse_reply(text: str, lengths: Sequence[Length], instruction: str = "") -> 
             _raise_refusal(text, lengths[0])
         raise TextError("no captions", f"The model's reply is not JSON: {text[:_EXCERPT_LENGTH]!r}.") from error
     if not isinstance(values, dict):
-        raise TextError("no captions", f"The model's reply is a JSON {type(values).__name__}, not an object.")
+        raise TextError("no captions", f"The model's reply is {shorten(values)}, not a JSON object.")
     names = [length.name for length in lengths]
     if set(values) != set(names):
         raise TextError("other keys", f"The model's reply has the keys {_keys(values)}, not {', '.join(names)}.")

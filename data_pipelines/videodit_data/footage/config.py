@@ -1,7 +1,9 @@
 """The configuration of a build: how footage is cut, which clips are dropped, and how kept clips are stored."""
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from videodit_data.footage.analyse import AnalysisConfig
 from videodit_data.footage.describe import CaptionerConfig
@@ -9,6 +11,37 @@ from videodit_data.footage.filters import Filter
 from videodit_data.footage.shards import ShardConfig
 from videodit_data.video.isolate import Limits
 from videodit_data.video.transcode import Recode
+
+_SECONDS = (1e-3, 1e6)
+# The least and the most of every number, far beyond any build: what lies outside is a slip, or exhausts a machine.
+RANGES: dict[str, tuple[float, float]] = {
+    "analysis.shots.threshold": (0, 1e6),
+    "analysis.shots.flash_seconds": (0, 1e6),
+    "analysis.shots.pixels": (1024, 2**28),
+    "analysis.clips.min_seconds": _SECONDS,
+    "analysis.clips.max_seconds": _SECONDS,
+    "analysis.measures.looks": (1e-3, 1e6),
+    "analysis.measures.pixels": (4096, 2**28),
+    "analysis.measures.step": _SECONDS,
+    "analysis.measures.text_seconds": _SECONDS,
+    "duplicates.bits": (0, 31),
+    "duplicates.most": (1, 2**24),
+    "captioner.per_minute": (1e-3, 1e6),
+    "captioner.concurrency": (1, 4096),
+    "captioner.frames": (1, 2**24),
+    "captioner.side": (1, 2**24),
+    "recode.crf": (0, 51),
+    "recode.gop": (1, 2**24),
+    "recode.short_side": (2, 2**24),
+    "shards.clips": (1, 2**31 - 1),
+    "shards.bytes": (1, 2**50),
+    "limits.seconds": _SECONDS,
+    "limits.mebibytes": (1, 2**24),
+    "limits.pixels": (1, 2**32),
+    "limits.seconds_per_mebibyte": (0, 1e6),
+    "pictures": (0, 10_000),
+}
+_THRESHOLD = (-1e12, 1e12)  # of filters
 
 
 @dataclass(frozen=True)
@@ -40,10 +73,6 @@ class DuplicateConfig:
     drop: bool = True
     bits: int = 8
     most: int = 256
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.bits < 32 or self.most < 1:
-            raise ValueError(f"Near-duplicates need 0 to 31 bits and at least one to compare with, not {self}.")
 
 
 @dataclass(frozen=True)
@@ -88,5 +117,17 @@ class BuildConfig:
     pictures: int = 12
 
     def __post_init__(self) -> None:
-        if self.pictures < 0:
-            raise ValueError(f"There are no {self.pictures} pictures a reason.")
+        for path, value in numbers_of(self):
+            least, most = RANGES.get(path, _THRESHOLD)
+            if not least <= value <= most:
+                raise ValueError(f"{path} is {value!r:.80}: it must be from {least} to {most}")
+
+
+def numbers_of(config: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the dotted path and the value of every number of a configuration."""
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if dataclasses.is_dataclass(value):
+            yield from numbers_of(value, f"{path}{each.name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield path + each.name, value

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def to_parquet(decisions: Iterable[Decision], measures: Sequence[str]) -> bytes:
 
 def parts(directory: Path) -> list[Path]:
     """Return the files of the table of a data set. ValueError when it has none."""
-    files = sorted((directory / FOLDER).glob("*.parquet"))
+    files = sorted(path for path in (directory / FOLDER).glob("*.parquet") if path.is_file())
     if not files:
         raise ValueError(f"{directory} has no table of decisions: it was not made by `videodit data build`.")
     return files
@@ -138,7 +139,8 @@ def _check_columns(schema: pa.Schema) -> None:
         if types.get(name) != kind:
             raise ValueError(f"its column '{name}' is {types.get(name, 'missing')}; expected {kind}")
     for name in types.keys() - _COLUMNS.keys():
-        if not name.startswith(_MEASURE) or types[name] != pa.float64():
+        is_measure = name.startswith(_MEASURE) and _is_word(name.removeprefix(_MEASURE))
+        if not is_measure or types[name] != pa.float64():
             raise ValueError(f"its column {shorten(name)} is {types[name]}; expected a column of decisions")
     if len(types) < len(schema.names):
         raise ValueError("two of its columns have one name")
@@ -153,10 +155,19 @@ def _check_row(row: Mapping[str, Any]) -> None:
             raise ValueError(f"'stage' is {shorten(value)} in a row; expected one of {', '.join(STAGES)}")
         if name in ("start", "frames", "start_seconds", "seconds", "fps") and not 0 <= (value or 0) < math.inf:
             raise ValueError(f"'{name}' is {shorten(value)} in a row; expected a number of at least 0")
-        if name.startswith(_MEASURE) and not math.isfinite(value or 0):
+        if (name.startswith(_MEASURE) or name in ("value", "threshold")) and not math.isfinite(value or 0):
             raise ValueError(f"'{name}' is {shorten(value)} in a row; expected a finite number")
-    if row.get("frames") is not None and "start" in row and row["start"] is None:
-        raise ValueError("'start' is null in a row that has frames; expected the first")
+        if name == "measure" and value is not None and not _is_word(value):
+            raise ValueError(f"'measure' is {shorten(value)} in a row; expected the name of a measure")
+    for of, names in {"frames": ("start", "seconds"), "duplicate_of": ("clip", "value")}.items():
+        for name in names:
+            if row.get(of) is not None and name in row and row[name] is None:
+                raise ValueError(f"'{name}' is null in a row with {of}; expected a value")
+
+
+def _is_word(name: str) -> bool:
+    """Return whether a name is a plain word, as those of measures are, which plots show."""
+    return re.fullmatch(r"\w{1,40}", name, re.ASCII) is not None
 
 
 def tally(directory: Path) -> dict[tuple[str, str], "Tally"]:

@@ -219,7 +219,7 @@ def _read_frames(data: Any, name: str) -> UInt8[np.ndarray, "T Y X 3"]:
     """Return frames from the .npy file that another process sent. VideoError where it is none."""
     try:
         frames = np.load(io.BytesIO(data), allow_pickle=False)
-    except (TypeError, ValueError, EOFError, OSError) as error:
+    except (TypeError, ValueError, EOFError, OSError, MemoryError) as error:
         raise VideoError(f"{name}: the decoder sent no frames ({type(error).__name__}).") from error
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise VideoError(f"{name}: the decoder sent {frames.dtype} of shape {frames.shape}, not frames.")

@@ -94,7 +94,7 @@ def _unusable(line: str) -> Fate:
     name, reason = parse_json(line, tuple[str, str], "an unusable file of the build")
     with_detail = reason.startswith(("may not be read", "an odd row"))
     kind, _, detail = reason.partition(" (") if with_detail else (reason, "", "")
-    return Fate(Decision(name, "match", kind, detail=detail.rstrip(")") or None))
+    return Fate(Decision(name, "match", kind, detail=detail.removesuffix(")") or None))
 
 
 class Judge(beam.DoFn):

@@ -84,7 +84,7 @@ def render(directory: Path) -> str:
 
 def _read(directory: Path) -> _Table:
     table = _Table()
-    have = {path.name for path in (directory / THUMBNAILS).glob("*.jpg")}
+    have = {path.name for path in (directory / THUMBNAILS).glob("*.jpg") if path.is_file()}
     for row in decisions.read(directory):
         table.tallies[row["stage"], row["reason"], row["measure"]].add(row)
         table.sources.add(row["source"])

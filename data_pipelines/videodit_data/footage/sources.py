@@ -261,7 +261,8 @@ def _match_rows(
 ) -> tuple[dict[str, list[Row]], dict[str, str], list[tuple[str, str]]]:
     """Return rows by the source that they name, relative to the footage or to the table, and those that are no use.
 
-    These are sources with an odd row, and why, and odd rows of parts and named files that are missing, and why.
+    These are sources with an odd row, and why, and odd rows of parts or of no file and named files that are missing,
+    and why.
 
     follow_links: None for a table that was requested, which is read wherever it lies.
     """
@@ -275,6 +276,9 @@ def _match_rows(
             found = follow_links is not None and not file_system.is_remote(table)
             open_table = InputFolder(local.parent, follow_links).open if found else open_regular
             for row in caption_files.read_rows(local, open_table):
+                if row.file is None:
+                    missing.append((printable(local.name), row.reason))
+                    continue
                 paths = [file_system.join(folder, row.file) for folder in (*sorted(roots), table.rsplit("/", 1)[0])]
                 name = next((names[path] for path in map(_real, paths) if path in names), None)
                 if isinstance(row, OddRow):

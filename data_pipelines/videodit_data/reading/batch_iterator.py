@@ -166,7 +166,9 @@ class BatchIterator(Iterator[HostBatch]):
             sets = len(self.config.datasets)
             raise ValueError(f"Not the state of a reader of {sets} data sets: served is a list of {len(state.served)}.")
         length, held = self.source.mixture.length, state.plan.held
-        if (length is not None and state.plan.next > length) or len(set(held)) < len(held):
+        if len(set(held)) < len(held):
+            raise ValueError("Not the state of a reader: plan.held has a clip twice.")
+        if length is not None and state.plan.next > length:
             raise ValueError(f"Not the state of a reader of {length} clips: plan.next is {state.plan.next}.")
         if held and max(held) >= state.plan.next:
             raise ValueError(f"Not the state of a reader: plan.held has {max(held)}, beyond next, {state.plan.next}.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videodit_data.storage.lock_owner import Owner
+from videodit_data.storage.whole_file import write_all
 
 HEARTBEAT_SECONDS = 10.0  # between two touches
 SILENCE_SECONDS = 120.0  # without a touch, after which an owner on another machine counts as ended
@@ -174,10 +175,8 @@ class DirectoryLock:
         self._close()
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
         try:
-            self._content = rest = Owner.current(self._file).to_json()
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-            os.fsync(self._file)
+            self._content = Owner.current(self._file).to_json()
+            write_all(self._file, self._content)
         except OSError:
             path.unlink()
             raise

@@ -109,7 +109,7 @@ class Embeddings:
         if not isinstance(made_by, dict):
             raise ValueError(
                 f"{Path(directory) / manifest.FILE}: info.text is {shorten(made_by)}; expected the text encoder's "
-                "identity, an object."
+                "identity, a JSON object."
             )
         self.path, self.made_by = os.fspath(directory), made_by
         self._keys = Keys(self.made_by)

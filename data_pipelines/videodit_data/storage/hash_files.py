@@ -3,7 +3,9 @@
     python -I -S hash_files.py PARENT BYTES_PER_SECOND
 
 reads paths, each ended by a zero byte, and writes a line for each: its sha256, or `!` and why it cannot be read. It has
-the lowest priority, reads no faster than it is told to, and ends when the process PARENT does.
+the lowest priority, reads no faster than it is told to, and ends when the process PARENT does. It imports nothing of
+the package, so as to start fast: its twins are `boundary.child_process.end_with_parent`, and `sha256` of
+`storage.manifest` and `videodit.interop.safetensors`.
 """
 
 import ctypes

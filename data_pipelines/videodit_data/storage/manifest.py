@@ -23,7 +23,7 @@ from videodit_data.boundary.input_files import open_regular
 from videodit_data.boundary.typed_json import Count, Rate, Sha256, Size, convert, like, parse_json, shorten, show_key
 from videodit_data.storage.directory_lock import DirectoryLock
 from videodit_data.storage.records import Record, RecordSource, even_ranges, shard_name, write_shard
-from videodit_data.storage.whole_file import replace_whole
+from videodit_data.storage.whole_file import check_creatable, replace_whole, sync_directory
 
 FILE = "manifest.json"
 FORMAT, VERSION = "videodit-data", 2
@@ -356,6 +356,7 @@ def finish(
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_whole(partial / FILE, manifest.to_json())
     partial.rename(directory)
+    sync_directory(directory.parent)
     (directory / _INFO).unlink(missing_ok=True)  # last: it identifies the input of unfinished shards
     return manifest
 
@@ -363,9 +364,10 @@ def finish(
 def already_built(directory: Path, info: Mapping[str, Any]) -> Manifest | None:
     """Return the finished data set in `directory` if it is that of `info`, None if there is nothing yet.
 
-    ValueError when there is something else, which is never overwritten.
+    ValueError when there is something else, which is never overwritten, or nothing and it cannot be created.
     """
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        check_creatable(directory)
         return None
     if not (directory / FILE).exists():
         raise ValueError(f"{directory} exists and is not a data set; choose another directory, nothing was written.")
@@ -397,7 +399,7 @@ def partial_directory(directory: Path) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it: readers see all of it or nothing."""
+    """Write a text file as `replace_whole`: readers see all of it or nothing."""
     with replace_whole(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 

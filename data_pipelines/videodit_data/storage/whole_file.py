@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and disk errors that name the file."""
+"""Files written whole or not at all, and disk errors that name the file. Twin of `videodit.checkpoint.atomic_write`."""
 
 import errno
 import os
@@ -13,6 +13,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 def replace_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """Yield the path of a temporary file, which replaces what is at `path` on success and is removed on failure.
 
+    It is on the disk before it does, so that a machine that loses power leaves the old file or the whole new one.
+
     Args:
         suffix: of the temporary file's name; one of its own where several processes may write `path` at once.
     """
@@ -20,9 +22,49 @@ def replace_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
     try:
         with name_disk_errors(path):
             yield scratch
-            scratch.replace(path)
+            with scratch.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
+            sync_directory(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def check_creatable(path: Path) -> None:
+    """Check that a file or folder, and the folders above it, can be created at `path` or replaced. ValueError if not.
+
+    What only a write can tell, such as a full disk, it does not know.
+    """
+    path = path.absolute()
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{path} cannot be written: it is a link to nothing; choose another place.")
+    above = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ValueError(f"{path} cannot be written: {above} is not a folder; choose another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written: you may not write to {above}; choose another place.")
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names of a directory's files on the disk when this returns, where the system can do that."""
+    if os.name != "posix":
+        return  # others open no directories
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # of file systems that sync no directories
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes to an open file, and have them on the disk when this returns."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fsync(descriptor)
 
 
 @contextmanager

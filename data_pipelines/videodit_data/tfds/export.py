@@ -13,6 +13,7 @@ from typing import Any
 
 from videodit_data.storage import manifest
 from videodit_data.storage.records import RecordSource, shard_name
+from videodit_data.storage.whole_file import check_creatable
 from videodit_data.tfds.paths import INFO, read_description, read_splits
 
 VERSION = "1.0.0"
@@ -63,10 +64,13 @@ def export(
         "description": "Captioned clips of a videodit data set; its manifest.json says where they come from.",
         "splits": [splits[key] for key in sorted(splits)],
     }
+    if not target.is_dir():
+        check_creatable(target)
     target.mkdir(parents=True, exist_ok=True)
     for file, value in ((_FEATURES, features), (_INFO, info)):
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         if not (target / file).is_file() or (target / file).read_text(encoding="utf-8") != text:
+            check_creatable(target / file)
             manifest.write_whole(target / file, text)
     return target
 

@@ -127,7 +127,7 @@ def _walk(feature: Any, path: tuple[str, ...], sequence: bool) -> Iterator[Field
 
 def _object(value: Any, path: tuple[str, ...]) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"features.json: {_show(path)} has {shorten(value)} where an object is expected")
+        raise ValueError(f"features.json: {_show(path)} has {shorten(value)} where a JSON object is expected")
     return value
 
 

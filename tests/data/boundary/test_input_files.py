@@ -37,7 +37,7 @@ ODD = {
 def test_what_is_no_file_is_named_at_once(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ODD[kind](tmp_path / "x")
-    with pytest.raises(NotRegular, match=f"^{kind}, and no file$"):
+    with pytest.raises(NotRegular, match=f"^{kind}, not a regular file$"):
         open_regular(tmp_path / "x")
 
 
@@ -67,7 +67,7 @@ LINKS = {  # target, relative to the folder: reason without and with follow_link
     "/dev/stdin": ("a link (into|to nothing)",) * 2,
     "nowhere": ("a link to nothing .*nowhere",) * 2,
     "link.txt": ("a link to nothing .*link.txt",) * 2,  # itself
-    "../pipe": ("a link to a pipe, and no file",) * 2,
+    "../pipe": ("a link to a pipe, not a regular file",) * 2,
 }
 
 

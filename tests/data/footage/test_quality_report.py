@@ -1,13 +1,19 @@
 import base64
 import io
+import random
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from videodit_data.footage import decisions
+from videodit_data.footage import decisions, quality_report
 from videodit_data.footage.quality_report import render, write_report
+
+from tests.data.mutations import ODD
 
 
 class Page(HTMLParser):
@@ -94,3 +100,36 @@ def test_a_data_set_that_was_not_built_has_no_report(tmp_path: Path, data_set):
         render(data_set(tmp_path / "set", [5]))
     with pytest.raises(ValueError, match="is not a data set"):
         write_report(tmp_path / "nothing", tmp_path / "report.html")
+
+
+def test_a_changed_table_is_shown_or_refused_in_one_sentence(built: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(quality_report, "_plot", lambda chart: ("", ""))
+    directory = Path(shutil.copytree(built, tmp_path / "set"))
+    (part,) = (directory / decisions.FOLDER).glob("*.parquet")
+    table, rng, counts = pq.read_table(part), random.Random("page"), [0, 0]
+    kinds = {pa.string(): str, pa.int64(): int, pa.int32(): int, pa.float64(): float, pa.bool_(): bool}
+    for _ in range(250):
+        changed = table
+        for name in rng.sample(table.column_names, rng.choice([1, 1, 2])):
+            values, kind = table[name].to_pylist(), table.schema.field(name).type
+            odd = [
+                None,
+                *(each for each in ODD if type(each) is kinds[kind] and each not in ("\ud800", 2**31, 2**53, 2**63)),
+            ]
+            for row in rng.sample(range(len(values)), 3):
+                values[row] = rng.choice([*odd, *values])
+            changed = changed.set_column(table.column_names.index(name), name, pa.array(values, kind))
+        pq.write_table(changed, part)
+        try:
+            Page(render(directory))
+            counts[0] += 1
+        except ValueError as error:
+            counts[1] += 1
+            assert str(error).startswith(f"{part} is not a table of decisions (") and str(error).isprintable()
+    assert min(counts) > 30
+    pq.write_table(
+        table.rename_columns(["measure.$x^{" if name == "measure.text" else name for name in changed.column_names]),
+        part,
+    )
+    with pytest.raises(ValueError, match="expected a column of decisions"):
+        render(directory)

@@ -99,6 +99,15 @@ def test_an_odd_row_costs_its_part_or_its_source(folder: Path, row: dict, reason
     assert gathered.sources[-1].rows == (Row("b.mp4", Captions(("y",))),)
 
 
+def test_a_row_that_names_no_file_costs_none(folder: Path):
+    row = json.dumps({"file": "b.mp4", "caption": "y"})
+    (folder / "captions.jsonl").write_text(f'{{"caption": "x"\n{row}\n')
+    gathered = gather([str(folder / "*.mp4")])
+    assert gathered.sources[-1].rows == (Row("b.mp4", Captions(("y",))),) and len(gathered.sources) == 2
+    ((file, reason),) = gathered.unusable
+    assert file == "captions.jsonl" and reason.startswith("an odd row of its captions (line 1 of captions.jsonl: not ")
+
+
 def test_input_that_is_none_or_not_clear_is_refused(folder: Path):
     with pytest.raises(ValueError, match=r"--input .*nowhere matches no video"):
         gather([str(folder / "nowhere")])
@@ -172,7 +181,7 @@ def test_links_out_of_the_footage_are_named_unless_they_are_followed(folder: Pat
     assert {"b.mp4"} <= set(names) and "proc.mp4" not in names and "pipe.mp4" not in names
     assert "a.txt cannot be used: a link into /proc" in reasons["a.mp4"]
     assert reasons["proc.mp4"] == "a link into /proc, which is never read"
-    assert reasons["pipe.mp4"] == "a pipe, and no file"
+    assert reasons["pipe.mp4"] == "a pipe, not a regular file"
     if follow_links:
         assert len({"out.mp4", "dir.mp4/deep/d.mp4"} & set(names)) == 1  # one file, by one of its names
         assert not deep or reasons.get("loop") == "a link to a folder that is read already"

@@ -122,7 +122,7 @@ def test_a_shard_that_cannot_be_read_is_named(folder: Path, mode: str, request: 
     shard.unlink()
     shard.mkdir()
     with pytest.raises(
-        ChangedShard, match=rf"{shard.name} cannot be read \((Is a directory|a folder, and no file)\), not "
+        ChangedShard, match=rf"{shard.name} cannot be read \((Is a directory|a folder, not a regular file)\), not "
     ):
         check_all(dataset)
 

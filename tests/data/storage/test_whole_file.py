@@ -1,12 +1,14 @@
 import errno
 import os
+import stat
+import sys
 
 import numpy as np
 import pytest
 from videodit_data import video
 from videodit_data.storage import manifest, whole_file
 from videodit_data.storage.records import RecordSource, write_packed
-from videodit_data.storage.whole_file import name_disk_errors, replace_whole
+from videodit_data.storage.whole_file import check_creatable, name_disk_errors, replace_whole, write_all
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (9, 128, 128, 3), dtype=np.uint8)
 WRITERS = {
@@ -54,3 +56,81 @@ def test_a_shard_is_read_back_as_it_was_written(tmp_path):
     write_packed(tmp_path / "a.array_record", records)
     source = RecordSource([tmp_path / "a.array_record"])
     assert [source.packed(number) for number in range(2)] == records
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another_and_its_name_after(tmp_path, monkeypatch):
+    calls, path = [], tmp_path / "file"
+
+    def call(name, function):
+        def record(*arguments):
+            if name == "fsync":
+                opened = os.readlink(f"/proc/self/fd/{arguments[0]}") if sys.platform == "linux" else "?"
+                calls.append((name, os.path.basename(opened), path.exists()))
+            else:
+                calls.append((name, *(os.path.basename(each) for each in arguments)))
+            return function(*arguments)
+
+        return record
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, call(name, getattr(os, name)))
+    with replace_whole(path) as scratch:
+        scratch.write_text("all")
+        assert not calls
+    if sys.platform == "linux":
+        assert calls == [
+            ("fsync", "file.tmp", False),
+            ("replace", "file.tmp", "file"),
+            ("fsync", tmp_path.name, True),
+        ]
+    assert [each[0] for each in calls] == ["fsync", "replace", "fsync"] and path.read_text() == "all"
+
+
+def test_what_does_not_reach_the_disk_replaces_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error") as raised, replace_whole(path) as scratch:
+        scratch.write_text("after")
+    assert raised.value.filename == str(path) and path.read_text() == "before" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_system_that_syncs_no_directories_is_no_error(tmp_path, monkeypatch):
+    def sync(descriptor, fsync=os.fsync):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with replace_whole(tmp_path / "file") as scratch:
+        scratch.write_text("all")
+    assert (tmp_path / "file").read_text() == "all"
+
+
+def test_all_bytes_are_written_however_few_the_system_takes_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "write", lambda descriptor, data, write=os.write: write(descriptor, data[:3]))
+    data = os.urandom(100)
+    with (tmp_path / "file").open("wb") as file:
+        write_all(file.fileno(), data)
+    assert (tmp_path / "file").read_bytes() == data
+
+
+def test_what_cannot_be_created_is_known_before(tmp_path, monkeypatch):
+    check_creatable(tmp_path / "new" / "folders" / "file")
+    (tmp_path / "file").touch()
+    check_creatable(tmp_path / "file")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for path, message in (
+        (tmp_path / "file" / "a" / "b", "file is not a folder"),
+        (tmp_path / "dangling", "a link to"),
+    ):
+        with pytest.raises(ValueError, match=f"^{path} cannot be written: .*{message}"):
+            check_creatable(path)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write anywhere
+    for path in (tmp_path / "file", tmp_path / "new" / "file"):
+        with pytest.raises(ValueError, match=f"^{path} cannot be written: you may not write to {tmp_path}; choose"):
+            check_creatable(path)

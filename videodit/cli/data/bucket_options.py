@@ -3,8 +3,13 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from videodit.cli.number_options import FPS, SIZE, Number
+from videodit.ranges import Range
+
 if TYPE_CHECKING:
     from videodit.inference.encode.bucket_options import BucketOptions
+
+UPSCALE, SIDE, RATIO = Number(float, Range(1, 1e6)), Number(float, Range(1e-3, 1e6)), Range(1e-3, 1e3)
 
 
 def add_options(action: argparse.ArgumentParser, description: str, fps: str, condition: str = "") -> None:
@@ -25,8 +30,8 @@ def add_options(action: argparse.ArgumentParser, description: str, fps: str, con
     group.add_argument("--aspects", type=_parse_ratios, metavar="X:Y,...", help=ratios)
     lengths = f"lengths, each 1 + 4k; 1 is that of images{default('1,17,33,49,81')}"
     group.add_argument("--frames", type=_parse_integers, metavar="N,...", help=lengths)
-    group.add_argument("--fps", type=float, help=f"frames per second of clips (default: {fps})")
-    group.add_argument("--max-upscale", type=float, help="largest factor that clips are enlarged by (default: 1)")
+    group.add_argument("--fps", type=FPS, help=f"frames per second of clips (default: {fps})")
+    group.add_argument("--max-upscale", type=UPSCALE, help="largest factor that clips are enlarged by (default: 1)")
 
 
 def parse_options(args: argparse.Namespace) -> "BucketOptions | None":
@@ -45,19 +50,23 @@ def parse_options(args: argparse.Namespace) -> "BucketOptions | None":
 
 def _parse_integers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(map(int, text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not whole numbers with commas between, like 17,33") from None
+        return tuple(map(SIZE, text.split(",")))
+    except argparse.ArgumentTypeError as error:
+        message = f"'{text:.80}' is not whole numbers with commas between, like 17,33: {error}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _parse_ratios(text: str) -> tuple[float, ...]:
     try:
         return tuple(map(_parse_ratio, text.split(",")))
-    except (ValueError, ZeroDivisionError):
-        sentence = f"'{text}' is not ratios of width to height with commas between, like 16:9,1:1"
-        raise argparse.ArgumentTypeError(sentence) from None
+    except argparse.ArgumentTypeError as error:
+        message = f"'{text:.80}' is not ratios of width to height with commas between, like 16:9,1:1: {error}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _parse_ratio(text: str) -> float:
     width, colon, height = text.partition(":")
-    return float(width) / (float(height) if colon else 1)
+    ratio = SIDE(width) / (SIDE(height) if colon else 1)
+    if ratio not in RATIO:
+        raise argparse.ArgumentTypeError(f"a ratio is {RATIO}")
+    return ratio

@@ -8,20 +8,21 @@ from pathlib import Path
 from rich.console import Console
 
 from videodit.cli.data import bucket_options
+from videodit.cli.number_options import SIZE, TOKENS
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action = add("buckets", help="show how clips fall into buckets or packed sequences, before training")
     action.add_argument("dataset", type=Path, nargs="+")
     bucket_options.add_options(action, "sizes that clips are read at; latents have their own", "16")
-    action.add_argument("--tokens", type=int, default=32768, help="tokens per batch at most (default: %(default)s)")
+    action.add_argument("--tokens", type=TOKENS, default=32768, help="tokens per batch at most (default: %(default)s)")
     stride = "of the VAE: frames, pixels (default: that of latents, 4 8 for videos)"
-    action.add_argument("--stride", type=int, nargs=2, metavar=("T", "S"), help=stride)
+    action.add_argument("--stride", type=SIZE, nargs=2, metavar=("T", "S"), help=stride)
     packing = action.add_argument_group("packing", "sequences of one length that several clips share")
-    packing.add_argument("--length", type=int, help="tokens of a packed sequence (default: no packing)")
-    packing.add_argument("--clips", type=int, help="clips of a sequence at most (default: 16)")
-    packing.add_argument("--batch-size", type=int, help="sequences of a batch (default: 8)")
-    packing.add_argument("--look-ahead", type=int, help="clips that a batch is filled from (default: 512)")
+    packing.add_argument("--length", type=TOKENS, help="tokens of a packed sequence (default: no packing)")
+    packing.add_argument("--clips", type=SIZE, help="clips of a sequence at most (default: 16)")
+    packing.add_argument("--batch-size", type=SIZE, help="sequences of a batch (default: 8)")
+    packing.add_argument("--look-ahead", type=SIZE, help="clips that a batch is filled from (default: 512)")
     action.set_defaults(command=run)
 
 
@@ -60,8 +61,6 @@ def _choose_stride(option: Sequence[int] | None, of_latents: tuple[int | None, i
     default = 4 if time is None else time, space
     if option is None:
         return default
-    if min(option) < 1:
-        raise ValueError(f"--stride is at least 1 frame and 1 pixel, not {option[0]} {option[1]}.")
     if of_latents is not None and (option[1] != space or time not in (None, option[0])):
         raise ValueError(
             f"These latents are of a VAE of --stride {default[0]} {default[1]}, not {option[0]} {option[1]}."

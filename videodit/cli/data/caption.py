@@ -9,6 +9,7 @@ from rich.console import Console
 from videodit.cli.data import captioner_options
 from videodit.cli.data.progress import Bar
 from videodit.cli.exit_status import NO_RESULT
+from videodit.cli.number_options import SIZE
 
 EXAMPLES = """examples:
   videodit data caption data/footage --out data/captioned --endpoint http://localhost:8000 --model NAME
@@ -36,8 +37,8 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
         default="after",
         help="where the present captions of a clip go: before the new ones, after (default), or none",
     )
-    action.add_argument("--frames", type=int, default=8, help="frames of a clip for the model (default: %(default)s)")
-    action.add_argument("--side", type=int, default=512, help="pixels of their longer side (default: %(default)s)")
+    action.add_argument("--frames", type=SIZE, default=8, help="frames of a clip for the model (default: %(default)s)")
+    action.add_argument("--side", type=SIZE, default=512, help="pixels of their longer side (default: %(default)s)")
     action.add_argument("--reuse", type=Path, metavar="DATASET", help="reuse the captions of this earlier result")
     action.set_defaults(command=run)
 

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from videodit.cli.number_options import PER_MINUTE, SECONDS, SIZE, WORKERS
+
 if TYPE_CHECKING:
     from videodit_data.captioning.captioner import Captioner, Identity
 
@@ -14,16 +16,16 @@ def add_options(action: argparse.ArgumentParser) -> None:
     by.add_argument(
         "--captioner", metavar="MODULE:FUNCTION", help="your own: see videodit_data/captioning/captioner.py"
     )
-    action.add_argument("--batch", type=int, default=8, help="clips of one call of --captioner (default: %(default)s)")
+    action.add_argument("--batch", type=SIZE, default=8, help="clips of one call of --captioner (default: %(default)s)")
     dead = "failed requests in a row, or failed clips before a good one, that end the run (default: %(default)s)"
-    action.add_argument("--dead-after", type=int, default=12, metavar="N", help=dead)
+    action.add_argument("--dead-after", type=SIZE, default=12, metavar="N", help=dead)
     group = action.add_argument_group("endpoint")
     group.add_argument("--model", help="name of the model there")
     group.add_argument("--key-env", metavar="NAME", help="environment variable that holds the key")
-    group.add_argument("--concurrency", type=int, default=4, help="requests in flight (default: %(default)s)")
-    group.add_argument("--per-minute", type=float, help="requests per minute at most (default: no limit)")
-    group.add_argument("--attempts", type=int, default=5, help="at a clip (default: %(default)s)")
-    group.add_argument("--deadline", type=float, default=120, help="seconds of a request (default: %(default)s)")
+    group.add_argument("--concurrency", type=WORKERS, default=4, help="requests in flight (default: %(default)s)")
+    group.add_argument("--per-minute", type=PER_MINUTE, help="requests per minute at most (default: no limit)")
+    group.add_argument("--attempts", type=SIZE, default=5, help="at a clip (default: %(default)s)")
+    group.add_argument("--deadline", type=SECONDS, default=120, help="seconds of a request (default: %(default)s)")
 
 
 def parse_captioner(args: argparse.Namespace) -> "tuple[Captioner, Identity]":

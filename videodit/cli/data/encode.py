@@ -9,6 +9,7 @@ from rich.console import Console
 from videodit.cli import processes
 from videodit.cli.data import bucket_options
 from videodit.cli.data.progress import Bar
+from videodit.cli.number_options import SIZE
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -18,9 +19,9 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action.add_argument("--vae", type=Path, help="workdir of the autoencoder (default: clips are copied)")
     action.add_argument("--text", type=Path, help="directory of a text encoder, which training does not need then")
     action.add_argument("--tokenizer", type=Path, help="its sentencepiece model, if not in that directory or above")
-    action.add_argument("--text-length", type=int, default=512, help="tokens per caption, as data.text_length")
+    action.add_argument("--text-length", type=SIZE, default=512, help="tokens per caption, as data.text_length")
     action.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16", help="stored type")
-    action.add_argument("--crops", type=int, default=1, help="different windows of each clip, each a clip of its own")
+    action.add_argument("--crops", type=SIZE, default=1, help="different windows of each clip, each a clip of its own")
     every = "encode a clip at each of --resolutions that it fits, not only at the best"
     action.add_argument("--every-resolution", action="store_true", help=every)
     bucket_options.add_options(

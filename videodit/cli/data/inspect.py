@@ -17,8 +17,10 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     from videodit_data.boundary.terminal import SafeConsole
     from videodit_data.formats import open_dataset
-    from videodit_data.inspect import contact_sheet, print_summary
+    from videodit_data.inspect import check_sheet, contact_sheet, print_summary
 
+    if args.sheet is not None:
+        check_sheet(args.sheet)
     print_summary(args.dataset, SafeConsole())
     if open_dataset(args.dataset).manifest.content == "video":
         sheet = args.sheet or (args.dataset if args.dataset.is_dir() else Path()) / "contact_sheet.png"

@@ -5,7 +5,10 @@ from pathlib import Path
 
 
 def check_out(out: Path, what: str, ours: Callable[[bytes], bool]) -> None:
-    """Raise ValueError if `out` exists and `ours` is False for its first bytes."""
+    """Raise ValueError if `out` exists and `ours` is False for its first bytes, or if it cannot be written."""
+    from videodit_data.storage.whole_file import check_creatable
+
+    check_creatable(out)
     if not out.exists():
         return
     head = b""

@@ -18,9 +18,8 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    if args.out is not None:
-        check_out(args.out, "a report of ours", lambda head: b": what was kept and dropped</title>" in head)
     out = args.out or args.dataset / "report.html"
+    check_out(out, "a report of ours", lambda head: b": what was kept and dropped</title>" in head)
     import_footage("videodit_data.footage.quality_report").write_report(args.dataset, out)
     console.print(f"report: {out}", highlight=False, markup=False)
     return 0

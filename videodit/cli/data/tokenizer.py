@@ -7,13 +7,17 @@ from pathlib import Path
 from rich.console import Console
 
 from videodit.cli.data.overwrite import check_out
+from videodit.cli.number_options import Number
+from videodit.ranges import Range
+
+PIECES = Number(int, Range(4, 2**31 - 1))
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action = add("tokenizer", help="train a sentencepiece model on the captions")
     action.add_argument("dataset", type=Path)
     action.add_argument("--out", type=Path, required=True, help="file of the model")
-    action.add_argument("--vocabulary", type=int, default=1024, help="pieces at most")
+    action.add_argument("--vocabulary", type=PIECES, default=1024, help="pieces at most")
     action.set_defaults(command=run)
 
 

@@ -7,19 +7,20 @@ from pathlib import Path
 from rich.console import Console
 
 from videodit.cli.data.progress import Bar
+from videodit.cli.number_options import FPS, SEED, SIZE, WORKERS
 
 
 def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
     action = add("toyworld", help="generate captioned clips with ground truth")
     action.add_argument("--out", type=Path, required=True, help="directory of the new data set")
-    action.add_argument("--clips", type=int, default=1000)
+    action.add_argument("--clips", type=SIZE, default=1000)
     action.add_argument("--level", default="easy", help="easy, medium or hard")
-    action.add_argument("--seed", type=int, default=0)
-    action.add_argument("--height", type=int, default=64)
-    action.add_argument("--width", type=int, default=64)
-    action.add_argument("--frames", type=int, default=9)
-    action.add_argument("--fps", type=float, default=8.0)
-    action.add_argument("--processes", type=int, default=2)
+    action.add_argument("--seed", type=SEED, default=0)
+    action.add_argument("--height", type=SIZE, default=64)
+    action.add_argument("--width", type=SIZE, default=64)
+    action.add_argument("--frames", type=SIZE, default=9)
+    action.add_argument("--fps", type=FPS, default=8.0)
+    action.add_argument("--processes", type=WORKERS, default=2)
     action.set_defaults(command=run)
 
 
