@@ -1,11 +1,14 @@
 """The prompts file of `videodit sample`: read within limits, before anything is loaded."""
 
 import os
+import re
 
 import pytest
+from videodit_data.toyworld.captions import parse
 
+from tests.processes import ROOT
 from videodit.cli.main import main
-from videodit.cli.sample import MOST_PROMPTS
+from videodit.cli.sample import EXAMPLES, MOST_PROMPTS
 
 
 def sparse(path):
@@ -33,3 +36,12 @@ def test_a_prompts_file_that_cannot_be_used_gets_one_sentence(kind, tmp_path, ca
     printed = capfd.readouterr().err
     assert message in printed and "prompts.txt" in printed and len(printed.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_prompts_that_are_shown_for_the_quickstart_are_captions_of_its_world():
+    texts = EXAMPLES + (ROOT / "README.md").read_text() + (ROOT / "docs" / "extending.md").read_text()
+    prompts = re.findall(r'runs/(?:quickstart|aspect)\S* --prompt "([^"]*)"', texts)
+    prompts += re.findall(r'generate\("([^"]*)"', texts) + list(
+        re.findall(r'generate\(\["([^"]*)", "([^"]*)"\]', texts)[0]
+    )
+    assert len(prompts) >= 8 and all(parse(prompt) for prompt in prompts)
