@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import sentencepiece
 from jaxtyping import Bool, Int32
 
 PAD, EOS, UNKNOWN = 0, 1, 2
+_SPACE = "\u2581"  # what sentencepiece writes for a space
 
 
 def train(captions: Iterable[str], vocabulary: int = 1024, *, model_type: str = "bpe") -> bytes:
@@ -115,6 +117,14 @@ class Tokenizer:
             ids_BS[row, : len(pieces)] = pieces
             mask_BS[row, : len(pieces)] = True
         return ids_BS, mask_BS
+
+    def find_unknown(self, text: str) -> tuple[list[str], bool]:
+        """Return the parts of a text that have no token, in order, and whether any other part of it has one."""
+        pieces = self._pieces.encode(text, out_type=str)
+        is_unknown = [token == UNKNOWN for token in self._pieces.encode(text)]
+        parts = itertools.groupby(zip(pieces, is_unknown, strict=True), key=lambda pair: pair[1])
+        unknown = ["".join(piece for piece, _ in part).replace(_SPACE, " ").strip() for flag, part in parts if flag]
+        return unknown, any(piece != _SPACE and not flag for piece, flag in zip(pieces, is_unknown, strict=True))
 
     def decode(self, ids: Int32[np.ndarray, "B S"]) -> list[str]:
         """Decode ids of `encode` to texts, up to spelling that the model normalises."""

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from videodit_data.toyworld.captions import parse
 
+from tests.processes import ROOT
 from videodit.cli.main import main
-from videodit.cli.sample import MOST_PROMPTS, _read_prompts
+from videodit.cli.sample import EXAMPLES, MOST_PROMPTS, _read_prompts
 
 
 def sparse(path):
@@ -83,3 +86,12 @@ def test_prompts_come_from_a_shell(words):
     program = f"{sys.executable} -c '{PROGRAM}'"
     done = subprocess.run(["bash", "-c", words.format(program)], capture_output=True, text=True, check=True)
     assert done.stdout == "['a fox']\n"
+
+
+def test_prompts_that_are_shown_for_the_quickstart_are_captions_of_its_world():
+    texts = EXAMPLES + (ROOT / "README.md").read_text() + (ROOT / "docs" / "extending.md").read_text()
+    prompts = re.findall(r'runs/(?:quickstart|aspect)\S* --prompt "([^"]*)"', texts)
+    prompts += re.findall(r'generate\("([^"]*)"', texts) + list(
+        re.findall(r'generate\(\["([^"]*)", "([^"]*)"\]', texts)[0]
+    )
+    assert len(prompts) >= 8 and all(parse(prompt) for prompt in prompts)

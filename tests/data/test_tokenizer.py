@@ -33,6 +33,15 @@ def test_texts_come_back(model_type: str):
     assert ids.max() < tokenizer.size <= 100
 
 
+@pytest.mark.parametrize("model_type", ["bpe", "unigram"])
+def test_what_has_no_token_is_found(model_type: str):
+    tokenizer = Tokenizer(train(CAPTIONS, 100, model_type=model_type))
+    assert all(tokenizer.find_unknown(caption) == ([], True) for caption in CAPTIONS)
+    assert tokenizer.find_unknown("a 红色 circle 移动") == (["红色", "移动"], True)
+    assert tokenizer.find_unknown("שלום עולם") == (["שלום", "עולם"], False)
+    assert tokenizer.find_unknown("") == tokenizer.find_unknown("  ") == ([], False)
+
+
 def test_every_text_ends_with_eos_and_is_padded(tokenizer: Tokenizer):
     ids, mask = tokenizer.encode([*CAPTIONS[:3], ""], 40)
     for row, real in zip(ids, mask, strict=True):

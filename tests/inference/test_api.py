@@ -44,6 +44,22 @@ def test_options_reach_the_sampler_and_the_provenance(model):
     assert json.loads(json.dumps(facts)) == json.loads(json.dumps(dict(facts))) and "jax" in facts["versions"]
 
 
+@pytest.mark.parametrize("text", ["红色的圆", "שלום", "🦊", "красный круг"])
+def test_a_prompt_of_which_nothing_is_known_is_refused(model, text):
+    with pytest.raises(ValueError, match=f"knows no part of the prompt '{text}'"):
+        model.generate([PROMPTS[0], text], steps=1)
+    with pytest.raises(ValueError, match=f"knows no part of the prompt '{text}'"):
+        model.generate(PROMPTS[0], negative_prompt=text, steps=1)
+
+
+def test_what_is_not_known_of_a_prompt_is_a_warning(model, caplog):
+    model.generate([f"{PROMPTS[0]} 红色", PROMPTS[1], ""], frames=1, steps=1)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The tokenizer does not know '红色' of the prompt '{PROMPTS[0]} 红色'.",
+        "1 of 3 prompts are empty: each is sampled as a clip without a caption.",
+    ]
+
+
 def test_a_shape_is_compiled_once(workdir, monkeypatch):
     traces = []
 

@@ -12,7 +12,7 @@ from videodit.cli.number_options import FPS, SIZE
 EXAMPLES = """examples:
   videodit sample --checkpoint runs/quickstart/dit --prompt "a small red circle moves left" --out red.mp4
   videodit sample --checkpoint runs/quickstart/dit --prompts prompts.txt --out samples/ --guidance 3 --seed 7
-  videodit sample --checkpoint runs/quickstart/dit --prompt "a blue star bounces" --steps 50 --out star.gif
+  videodit sample --checkpoint runs/quickstart/dit --prompt "a blue square bounces" --steps 50 --out square.gif
   videodit sample --checkpoint ckpt/wan --prompt "a cat surfs" --out cat.mp4 --mesh context=16 --distributed
   videodit sample --checkpoint ckpt/wan --prompt "a cat surfs" --out cat.mp4 --expand http://localhost:8000 \\
     --expand-model NAME

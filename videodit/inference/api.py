@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from videodit_data.tokenizer import clean_caption
 
 from videodit.checkpoint.checkpoints import Weights
 from videodit.checkpoint.workdir import read_config
@@ -16,6 +17,7 @@ from videodit.inference.autoencoder import Autoencoder
 from videodit.inference.images import ConditionImages, ImageLike
 from videodit.inference.pipeline import ConditionValue, Pipeline
 from videodit.inference.prompt_expansion import ExpandedPrompt, PromptExpansion, expand_prompts
+from videodit.inference.tokenizer import check_prompts
 from videodit.inference.video import Video
 from videodit.parallel.mesh import MeshConfig, parse_mesh
 
@@ -142,7 +144,8 @@ class TextToVideoModel(Model):
                 prompts (`PromptExpansion`).
 
         Raises:
-            ValueError: for a size, a sampler or an image that the model does not take.
+            ValueError: for a size, a sampler or an image that the model does not take, and for a prompt of which the
+                tokenizer knows nothing. What it does not know of a prompt is a warning.
         """
         if (expand is None) != (expand_model is None):
             raise ValueError("expand, a server's address, and expand_model, the name of the model there, go together")
@@ -206,8 +209,13 @@ class TextToVideoModel(Model):
         fps = run.data.fps if fps is None else fps
         options: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
         options |= {name: str(path) for name, path in (("image", image), ("last_image", last_image)) if _is_path(path)}
+        captions = [text.text for text in texts]
+        clean = clean_caption if self.pipeline.captions is not None else str
+        check_prompts(self.pipeline.tokenizer, list(map(clean, captions)))
+        if negative_prompt:
+            check_prompts(self.pipeline.tokenizer, [clean(negative_prompt)])
         clips = self.pipeline.generate(
-            [text.text for text in texts],
+            captions,
             size=size,
             fps=fps,
             sampler=sampler,

@@ -1,4 +1,7 @@
-"""The tokenizer of a run."""
+"""The tokenizer of a run, and whether it knows what it is given."""
+
+import logging
+from collections.abc import Sequence
 
 from videodit_data.tokenizer import NoTokenizer, Tokenizer
 
@@ -19,3 +22,27 @@ def open_tokenizer(run: Run) -> Tokenizer | NoTokenizer:
             f"text.vocab_size is {run.text.vocab_size}, but {run.tokenizer} makes {tokenizer.size} token ids"
         )
     return tokenizer
+
+
+def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> None:
+    """Log a warning of prompts, or of parts of them, that the tokenizer has no tokens for.
+
+    Raises:
+        ValueError: when it has no token for any part of a prompt that is not empty.
+    """
+    incomplete = {}
+    for prompt in dict.fromkeys(prompts):
+        unknown, has_known = tokenizer.find_unknown(prompt)
+        if unknown and not has_known:
+            raise ValueError(
+                f"the tokenizer knows no part of the prompt '{prompt}': write it in the language of the captions that "
+                "the model was trained on"
+            )
+        if unknown:
+            incomplete[prompt] = unknown
+    for prompt, unknown in incomplete.items():
+        parts = ", ".join(f"'{part}'" for part in unknown)
+        logging.getLogger(__name__).warning("The tokenizer does not know %s of the prompt '%s'.", parts, prompt)
+    if empty := sum(not prompt.strip() for prompt in prompts):
+        which = "The prompt is empty: it" if len(prompts) == 1 else f"{empty} of {len(prompts)} prompts are empty: each"
+        logging.getLogger(__name__).warning("%s is sampled as a clip without a caption.", which)

@@ -1,6 +1,7 @@
 """Printing of foreign text (names, captions, prompts, replies): nothing in it controls the terminal."""
 
 import logging
+import os
 import re
 import sys
 import traceback
@@ -13,6 +14,7 @@ from rich.text import Text
 
 # Controls apart from tabs and line ends, marks that turn the direction of text, line ends of Unicode, lone surrogates.
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNWRAPPED = 1 << 20
 
 
 def escape_controls(text: str) -> str:
@@ -35,6 +37,8 @@ class SafeConsole(Console):
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False):
         super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _UNWRAPPED  # a pipe has no columns, and what reads it wants whole lines
 
     def render_str(self, text: str, **options: object) -> Text:
         """Return the text to render, escaped before it is laid out."""

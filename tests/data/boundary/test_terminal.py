@@ -94,3 +94,12 @@ def test_log_lines_and_tracebacks_are_escaped(capsys):
         print_exception(type(error), error, error.__traceback__)
     printed = capsys.readouterr().err
     assert "Traceback" in printed and "KeyError" in printed and not set(printed) & set(UNSAFE)
+
+
+@pytest.mark.parametrize("columns", [None, "40"])
+def test_lines_to_a_pipe_are_not_wrapped(columns, monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    SafeConsole().print("word " * 100 + "end")
+    assert len(capsys.readouterr().out.splitlines()) == (1 if columns is None else 13)
