@@ -140,8 +140,7 @@ class Checkpoints:
             checksums, loader = _read_checksums(folder), _read_json(folder, "loader").get("state")
             if checksums and checksums.get("loader") != checksum_json(loader):
                 raise DamagedCheckpoint("the data iterator's position is not what was saved")
-            _check_structure(folder, abstract, checksums)
-            state = _read_arrays(folder, abstract)
+            state = _read_arrays(folder, abstract, checksums)
             return Reading((state, loader), state, checksums and checksums["arrays"])
 
         steps = _steps_in(self._directory)
@@ -207,8 +206,7 @@ def restore_params(
 
     def read(folder: Path) -> Reading[dict[str, PyTree]]:
         checksums = _read_checksums(folder)
-        _check_structure(folder, item, checksums, partial=True)
-        arrays = _read_arrays(folder, item, on_host=on_host, partial=True)
+        arrays = _read_arrays(folder, item, checksums, on_host=on_host, partial=True)
         return Reading(arrays, arrays, checksums and checksums["arrays"])
 
     newest = find_newest_whole(directory, _candidate_steps(directory, step), read, strict=strict)
@@ -229,14 +227,33 @@ def _candidate_steps(directory: Path, step: int | None) -> list[int]:
     return steps if step is None else [step]
 
 
-def _read_arrays(folder: Path, abstract: StateT, *, on_host: bool = False, partial: bool = False) -> StateT:
-    """Read arrays of the checkpoint in a folder."""
+def _read_arrays(
+    folder: Path,
+    abstract: StateT,
+    checksums: Mapping[str, Any] | None,
+    *,
+    on_host: bool = False,
+    partial: bool = False,
+) -> StateT:
+    """Read arrays of the checkpoint in a folder; errors as `_check_structure`, and any other of a damaged one."""
     if on_host:
         restore_args = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), abstract)
     else:
         restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
     args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=partial)
-    return ocp.PyTreeCheckpointHandler().restore(_item(folder, "state"), args=args)
+    try:
+        arrays = ocp.PyTreeCheckpointHandler().restore(_item(folder, "state"), args=args)
+        # Orbax leaves out what a partial checkpoint lacks, and takes any shape for NumPy.
+        if not all(jax.tree.leaves(jax.tree.map(_has_shape, abstract, arrays))):
+            raise DamagedCheckpoint("it lacks arrays that it lists, or their shapes")
+    except Exception:  # the structure takes a while to read: only when it may be the reason
+        _check_structure(folder, abstract, checksums, partial=partial)
+        raise
+    return arrays
+
+
+def _has_shape(expected: jax.ShapeDtypeStruct, x: Any) -> bool:
+    return isinstance(x, jax.Array | np.ndarray) and x.shape == expected.shape
 
 
 def _check_structure(
