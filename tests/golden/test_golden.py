@@ -1,6 +1,7 @@
 """Committed figures of the golden runs.
 
-With the compiler of the values, the first steps hold on any machine to 1e-5. Later ones drift where sums are ordered in
+With the compiler of the values, the first steps of an autoencoder hold on any machine to 3e-5, and those of a
+transformer, which trains on latents of a trained autoencoder, to 3e-4. Later ones drift where sums are ordered in
 another way (by other compilers or vector units): Adam divides small gradients by their own size. `compare.py` demands
 equal bits, on one machine.
 """
@@ -18,8 +19,8 @@ HERE = Path(__file__).parent
 TREE = HERE.parents[1]
 STEPS_AND_DRIFT = {"loss": (5, 1e-3), "grad_norm": (2, 5e-3), "heldout": (0, 1e-3)}
 """How many steps hold closely, and how far later ones drift between jax 0.10 and 0.12."""
-CLOSE = 1e-5 if jax.__version__.startswith("0.10.") else 1e-4
-"""The values are of jax 0.10; later compilers order the transformer's sums in another way from the first step on."""
+COMPILER = "0.10."
+"""The version of jax that the values are of; later ones order sums in another way from the first step on."""
 EXPECTED = json.loads((HERE / "values.json").read_text())
 
 
@@ -34,11 +35,12 @@ def test_figures_are_those_that_were_committed(tmp_path, runs, scores):
     figures = make_figures(TREE, HERE / "configs.py", tmp_path, runs, scores=scores, heldout=scores)
     assert set(figures) == {*runs, *(("samples", "scores") if scores else ())}
     for run in runs:
+        close = 3e-5 if run.startswith("vae") and jax.__version__.startswith(COMPILER) else 3e-4
         for name, (first, drift) in STEPS_AND_DRIFT.items():
             there, here = EXPECTED[run][name], figures[run][name]
             if name == "heldout" and not scores:
                 continue
-            np.testing.assert_allclose(here[:first], there[:first], rtol=CLOSE, err_msg=f"{run} {name}")
+            np.testing.assert_allclose(here[:first], there[:first], rtol=close, err_msg=f"{run} {name}")
             np.testing.assert_allclose(here, there, rtol=drift, err_msg=f"{run} {name}")
     if scores:
         means, expected = ([clip["mean"] for clip in source["samples"]] for source in (figures, EXPECTED))
