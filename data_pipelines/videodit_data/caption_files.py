@@ -17,7 +17,7 @@ from videodit_data.boundary.input_files import MOST_TEXT, FileOpener, open_regul
 from videodit_data.boundary.typed_json import load_json, shorten
 
 SIDECARS = (".json", ".txt")
-TABLES = ("captions.jsonl", "captions.csv")
+TABLES = ("captions.jsonl", "captions.csv", "captions.tsv")
 # What has a longer row, or more odd rows that name no file, is no table.
 MOST_SKIPPED, MOST_NAMELESS = 2**26, 10_000
 JOINERS = "\u200c\u200d"  # no pictures of their own, but part of how Persian, Indic words and emoji are written
@@ -81,7 +81,7 @@ class OddRow:
 
 
 def find_table(folder: Path, table: Path | None) -> Path | None:
-    """Return the given table, or captions.jsonl or .csv in `folder` or else in its parent; None when there is none.
+    """Return the given table, or captions.jsonl, .csv or .tsv in `folder` or else its parent; None if there is none.
 
     ValueError when the given one is not there, or the choice is not clear.
     """
@@ -103,10 +103,11 @@ def find_table(folder: Path, table: Path | None) -> Path | None:
 def read_table(path: Path, open_file: FileOpener = open_regular) -> "tuple[dict[str, Captions | OddRow], list[OddRow]]":
     """Read captions by file name, in order of appearance, and the odd rows that name no file.
 
-    A file may have several rows. A .csv has the columns file and caption, a .jsonl has objects {"file": ...,
-    "caption": ...} (or "captions", a list); both may give source and licence. An odd row costs the file that it names,
-    which has an `OddRow` then, and no other. ValueError when the table cannot be opened, a .csv lacks those columns, a
-    row has more than `MOST_SKIPPED` characters, or more than `MOST_NAMELESS` odd ones name no file.
+    A file may have several rows. A .csv or .tsv has the columns file and caption, a .jsonl has objects {"file": ...,
+    "caption": ...} (or "captions", a list); all may give source and licence. An odd row, such as one with more or fewer
+    cells than columns, costs the file that it names, which has an `OddRow` then, and no other. ValueError when the
+    table cannot be opened, a .csv or .tsv lacks those columns, a row has more than `MOST_SKIPPED` characters, or more
+    than `MOST_NAMELESS` odd ones name no file.
     """
     table: dict[str, Captions | OddRow] = {}
     nameless = []
@@ -129,7 +130,7 @@ def read_rows(path: Path, open_file: FileOpener = open_regular) -> Iterator["Row
     """
     nameless = 0
     with closing(_Lines(path, open_file)) as lines:
-        for number, values, fault in _csv_rows(path, lines) if path.suffix == ".csv" else _json_rows(lines):
+        for number, values, fault in _csv_rows(path, lines) if path.suffix in (".csv", ".tsv") else _json_rows(lines):
             file = values.get("file")
             file = file if isinstance(file, str) and file else None
             try:
@@ -192,7 +193,8 @@ _Parsed = tuple[int, Mapping[str, Any], str | None]
 
 def _csv_rows(path: Path, lines: "_Lines") -> Iterator[_Parsed]:
     """Yield the rows below the columns' names. ValueError when these are not as `read_table` says."""
-    reader = csv.DictReader(lines, strict=True)
+    comma, comma_name = ("\t", "tab") if path.suffix == ".tsv" else (",", "comma")
+    reader = csv.DictReader(lines, strict=True, delimiter=comma)
     try:
         columns = list(reader.fieldnames or ())
     except (csv.Error, _OddLine) as error:
@@ -209,11 +211,17 @@ def _csv_rows(path: Path, lines: "_Lines") -> Iterator[_Parsed]:
         except StopIteration:
             return
         except (csv.Error, _OddLine) as error:  # a quote that nothing closes, say: the next line starts a row
-            cells = dict(zip(columns, lines.rewind().partition('"')[0].split(",")[:-1], strict=False))
+            cells = dict(zip(columns, lines.rewind().partition('"')[0].split(comma)[:-1], strict=False))
             fault = f"not CSV ({error})" if isinstance(error, csv.Error) else str(error)
             yield lines.first, {"file": cells.get("file")}, fault
         else:
-            yield lines.first, {name: cell for name, cell in row.items() if cell is not None}, lines.fault
+            surplus = row.pop(None, [])
+            values = {name: cell for name, cell in row.items() if cell is not None}
+            fault = lines.fault
+            if fault is None and (count := len(values) + len(surplus)) != len(columns):
+                cells = f"{count} cell{'s' * (count != 1)}, not {len(columns)}"
+                fault = f"it has {cells}; a cell with a {comma_name} in it stands in quotes"
+            yield lines.first, values, fault
 
 
 def _json_rows(lines: "_Lines") -> Iterator[_Parsed]:

@@ -62,9 +62,9 @@ def ingest(
 ) -> Manifest:
     """Build a data set in `out` from the videos in `folder` and below; returns its manifest.
 
-    Captions come from a .json or .txt of the video's name, or else from a table (`captions`, or captions.jsonl or .csv
-    in the folder or the one above it). `source` (the folder's name if None) and `licence` apply where the captions have
-    none. Files that cannot be used are left out and listed with the reason, links out of the folder too unless
+    Captions come from a .json or .txt of the video's name, or else from a table (`captions`, or captions.jsonl, .csv or
+    .tsv in the folder or the one above it). `source` (the folder's name if None) and `licence` apply where the captions
+    have none. Files that cannot be used are left out and listed with the reason, links out of the folder too unless
     `follow_links`; the input is only read. `threads` decode concurrently (up to 4 if None). Nothing is done when `out`
     is already built from the same input. ValueError when the folder or table cannot be read, no clip remains, `out`
     holds something else, or another process builds there.

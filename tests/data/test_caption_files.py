@@ -74,6 +74,8 @@ def test_tables_may_have_several_rows_a_file(tmp_path: Path):
     )
     assert read_table(write(tmp_path / "captions.csv", csv)) == (expected, [])
     assert read_table(write(tmp_path / "captions.jsonl", jsonl)) == (expected, [])
+    tsv = csv.replace('"two, cubes"', "two; cubes").replace(",", "\t").replace(";", ",")
+    assert read_table(write(tmp_path / "captions.tsv", tsv)) == (expected, [])
 
 
 @pytest.mark.parametrize(
@@ -118,14 +120,19 @@ ODD_OBJECTS = {
     f'{{"caption": "{LONG}", "file": "odd.mp4"}}': (None, "a row of more than 1048576 characters"),
 }
 ODD_LINES = {
-    ",two": (None, "expected a file name under 'file'"),
-    "odd.mp4": ("odd.mp4", "expected 'caption', a text"),
+    ",two,,": (None, "expected a file name under 'file'"),
+    "odd.mp4": ("odd.mp4", "it has 1 cell, not 4"),
+    "odd.mp4,one,5": ("odd.mp4", "it has 3 cells, not 4"),
+    "odd.mp4,a red ball, rolling left,,": (
+        "odd.mp4",
+        "it has 5 cells, not 4; a cell with a comma in it stands in quotes",
+    ),
     'odd.mp4,"open': ("odd.mp4", "not CSV"),
     'odd.mp4,"a "red" cube"': ("odd.mp4", "not CSV"),
     '"odd.mp4,open': (None, "not CSV"),
-    "odd.mp4,caf\udce9": ("odd.mp4", "not UTF-8"),
+    "odd.mp4,caf\udce9,,": ("odd.mp4", "not UTF-8"),
     f"odd.mp4,{LONG[:200_000]}": ("odd.mp4", "not CSV (field larger"),
-    f"odd.mp4,{LONG}": ("odd.mp4", "a row of more than 1048576 characters"),
+    f"odd.mp4,{LONG},,": ("odd.mp4", "a row of more than 1048576 characters"),
     LONG: (None, "a row of more than 1048576 characters"),
     "odd.mp4,one,5,2": ("odd.mp4", "it starts at 5 s and stops at 2 s"),
 }
@@ -140,7 +147,7 @@ ODD_LINES = {
 )
 def test_an_odd_row_is_named_by_its_line_and_costs_no_other(tmp_path, suffix, odd, file, reason, place):
     if suffix == "csv":
-        head, rows = ["file,caption,start,stop"], [f'good{n}.mp4,"the {n}\nth"' for n in range(3)]
+        head, rows = ["file,caption,start,stop"], [f'good{n}.mp4,"the {n}\nth",,' for n in range(3)]
     else:
         head, rows = [""], [json.dumps({"file": f"good{n}.mp4", "caption": f"the {n}\nth"}) for n in range(3)]
     path, lines = tmp_path / f"t.{suffix}", [*head, *rows[:place], odd, *rows[place:]]

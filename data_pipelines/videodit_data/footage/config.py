@@ -80,8 +80,8 @@ class CaptionConfig:
     """Settings of the sources of captions.
 
     Attributes:
-        table: a captions.jsonl or .csv with the columns file and caption, perhaps clip, or start and stop in seconds;
-            if None, that of the footage's folder or the one above it. Files of the same name come before it.
+        table: a .jsonl, .csv or .tsv with the columns file and caption, perhaps clip, or start and stop in seconds; if
+            None, that of the footage's folder or the one above it. Files of the same name come before it.
         required: whether clips without a caption are dropped, or else kept with an empty one.
     """
 

@@ -113,7 +113,7 @@ def gather(
     """Return the sources that globs, folders or files match, apart from what lies in the folders `without`.
 
     Args:
-        captions: table; if None, captions.jsonl or .csv in each input's folder or the one above it.
+        captions: table; if None, captions.jsonl, .csv or .tsv in each input's folder or the one above it.
         source, licence: where captions do not say; the input's folder's name if None.
         follow_links: whether files and folders are read that links in the inputs' folders lead to outside of them.
 
