@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from videodit_data.video.pictures import opened_picture
+from videodit_data.video.pictures import displayed_picture, opened_picture
 
 from videodit.models.pixels import to_float
 
@@ -15,14 +15,14 @@ ImageLike = str | Path | Image.Image | UInt8[np.ndarray, "Y X 3"]
 
 
 def open_image(image: ImageLike) -> Image.Image:
-    """Return an image as RGB; ValueError when a file is missing or is no image."""
+    """Return an image as viewers show it, in RGB (`displayed_picture`); ValueError when it is missing or no image."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return displayed_picture(image)
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     try:
         with opened_picture(image) as opened:
-            return opened.convert("RGB")
+            return displayed_picture(opened)
     except FileNotFoundError:
         raise ValueError(f"there is no image {image}") from None
     except (OSError, ValueError) as error:

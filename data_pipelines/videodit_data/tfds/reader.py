@@ -17,7 +17,7 @@ from videodit_data.tfds.fields import ServedFields
 from videodit_data.tfds.index import Entry, Part
 from videodit_data.tfds.paths import TfdsOptions, tensorflow_datasets
 from videodit_data.video import VideoError
-from videodit_data.video.pictures import opened_picture
+from videodit_data.video.pictures import displayed_picture, displayed_size, opened_picture
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ class Pictures(Sequence[Any]):
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "Y X 3"]:  # type: ignore[override]
         try:
             with opened_picture(self._encoded[index]) as image:
-                return np.asarray(image.convert("RGB"))
-        except VideoError as error:
+                return np.asarray(displayed_picture(image))
+        except ValueError as error:
             raise VideoError(f"clip {self._id}: picture {index} cannot be decoded ({error}).") from error
 
     def sizes(self) -> Iterator[tuple[int, int]]:
@@ -144,7 +144,7 @@ class Pictures(Sequence[Any]):
         for index, data in enumerate(self._encoded):
             try:
                 with opened_picture(data) as image:
-                    yield image.height, image.width
+                    yield displayed_size(image)
             except VideoError as error:
                 raise ValueError(f"picture {index} cannot be decoded ({error})") from error
 

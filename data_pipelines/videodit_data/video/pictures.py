@@ -1,17 +1,20 @@
-"""Opening of pictures through Pillow: of common formats, of bounded size, and nothing but the picture's own bytes."""
+"""Pictures through Pillow: opened (common formats, bounded size, nothing but their own bytes), and as displayed."""
 
 import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from videodit_data.boundary.input_files import open_regular
 from videodit_data.video.opening import MOST_PIXELS, Source, VideoError
 
 # Pillow has others, of which EPS runs a program, and some read further files.
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+BACKGROUND = (255, 255, 255)
+"""The colour behind what is transparent: that of a page."""
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter where warnings are errors
 
@@ -36,3 +39,30 @@ def opened_picture(source: Source, most_pixels: int = MOST_PIXELS) -> Iterator[I
             raise VideoError(f"more than {most_pixels} pixels") from error
         except _DAMAGE as error:
             raise VideoError(str(error) or type(error).__name__) from error
+
+
+def displayed_picture(picture: Image.Image) -> Image.Image:
+    """Return a picture as a viewer shows it, in RGB: turned and mirrored as its EXIF data says, over `BACKGROUND`.
+
+    Grey values of 16 bits become 8 bits. Of an animation it is the picture that is shown first. ValueError for values
+    that no range is known of (floating point, or more than 16 bits).
+    """
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"its values, {values.min()} to {values.max()}, have more than 16 bits")
+        picture = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    elif picture.mode == "F":
+        raise ValueError("its values are of floating point, and no range of them is known")
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    colours = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", colours.size, BACKGROUND), colours).convert("RGB")
+
+
+def displayed_size(picture: Image.Image) -> tuple[int, int]:
+    """Return the height and width of a picture as it is displayed, from its header."""
+    # Pillow turns TIFF files, and no others, by itself.
+    is_turned = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return picture.size if is_turned else picture.size[::-1]
