@@ -1,11 +1,15 @@
-"""Decoded frames as pictures: scaled, turned, red, green and blue."""
+"""Decoded frames as pictures: scaled, turned and mirrored, red, green and blue."""
+
+from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
+_MOST_TILT = 0.02  # of a matrix that is rounded: a degree
 # Area averaging, chroma at full resolution, and the same bytes on every machine.
 SCALING = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
 
@@ -19,7 +23,7 @@ def scale_frame(
 
 def displayed_size(frame: av.VideoFrame) -> tuple[int, int]:
     """Return the height and width of a decoded frame as it is displayed."""
-    return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
+    return (frame.width, frame.height) if orientation_of(frame).transpose else (frame.height, frame.width)
 
 
 def planes_of(
@@ -29,13 +33,36 @@ def planes_of(
 
     swscale has vector code for planes, and none that rounds as well for interleaved colours: 2.4 ms for 6.7 at 720p.
     """
-    turns = _turns(frame)
-    height, width = (frame.height, frame.width) if size is None else size[::-1] if turns % 2 else size
+    transpose, rows, columns = orientation_of(frame)
+    height, width = (frame.height, frame.width) if size is None else size[::-1] if transpose else size
     green_blue_red = reformatter.reformat(frame, width, height, "gbrp", interpolation=SCALING, threads=1).planes
     planes = [np.ndarray((height, width), np.uint8, p, strides=(p.line_size, 1)) for p in green_blue_red]
-    return [np.rot90(plane, turns) if turns else plane for plane in (planes[2], planes[0], planes[1])]
+    return [(plane.T if transpose else plane)[::rows, ::columns] for plane in (planes[2], planes[0], planes[1])]
 
 
-def _turns(frame: av.VideoFrame) -> int:
-    """Return the quarter turns counter-clockwise from the encoded to the displayed picture."""
-    return round(frame.rotation / 90) % 4
+class Orientation(NamedTuple):
+    """How the displayed picture follows from the encoded one: transposed or not, then rows and columns in order or not.
+
+    Attributes:
+        rows, columns: 1 in order, -1 in reverse.
+    """
+
+    transpose: bool
+    rows: int
+    columns: int
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """Return the orientation of a decoded frame, by its display matrix. ValueError when that is no right angle."""
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if data is None:
+        return Orientation(False, 1, 1)
+    # x' = a x + c y and y' = b x + d y, with y downwards (FFmpeg's display.h; ISO 14496-12, 8.3.2).
+    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+    straight, crossed = max(abs(a), abs(d)), max(abs(b), abs(c))
+    if max(straight, crossed) == 0:
+        return Orientation(False, 1, 1)
+    if min(straight, crossed) > _MOST_TILT * max(straight, crossed):
+        raise ValueError(f"turned by {np.degrees(np.arctan2(b, a)) % 360:.0f} degrees, which is no right angle")
+    rows, columns = (b, c) if crossed > straight else (d, a)
+    return Orientation(crossed > straight, -1 if rows < 0 else 1, -1 if columns < 0 else 1)

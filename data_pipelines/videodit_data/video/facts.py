@@ -16,8 +16,8 @@ from videodit_data.video.opening import (
     Source,
     VideoError,
     VideoInfo,
+    check_frame,
     check_frame_count,
-    check_frame_size,
     declared_rates,
     info_of,
     opened,
@@ -66,7 +66,7 @@ def verify(
                 if frame.is_corrupt or packet.is_corrupt:
                     raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
                 check_frame_count(clip, len(ticks) + 1, most_frames)
-                check_frame_size(clip, frame)
+                check_frame(clip, frame)
                 shape = displayed_size(frame)
                 ticks.append(frame.pts)
                 if on_frame:

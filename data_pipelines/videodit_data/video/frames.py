@@ -16,7 +16,7 @@ from videodit_data.video.opening import (
     Source,
     Timeline,
     VideoError,
-    check_frame_size,
+    check_frame,
     opened,
     packets_of,
     rate_of,
@@ -213,7 +213,7 @@ def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[
         container.seek(stream.start_time or int(timeline.ticks[0]), stream=stream)
         frames = (frame for packet in packets_of(clip) for frame in packet.decode())
         for count, frame in enumerate(frames):
-            check_frame_size(clip, frame)
+            check_frame(clip, frame)
             yield count, frame
         return
     before = int(np.searchsorted(timeline.keyframes, first, side="right")) - 1
@@ -253,6 +253,6 @@ def _timed(clip: Opened, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
         if codec.name == "h264":
             codec.skip_frame = "NONREF" if packet.pts is not None and packet.pts < first else "DEFAULT"
         for frame in packet.decode():
-            check_frame_size(clip, frame)
+            check_frame(clip, frame)
             if frame.pts is not None:
                 yield frame.pts, frame

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from videodit_data.boundary.input_files import NotRegular, open_regular
+from videodit_data.video.convert import orientation_of
 
 av.logging.set_level(None)  # codecs report through exceptions, not on the terminal
 
@@ -72,7 +73,7 @@ def opened(source: Source, name: str, strict: bool = False, most_pixels: int = M
     FFmpeg gets an open file without its name: a name may look like an address, which it would open.
     """
     label = name or (f"a video of {len(source)} bytes" if isinstance(source, bytes) else os.fspath(source))
-    # Of what is decoded, whatever a header says. FFmpeg counts padding: `check_frame_size` is exact.
+    # Of what is decoded, whatever a header says. FFmpeg counts padding: `check_frame` is exact.
     limit = {"max_pixels": str(2 * most_pixels + 2**16)}
     stream = None
     try:
@@ -103,9 +104,13 @@ def _open_source(source: Source, label: str) -> BufferedIOBase:
         raise VideoError(f"{label}: not readable as a video ({reason}).") from error
 
 
-def check_frame_size(clip: Opened, frame: av.VideoFrame) -> None:
-    """Raise VideoError for a frame that is too large."""
+def check_frame(clip: Opened, frame: av.VideoFrame) -> None:
+    """Raise VideoError for a frame that is too large, or that no right angle turns upright."""
     _check_size(clip.label, frame.width, frame.height, clip.most_pixels)
+    try:
+        orientation_of(frame)
+    except ValueError as error:
+        raise VideoError(f"{clip.label}: {error}.") from None
 
 
 def _check_size(label: str, width: int, height: int, most: int) -> None:

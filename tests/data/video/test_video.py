@@ -144,24 +144,53 @@ def test_scaling_averages_areas_and_leaves_the_own_size_alone():
     assert video.decode(data, size=(128, 96)).shape == (2, 128, 96, 3)
 
 
-def test_a_rotated_file_is_shown_upright():
-    frames = np.zeros((2, 32, 48, 3), np.uint8)
-    frames[:, :, :16] = 255  # a bright left third
-    data = _turned(video.encode(None, frames, 8))
-    info = video.probe(data)
-    assert (info.height, info.width) == (48, 32) == (lambda v: (v.height, v.width))(video.verify(data))
-    decoded = video.decode(data)
-    assert decoded.shape == (2, 48, 32, 3)
-    assert decoded[:, :14].min() > 200 and decoded[:, 20:].max() < 50  # turned clockwise, the left comes up
-    assert video.decode(data, size=(24, 16)).shape == (2, 24, 16, 3)
+# What turns the displayed picture into the stored one, and the display matrix (a, b, c, d) that says how to turn back.
+ORIENTATIONS = [
+    (lambda x: x, (1, 0, 0, 1)),
+    (lambda x: x[:, ::-1], (-1, 0, 0, 1)),
+    (lambda x: x[::-1, ::-1], (-1, 0, 0, -1)),
+    (lambda x: x[::-1], (1, 0, 0, -1)),
+    (lambda x: x.swapaxes(0, 1), (0, 1, 1, 0)),
+    (lambda x: np.rot90(x), (0, 1, -1, 0)),
+    (lambda x: x[::-1, ::-1].swapaxes(0, 1), (0, -1, -1, 0)),
+    (lambda x: np.rot90(x, -1), (0, -1, 1, 0)),
+]
 
 
-def _turned(data: bytes) -> bytes:
-    """Return the file of a phone held upright, with a rotation by a quarter turn clockwise."""
+@pytest.mark.parametrize("number", range(len(ORIENTATIONS)))
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_turned_or_mirrored_file_is_shown_upright(tmp_path: Path, write_file: Writer, suffix: str, number: int):
+    store, matrix = ORIENTATIONS[number]
+    quadrants = np.array([[(0, 200, 0), (200, 0, 0)], [(240, 240, 240), (0, 0, 200)]], np.uint8)
+    shown = quadrants.repeat(16, 0).repeat(24, 1)
+    path = write_file(tmp_path / f"clip{suffix}", np.ascontiguousarray(np.stack([store(shown)] * 2)))
+    path.write_bytes(_with_matrix(path.read_bytes(), *matrix))
+    info = video.probe(path)
+    assert (info.height, info.width) == (32, 48) == (lambda v: (v.height, v.width))(video.verify(path))
+    for size in (None, (64, 96), (16, 24)):
+        decoded = video.decode(path, size=size)
+        height, width = size or (32, 48)
+        assert decoded.shape == (2, height, width, 3)
+        centres = decoded[:, height // 4 :: height // 2, width // 4 :: width // 2].astype(int)
+        assert np.abs(centres - quadrants).max() < 24, centres[0]
+
+
+@pytest.mark.parametrize("matrix", [(0.7071, 0.7071, -0.7071, 0.7071), (0.866, -0.5, 0.5, 0.866)])
+def test_a_file_that_no_right_angle_turns_upright_is_refused_by_name(tmp_path: Path, matrix: tuple[float, ...]):
+    path = tmp_path / "tilted.mp4"
+    path.write_bytes(_with_matrix(video.encode(None, np.zeros((2, 32, 48, 3), np.uint8), 8), *matrix))
+    for read in (video.probe, video.verify, video.decode):
+        with pytest.raises(video.VideoError, match=r"tilted\.mp4: turned by (45|330) degrees, which is no right angle"):
+            read(path)
+
+
+def _with_matrix(data: bytes, a: float, b: float, c: float, d: float) -> bytes:
+    """Return the file with another display matrix in its track's header (ISO 14496-12, 8.3.2)."""
     data = bytearray(data)
-    quarter = np.array([0, 0x10000, 0, -0x10000, 0, 0, 48 << 16, 0, 0x40000000], ">i4").tobytes()
+    ones = [round(value * 2**16) for value in (a, b, 0, c, d, 0, 0, 0)]
+    matrix = np.array([*ones, 0x40000000], ">i4").tobytes()
     offset = data.index(b"tkhd") + 4 + 40
-    data[offset : offset + len(quarter)] = quarter
+    data[offset : offset + len(matrix)] = matrix
     return bytes(data)
 
 
@@ -228,7 +257,7 @@ def test_frames_beyond_the_end_are_refused(numbered: Frames):
 def test_a_part_of_the_frames_is_written_where_it_belongs(turned: bool):
     noise = np.random.default_rng(0).integers(0, 256, (5, 36, 50, 3), np.uint8)
     clip = video.encode(None, noise, 8)
-    clip = _turned(clip) if turned else clip
+    clip = _with_matrix(clip, 0, 1, -1, 0) if turned else clip
     frames, window = video.decode(clip), {"fps": 16, "frames": 9}  # frames are taken twice
     buffer = np.zeros((9, 21, 40, 3), np.uint8)
     out = buffer[:, :, 2:33]
