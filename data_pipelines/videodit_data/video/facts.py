@@ -18,11 +18,11 @@ from videodit_data.video.opening import (
     VideoInfo,
     check_frame,
     check_frame_count,
-    declared_rates,
     info_of,
     opened,
     packets_of,
     rate_of,
+    seconds_by_slot,
     timeline_of,
 )
 
@@ -55,13 +55,13 @@ def verify(
     codec notices (most have no checksums), has frames of more than `most_pixels`, or more than `most_frames`.
     """
     with opened(source, name, strict=True, most_pixels=most_pixels) as clip:
-        ticks, shape, packets = [], (0, 0), 0
+        ticks, slots, shape = [], [], (0, 0)
         sound = clip.container.streams.best("audio") if on_packet else None
         for packet in packets_of(clip, *([] if sound is None else [sound])):
             if packet.stream is sound:
                 on_packet(packet)
                 continue
-            packets += packet.size > 0
+            slots += [packet.dts] if packet.size else []
             for frame in packet.decode():
                 if frame.is_corrupt or packet.is_corrupt:
                     raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
@@ -73,12 +73,12 @@ def verify(
                     on_frame(frame)
         if not ticks:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
-        if by_count := clip.container.format.name == "avi" or None in ticks:
-            ticks = list(range(len(ticks)))
-        unit = 1 / declared_rates(clip)[0] if by_count else float(clip.stream.time_base)
-        seconds = (np.sort(np.array(ticks, dtype=np.int64)) - min(ticks)) * unit
+        if clip.container.format.name == "avi" or None in ticks:
+            seconds = seconds_by_slot(clip, slots if len(slots) == len(ticks) else [None] * len(ticks))
+        else:
+            seconds = (np.sort(np.array(ticks, dtype=np.int64)) - min(ticks)) * float(clip.stream.time_base)
         info = info_of(clip, len(ticks), rate_of(clip, seconds), shape)
-        _check_whole(clip, packets, float(seconds[-1]) + 1 / info.fps, info.fps)
+        _check_whole(clip, len(slots), float(seconds[-1]) + 1 / info.fps, info.fps)
         return info
 
 

@@ -136,21 +136,33 @@ def packets_of(clip: Opened, *more: av.AudioStream) -> Iterator[av.Packet]:
 
 def timeline_of(clip: Opened, most_frames: int = MOST_FRAMES) -> Timeline:
     """Return the times of a video's frames. VideoError when there are none, or more than `most_frames`."""
-    ticks, keyframes = [], []
+    ticks, slots, keyframes = [], [], []
     for packet in packets_of(clip):
         if packet.size and not packet.is_discard:
             check_frame_count(clip, len(ticks) + 1, most_frames)
             ticks.append(packet.pts)
+            slots.append(packet.dts)
             if packet.is_keyframe:
                 keyframes.append(packet.pts)
     if not ticks:
         raise VideoError(f"{clip.label}: the video stream holds no frames.")
     if by_count := clip.container.format.name == "avi" or None in ticks:
         counted = np.arange(len(ticks), dtype=np.int64)
-        return Timeline(counted, counted / declared_rates(clip)[0], counted[:1], by_count)
+        return Timeline(counted, seconds_by_slot(clip, slots), counted[:1], by_count)
     sorted_ticks = np.sort(np.array(ticks, dtype=np.int64))
     seconds = (sorted_ticks - sorted_ticks[0]) * float(clip.stream.time_base)
     return Timeline(sorted_ticks, seconds, np.sort(np.array(keyframes, dtype=np.int64)), by_count)
+
+
+def seconds_by_slot(clip: Opened, slots: list[int | None]) -> Float64[np.ndarray, " N"]:
+    """Return the times of frames without presentation times, in order, from the decoding times of their packets.
+
+    These are the slots of an AVI, of which some may be empty: the frame before is shown on. Where slots are missing or
+    out of order, frames are taken to follow each other at the header's rate.
+    """
+    if None not in slots and (np.diff(slots) > 0).all():
+        return (np.array(slots, dtype=np.int64) - slots[0]) * float(clip.stream.time_base)
+    return np.arange(len(slots)) / declared_rates(clip)[0]
 
 
 def check_frame_count(clip: Opened, count: int, most: int) -> None:

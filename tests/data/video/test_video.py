@@ -2,9 +2,11 @@ import ctypes
 import gc
 import hashlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +14,7 @@ from videodit_data import video
 
 Frames = Callable[..., np.ndarray]
 Writer = Callable[..., Path]
+CASES = Path(__file__).parents[4] / "shared" / "cases"
 
 # file name -> codec, pixel format, options: every container, with B-frames and several keyframes where it has them
 CONTAINERS = {
@@ -192,6 +195,36 @@ def _with_matrix(data: bytes, a: float, b: float, c: float, d: float) -> bytes:
     offset = data.index(b"tkhd") + 4 + 40
     data[offset : offset + len(matrix)] = matrix
     return bytes(data)
+
+
+@pytest.mark.parametrize(("codec", "options"), [("libx264", {"bf": "2", "g": "6"}), ("mpeg4", {"g": "6"})])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_the_frames_of_an_avi_are_shown_at_their_slots(tmp_path: Path, codec: str, options: dict, step: int):
+    """Slots between them are empty: the container has a rate of 60, of which every `step`-th frame is there."""
+    path, slots = tmp_path / "clip.avi", range(0, 24 * step, step)
+    frames = np.linspace(40, 200, len(slots)).astype(np.uint8)[:, None, None, None] * np.ones((1, 32, 48, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=60, options=options)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 60)
+        for slot, pixels in zip(slots, frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = slot, Fraction(1, 60)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    info = video.verify(path)
+    assert info == video.probe(path)
+    assert (info.frames, info.fps) == (24, pytest.approx(60 / step))
+    decoded = video.decode_clip(path, fps=60 / step, frames=24)
+    assert np.abs(decoded.astype(int) - frames).max() < 16
+    late = video.decode_clip(path, fps=60 / step, frames=12, start_seconds=12 * step / 60)
+    assert np.array_equal(late, decoded[12:])
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the video of ../shared/cases")
+def test_an_avi_that_is_whole_is_read_whole():
+    info = video.verify(CASES / "h264b.avi")
+    assert (info.frames, info.seconds, info.fps) == (120, 4.0, 30.0)
 
 
 @pytest.mark.parametrize("params", ["bframes=3:b-pyramid=normal", "bframes=8:b-adapt=0:open-gop=1", "bframes=0"])
