@@ -139,9 +139,8 @@ class _Watch:
         self._strokes = Strokes(config.measures.text_seconds)
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def add_frame(self, frame: av.VideoFrame) -> None:
-        """Take in the next frame."""
-        size = video.displayed_size(frame)
+    def add_frame(self, frame: av.VideoFrame, size: tuple[int, int]) -> None:
+        """Take in the next frame, displayed at `size` (height, width)."""
         if self._sizes is None:
             self._sizes = _fit(size, self._small_pixels), _fit(size, self._config.pixels)
         at, time = len(self.times), frame.time

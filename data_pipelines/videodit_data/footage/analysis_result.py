@@ -11,7 +11,7 @@ from videodit_data.boundary.typed_json import Count, Size, convert
 from videodit_data.video import VideoInfo
 from videodit_data.video.isolate import check_info
 
-VERSION = 1  # of the analysis: raise it with every change of results, which invalidates caches
+VERSION = 2  # of the analysis: raise it with every change of results, which invalidates caches
 MEASURES: Mapping[str, str] = {
     "motion": "mean speed of the picture's points (optical flow), in shorter sides of the picture a second",
     "sharpness": "variance of the Laplacian at one size of picture, in squared grey levels of 255 (median of looks)",

@@ -3,8 +3,8 @@
 Frames are found by presentation time: one pass over the packets (nothing decoded) gives the ascending list of times, so
 that frame i is the i-th shown one whatever the rate does. AVI stores no such times: there, and wherever a packet lacks
 one, frames are shown in the order of their packets' slots, and decoding starts at the beginning. Frames are turned and
-mirrored as a phone wrote; pixels are taken as square; decoding and encoding use one thread, because the loader runs
-many clips side by side.
+mirrored as a phone wrote, and stretched where pixels are not square; decoding and encoding use one thread, because the
+loader runs many clips side by side.
 """
 
 from videodit_data.video.convert import displayed_size, scale_frame

@@ -1,5 +1,6 @@
 """Decoded frames as pictures: scaled, turned and mirrored, red, green and blue."""
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import av
@@ -21,9 +22,17 @@ def scale_frame(
     return cv2.merge(planes_of(frame, size, reformatter))
 
 
-def displayed_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """Return the height and width of a decoded frame as it is displayed."""
-    return (frame.width, frame.height) if orientation_of(frame).transpose else (frame.height, frame.width)
+def displayed_size(frame: av.VideoFrame, pixel_aspect: Fraction | int = 1) -> tuple[int, int]:
+    """Return the height and width of a decoded frame as it is displayed, with square pixels and none less.
+
+    pixel_aspect: width of an encoded pixel by its height.
+    """
+    height, width = frame.height, frame.width
+    if pixel_aspect > 1:
+        width = round(width * pixel_aspect)
+    else:
+        height = round(height / pixel_aspect)
+    return (width, height) if orientation_of(frame).transpose else (height, width)
 
 
 def planes_of(
@@ -52,16 +61,22 @@ class Orientation(NamedTuple):
     columns: int
 
 
+_UPRIGHT, _LEFT, _RIGHT = Orientation(False, 1, 1), Orientation(True, -1, 1), Orientation(True, 1, -1)
+
+
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """Return the orientation of a decoded frame, by its display matrix. ValueError when that is no right angle."""
-    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    try:
+        data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    except ValueError:  # PyAV lists no side data where a kind is newer than it: there the rotation has to do
+        return (_UPRIGHT, _LEFT, Orientation(False, -1, -1), _RIGHT)[round(frame.rotation / 90) % 4]
     if data is None:
-        return Orientation(False, 1, 1)
+        return _UPRIGHT
     # x' = a x + c y and y' = b x + d y, with y downwards (FFmpeg's display.h; ISO 14496-12, 8.3.2).
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
     straight, crossed = max(abs(a), abs(d)), max(abs(b), abs(c))
     if max(straight, crossed) == 0:
-        return Orientation(False, 1, 1)
+        return _UPRIGHT
     if min(straight, crossed) > _MOST_TILT * max(straight, crossed):
         raise ValueError(f"turned by {np.degrees(np.arctan2(b, a)) % 360:.0f} degrees, which is no right angle")
     rows, columns = (b, c) if crossed > straight else (d, a)

@@ -21,10 +21,12 @@ from videodit_data.video.opening import (
     info_of,
     opened,
     packets_of,
+    pixel_aspect_of,
     rate_of,
     seconds_by_slot,
     timeline_of,
 )
+from videodit_data.video.pictures import read_still
 
 
 def probe(source: Source, *, name: str = "") -> VideoInfo:
@@ -37,7 +39,9 @@ def probe(source: Source, *, name: str = "") -> VideoInfo:
         _, first = next(frames_from(clip, timeline, int(timeline.ticks[0])), (0, None))
         if first is None:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
-        return info_of(clip, len(timeline.ticks), rate_of(clip, timeline.seconds), displayed_size(first))
+        return info_of(
+            clip, len(timeline.ticks), rate_of(clip, timeline.seconds), displayed_size(first, pixel_aspect_of(clip))
+        )
 
 
 def verify(
@@ -46,31 +50,32 @@ def verify(
     name: str = "",
     most_pixels: int = MOST_PIXELS,
     most_frames: int = MOST_FRAMES,
-    on_frame: Callable[[av.VideoFrame], None] | None = None,
+    on_frame: Callable[[av.VideoFrame, tuple[int, int]], None] | None = None,
     on_packet: Callable[[av.Packet], None] | None = None,
 ) -> VideoInfo:
-    """Return facts after decoding every frame once; `on_frame` gets each frame, `on_packet` sound packets.
+    """Return facts after decoding every frame once; `on_frame` gets each frame with its displayed size, `on_packet`
+    sound packets.
 
     VideoError when the file is not a video, holds no frames, ends before its header says, is damaged in a way that its
     codec notices (most have no checksums), has frames of more than `most_pixels`, or more than `most_frames`.
     """
     with opened(source, name, strict=True, most_pixels=most_pixels) as clip:
-        ticks, slots, shape = [], [], (0, 0)
+        ticks, slots, shape, still = [], [], (0, 0), read_still(clip)
         sound = clip.container.streams.best("audio") if on_packet else None
         for packet in packets_of(clip, *([] if sound is None else [sound])):
             if packet.stream is sound:
                 on_packet(packet)
                 continue
             slots += [packet.dts] if packet.size else []
-            for frame in packet.decode():
+            for frame in packet.decode() if still is None else [still] * (packet.size > 0):
                 if frame.is_corrupt or packet.is_corrupt:
                     raise VideoError(f"{clip.label}: damaged at frame {len(ticks)}.")
                 check_frame_count(clip, len(ticks) + 1, most_frames)
                 check_frame(clip, frame)
-                shape = displayed_size(frame)
+                shape = displayed_size(frame, pixel_aspect_of(clip))
                 ticks.append(frame.pts)
                 if on_frame:
-                    on_frame(frame)
+                    on_frame(frame, shape)
         if not ticks:
             raise VideoError(f"{clip.label}: no frame of the video stream can be decoded.")
         if clip.container.format.name == "avi" or None in ticks:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Float64, Int64, UInt8
 
-from videodit_data.video.convert import SCALING, planes_of
+from videodit_data.video.convert import SCALING, displayed_size, planes_of
 from videodit_data.video.opening import (
     MOST_PIXELS,
     Opened,
@@ -19,9 +20,11 @@ from videodit_data.video.opening import (
     check_frame,
     opened,
     packets_of,
+    pixel_aspect_of,
     rate_of,
     timeline_of,
 )
+from videodit_data.video.pictures import read_still
 from videodit_data.video.resampling import nearest
 
 MOST_PIXELS_AT_ONCE = 2**32  # of the frames of one array
@@ -136,17 +139,21 @@ def _window(
 
 @dataclass(frozen=True)
 class Index:
-    """The positions of a source's frames, from reading through it once; for many calls of `stream`."""
+    """The positions of a source's frames, from reading through it once; for many calls of `stream`.
+
+    pixel_aspect: width of an encoded pixel by its height.
+    """
 
     timeline: Timeline
     fps: float
+    pixel_aspect: Fraction
 
 
 def index(source: Source, *, name: str = "") -> Index:
     """Read the packets of a source, nothing decoded; VideoError as from `probe`."""
     with opened(source, name) as clip:
         timeline = timeline_of(clip)
-        return Index(timeline, rate_of(clip, timeline.seconds))
+        return Index(timeline, rate_of(clip, timeline.seconds), pixel_aspect_of(clip))
 
 
 def stream(
@@ -186,8 +193,8 @@ def _pictures(
         # A packet may show nothing (VP8's hidden frames): the next shown frame stands in for it.
         if tick < ticks[filled]:
             continue
+        size = size or displayed_size(frame, pixel_aspect_of(clip))  # of the first: further ones are scaled to it
         planes = planes_of(frame, size, reformatter)
-        size = planes[0].shape  # frames of another size, further on, are scaled to that of the first
         top, left, height, width = (0, 0, *size) if crop is None else crop
         shape = len(indices), height, width, 3
         if out is None:
@@ -209,6 +216,9 @@ def frames_from(clip: Opened, timeline: Timeline, first: int) -> Iterator[tuple[
     Before `first`, frames that are no reference for others may be missing.
     """
     container, stream = clip.container, clip.stream
+    if still := read_still(clip):
+        yield int(timeline.ticks[0]), still
+        return
     if timeline.by_count:
         container.seek(stream.start_time or int(timeline.ticks[0]), stream=stream)
         frames = (frame for packet in packets_of(clip) for frame in packet.decode())

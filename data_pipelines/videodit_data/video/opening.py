@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from io import BufferedIOBase
 
 import av
@@ -19,6 +20,7 @@ av.logging.set_level(None)  # codecs report through exceptions, not on the termi
 
 Source = bytes | str | os.PathLike[str]
 MOST_PIXELS = 2**26  # of a frame
+MOST_PIXEL_ASPECT = 4  # real ones are below 2.2
 MOST_FRAMES = 2**22  # of a video: 39 hours at 30 a second
 
 # Formats whose files contain their own frames: FFmpeg would open the files or addresses of a disguised playlist.
@@ -163,6 +165,12 @@ def seconds_by_slot(clip: Opened, slots: list[int | None]) -> Float64[np.ndarray
     if None not in slots and (np.diff(slots) > 0).all():
         return (np.array(slots, dtype=np.int64) - slots[0]) * float(clip.stream.time_base)
     return np.arange(len(slots)) / declared_rates(clip)[0]
+
+
+def pixel_aspect_of(clip: Opened) -> Fraction:
+    """Return the width of an encoded pixel by its height; 1 where none is given, or one beyond `MOST_PIXEL_ASPECT`."""
+    aspect = clip.stream.sample_aspect_ratio
+    return aspect if aspect and 1 / MOST_PIXEL_ASPECT <= aspect <= MOST_PIXEL_ASPECT else Fraction(1)
 
 
 def check_frame_count(clip: Opened, count: int, most: int) -> None:

@@ -5,11 +5,12 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import av
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from videodit_data.boundary.input_files import open_regular
-from videodit_data.video.opening import MOST_PIXELS, Source, VideoError
+from videodit_data.video.opening import MOST_PIXELS, Opened, Source, VideoError
 
 # Pillow has others, of which EPS runs a program, and some read further files.
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
@@ -63,6 +64,24 @@ def displayed_picture(picture: Image.Image) -> Image.Image:
 
 def displayed_size(picture: Image.Image) -> tuple[int, int]:
     """Return the height and width of a picture as it is displayed, from its header."""
-    # Pillow turns TIFF files, and no others, by itself.
-    is_turned = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
+        return picture.size[
+            ::-1
+        ]  # Pillow turns TIFF files itself, and would decode a PNG to find data behind the pixels
+    is_turned = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return picture.size if is_turned else picture.size[::-1]
+
+
+def read_still(clip: Opened) -> av.VideoFrame | None:
+    """Return the displayed picture of a file that is one, None for a video; VideoError when it cannot be decoded."""
+    if not clip.container.format.name.endswith(("_pipe", "image2")):
+        return None
+    position = clip.file.tell()  # where FFmpeg reads on
+    try:
+        clip.file.seek(0)
+        with opened_picture(clip.file.read(), clip.most_pixels) as picture:
+            return av.VideoFrame.from_ndarray(np.asarray(displayed_picture(picture)))
+    except ValueError as error:
+        raise VideoError(f"{clip.label}: {error}.") from error
+    finally:
+        clip.file.seek(position)

@@ -52,15 +52,15 @@ class Recode:
 def cut(source: video.Source, start: int, frames: int, recode: Recode, *, name: str = "") -> bytes:
     """Encode frames `start` to `start + frames` as an mp4 of their own; the same bytes at every call.
 
-    One frame is in memory at a time. A rotation is applied, an odd last row or column is dropped, and frames keep
-    their distance in time: at the source's rate where it is constant. VideoError when the frames are not there, or
+    One frame is in memory at a time. Frames are written as they are displayed, without an odd last row or column, and
+    keep their distance in time: at the source's rate where it is constant. VideoError when the frames are not there, or
     cannot be decoded or encoded.
     """
     where = _where(source, name)
     seconds = where.timeline.seconds[start : start + frames]
     with closing(video.stream(source, where, start, frames, name=name)) as decoded:
         first = next(decoded)
-        shape, size = _sizes(video.displayed_size(first[1]), recode.short_side)
+        shape, size = _sizes(video.displayed_size(first[1], where.pixel_aspect), recode.short_side)
         steady = np.abs((seconds - seconds[0]) * where.fps - np.arange(frames)).max() < 0.25
         options = {"crf": str(recode.crf), "g": str(recode.gop), "preset": recode.preset}
         options |= {"tune": recode.tune} if recode.tune else {}

@@ -4,9 +4,14 @@ import io
 import itertools
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from PIL import ExifTags, Image
+from videodit_data import video
+from videodit_data.video.convert import planes_of
 from videodit_data.video.pictures import displayed_picture, displayed_size, opened_picture
 
 CASES = Path(__file__).parents[4] / "shared" / "cases"
@@ -57,8 +62,12 @@ def test_every_orientation_is_applied(orientation, kind, mode):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
-    size, pixels = read(encode(STORED[orientation](SHOWN), kind, mode, exif=exif, **options))
+    data = encode(STORED[orientation](SHOWN), kind, mode, exif=exif, **options)
+    size, pixels = read(data)
     assert size == pixels.shape[:2] == SHOWN.shape[:2] and pixels.dtype == np.uint8
+    info = video.verify(data)
+    assert (info.height, info.width) == size and info == video.probe(data)
+    assert np.array_equal(video.decode(data), pixels[None])
     centres = pixels[8::16, 12::24].astype(int)
     assert np.abs(centres - QUADRANTS).max() < 24, centres
 
@@ -103,6 +112,17 @@ def test_of_an_animation_the_first_picture_is_taken(kind):
         file, kind, save_all=True, append_images=rest, duration=100, **({} if kind == "GIF" else {"lossless": True})
     )
     assert np.abs(read(file.getvalue())[1].astype(int) - 200).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_rotation_is_known_without_the_display_matrix(orientation):
+    """FFmpeg gives frames of JPEG files kinds of side data that PyAV may not know, and then lists none."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    with av.open(io.BytesIO(encode(STORED[orientation](SHOWN), "JPEG", quality=95, exif=exif))) as container:
+        (frame,) = container.decode(video=0)
+    pixels = cv2.merge(planes_of(frame, None, VideoReformatter()))
+    assert np.abs(pixels[8::16, 12::24].astype(int) - QUADRANTS).max() < 24
 
 
 R, G, B, W = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

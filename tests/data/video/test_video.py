@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from videodit_data import video
+from videodit_data.video import transcode
 
 Frames = Callable[..., np.ndarray]
 Writer = Callable[..., Path]
@@ -176,6 +177,34 @@ def test_a_turned_or_mirrored_file_is_shown_upright(tmp_path: Path, write_file: 
         assert decoded.shape == (2, height, width, 3)
         centres = decoded[:, height // 4 :: height // 2, width // 4 :: width // 2].astype(int)
         assert np.abs(centres - quadrants).max() < 24, centres[0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize(
+    ("aspect", "shown"),
+    [((4, 3), (64, 128)), ((8, 9), (72, 96)), ((1, 1), (64, 96)), ((64, 45), (64, 137)), ((90, 1), (64, 96))],
+)
+def test_pixels_that_are_not_square_are_stretched(
+    tmp_path: Path, suffix: str, aspect: tuple[int, int], shown: tuple[int, int]
+):
+    path = tmp_path / f"clip{suffix}"
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:, 48:] = 255
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*aspect)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode(None))
+    info = video.verify(path)
+    assert (info.height, info.width) == shown and info == video.probe(path)
+    decoded = video.decode(path)
+    assert decoded.shape == (3, *shown, 3)
+    assert decoded[:, :, : shown[1] // 2 - 3].max() < 20 and decoded[:, :, shown[1] // 2 + 3 :].min() > 235
+    assert video.decode(path, size=(32, 32)).shape == (3, 32, 32, 3)
+    cut = video.probe(transcode.cut(path, 1, 2, transcode.Recode()))
+    assert (cut.height, cut.width) == tuple(side // 2 * 2 for side in shown)
 
 
 @pytest.mark.parametrize("matrix", [(0.7071, 0.7071, -0.7071, 0.7071), (0.866, -0.5, 0.5, 0.866)])
