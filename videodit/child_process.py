@@ -1,6 +1,6 @@
 """Processes that end with the one that started them.
 
-Its twin is `videodit_data.boundary.child_process`, which imports nothing of this package.
+`videodit_data.boundary.child_process` has the same function; that package imports nothing of this one.
 """
 
 import ctypes

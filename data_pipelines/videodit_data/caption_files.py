@@ -17,9 +17,10 @@ from videodit_data.boundary.input_files import MOST_TEXT, FileOpener, open_regul
 from videodit_data.boundary.typed_json import load_json, shorten
 
 SIDECARS = (".json", ".txt")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TABLES = ("captions.jsonl", "captions.csv", "captions.tsv")
 # What has a longer row, or more odd rows that name no file, is no table.
-MOST_SKIPPED, MOST_NAMELESS = 2**26, 10_000
+MAX_ROW_CHARACTERS, MAX_ROWS_WITHOUT_FILE = 2**26, 10_000
 JOINERS = "\u200c\u200d"  # no pictures of their own, but part of how Persian, Indic words and emoji are written
 
 
@@ -106,8 +107,8 @@ def read_table(path: Path, open_file: FileOpener = open_regular) -> "tuple[dict[
     A file may have several rows. A .csv or .tsv has the columns file and caption, a .jsonl has objects {"file": ...,
     "caption": ...} (or "captions", a list); all may give source and licence. An odd row, such as one with more or fewer
     cells than columns, costs the file that it names, which has an `OddRow` then, and no other. ValueError when the
-    table cannot be opened, a .csv or .tsv lacks those columns, a row has more than `MOST_SKIPPED` characters, or more
-    than `MOST_NAMELESS` odd ones name no file.
+    table cannot be opened, a .csv or .tsv lacks those columns, no row names a file, more than `MAX_ROWS_WITHOUT_FILE`
+    name none, or a row has more than `MAX_ROW_CHARACTERS`.
     """
     table: dict[str, Captions | OddRow] = {}
     nameless = []
@@ -128,11 +129,13 @@ def read_rows(path: Path, open_file: FileOpener = open_regular) -> Iterator["Row
 
     ValueError as `read_table`.
     """
-    nameless = 0
+    nameless, has_file, first_reason = 0, False, ""
+    is_csv = path.suffix.lower() in DELIMITERS
     with closing(_Lines(path, open_file)) as lines:
-        for number, values, fault in _csv_rows(path, lines) if path.suffix in (".csv", ".tsv") else _json_rows(lines):
+        for number, values, fault in _csv_rows(path, lines) if is_csv else _json_rows(lines):
             file = values.get("file")
             file = file if isinstance(file, str) and file else None
+            has_file |= file is not None
             try:
                 yield _row(file, values, fault)
                 continue
@@ -140,12 +143,15 @@ def read_rows(path: Path, open_file: FileOpener = open_regular) -> Iterator["Row
                 reason = f"an odd row of its captions (line {number} of {path.name}: {error})"
             if file is None:
                 nameless += 1
-                if nameless > MOST_NAMELESS:
-                    raise ValueError(f"{path}, line {number}: more than {MOST_NAMELESS} odd rows name no file.")
+                first_reason = first_reason or reason
+                if nameless > MAX_ROWS_WITHOUT_FILE:
+                    raise ValueError(f"{path}, line {number}: more than {MAX_ROWS_WITHOUT_FILE} odd rows name no file.")
                 yield OddRow(None, reason)
             else:
                 is_part = any(values.get(name) not in (None, "") for name in ("clip", "start", "stop"))
                 yield OddRow(file if _is_plain(file) else shorten(file), reason, is_part)
+    if nameless and not has_file:
+        raise ValueError(f"{path} cannot be read as a caption table: no row names a file; the first is {first_reason}.")
 
 
 def _row(file: str | None, values: Mapping[str, Any], fault: str | None) -> Row:
@@ -193,8 +199,9 @@ _Parsed = tuple[int, Mapping[str, Any], str | None]
 
 def _csv_rows(path: Path, lines: "_Lines") -> Iterator[_Parsed]:
     """Yield the rows below the columns' names. ValueError when these are not as `read_table` says."""
-    comma, comma_name = ("\t", "tab") if path.suffix == ".tsv" else (",", "comma")
-    reader = csv.DictReader(lines, strict=True, delimiter=comma)
+    delimiter = DELIMITERS[path.suffix.lower()]
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    reader = csv.DictReader(lines, strict=True, delimiter=delimiter, quoting=quoting)
     try:
         columns = list(reader.fieldnames or ())
     except (csv.Error, _OddLine) as error:
@@ -211,16 +218,17 @@ def _csv_rows(path: Path, lines: "_Lines") -> Iterator[_Parsed]:
         except StopIteration:
             return
         except (csv.Error, _OddLine) as error:  # a quote that nothing closes, say: the next line starts a row
-            cells = dict(zip(columns, lines.rewind().partition('"')[0].split(comma)[:-1], strict=False))
+            cells = dict(zip(columns, lines.rewind().partition('"')[0].split(delimiter)[:-1], strict=False))
             fault = f"not CSV ({error})" if isinstance(error, csv.Error) else str(error)
             yield lines.first, {"file": cells.get("file")}, fault
         else:
             surplus = row.pop(None, [])
             values = {name: cell for name, cell in row.items() if cell is not None}
             fault = lines.fault
-            if fault is None and (count := len(values) + len(surplus)) != len(columns):
-                cells = f"{count} cell{'s' * (count != 1)}, not {len(columns)}"
-                fault = f"it has {cells}; a cell with a {comma_name} in it stands in quotes"
+            count = len(values) + len(surplus)
+            if fault is None and (len(values) < len(columns) or any(surplus)):
+                fault = f"it has {count} cell{'s' * (count != 1)}, not {len(columns)}"
+                fault += "; a cell with a comma in it stands in quotes" if surplus and delimiter == "," else ""
             yield lines.first, values, fault
 
 
@@ -327,9 +335,9 @@ class _Lines(Iterator[str]):
         line = rest = self._file.readline(MOST_TEXT + 1)
         length = len(line)
         while len(rest) > MOST_TEXT and not rest.endswith(("\r", "\n")):
-            if length > MOST_SKIPPED:
+            if length > MAX_ROW_CHARACTERS:
                 number = self._number + 1
-                raise ValueError(f"{self._path}, line {number}: a row of more than {MOST_SKIPPED} characters.")
+                raise ValueError(f"{self._path}, line {number}: a row of more than {MAX_ROW_CHARACTERS} characters.")
             rest = self._file.readline(MOST_TEXT + 1)
             length += len(rest)
         return line

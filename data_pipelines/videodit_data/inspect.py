@@ -24,7 +24,8 @@ from videodit_data.video import decode, resample_pictures
 _FRAME, _MARGIN, _LINE, _LINES = 160, 8, 14, 3  # pixels: height of a frame, space around a cell, a line of text
 _LISTED = 100  # files left out that are printed
 _LONG = 240  # characters of further info
-_SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}  # formats by suffix
+_SHEETS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP"}
+_SHEETS |= {".tif": "TIFF", ".tiff": "TIFF", ".pdf": "PDF"}  # formats by suffix
 
 
 def summary(directory: str | os.PathLike[str], *, look_at: int = 1000) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def check_sheet(path: Path) -> None:
     """Check that a contact sheet can be written there. ValueError if not."""
     if path.suffix.lower() not in _SHEETS:
         raise ValueError(f"{path} is no picture: the name of a contact sheet ends in {', '.join(_SHEETS)}.")
-    check_creatable(path)
+    check_creatable(path, is_file=True)
 
 
 def contact_sheet(

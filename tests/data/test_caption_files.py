@@ -75,7 +75,27 @@ def test_tables_may_have_several_rows_a_file(tmp_path: Path):
     assert read_table(write(tmp_path / "captions.csv", csv)) == (expected, [])
     assert read_table(write(tmp_path / "captions.jsonl", jsonl)) == (expected, [])
     tsv = csv.replace('"two, cubes"', "two; cubes").replace(",", "\t").replace(";", ",")
-    assert read_table(write(tmp_path / "captions.tsv", tsv)) == (expected, [])
+    assert read_table(write(tmp_path / "captions.TSV", tsv)) == (expected, [])
+
+
+def test_quotes_of_a_tsv_are_text(tmp_path: Path):
+    table, odd = read_table(
+        write(tmp_path / "t.tsv", 'file\tcaption\na.mp4\t"Hi" says x\nb.mp4\t"open\nc.mp4\tone\ttwo\n')
+    )
+    assert [table[name].texts for name in ("a.mp4", "b.mp4")] == [('"Hi" says x',), ('"open',)] and not odd
+    assert "(line 4 of t.tsv: it has 3 cells, not 2)" in table["c.mp4"].reason
+
+
+def test_empty_surplus_cells_cost_nothing(tmp_path: Path):
+    assert read_table(write(tmp_path / "t.csv", "file,caption\na.mp4,one,\n"))[0] == {"a.mp4": Captions(("one",))}
+
+
+@pytest.mark.parametrize("text", ["file,caption\na.mp4,one\n", '[{"file": "a.mp4"}]'])
+def test_a_file_that_is_no_table_is_named(tmp_path: Path, text: str):
+    with pytest.raises(
+        ValueError, match=r"t\.jsonl cannot be read as a caption table: no row names a file; .*\(line 1 of"
+    ):
+        read_table(write(tmp_path / "t.jsonl", text))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +143,8 @@ ODD_LINES = {
     ",two,,": (None, "expected a file name under 'file'"),
     "odd.mp4": ("odd.mp4", "it has 1 cell, not 4"),
     "odd.mp4,one,5": ("odd.mp4", "it has 3 cells, not 4"),
-    "odd.mp4,a red ball, rolling left,,": (
+    "odd.mp4,a red ball, rolling left,,": ("odd.mp4", "expected seconds under 'start'"),
+    "odd.mp4,a red ball, rolling left,,x": (
         "odd.mp4",
         "it has 5 cells, not 4; a cell with a comma in it stands in quotes",
     ),

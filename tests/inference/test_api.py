@@ -48,7 +48,7 @@ def test_options_reach_the_sampler_and_the_provenance(model):
 def test_a_prompt_of_which_nothing_is_known_is_refused(model, text):
     with pytest.raises(ValueError, match=f"knows no part of the prompt '{text}'"):
         model.generate([PROMPTS[0], text], steps=1)
-    with pytest.raises(ValueError, match=f"knows no part of the prompt '{text}'"):
+    with pytest.raises(ValueError, match=f"knows no part of the negative prompt '{text}'"):
         model.generate(PROMPTS[0], negative_prompt=text, steps=1)
 
 

@@ -1,4 +1,4 @@
-"""Work of the main process for all: its errors reach every process."""
+"""Errors of one process reach all of them: of work that the main process does for all, and of reading a checkpoint."""
 
 import json
 import socket
@@ -29,17 +29,49 @@ print(json.dumps(found))
 """
 
 
-def test_an_error_of_the_main_process_reaches_all_of_them():
+READ = """
+import errno, json, sys
+from pathlib import Path
+import numpy as np
+from videodit.checkpoint.newest_whole import Reading, find_newest_whole
+from videodit.parallel.distributed import join
+join(sys.argv[1], 2, int(sys.argv[2]), seconds=60)
+
+def read(folder):
+    if folder.name == "4" and sys.argv[2] == "1":
+        raise OSError(errno.EIO, "Input/output error", str(folder))
+    return Reading(folder.name, {}, None)
+
+try:
+    print(json.dumps(find_newest_whole(Path("run"), [2, 4], read).value))
+except (ValueError, OSError) as error:
+    print(json.dumps([type(error).__name__, str(error)]))
+"""
+
+
+def run_two(program: str) -> list:
+    """Return what two processes of a program print last."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    processes = [start_program(PROGRAM, address, str(index)) for index in range(2)]
+    processes = [start_program(program, address, str(index)) for index in range(2)]
     try:
         outputs = [process.communicate(timeout=2 * SECONDS) for process in processes]
     finally:
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
-    main, other = (json.loads(stdout.splitlines()[-1]) for stdout, _ in outputs)
+    lines = [[line for line in stdout.splitlines() if not line.startswith("[Gloo]")] for stdout, _ in outputs]
+    return [json.loads(each[-1]) for each in lines]
+
+
+def test_a_read_error_of_one_process_ends_all_with_a_sentence():
+    here, there = run_two(READ)
+    assert here == ["ValueError", "another process could not read run/4"]
+    assert there[0] == "DiskError" and "run/4" in there[1]
+
+
+def test_an_error_of_the_main_process_reaches_all_of_them():
+    main, other = run_two(PROGRAM)
     same = [None, ["ValueError", "'no such run'"], ["ValueError", "''"]]
     full = "[Errno 28] No space left: 'a/b'"
     assert main[:4] == [*same, ["OSError", ascii(full)]]

@@ -97,16 +97,22 @@ def find_newest_whole(
 
 def _try(read: Callable[[Path], Reading[T]], folder: Path) -> tuple[Reading[T] | None, str]:
     """Return what `read` returns if it is whole in all processes, else None and the reason."""
-    reading, reason = None, ""
+    reading, reason, failure = None, "", None
     try:
         reading = _read_again_if_disk_fails(read, folder)
-    except (DiskError, OtherStructure):
+    except jax.errors.JaxRuntimeError:  # of a process that is gone, which answers nothing
         raise
     except Exception as error:  # readers of damaged files raise anything
-        if not _is_damage(error):
-            raise
-        reason = describe_error(error)
-    if jax.process_count() > 1 and _anywhere(reading is None):
+        if isinstance(error, DiskError | OtherStructure) or not _is_damage(error):
+            failure = error
+        else:
+            reason = describe_error(error)
+    failed, damaged = _anywhere(failure is not None, reading is None)
+    if failure is not None:
+        raise failure
+    if failed:
+        raise ValueError(f"another process could not read {folder}")
+    if damaged:
         return None, reason or "another process cannot read it"
     if reading is not None and reading.checksums is not None:
         damaged = find_damaged(reading.arrays, reading.checksums)
@@ -131,9 +137,11 @@ def _read_again_if_disk_fails(read: Callable[[Path], Reading[T]], folder: Path) 
         raise DiskError(describe_write_error(error, folder)) from error
 
 
-def _anywhere(flag: bool) -> bool:
-    """Return whether a flag is set in any of the processes."""
-    return bool(np.asarray(multihost_utils.process_allgather(np.asarray(flag))).any())
+def _anywhere(*flags: bool) -> list[bool]:
+    """Return, for each flag, whether it is set in any of the processes."""
+    if jax.process_count() == 1:
+        return list(flags)
+    return np.asarray(multihost_utils.process_allgather(np.array(flags))).reshape(-1, len(flags)).any(axis=0).tolist()
 
 
 def _is_damage(error: Exception) -> bool:

@@ -54,7 +54,7 @@ def command(args: argparse.Namespace, console: Console) -> int:
     from videodit.inference.api import load_text_to_video
     from videodit.inference.clip_files import check_suffix
     from videodit.inference.images import ConditionImages
-    from videodit.parallel.distributed import guard_peer_failures, is_main_process
+    from videodit.parallel.distributed import guard_peer_failures, is_main_process, on_main_process
     from videodit.parallel.mesh import parse_mesh
 
     prompts, paths = _read_prompts(args)
@@ -62,11 +62,11 @@ def command(args: argparse.Namespace, console: Console) -> int:
     sampler_options.check_sampler(args)
     for path in paths:
         check_suffix(path)
-        check_creatable(path)
     ConditionImages.open(args.image, args.last_image)
     mesh = None if args.mesh is None else parse_mesh(args.mesh)
     if processes.join_if_requested(args) and mesh is None:
         raise ValueError("several processes need a mesh over their devices: pass --mesh")
+    on_main_process(lambda: [check_creatable(path, is_file=True) for path in paths])
     texts = expansion.expand(args, prompts, console)
     videos = load_text_to_video(
         args.checkpoint, step=args.step, weights=args.weights, mesh=mesh, strict=args.strict

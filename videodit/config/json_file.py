@@ -1,6 +1,6 @@
 """JSON files read strictly: what is damaged, odd or of another shape is an error that names the file and the key.
 
-Its twin is `videodit_data.boundary.typed_json`, which imports nothing of this package.
+`videodit_data.boundary.typed_json` does the same for data sets; that package imports nothing of this one.
 """
 
 import json

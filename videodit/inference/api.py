@@ -213,7 +213,7 @@ class TextToVideoModel(Model):
         clean = clean_caption if self.pipeline.captions is not None else str
         check_prompts(self.pipeline.tokenizer, list(map(clean, captions)))
         if negative_prompt:
-            check_prompts(self.pipeline.tokenizer, [clean(negative_prompt)])
+            check_prompts(self.pipeline.tokenizer, [clean(negative_prompt)], "negative prompt")
         clips = self.pipeline.generate(
             captions,
             size=size,

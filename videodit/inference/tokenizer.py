@@ -1,4 +1,4 @@
-"""The tokenizer of a run, and whether it knows what it is given."""
+"""The tokenizer of a run, and a check for prompts that it cannot encode."""
 
 import logging
 from collections.abc import Sequence
@@ -24,8 +24,11 @@ def open_tokenizer(run: Run) -> Tokenizer | NoTokenizer:
     return tokenizer
 
 
-def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> None:
+def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str], kind: str = "prompt") -> None:
     """Log a warning of prompts, or of parts of them, that the tokenizer has no tokens for.
+
+    Args:
+        kind: what messages call a prompt.
 
     Raises:
         ValueError: when it has no token for any part of a prompt that is not empty.
@@ -35,14 +38,14 @@ def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> None:
         unknown, has_known = tokenizer.find_unknown(prompt)
         if unknown and not has_known:
             raise ValueError(
-                f"the tokenizer knows no part of the prompt '{prompt}': write it in the language of the captions that "
+                f"the tokenizer knows no part of the {kind} '{prompt}': write it in the language of the captions that "
                 "the model was trained on"
             )
         if unknown:
             incomplete[prompt] = unknown
     for prompt, unknown in incomplete.items():
         parts = ", ".join(f"'{part}'" for part in unknown)
-        logging.getLogger(__name__).warning("The tokenizer does not know %s of the prompt '%s'.", parts, prompt)
+        logging.getLogger(__name__).warning("The tokenizer does not know %s of the %s '%s'.", parts, kind, prompt)
     if empty := sum(not prompt.strip() for prompt in prompts):
         which = "The prompt is empty: it" if len(prompts) == 1 else f"{empty} of {len(prompts)} prompts are empty: each"
         logging.getLogger(__name__).warning("%s is sampled as a clip without a caption.", which)

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them. `videodit.child_process` has a twin of `end_with_parent`."""
+"""Processes that end with the one that started them. `end_with_parent` is also in `videodit.child_process`."""
 
 import ctypes
 import os

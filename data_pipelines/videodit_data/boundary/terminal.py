@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -39,6 +40,10 @@ class SafeConsole(Console):
         super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
         if not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = _UNWRAPPED  # a pipe has no columns, and what reads it wants whole lines
+
+    def rule(self, title: str = "", **options: Any) -> None:
+        """Print a heading, on a terminal within a line over its width."""
+        self.print(title) if self.width == _UNWRAPPED else super().rule(title, **options)
 
     def render_str(self, text: str, **options: object) -> Text:
         """Return the text to render, escaped before it is laid out."""

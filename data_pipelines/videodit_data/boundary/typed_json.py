@@ -1,8 +1,8 @@
 """Strict parsing of JSON into typed values: anything else is one sentence with the key, its value and what is right.
 
 Types are dataclasses, whose fields may have the bounds below. A key that stands twice, one that the type lacks, a
-number that is not finite, half a surrogate pair and nesting without end are refused. Its twin for the files of runs is
-`videodit.config.json_file`.
+number that is not finite, half a surrogate pair and nesting without end are refused. `videodit.config.json_file` does
+the same for the files of runs.
 """
 
 import dataclasses

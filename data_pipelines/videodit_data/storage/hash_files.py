@@ -4,8 +4,8 @@
 
 reads paths, each ended by a zero byte, and writes a line for each: its sha256, or `!` and why it cannot be read. It has
 the lowest priority, reads no faster than it is told to, and ends when the process PARENT does. It imports nothing of
-the package, so as to start fast: its twins are `boundary.child_process.end_with_parent`, and `sha256` of
-`storage.manifest` and `videodit.interop.safetensors`.
+the package, so as to start fast, and so repeats `boundary.child_process.end_with_parent` and `sha256` of
+`storage.manifest`.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and disk errors that name the file. Twin of `videodit.checkpoint.atomic_write`."""
+"""Files written whole or not at all, and disk errors that name the file; as `videodit.checkpoint.atomic_write`."""
 
 import errno
 import os
@@ -30,19 +30,23 @@ def replace_whole(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
-def check_creatable(path: Path) -> None:
-    """Check that a file or folder, and the folders above it, can be created at `path` or replaced. ValueError if not.
+def check_creatable(path: Path, *, is_file: bool = False) -> None:
+    """Check that a folder, or with `is_file` a file, can be created at `path` or replaced there. ValueError if not.
 
-    What only a write can tell, such as a full disk, it does not know.
+    So can the folders above it. What only a write can tell, such as a full disk, it does not know.
     """
     path = path.absolute()
+    if is_file and path.is_dir():
+        raise ValueError(f"{path} cannot be written: it is a folder; give the name of a file.")
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{path} cannot be written: it is a link to nothing; choose another place.")
-    above = next(folder for folder in path.parents if os.path.lexists(folder))
+    above = next(folder for folder in (*path.parents, path) if os.path.lexists(folder))
     if not above.is_dir():
         raise ValueError(f"{path} cannot be written: {above} is not a folder; choose another place.")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ValueError(f"{path} cannot be written: you may not write to {above}; choose another place.")
+        is_read_only = os.statvfs(above).f_flag & os.ST_RDONLY
+        reason = f"the file system of {above} is read-only" if is_read_only else f"you may not write to {above}"
+        raise ValueError(f"{path} cannot be written: {reason}; choose another place.")
 
 
 def sync_directory(directory: Path) -> None:

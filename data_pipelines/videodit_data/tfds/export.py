@@ -70,7 +70,7 @@ def export(
     for file, value in ((_FEATURES, features), (_INFO, info)):
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         if not (target / file).is_file() or (target / file).read_text(encoding="utf-8") != text:
-            check_creatable(target / file)
+            check_creatable(target / file, is_file=True)
             manifest.write_whole(target / file, text)
     return target
 

@@ -98,8 +98,12 @@ def test_log_lines_and_tracebacks_are_escaped(capsys):
 
 @pytest.mark.parametrize("columns", [None, "40"])
 def test_lines_to_a_pipe_are_not_wrapped(columns, monkeypatch, capsys):
-    monkeypatch.delenv("COLUMNS", raising=False)
+    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
     if columns:
         monkeypatch.setenv("COLUMNS", columns)
-    SafeConsole().print("word " * 100 + "end")
+    console = SafeConsole()
+    console.print("word " * 100 + "end")
     assert len(capsys.readouterr().out.splitlines()) == (1 if columns is None else 13)
+    console.rule("1/5  clips")
+    assert len(capsys.readouterr().out) <= 41

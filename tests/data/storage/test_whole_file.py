@@ -2,6 +2,7 @@ import errno
 import os
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,9 +128,13 @@ def test_what_cannot_be_created_is_known_before(tmp_path, monkeypatch):
     for path, message in (
         (tmp_path / "file" / "a" / "b", "file is not a folder"),
         (tmp_path / "dangling", "a link to"),
+        (tmp_path, "it is a folder"),
+        (Path("/"), "it is a folder"),
     ):
         with pytest.raises(ValueError, match=f"^{path} cannot be written: .*{message}"):
-            check_creatable(path)
+            check_creatable(path, is_file=True)
+    check_creatable(tmp_path)
+    check_creatable(Path("/"))
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write anywhere
     for path in (tmp_path / "file", tmp_path / "new" / "file"):
         with pytest.raises(ValueError, match=f"^{path} cannot be written: you may not write to {tmp_path}; choose"):

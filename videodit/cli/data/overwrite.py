@@ -8,7 +8,7 @@ def check_out(out: Path, what: str, ours: Callable[[bytes], bool]) -> None:
     """Raise ValueError if `out` exists and `ours` is False for its first bytes, or if it cannot be written."""
     from videodit_data.storage.whole_file import check_creatable
 
-    check_creatable(out)
+    check_creatable(out, is_file=True)
     if not out.exists():
         return
     head = b""

@@ -18,6 +18,9 @@ def add_action(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.storage.manifest import load
+
+    load(args.dataset)
     out = args.out or args.dataset / "report.html"
     check_out(out, "a report of ours", lambda head: b": what was kept and dropped</title>" in head)
     import_footage("videodit_data.footage.quality_report").write_report(args.dataset, out)

@@ -20,7 +20,7 @@ from videodit_data.storage import embeddings, manifest
 from videodit_data.storage.dataset import Dataset
 from videodit_data.storage.records import RecordSource, even_ranges, shard_name, write_shard
 from videodit_data.storage.shard_check import ChangedShard, ShardCheck
-from videodit_data.storage.whole_file import replace_whole
+from videodit_data.storage.whole_file import check_creatable, replace_whole
 from videodit_data.tokenizer import clean_caption
 
 from videodit.checkpoint.identity import vae_identity
@@ -65,6 +65,7 @@ def encode_dataset(
     data = open_dataset(dataset)
     if vae is not None and data.manifest.content == "latent":
         raise ValueError(f"{dataset} holds latents already: an autoencoder encodes videos")
+    on_main_process(lambda: out.exists() or check_creatable(out))
     try:
         with ShardCheck([data], jax.process_index(), jax.process_count()) as check:
             return _encode(data, out, vae, text, crops or CropConfig(), dtype, check, progress)
