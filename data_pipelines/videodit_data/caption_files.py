@@ -94,7 +94,7 @@ def find_table(folder: Path, table: Path | None) -> Path | None:
         tables = [directory / name for name in TABLES if (directory / name).is_file()]
         if len(tables) > 1:
             raise ValueError(
-                f"{directory} holds both {tables[0].name} and {tables[1].name}; say which one with captions=."
+                f"{directory} holds both {tables[0].name} and {tables[1].name}; say which one with --captions."
             )
         if tables:
             return tables[0]

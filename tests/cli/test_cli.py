@@ -317,6 +317,13 @@ def test_a_mistake_gets_one_sentence_and_writes_nothing(mistake, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_eval_knows_before_any_work_that_it_cannot_write(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "scores"
+    assert run("eval", "--checkpoint", tmp_path / "none", "--data", tmp_path, "--out", out) == 2
+    assert f"{tmp_path / 'file'} is not a folder; choose another place" in capsys.readouterr().err
+
+
 def test_a_disk_without_room_is_one_sentence(tmp_path, file_limit, capsys):
     with file_limit(1000):
         assert run("data", "toyworld", "--out", tmp_path / "toy", "--clips", 2, "--processes", 1) == 2
@@ -328,6 +335,10 @@ def test_a_disk_without_room_is_one_sentence(tmp_path, file_limit, capsys):
     ("error", "words"),
     [
         (MemoryError(), "out of memory: take smaller sizes, or a machine with more memory"),
+        (
+            RuntimeError("INTERNAL: Out of memory allocating 9 bytes."),
+            "out of memory (INTERNAL: Out of memory allocating",
+        ),
         (MemoryError("Unable to allocate 728. TiB"), "out of memory (Unable to allocate 728. TiB): take smaller sizes"),
     ],
 )

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from videodit_data.boundary.terminal import SafeConsole
 
 import videodit
 from tests.cli.test_cli import run
 from tests.inference.tiny_models import PROMPTS, write_text_to_video
+from videodit.evals.evaluate import evaluate
 from videodit.inference import pipeline
 from videodit.models.pixels import to_float, to_uint8
 
@@ -91,6 +93,17 @@ def test_numbers_out_of_range_are_refused(model, options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=rf"^{name} is {value}: it must be from"):
         model.generate(PROMPTS[0], **{"steps": 2} | options)
+
+
+def test_a_size_that_no_memory_holds_is_refused(model):
+    with pytest.raises(ValueError, match=r"^9 frames of 160000 x 160000 are more than 4294967296 pixels"):
+        model.generate(PROMPTS[0], height=160000, width=160000)
+
+
+@pytest.mark.parametrize("name", ["os:system", "json:JSONDecoder"])
+def test_what_is_no_metric_is_refused(model, tmp_path, name):
+    with pytest.raises(ValueError, match=rf"^{name} is no metric"):
+        evaluate(model.pipeline, tmp_path, tmp_path / "out", clips=1, seed=0, console=SafeConsole(), metrics=[name])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".png"])

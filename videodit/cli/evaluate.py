@@ -43,11 +43,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace, console: Console) -> int:
+    from videodit_data.storage.whole_file import check_creatable
+
     from videodit.evals.evaluate import evaluate, summarize
     from videodit.inference.pipeline import Pipeline
 
     conditions = sampler_options.parse_conditions(args)
     sampler_options.check_sampler(args)
+    check_creatable(args.out / "metrics.json", is_file=True)
     pipeline = Pipeline.load(args.checkpoint, weights=args.weights, step=args.step, strict=args.strict)
     scores = evaluate(
         pipeline,

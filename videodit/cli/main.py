@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ def _sentence(error: Exception) -> str:
             return sentence
         return f"{error.filename}: {error.strerror}"
     message = " ".join(str(error).split())
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or re.search("out of memory|RESOURCE_EXHAUSTED", message, re.IGNORECASE):
         return f"out of memory{f' ({message})' * bool(message)}: take smaller sizes, or a machine with more memory"
     return message or type(error).__name__
 

@@ -14,7 +14,7 @@ from videodit_data.storage.shard_check import ShardCheck
 from videodit.checkpoint.atomic_write import write_text_atomically
 from videodit.checkpoint.metrics_file import read_metrics
 from videodit.diffusion.sample import SamplerConfig
-from videodit.evals.evaluator import EVALUATORS, Evaluation, Samples
+from videodit.evals.evaluator import EVALUATORS, Evaluation, Evaluator, Samples
 from videodit.evals.html_report import Clip, LossCurves, ReportData, write_report
 from videodit.inference.clip_files import write_clip
 from videodit.inference.pipeline import ConditionValue, Pipeline
@@ -56,7 +56,11 @@ def evaluate(
     if clips < 1:
         raise ValueError(f"{clips} clips to evaluate: give 1 or more")
     dataset, out, sampler = Path(dataset), Path(out), sampler or pipeline.run.sampler
-    evaluators = [EVALUATORS.get(name)() for name in metrics]
+    classes = {name: EVALUATORS.get(name) for name in metrics}
+    for name, each in classes.items():
+        if not (isinstance(each, type) and issubclass(each, Evaluator)):
+            raise ValueError(f"{name} is no metric: it is no class of evals.evaluator.Evaluator")
+    evaluators = [each() for each in classes.values()]
     data = open_directory(dataset)
     for evaluator in evaluators:
         evaluator.check(str(dataset), data.manifest.info)

@@ -45,6 +45,7 @@ from videodit.ranges import Range, Size, check_ranges
 Frames = UInt8[np.ndarray, "T Y X 3"]
 ConditionValue = ArrayLike | Sequence[int | float] | int | float
 """A value of a further input, for all prompts or one for each."""
+MOST_PIXELS = 2**32  # of a clip
 NEEDS_DIT = "to sample, give one of kind 'dit'"
 
 
@@ -62,6 +63,10 @@ class _Numbers:
 
     def __post_init__(self):
         check_ranges(self)
+        if self.frames * self.height * self.width > MOST_PIXELS:
+            raise ValueError(
+                f"{self.frames} frames of {self.width} x {self.height} are more than {MOST_PIXELS} pixels: take fewer"
+            )
 
 
 @dataclass(frozen=True)
