@@ -79,7 +79,11 @@ def test_a_row_of_many_lines_is_odd_and_many_rows_are_read(tmp_path, no_large_me
     table.write_text(
         "file,caption," + ",".join("abcdefghi") + "\n" + ('"' + "y" * 60_000 + "\n") + ("z" * 60_000 + '","\n') * 40
     )
-    first, *others = caption_files.read_rows(table)
+    rows = []
+    with pytest.raises(ValueError, match="no row names a file"):
+        for row in caption_files.read_rows(table):
+            rows.append(row)
+    first, *others = rows
     assert "line 2 of t.csv: a row of more than 1048576 characters" in first.reason and others
     assert all(isinstance(row, caption_files.OddRow) and len(row.reason + (row.file or "")) < 200 for row in others)
     table.write_text("file,caption\n" + "".join(f'{n}.mp4,"{"a word " * 700}\nline"\n' for n in range(400)))

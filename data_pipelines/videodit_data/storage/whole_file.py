@@ -37,7 +37,7 @@ def check_creatable(path: Path, *, is_file: bool = False) -> None:
     """
     path = path.absolute()
     if is_file and path.is_dir():
-        raise ValueError(f"{path} cannot be written: it is a folder; give the name of a file.")
+        raise ValueError(f"{path} cannot be written: it is a folder; choose another place.")
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{path} cannot be written: it is a link to nothing; choose another place.")
     above = next(folder for folder in (*path.parents, path) if os.path.lexists(folder))
