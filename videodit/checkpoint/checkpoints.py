@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import LatestN
 
-from videodit.checkpoint.checksums import checksum_json, compute_checksums
+from videodit.checkpoint.checksums import checksum_json, compute_checksums, dotted_path
 from videodit.checkpoint.disk_error import describe_last_step, describe_write_error
 from videodit.checkpoint.newest_whole import DamagedCheckpoint, OtherStructure, Reading, find_newest_whole
 from videodit.checkpoint.orbax_errors import describe_error, silence_orbax
@@ -290,7 +290,7 @@ def _check_structure(
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     """Return the shapes of arrays by dotted path, in alphabetical order."""
     leaves = jax.tree.leaves_with_path(tree)
-    return dict(sorted((jax.tree_util.keystr(path, simple=True, separator="."), tuple(x.shape)) for path, x in leaves))
+    return dict(sorted((dotted_path(path), tuple(x.shape)) for path, x in leaves))
 
 
 def _read_checksums(folder: Path) -> Mapping[str, Any] | None:

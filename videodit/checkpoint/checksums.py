@@ -33,7 +33,7 @@ def compute_checksums(tree: PyTree) -> dict[str, str]:
     sums = np.asarray(jax.device_get(partial), np.uint32).reshape(-1)
     if jax.process_count() > 1 and any(isinstance(x, jax.Array) for _, x in leaves):
         sums = np.asarray(multihost_utils.process_allgather(sums)).sum(axis=0, dtype=np.uint32)
-    return {_name(path): f"{x.dtype}:{value:08x}" for (path, x), value in zip(leaves, sums, strict=True)}
+    return {dotted_path(path): f"{x.dtype}:{value:08x}" for (path, x), value in zip(leaves, sums, strict=True)}
 
 
 def find_damaged(tree: PyTree, recorded: Mapping[str, Any]) -> list[str]:
@@ -43,7 +43,7 @@ def find_damaged(tree: PyTree, recorded: Mapping[str, Any]) -> list[str]:
     """
 
     def as_stored(path: tuple[Any, ...], x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-        dtype = str(recorded.get(_name(path))).partition(":")[0]
+        dtype = str(recorded.get(dotted_path(path))).partition(":")[0]
         return x if dtype == x.dtype or dtype not in _TYPES else x.astype(dtype)
 
     computed = compute_checksums(jax.tree.map_with_path(as_stored, tree))
@@ -58,7 +58,8 @@ def checksum_json(value: Any) -> str:
 _TYPES = ("float32", "bfloat16", "float16")
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def dotted_path(path: tuple[Any, ...]) -> str:
+    """Return the name of an array in a tree, by its key path: "params.blocks.0"."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 

@@ -107,12 +107,12 @@ def _try(read: Callable[[Path], Reading[T]], folder: Path) -> tuple[Reading[T] |
             failure = error
         else:
             reason = describe_error(error)
-    failed, damaged = _anywhere(failure is not None, reading is None)
+    any_failed, any_damaged = _anywhere(failure is not None, reading is None)
     if failure is not None:
         raise failure
-    if failed:
+    if any_failed:
         raise ValueError(f"another process could not read {folder}")
-    if damaged:
+    if any_damaged:
         return None, reason or "another process cannot read it"
     if reading is not None and reading.checksums is not None:
         damaged = find_damaged(reading.arrays, reading.checksums)

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, UInt8
 from numpy.typing import ArrayLike
 from videodit_data.tokenizer import Tokenizer
+from videodit_data.video.frames import MOST_PIXELS_AT_ONCE
 
 from videodit import provenance
 from videodit.checkpoint.checkpoints import Weights
@@ -45,7 +46,6 @@ from videodit.ranges import Range, Size, check_ranges
 Frames = UInt8[np.ndarray, "T Y X 3"]
 ConditionValue = ArrayLike | Sequence[int | float] | int | float
 """A value of a further input, for all prompts or one for each."""
-MOST_PIXELS = 2**32  # of a clip
 NEEDS_DIT = "to sample, give one of kind 'dit'"
 
 
@@ -63,9 +63,10 @@ class _Numbers:
 
     def __post_init__(self):
         check_ranges(self)
-        if self.frames * self.height * self.width > MOST_PIXELS:
+        if self.frames * self.height * self.width > MOST_PIXELS_AT_ONCE:
             raise ValueError(
-                f"{self.frames} frames of {self.width} x {self.height} are more than {MOST_PIXELS} pixels: take fewer"
+                f"{self.frames} frames of {self.width} x {self.height} are more than "
+                f"{MOST_PIXELS_AT_ONCE} pixels: take fewer"
             )
 
 
